@@ -1,0 +1,60 @@
+# `make` alone lists the targets.
+# the first Python that is new enough and can make virtual environments
+PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; \
+	done),python3)
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+SOURCES := setup.cfg pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-slow lint type format venv clean
+
+help: ## list the targets
+	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-14s%s\n", $$1, $$2}'
+
+run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo seed=1" passes overrides
+	$(BIN)/python -m drift_pl.fit $(ARGS)
+
+test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(DEV) ## run all tests, the slow ones too
+	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+
+lint: $(DEV) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+type: $(DEV) ## mypy alone
+	$(BIN)/mypy
+
+format: $(DEV) ## let ruff rewrite the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+venv: $(DEV) ## make the virtual environment with everything for development
+
+clean: ## remove the environment, caches and builds; runs stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find drift_pl tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+		"name one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(RUN): $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@ $(RUN)

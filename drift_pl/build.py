@@ -1,0 +1,253 @@
+"""The one place where config becomes objects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from drift_pl.arguments import config_hash
+from drift_pl.config import Config, NamedConfig, RewardConfig
+from drift_pl.config_checks import derive_batches, window_bounds
+from drift_pl.evaluation import Evaluator
+from drift_pl.functional.advantage import AdvantageRule
+from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise, KeepAll, NoVariation
+from drift_pl.policies import POLICIES
+from drift_pl.policies.protocol import Policy
+from drift_pl.prompts import read_prompts
+from drift_pl.registry import create
+from drift_pl.run_folder import run_identity
+from drift_pl.scoring import ENCODERS, REWARDS
+from drift_pl.scoring.judges import Judge
+from drift_pl.training.callbacks import CALLBACKS, DiversityMonitor, HeldOutEvaluation, RunLength, RunProgress
+from drift_pl.training.callbacks.evaluation import EvaluationPlan
+from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
+from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.module import DriftModule
+from drift_pl.training.plans import OptimizerPlan, RolloutPlan
+from drift_pl.training.update import ClippedUpdate
+
+# A lost host is noticed after this long instead of torch's half hour.
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that `fit` needs."""
+
+    trainer: L.Trainer
+    module: DriftModule
+    datamodule: PromptDataModule
+
+
+def build_run(config: Config, run_dir: Path) -> Run:
+    """All objects of a run.
+
+    Raises:
+        UserError: something that the config names cannot be loaded.
+    """
+    train = read_prompts(config.prompts.train, "prompts.train")
+    judges = build_judges(config.rewards, "rewards")
+    evaluator = build_evaluator(config, judges)
+    plan = build_evaluation_plan(config)
+    policy = build_policy(config)
+    callbacks = build_callbacks(config, evaluator, plan, run_dir)
+    return Run(
+        trainer=build_trainer(config, run_dir, callbacks),
+        module=build_module(config, policy, judges),
+        datamodule=PromptDataModule(train, config.prompts.per_iteration, config.seed, config.trainer.save_every),
+    )
+
+
+def build_policy(config: Config) -> Policy:
+    policy = config.policy
+    return POLICIES[policy.family](
+        policy.pretrained,
+        rank=policy.lora.rank,
+        alpha=policy.lora.alpha,
+        targets=policy.lora.targets,
+        seed=config.seed,
+        resolution=policy.resolution,
+        max_sequence_length=policy.max_sequence_length,
+        gradient_checkpointing=policy.gradient_checkpointing,
+        compile=policy.compile,
+    )
+
+
+def build_judges(rewards: Sequence[RewardConfig], key: str) -> list[Judge]:
+    """Named judges; two of one name are told apart by a number."""
+    judges: list[Judge] = []
+    for number, reward in enumerate(rewards):
+        thing = create(f"{key}.{number}", reward.name, reward.args, REWARDS, "drift_pl.rewards")
+        name = reward.name.rpartition(":")[2]
+        taken = sum(judge.name.partition("#")[0] == name for judge in judges)
+        judges.append(Judge(f"{name}#{taken + 1}" if taken else name, thing, reward.weight))
+    return judges
+
+
+def build_encoder(encoder: NamedConfig, key: str) -> Any:
+    return create(key, encoder.name, encoder.args, ENCODERS, "drift_pl.encoders")
+
+
+def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> DriftModule:
+    incentive, objective, sampler = config.incentive, config.objective, config.sampler
+    shaping = build_shaping(config)
+    first, end = window_bounds(sampler)
+    return DriftModule(
+        policy=policy,
+        judges=judges,
+        group_size=config.prompts.group_size,
+        selection=Band(incentive.selection.kappa) if incentive.selection.rule == "band" else KeepAll(),
+        prompting=build_prompting(config),
+        shaping=shaping,
+        shaping_encoder=build_encoder(incentive.shaping.encoder, "incentive.shaping.encoder") if shaping else None,
+        advantage=AdvantageRule(objective.advantage_std, objective.advantage_clip),
+        update=ClippedUpdate(
+            clip_range=objective.clip_range,
+            kl_weight=objective.kl_weight,
+            kl_form=objective.kl_form,
+            inner_epochs=objective.inner_epochs,
+            updates=objective.updates,
+            micro_batch=objective.micro_batch,
+            max_grad_norm=objective.max_grad_norm,
+        ),
+        rollout=RolloutPlan(
+            steps=sampler.steps,
+            noise_level=sampler.noise_level,
+            guidance_scale=config.policy.guidance_scale,
+            negative_prompt=config.policy.negative_prompt,
+            window_first=first,
+            window_end=end,
+            window_size=derive_batches(config).trained_steps,
+        ),
+        optimizer=OptimizerPlan(objective.learning_rate, objective.weight_decay, objective.warmup),
+        ema_decay=objective.ema_decay,
+        seed=config.seed,
+    )
+
+
+def build_prompting(config: Config) -> NoVariation | EmbeddingNoise:
+    prompting = config.incentive.prompting
+    if prompting.rule == "none":
+        return NoVariation()
+    return EmbeddingNoise(prompting.scale, prompting.low, prompting.high, prompting.anneal_iterations)
+
+
+def build_shaping(config: Config) -> DiversityShaping | None:
+    shaping = config.incentive.shaping
+    if shaping.weight == 0:
+        return None
+    return DiversityShaping(shaping.weight, shaping.gamma, shaping.normalise, shaping.floor)
+
+
+def build_evaluator(config: Config, judges: Sequence[Judge]) -> Evaluator:
+    evaluation = config.evaluation
+    return Evaluator(
+        judges=judges,
+        encoder=build_encoder(evaluation.encoder, "evaluation.encoder"),
+        lpips=build_encoder(evaluation.lpips, "evaluation.lpips"),
+        seeds_per_prompt=evaluation.seeds_per_prompt,
+        micro_batch=config.objective.micro_batch,
+        heldout_judges=build_judges(evaluation.rewards, "evaluation.rewards"),
+        measures=[
+            create(f"evaluation.measures.{number}", measure.name, measure.args, {}, "drift_pl.measures")
+            for number, measure in enumerate(evaluation.measures)
+        ],
+        grid_prompts=evaluation.grid_prompts,
+        grid_seeds=evaluation.grid_seeds,
+    )
+
+
+def build_evaluation_plan(config: Config) -> EvaluationPlan:
+    guidance = config.sampler.eval_guidance_scale
+    limit = config.evaluation.max_prompts or None
+    return EvaluationPlan(
+        steps=config.sampler.eval_steps,
+        guidance_scale=config.policy.guidance_scale if guidance is None else guidance,
+        negative_prompt=config.policy.negative_prompt,
+        tuning_prompts=read_prompts(config.prompts.tuning, "prompts.tuning")[:limit],
+        test_prompts=read_prompts(config.prompts.test, "prompts.test")[:limit],
+        every=config.evaluation.every,
+    )
+
+
+def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path) -> list[L.Callback]:
+    """In the order in which they act: measures first, then the summary, then checkpoints."""
+    trainer = config.trainer
+    facts = {
+        "experiment": config.experiment,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
+        "test_prompts": len(plan.test_prompts),
+    }
+    callbacks: list[L.Callback] = [
+        RunLength(trainer.iterations),
+        DiversityMonitor(evaluator.encoder, evaluator.lpips),
+        HeldOutEvaluation(evaluator, plan, run_dir, trainer.iterations, facts),
+    ]
+    if trainer.progress:
+        callbacks.append(RunProgress(trainer.iterations))
+    for number, callback in enumerate(trainer.callbacks):
+        key = f"trainer.callbacks.{number}"
+        callbacks.append(create(key, callback.name, callback.args, CALLBACKS, "drift_pl.callbacks"))
+    folder = run_dir / "checkpoints"
+    callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt")]
+    callbacks.append(
+        ModelCheckpoint(
+            dirpath=folder,
+            filename="iteration-{iteration:06.0f}",
+            auto_insert_metric_name=False,
+            monitor="iteration",
+            mode="max",
+            save_top_k=trainer.keep_checkpoints,
+            save_last=True,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+    )
+    return callbacks
+
+
+def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    trainer = config.trainer
+    if trainer.threads:
+        torch.set_num_threads(trainer.threads)
+    return L.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        strategy=build_strategy(config),
+        precision=trainer.precision,
+        max_epochs=-1,
+        callbacks=callbacks,
+        logger=build_loggers(config, run_dir),
+        plugins=[AtomicCheckpointIO()],
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def build_strategy(config: Config) -> Strategy | str:
+    trainer = config.trainer
+    if trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1:
+        return "auto"
+    return DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT)
+
+
+def build_loggers(config: Config, run_dir: Path) -> list[Logger]:
+    loggers = {
+        "tensorboard": lambda: TensorBoardLogger(run_dir, name="", version="tensorboard"),
+        "csv": lambda: CSVLogger(run_dir, name="", version="csv"),
+    }
+    return [loggers[name]() for name in config.trainer.logger]

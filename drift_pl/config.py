@@ -1,0 +1,180 @@
+"""The plan of a run: typed dataclasses, one per section, each field with its default and meaning. Imports no torch.
+
+An experiment file is a small difference to these defaults. `drift_pl.arguments` reads files and overrides into a
+`Config`; `drift_pl.config_checks` refuses what cannot be run; only `drift_pl.build` turns a `Config` into objects.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def option(default: Any, meaning: str) -> Any:
+    """A field with its default and the sentence that `--help` prints."""
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata={"doc": meaning})
+    return field(default=default, metadata={"doc": meaning})
+
+
+def section(kind: type, meaning: str) -> Any:
+    return field(default_factory=kind, metadata={"doc": meaning})
+
+
+@dataclass
+class NamedConfig:
+    name: str = option("", "a registered name, or `their_package.module:Thing`")
+    args: dict[str, Any] = option({}, "keyword arguments of its constructor")
+
+
+@dataclass
+class RewardConfig(NamedConfig):
+    weight: float = option(1.0, "its factor in the weighted sum of rewards")
+
+
+@dataclass
+class LoraConfig:
+    rank: int = option(32, "rank of the low-rank update")
+    alpha: int = option(64, "its scale: the update is multiplied by alpha / rank")
+    targets: list[str] = option(
+        ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
+        "names of the linear layers that are adapted",
+    )
+
+
+@dataclass
+class PolicyConfig:
+    pretrained: str = option("pkg:drift_pl.builtin/weights/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
+    family: str = option("sd3", "pipeline family of `pretrained`")
+    lora: LoraConfig = section(LoraConfig, "the trained adapter")
+    guidance_scale: float = option(4.5, "classifier-free guidance in rollouts and training; 1 switches it off")
+    negative_prompt: str = option("", "prompt of the unconditional branch")
+    resolution: int | None = option(None, "image height and width in pixels; null: the model's own")
+    max_sequence_length: int = option(256, "T5 tokens per prompt; 0 leaves T5's tokens out altogether")
+    compile: bool = option(False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)")
+    gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+
+
+@dataclass
+class SamplerConfig:
+    kind: str = option("flow_sde", "stochastic sampler of the rollouts: flow_sde (Flow-GRPO)")
+    steps: int = option(10, "denoising steps of a rollout")
+    noise_level: float = option(0.7, "Flow-GRPO's a: scale of the noise that the SDE injects")
+    window_size: int | None = option(None, "SDE steps that are sampled with noise and trained; null: all but the last")
+    window_range: list[int] = option([], "[first, end): where the window may start and end; []: anywhere possible")
+    noisy_last_step: bool = option(False, "also put noise into the last step (its noise goes straight into the image)")
+    eval_steps: int = option(40, "ODE steps in evaluation")
+    eval_guidance_scale: float | None = option(None, "guidance in evaluation; null: policy.guidance_scale")
+
+
+@dataclass
+class PromptsConfig:
+    train: str = option("pkg:drift_pl.builtin/prompts/train.txt", "text file of training prompts, one per line")
+    tuning: str = option("pkg:drift_pl.builtin/prompts/tuning.txt", "prompts for evaluations during training")
+    test: str = option("pkg:drift_pl.builtin/prompts/test.txt", "held-out prompts for summary.json")
+    per_iteration: int = option(8, "prompts (groups) per iteration, over all processes")
+    group_size: int = option(16, "images per prompt and iteration")
+
+
+@dataclass
+class SelectionConfig:
+    rule: str = option("none", "which images of a group are trained on: band, none")
+    kappa: float = option(2.0, "band: half-width in robust standard deviations (1.4826 x median absolute deviation)")
+
+
+@dataclass
+class PromptingConfig:
+    rule: str = option("none", "how each image's condition varies: embedding_noise, none")
+    scale: float = option(0.1, "embedding_noise: s, in standard deviations of the prompt's own tokens")
+    low: float = option(0.6, "embedding_noise: tau1, noise level (1 noise .. 0 image) up to which nothing is added")
+    high: float = option(0.9, "embedding_noise: tau2, noise level from which the full noise is added")
+    anneal_iterations: int = option(0, "iterations over which the scale falls linearly to zero; 0: never falls")
+
+
+@dataclass
+class ShapingConfig:
+    weight: float = option(0.0, "alpha: weight of the diversity potential in the advantage; 0 switches it off")
+    gamma: float = option(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T")
+    potential: str = option("mean", "d_i: mean cosine distance to the other images of the group")
+    normalise: str = option("raw", "raw: absolute distance; minmax: relative to the group's smallest and largest")
+    floor: float = option(0.05, "minmax: smallest spread that is stretched to [0, 1]")
+    encoder: NamedConfig = field(
+        default_factory=lambda: NamedConfig("dino", {"pretrained": "pkg:drift_pl.builtin/weights/shaping_encoder"}),
+        metadata={"doc": "frozen encoder of the images; never the one that evaluates"},
+    )
+
+
+@dataclass
+class IncentiveConfig:
+    method: str = option("drift", "drift: the three levers below; all of them off is the plain base algorithm")
+    selection: SelectionConfig = section(SelectionConfig, "lever 1: a reward-concentrated subset of each group")
+    prompting: PromptingConfig = section(PromptingConfig, "lever 2: stochastic variation of the condition")
+    shaping: ShapingConfig = section(ShapingConfig, "lever 3: potential-based shaping with intra-group diversity")
+
+
+@dataclass
+class ObjectiveConfig:
+    clip_range: float = option(1e-4, "clip of the ratio; log-densities are means over latents, so it is small")
+    advantage_clip: float = option(5.0, "largest magnitude of an advantage")
+    advantage_std: str = option("group", "what a centred reward is divided by: group, global, kept, none")
+    kl_weight: float = option(0.0, "beta: weight of the divergence from the reference model")
+    kl_form: str = option("exact", "exact: Gaussian KL of a step; flow_grpo: the same times the step length")
+    inner_epochs: int = option(1, "passes over an iteration's images")
+    updates: int = option(2, "optimiser steps per pass; each takes an equal share of the groups")
+    micro_batch: int = option(8, "images per forward pass, in rollouts and training alike")
+    learning_rate: float = option(3e-4, "AdamW learning rate")
+    weight_decay: float = option(1e-4, "AdamW weight decay")
+    warmup: int = option(0, "iterations over which the learning rate rises linearly")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    ema_decay: float = option(0.0, "decay of the weight average that is evaluated and exported; 0: no average")
+
+
+@dataclass
+class EvaluationConfig:
+    every: int = option(0, "iterations between evaluations on the tuning prompts; 0: only before and after training")
+    seeds_per_prompt: int = option(16, "images per prompt")
+    max_prompts: int = option(0, "evaluate the first so many prompts of a file; 0: all")
+    grid_prompts: int = option(4, "prompts shown in image grids")
+    grid_seeds: int = option(8, "images per prompt in image grids")
+    encoder: NamedConfig = field(
+        default_factory=lambda: NamedConfig(
+            "pooled", {"pretrained": "pkg:drift_pl.builtin/weights/evaluation_encoder"}
+        ),
+        metadata={"doc": "encoder of the diversity measures; another than the one that shapes"},
+    )
+    lpips: NamedConfig = field(
+        default_factory=lambda: NamedConfig("lpips", {"pretrained": "pkg:drift_pl.builtin/weights/lpips"}),
+        metadata={"doc": "perceptual network of pairwise_lpips"},
+    )
+    rewards: list[RewardConfig] = option([], "held-out judges: evaluated, never trained on")
+    measures: list[NamedConfig] = option([], "further measures of evaluation images")
+
+
+@dataclass
+class TrainerConfig:
+    iterations: int = option(200, "length of the run; may be raised later to extend it")
+    accelerator: str = option("auto", "Lightning accelerator: auto, cpu, gpu")
+    devices: int = option(1, "processes per node")
+    num_nodes: int = option(1, "nodes")
+    strategy: str = option("auto", "auto (one process, or DDP on several), ddp")
+    precision: str = option("32-true", "Lightning precision: 32-true, bf16-mixed")
+    threads: int = option(0, "CPU threads per process; 0: as torch chooses")
+    save_every: int = option(10, "iterations between checkpoints (the length of a Lightning epoch)")
+    keep_checkpoints: int = option(2, "numbered checkpoints kept beside last.ckpt; -1: all")
+    logger: list[str] = option(["tensorboard"], "where metrics go: tensorboard, csv; []: nowhere")
+    progress: bool = option(True, "show the progress bar")
+    callbacks: list[NamedConfig] = option([], "further Lightning callbacks")
+
+
+@dataclass
+class Config:
+    experiment: str = option("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
+    seed: int = option(0, "seed of everything that training draws")
+    run_dir: str | None = option(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
+    ckpt_path: str | None = option(None, "resume from: last (error if none), auto (or start), or a file")
+    policy: PolicyConfig = section(PolicyConfig, "the model that is fine-tuned")
+    sampler: SamplerConfig = section(SamplerConfig, "how rollouts and evaluation sample")
+    prompts: PromptsConfig = section(PromptsConfig, "prompts, and how many images of each")
+    rewards: list[RewardConfig] = option([], "the judges that are trained on")
+    incentive: IncentiveConfig = section(IncentiveConfig, "DRIFT's three levers")
+    objective: ObjectiveConfig = section(ObjectiveConfig, "the base algorithm's loss and optimiser")
+    evaluation: EvaluationConfig = section(EvaluationConfig, "held-out evaluation")
+    trainer: TrainerConfig = section(TrainerConfig, "length, hardware, logging")

@@ -1,0 +1,109 @@
+"""The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...] [ckpt_path=last]`."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from drift_pl.arguments import config_yaml, parse
+from drift_pl.command import run_command
+from drift_pl.config import Config
+from drift_pl.config_checks import derive_batches
+from drift_pl.errors import UserError
+from drift_pl.help_text import help_text
+from drift_pl.run_folder import RunFolder, choose_run_folder, is_first_process, run_identity, write_config
+
+SUMMARY_ROWS = ("reward", "pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage")
+
+
+def fit(config: Config) -> Path:
+    """Runs a fine-tuning from beginning or checkpoint to end, and returns the run's folder.
+
+    Raises:
+        UserError: something that the config names cannot be used; nothing has been written then.
+    """
+    folder = choose_run_folder(config)
+    _quieten()
+    # Imported late: `--help` and wrong keys answer at once.
+    from drift_pl.build import build_run
+    from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, refuse_other_run
+
+    if folder.resume_from is not None:
+        content = read_checkpoint(folder.resume_from)
+        refuse_other_run(content, run_identity(config), folder.resume_from)
+        _refuse_finished(config, checkpoint_iteration(content))
+    run = build_run(config, folder.path)
+    write_config(folder, config)
+    _announce(config, folder)
+    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+    return folder.path
+
+
+def summary_table(summary: dict) -> str:
+    """Base against tuned on the held-out prompts, as text."""
+    lines = [f"{'':20}{'base':>10}{'tuned':>10}{'change':>10}"]
+    for name in SUMMARY_ROWS:
+        if name in summary["base"]:
+            base, tuned = summary["base"][name], summary["tuned"][name]
+            lines.append(f"{name:20}{base:10.4f}{tuned:10.4f}{(tuned - base) / abs(base):+10.1%}")
+    return "\n".join(lines)
+
+
+def _refuse_finished(config: Config, done: int) -> None:
+    if done >= config.trainer.iterations:
+        raise UserError(
+            f"ckpt_path: this run already has {done} of trainer.iterations={config.trainer.iterations}; extend it with "
+            f"e.g. trainer.iterations={done + config.trainer.save_every}"
+        )
+
+
+def _announce(config: Config, folder: RunFolder) -> None:
+    if is_first_process():
+        print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
+        print(f"run folder {folder.path}", flush=True)
+
+
+def _close(run_dir: Path, config: Config) -> None:
+    summary = json.loads((run_dir / "summary.json").read_text())
+    print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
+    print(summary_table(summary))
+    print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
+    print(f"watch:   tensorboard --logdir {run_dir}")
+    print(
+        f"go on:   python -m drift_pl.fit experiment={config.experiment} seed={config.seed} "
+        f"run_dir={run_dir} ckpt_path=last trainer.iterations={2 * config.trainer.iterations}"
+    )
+
+
+def _run(argv: list[str]) -> None:
+    request = parse(argv)
+    if request.help:
+        print(help_text())
+    elif request.print_config:
+        print(config_yaml(request.config), end="")
+    else:
+        run_dir = fit(request.config)
+        if is_first_process():
+            _close(run_dir, request.config)
+
+
+def _quieten() -> None:
+    """Silences libraries' notices that a user can do nothing about; our own warnings are shown as one line each."""
+    import lightning.pytorch  # noqa: F401  it sets its log level when imported
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module="drift_pl")
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(_run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

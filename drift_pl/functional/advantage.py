@@ -1,0 +1,101 @@
+"""From rewards to advantages: group-relative, centred on the images that are kept (DESIGN: A_i of the method).
+
+    A_i = (r_i - mean_K r) / max(std, eps)  +  b_i - mean_K b        for i in K,   A_i = 0 otherwise
+
+K is the kept subset of a group, b the shaping bonus. Standard deviations are population ones (divided by n).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
+    """Mean over the masked entries of each group, [P, 1]; 0 for an empty group. Entries outside may be NaN."""
+    total_P1 = torch.where(mask_PG, values_PG, 0).sum(1, keepdim=True)
+    return total_P1 / mask_PG.sum(1, keepdim=True).clamp(min=1)
+
+
+def masked_std(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
+    """Population standard deviation over the masked entries of each group, [P, 1]; 0 for an empty group."""
+    deviation_PG = values_PG - masked_mean(values_PG, mask_PG)
+    return masked_mean(deviation_PG.square(), mask_PG).sqrt()
+
+
+def reward_moments(reward_PG: Tensor) -> Tensor:
+    """Count, sum and sum of squares of the finite rewards, float64 [3]; summed over processes, see `global_std`."""
+    finite = reward_PG[reward_PG.isfinite()].double()
+    return torch.stack([torch.tensor(float(finite.numel())).double(), finite.sum().cpu(), finite.square().sum().cpu()])
+
+
+def global_std(moments: Tensor) -> Tensor:
+    """Standard deviation over all images of the batch, from `reward_moments` (flow_grpo's `global_std=True`)."""
+    count, total, squares = moments.unbind()
+    count = count.clamp(min=1)
+    return (squares / count - (total / count).square()).clamp(min=0).sqrt().float()
+
+
+def group_advantages(
+    reward_PG: Tensor, kept_PG: Tensor, std: Tensor | float, std_floor: float, bonus_PG: Tensor | None = None
+) -> Tensor:
+    """Advantages of the kept images; they sum to zero in every group.
+
+    Args:
+        reward_PG: rewards; NaN only where not kept.
+        kept_PG: bool, the subset K of each group. A group with fewer than two kept images gets zero advantage.
+        std: divisor of the centred reward, broadcastable to [P, G] (1 for none, as in Dr. GRPO, arXiv 2503.20783).
+        std_floor: eps, the smallest divisor: a group that scores almost alike must not blow up the judge's noise.
+        bonus_PG: shaping bonus in the advantage's own units, or None.
+
+    Returns:
+        float32 [P, G].
+    """
+    kept_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+    divisor = torch.as_tensor(std, dtype=reward_PG.dtype, device=reward_PG.device).clamp(min=std_floor)
+    centred_PG = reward_PG - masked_mean(reward_PG, kept_PG)
+    # Rewards that all score alike are centred to rounding noise of the mean, not to zero: say zero.
+    constant_P1 = _spread(reward_PG, kept_PG) == 0
+    advantage_PG = torch.where(constant_P1, 0, centred_PG / divisor.clamp(min=torch.finfo(torch.float32).tiny))
+    if bonus_PG is not None:
+        advantage_PG = advantage_PG + (bonus_PG - masked_mean(bonus_PG, kept_PG))
+    return torch.where(kept_PG, advantage_PG, 0)
+
+
+def _spread(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
+    """Largest minus smallest masked entry, [P, 1]; 0 for an empty group."""
+    highest = torch.where(mask_PG, values_PG, -torch.inf).amax(1, keepdim=True)
+    lowest = torch.where(mask_PG, values_PG, torch.inf).amin(1, keepdim=True)
+    return torch.where(mask_PG.any(1, keepdim=True), highest - lowest, 0)
+
+
+@dataclass(frozen=True)
+class AdvantageRule:
+    """How rewards become advantages.
+
+    Attributes:
+        std: what a centred reward is divided by. `group`: the full group's spread (a subset's own spread would scale
+            its rewards back up and undo the selection); `global`: the batch's; `kept`: the kept subset's; `none`: 1.
+        clip: largest magnitude of an advantage.
+    """
+
+    std: str = "group"
+    clip: float = 5.0
+
+    def __call__(
+        self, reward_PG: Tensor, kept_PG: Tensor, bonus_PG: Tensor | None, batch_std: Tensor, std_floor: float
+    ) -> Tensor:
+        """Clipped advantages, float32 [P, G]; see `group_advantages`.
+
+        Args:
+            batch_std: standard deviation of all rewards of the iteration, over all processes.
+        """
+        divisors = {
+            "group": lambda: masked_std(reward_PG, reward_PG.isfinite()),
+            "global": lambda: batch_std,
+            "kept": lambda: masked_std(reward_PG, kept_PG),
+            "none": lambda: torch.ones(()),
+        }
+        floor = 0.0 if self.std == "none" else std_floor
+        advantage_PG = group_advantages(reward_PG, kept_PG, divisors[self.std](), floor, bonus_PG)
+        return advantage_PG.clamp(-self.clip, self.clip)

@@ -1,0 +1,64 @@
+"""Image grids to look at: one row per prompt, one column per fixed seed, the prompt written beside it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+MARGIN = 8
+LABEL_WIDTH = 190
+SMALLEST_SIDE = 64
+
+
+def labelled_grid(titles: Sequence[str], columns: Sequence[Tensor], labels: Sequence[str]) -> Image.Image:
+    """Blocks of images side by side (base and tuned, say), sharing their rows.
+
+    Args:
+        titles: one per block.
+        columns: per block the images [P, S, 3, H, W] in [0, 1]; small ones are enlarged without smoothing.
+        labels: P prompts.
+    """
+    blocks = [_tile(images_PS3HW) for images_PS3HW in columns]
+    height, top = blocks[0].shape[0], 28
+    width = LABEL_WIDTH + sum(block.shape[1] + MARGIN for block in blocks)
+    sheet = Image.new("RGB", (width, top + height), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    left, row_height = LABEL_WIDTH, height // len(labels)
+    for row, label in enumerate(labels):
+        draw.multiline_text((MARGIN, top + row * row_height + 8), _wrapped(label), fill="black", font=font)
+    for title, block in zip(titles, blocks, strict=True):
+        draw.text((left, 6), title, fill="black", font=font)
+        sheet.paste(Image.fromarray(block), (left, top))
+        left += block.shape[1] + MARGIN
+    return sheet
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Writes a PNG beside its target and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    image.save(temporary, format="PNG")
+    os.replace(temporary, path)
+
+
+def _tile(images_PS3HW: Tensor) -> np.ndarray:
+    factor = max(1, -(-SMALLEST_SIDE // images_PS3HW.shape[-1]))
+    flat = interpolate(images_PS3HW.flatten(0, 1), scale_factor=factor, mode="nearest")
+    flat = (flat.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    padded = np.pad(flat, ((0, 0), (0, 2), (0, 2), (0, 0)), constant_values=255)
+    rows, seeds = images_PS3HW.shape[:2]
+    tiles = padded.reshape(rows, seeds, *padded.shape[1:])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in tiles], axis=0)
+
+
+def _wrapped(label: str, width: int = 26) -> str:
+    lines = [""]
+    for word in label.split():
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines[:4])

@@ -1,0 +1,66 @@
+"""Lever 1, sampling: train on a reward-concentrated subset of each group (DRIFT, arXiv 2601.12401).
+
+Outliers of the reward are where a policy gradient pulls hardest and where a judge is most easily fooled. The subset
+holds the images whose reward is near the group's bulk. The paper's exact rule is not public; the rules are our reading.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Makes the median absolute deviation of a normal distribution equal to its standard deviation.
+MAD_TO_STD = 1.4826
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """Every image that has a finite reward: the lever is off."""
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        return reward_PG.isfinite()
+
+
+@dataclass(frozen=True)
+class Band:
+    """Images with |r - median| <= kappa * 1.4826 * MAD of their group's finite rewards.
+
+    Median and MAD of an even number of rewards are the midpoints, as in numpy.
+
+    Attributes:
+        kappa: half-width of the band, > 0, in robust standard deviations.
+    """
+
+    kappa: float
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        """bool [P, G], True where an image is trained on."""
+        finite_PG = torch.where(reward_PG.isfinite(), reward_PG, torch.nan)
+        deviation_PG = (finite_PG - _median(finite_PG)).abs()
+        return deviation_PG <= self.kappa * MAD_TO_STD * _median(deviation_PG)
+
+
+def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor]:
+    """What a rule did, as fractions in [0, 1] (sums over groups are the caller's).
+
+    Returns:
+        `kept_fraction` [P]; `best_dropped` [P], 1 where the group's best image is not kept; `one_sided` [P], 1 where
+        the kept rewards all lie on one side of the full group's mean (centring on the kept set then decides the sign);
+        `empty_groups` [P], 1 where fewer than two images are kept, so that the group gives no update.
+    """
+    finite_PG = reward_PG.isfinite()
+    clean_PG = torch.where(finite_PG, reward_PG, -torch.inf)
+    best_P1 = clean_PG.argmax(1, keepdim=True)
+    mean_P1 = torch.where(finite_PG, reward_PG, torch.nan).nanmean(1, keepdim=True)
+    above_P = (kept_PG & (reward_PG > mean_P1)).any(1)
+    below_P = (kept_PG & (reward_PG < mean_P1)).any(1)
+    return {
+        "kept_fraction": kept_PG.float().mean(1),
+        "best_dropped": 1 - kept_PG.gather(1, best_P1).squeeze(1).float(),
+        "one_sided": (above_P ^ below_P).float(),
+        "empty_groups": (kept_PG.sum(1) < 2).float(),
+    }
+
+
+def _median(values_PG: Tensor) -> Tensor:
+    return values_PG.nanquantile(0.5, dim=1, keepdim=True)

@@ -1,0 +1,59 @@
+"""Where weights and prompt files come from: the hub, a local folder or an installed package, all by one string."""
+
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from drift_pl.errors import UserError
+
+Loaded = TypeVar("Loaded")
+
+
+def locate(name: str, key: str) -> str:
+    """A path for `pkg:PACKAGE/FOLDER` and for local paths; a hub id unchanged.
+
+    Args:
+        name: `pkg:drift_pl.builtin/weights/pipeline`, `./my_model`, `/data/my_model` or `organisation/model`.
+        key: the config key it was given for, to be named in errors.
+
+    Raises:
+        UserError: the package or the path does not exist.
+    """
+    if name.startswith("pkg:"):
+        package, _, inside = name.removeprefix("pkg:").partition("/")
+        try:
+            path = Path(str(resources.files(package))) / inside
+        except ModuleNotFoundError as error:
+            raise UserError(f"{key}={name}: there is no installed package {package!r}") from error
+    elif name.startswith((".", "/", "~")) or Path(name).exists():
+        path = Path(name).expanduser()
+    else:
+        return name
+    if not path.exists():
+        raise UserError(f"{key}={name}: {path} does not exist; give a folder that does, or a hub id like org/model")
+    return str(path)
+
+
+def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loaded:
+    """`loader(location)`, with what goes wrong told in one line that names the config key.
+
+    Raises:
+        UserError: nothing loadable is there, or the hub cannot be reached.
+    """
+    location = locate(name, key)
+    try:
+        return loader(location)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if Path(location).exists():
+            raise UserError(f"{key}={name}: cannot be loaded: {first_line(error)}") from error
+        raise UserError(
+            f"{key}={name}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
+            f"without network access give a local folder, {key}=/path/to/folder"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """First non-empty line of an error's message, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]

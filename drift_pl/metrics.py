@@ -1,0 +1,90 @@
+"""Diversity measures as torchmetrics classes: per prompt first, then the mean over prompts.
+
+Images of one prompt may arrive in several updates and on several processes: states are concatenated and grouped when
+the value is computed, because a set's diversity is not the mean of its parts' diversities.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance, vendi_score
+from drift_pl.scoring.protocol import PairwiseDistance
+
+
+class GroupedMetric(Metric):
+    """Collects rows and the prompt each belongs to; a subclass turns one prompt's rows into a number."""
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+    rows: list[Tensor]
+    prompt: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("prompt", default=[], dist_reduce_fx="cat")
+
+    def update(self, rows_BX: Tensor, prompt_B: Tensor) -> None:
+        """Adds images.
+
+        Args:
+            rows_BX: one row per image: an embedding [B, D], or the image itself [B, 3, H, W] in [0, 1].
+            prompt_B: int64 [B], any number that identifies the prompt over all processes.
+        """
+        self.rows.append(rows_BX)
+        self.prompt.append(prompt_B)
+
+    def compute(self) -> Tensor:
+        """Mean over prompts with at least two images; NaN if there is none."""
+        rows, prompt = _concatenate(self.rows), _concatenate(self.prompt)
+        values = [self.of_group(rows[prompt == index]) for index in prompt.unique() if (prompt == index).sum() > 1]
+        return torch.stack(values).mean() if values else torch.tensor(torch.nan)
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class MeanPairwiseDistance(GroupedMetric):
+    """Mean pairwise cosine distance, in [0, 2], of the embeddings given to `update`."""
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return mean_pairwise_distance(1 - cosine_kernel(rows_SX))
+
+
+class VendiScore(GroupedMetric):
+    """Vendi score on the cosine kernel, in [1, S], of the embeddings given to `update`.
+
+    Args:
+        order: q of the score; 1 is the original, 2 is RKE.
+    """
+
+    def __init__(self, order: float = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.order = order
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return vendi_score(cosine_kernel(rows_SX), self.order)
+
+
+class PairwiseLpips(GroupedMetric):
+    """Mean pairwise LPIPS of the images given to `update`.
+
+    Args:
+        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`.
+    """
+
+    def __init__(self, distance: PairwiseDistance, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._distance = distance
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return mean_pairwise_distance(self._distance(rows_SX))
+
+
+def _concatenate(parts: list[Tensor] | Tensor) -> Tensor:
+    """States are lists before processes are synchronised and tensors afterwards."""
+    return parts if isinstance(parts, Tensor) else torch.cat(parts) if parts else torch.zeros(0)

@@ -1,0 +1,57 @@
+"""What the framework asks of a model: encode prompts, predict a velocity, decode latents."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from drift_pl.types import Condition
+
+
+class Policy(Protocol):
+    """A generator under training. Frozen parts stay outside of any module tree; `network` is what trains.
+
+    Attributes:
+        network: the denoiser. Policies call `network(...)` and no other method of it, so that it can be sharded.
+        latent_shape: (C, H, W) of one image's latents.
+    """
+
+    network: nn.Module
+    latent_shape: tuple[int, int, int]
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Encoded prompts, one row each; without gradient."""
+        ...
+
+    def sigmas(self, num_steps: int) -> Tensor:
+        """Noise levels of a sampling grid, float32 [T + 1], from 1 (noise) down to 0 (image)."""
+        ...
+
+    def predict(
+        self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, negative: Condition, guidance_scale: float
+    ) -> Tensor:
+        """Velocity v = noise - x_0 at one noise level, guided: float [B, C, H, W].
+
+        Args:
+            sigma: 0-dimensional noise level, shared by the batch.
+            negative: one row, the condition of the unconditional branch; unused at guidance scale 1.
+        """
+        ...
+
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Images in [0, 1], float32 [B, 3, H, W]."""
+        ...
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that train, in a fixed order."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within it, `predict` is the model before fine-tuning."""
+        ...
+
+    def to(self, device: torch.device | str) -> "Policy":
+        """Moves the frozen parts; `network` moves with the module that holds it."""
+        ...

@@ -1,0 +1,118 @@
+"""Image encoders: one file serves the shaping lever and the measures."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_model
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
+from transformers import AutoImageProcessor, AutoModel
+
+from drift_pl.locate import load_pretrained, locate
+
+LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
+
+
+class PooledEncoder:
+    """A transformers vision model whose pooled output is the embedding: DINOv2, DINOv3, ConvNeXt, ResNet, ViT.
+
+    Args:
+        pretrained: hub id, folder or pkg:PACKAGE/FOLDER with a model and its image processor.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: nothing loadable at `pretrained`.
+    """
+
+    def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: int = 64) -> None:
+        self.model = load_pretrained(AutoModel.from_pretrained, pretrained, "encoder.args.pretrained")
+        self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained, "encoder.args.pretrained")
+        self.model.requires_grad_(False).eval().float()
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def __call__(self, images_B3HW: Tensor) -> Tensor:
+        """Unit embeddings, float32 [B, D], of images in [0, 1] rounded to 8 bits (as the processor is defined)."""
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            return torch.cat([self._embed(part) for part in images_B3HW.split(self.batch_size)])
+
+    def to(self, device: torch.device | str) -> "PooledEncoder":
+        self.model.to(device)
+        return self
+
+    def _embed(self, images_B3HW: Tensor) -> Tensor:
+        pixels = (images_B3HW.float().clamp(0, 1) * 255).round().byte()
+        inputs = self.processor(images=list(pixels), return_tensors="pt")
+        pooled = self.model(inputs["pixel_values"].to(self.model.device)).pooler_output
+        return normalize(pooled.flatten(1), dim=-1)
+
+
+class LpipsEncoder:
+    """LPIPS (arXiv 1801.03924) of all pairs of a set from one forward pass per image.
+
+    The distance is a sum over layers of mean squared differences of weighted unit features, so it is a squared
+    Euclidean distance of one long feature vector per image.
+
+    Args:
+        pretrained: `alex`, `vgg` or `squeeze` (torchmetrics' network, whose backbone torchvision downloads), or a
+            folder with `config.json` ({"net": ..., "resize": pixels or null}) and `model.safetensors`.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: nothing loadable at `pretrained`.
+    """
+
+    def __init__(self, pretrained: str = "alex", batch_size: int = 64) -> None:
+        self.resize: int | None = None
+        if pretrained in LPIPS_BACKBONES:
+            self.net = load_pretrained(
+                lambda name: _NoTrainLpips(net=name), pretrained, "evaluation.lpips.args.pretrained"
+            )
+        else:
+            self._load_folder(Path(locate(pretrained, "evaluation.lpips.args.pretrained")))
+        self.net.requires_grad_(False).eval()
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        """Vectors whose squared Euclidean distance is LPIPS: float32 [B, D]."""
+        return torch.cat([self._features(part) for part in images_B3HW.split(self.batch_size)])
+
+    def __call__(self, images_S3HW: Tensor) -> Tensor:
+        """LPIPS of all pairs, float64 [S, S], of images in [0, 1]."""
+        vectors_SD = self.features(images_S3HW).double()
+        norm_S = vectors_SD.square().sum(-1)
+        squared_SS = norm_S[:, None] + norm_S[None, :] - 2 * vectors_SD @ vectors_SD.T
+        return squared_SS.clamp(min=0).fill_diagonal_(0)
+
+    def to(self, device: torch.device | str) -> "LpipsEncoder":
+        self.net.to(device)
+        return self
+
+    def _load_folder(self, folder: Path) -> None:
+        def load(location: str) -> _NoTrainLpips:
+            config = json.loads((Path(location) / "config.json").read_text())
+            net = _NoTrainLpips(net=config["net"], pnet_rand=True)
+            load_model(net, Path(location) / "model.safetensors")
+            self.resize = config["resize"]
+            return net
+
+        self.net = load_pretrained(load, str(folder), "evaluation.lpips.args.pretrained")
+        if any((layer.model[-1].weight < 0).any() for layer in self.net.lins):
+            raise ValueError(f"{folder}: LPIPS' linear layers must not be negative")
+
+    def _features(self, images_B3HW: Tensor) -> Tensor:
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            images = images_B3HW.float() * 2 - 1
+            if self.resize is not None:
+                images = interpolate(images, size=(self.resize, self.resize), mode="bilinear", antialias=True)
+            outputs = self.net.net(self.net.scaling_layer(images))
+            parts = []
+            for output, linear in zip(outputs, self.net.lins, strict=True):
+                weight_C = linear.model[-1].weight.flatten()
+                area = output.shape[-2] * output.shape[-1]
+                weighted = _normalize_tensor(output) * (weight_C[:, None, None] / area).sqrt()
+                parts.append(weighted.flatten(1))
+            return torch.cat(parts, dim=1)

@@ -1,0 +1,45 @@
+"""What a judge, an encoder and a measure are."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Reward(Protocol):
+    """A judge: higher is better."""
+
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores, float32 [B], of images in [0, 1] for their (clean) prompts. NaN: this image cannot be scored."""
+        ...
+
+    def to(self, device: torch.device | str) -> "Reward": ...
+
+
+class Encoder(Protocol):
+    """A frozen image encoder."""
+
+    def __call__(self, images_B3HW: Tensor) -> Tensor:
+        """Unit embeddings, float32 [B, D], of images in [0, 1]."""
+        ...
+
+    def to(self, device: torch.device | str) -> "Encoder": ...
+
+
+class PairwiseDistance(Protocol):
+    """A perceptual distance between images."""
+
+    def __call__(self, images_S3HW: Tensor) -> Tensor:
+        """Distances of all pairs, [S, S], of images in [0, 1]."""
+        ...
+
+    def to(self, device: torch.device | str) -> "PairwiseDistance": ...
+
+
+class Measure(Protocol):
+    """Anything else that evaluation reports; never trained on."""
+
+    def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Named values per prompt, each float [P]; NaN where a prompt has none."""
+        ...

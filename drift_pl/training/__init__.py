@@ -1,0 +1,1 @@
+"""The Lightning room: module, data, processes, checkpoints, callbacks."""

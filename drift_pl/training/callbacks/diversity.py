@@ -1,0 +1,51 @@
+"""Diversity of the training groups, every iteration, by an encoder that nothing is trained on."""
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from drift_pl.metrics import GroupedMetric, MeanPairwiseDistance, PairwiseLpips, VendiScore
+from drift_pl.scoring.protocol import Encoder, PairwiseDistance
+
+
+class DiversityMonitor(L.Callback):
+    """Logs `diversity/pairwise_distance`, `diversity/vendi` and `diversity/pairwise_lpips`.
+
+    Training groups are sampled with noise in the steps and, if that lever is on, with varied prompts; both buy some
+    diversity that evaluation does not have.
+
+    Args:
+        encoder: embeds images; the one that evaluates, not the one that shapes.
+        lpips: all-pairs perceptual distance.
+    """
+
+    def __init__(self, encoder: Encoder, lpips: PairwiseDistance) -> None:
+        self._encoder, self._lpips = encoder, lpips
+        self._metrics: dict[str, GroupedMetric] = {
+            "pairwise_distance": MeanPairwiseDistance(),
+            "vendi": VendiScore(),
+            "pairwise_lpips": PairwiseLpips(lpips),
+        }
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._encoder.to(pl_module.device)
+        self._lpips.to(pl_module.device)
+        for metric in self._metrics.values():
+            metric.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        images_B3HW = outputs["images_B3HW"]
+        num_groups = len(batch.prompts)
+        group_P = torch.arange(num_groups, device=images_B3HW.device) + batch.first_group
+        prompt_B = group_P.repeat_interleave(len(images_B3HW) // num_groups)
+        embedding_BD = self._encoder(images_B3HW)
+        values = {}
+        for name, metric in self._metrics.items():
+            metric.update(images_B3HW if name == "pairwise_lpips" else embedding_BD, prompt_B)
+            values[f"diversity/{name}"] = float(metric.compute())
+            metric.reset()
+        outputs["metrics"].update(values)
+        pl_module.log_dict(values, batch_size=1)

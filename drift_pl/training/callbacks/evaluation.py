@@ -1,0 +1,174 @@
+"""Held-out evaluation before, during and after training, and the run's summary."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from drift_pl.evaluation import Evaluated, Evaluator
+from drift_pl.grids import labelled_grid, save_image
+from drift_pl.rollout import Sampler
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """When and on what to evaluate.
+
+    Attributes:
+        steps, guidance_scale, negative_prompt: of the deterministic sampler.
+        tuning_prompts: looked at every so many iterations while a run goes on.
+        test_prompts: looked at before and after training only; what summary.json reports.
+        every: iterations between looks at the tuning prompts; 0 for never.
+    """
+
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    tuning_prompts: Sequence[str]
+    test_prompts: Sequence[str]
+    every: int
+
+
+class HeldOutEvaluation(L.Callback):
+    """Writes summary.json (base against tuned on test prompts), `eval/` metrics and image grids.
+
+    Args:
+        evaluator: measures a policy on prompts.
+        plan: when and on what.
+        run_dir: the run's folder.
+        iterations: the run's length.
+        facts: what else summary.json says (encoder, config hash, ...).
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path, iterations: int, facts: dict[str, Any]
+    ) -> None:
+        self._evaluator, self._plan, self._run_dir = evaluator, plan, run_dir
+        self._iterations, self._facts = iterations, facts
+        self._seconds = 0.0
+        self._images = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._seconds, "images": self._images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds, self._images = state_dict["seconds"], state_dict["images"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluator.to(pl_module.device)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The base model on the test prompts, unless an earlier part of this run has done it."""
+        if self._plan.every and trainer.datamodule.iteration == 0:
+            self._look_at_tuning_prompts(trainer, pl_module)
+        if self._base_file.exists():
+            return
+        with pl_module.policy.reference():
+            base = self._evaluate(trainer, pl_module, self._plan.test_prompts)
+        if trainer.is_global_zero:
+            content = {"values": base.means(), "per_prompt": per_prompt(base)}
+            write_json(content, self._base_file)
+            np.savez_compressed(self._base_file.with_suffix(".npz"), grid=_bytes(base.grid_PS3HW))
+            save_image(labelled_grid(["base"], [base.grid_PS3HW], self._shown(base)), self._samples / "base.png")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        metrics = outputs["metrics"]
+        self._seconds += sum(metrics[f"time/{part}_s"] for part in ("rollout", "judges", "update"))
+        self._images += len(outputs["images_B3HW"]) * trainer.world_size
+        done = trainer.datamodule.iteration
+        if self._plan.every and done % self._plan.every == 0:
+            self._look_at_tuning_prompts(trainer, pl_module)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.datamodule.iteration < self._iterations:
+            return
+        with pl_module.evaluated_weights():
+            tuned = self._evaluate(trainer, pl_module, self._plan.test_prompts)
+        if trainer.is_global_zero:
+            self._write_summary(trainer, pl_module, tuned)
+
+    @property
+    def _base_file(self) -> Path:
+        return self._run_dir / "evaluation" / "base.json"
+
+    @property
+    def _samples(self) -> Path:
+        return self._run_dir / "samples"
+
+    def _shown(self, evaluated: Evaluated) -> tuple[str, ...]:
+        return evaluated.prompts[: len(evaluated.grid_PS3HW)]
+
+    def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, prompts: Sequence[str]) -> Evaluated:
+        plan = self._plan
+        negative = pl_module.encode_prompts([plan.negative_prompt], pl_module.device)
+        sampler = Sampler(pl_module.policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative)
+        with trainer.precision_plugin.forward_context():
+            return self._evaluator.run(pl_module.policy, pl_module.encode_prompts, sampler, prompts, pl_module.device)
+
+    def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        done = trainer.datamodule.iteration
+        with pl_module.evaluated_weights():
+            seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts)
+        if not trainer.is_global_zero:
+            return
+        grid = labelled_grid([f"iteration {done}"], [seen.grid_PS3HW], self._shown(seen))
+        save_image(grid, self._samples / f"iteration-{done:06d}.png")
+        values = {f"eval/{name}": value for name, value in seen.means().items()}
+        # Iteration i is logged at step i - 1, as Lightning does; the base model shares the first point's place.
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=max(done - 1, 0))
+            if hasattr(logger.experiment, "add_image"):
+                logger.experiment.add_image("samples", np.asarray(grid), max(done - 1, 0), dataformats="HWC")
+
+    def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule, tuned: Evaluated) -> None:
+        base = json.loads(self._base_file.read_text())
+        write_json(
+            {"values": tuned.means(), "per_prompt": per_prompt(tuned)}, self._run_dir / "evaluation" / "tuned.json"
+        )
+        summary = {
+            "base": base["values"],
+            "tuned": tuned.means(),
+            **self._facts,
+            "images_per_prompt": self._evaluator.seeds_per_prompt,
+            "tuned_is_ema": pl_module.average is not None,
+            "iterations": trainer.datamodule.iteration,
+            "images": self._images,
+            "seconds": round(self._seconds, 1),
+        }
+        write_json(summary, self._run_dir / "summary.json")
+        base_grid = torch.from_numpy(np.load(self._base_file.with_suffix(".npz"))["grid"]).float() / 255
+        sheet = labelled_grid(["base", "fine-tuned"], [base_grid, tuned.grid_PS3HW], self._shown(tuned))
+        save_image(sheet, self._samples / "base_and_tuned.png")
+
+
+def per_prompt(evaluated: Evaluated) -> dict[str, dict[str, float | None]]:
+    """Prompt -> name -> value; null where a prompt has none."""
+    return {
+        prompt: {name: _number(value_P[row]) for name, value_P in evaluated.values.items()}
+        for row, prompt in enumerate(evaluated.prompts)
+    }
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Writes beside the target and renames, so that nobody reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _number(value: Tensor) -> float | None:
+    return float(value) if value.isfinite() else None
+
+
+def _bytes(images: Tensor) -> np.ndarray:
+    return (images.clamp(0, 1) * 255).round().byte().numpy()

@@ -1,0 +1,84 @@
+"""How far a run is: when it ends, and what it shows meanwhile."""
+
+import time
+from typing import Any
+
+import lightning as L
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLength(L.Callback):
+    """Ends the run after so many iterations, whatever Lightning calls an epoch; a longer run may follow.
+
+    Args:
+        iterations: total length, counted from the run's beginning and not from a resume.
+    """
+
+    def __init__(self, iterations: int) -> None:
+        self._iterations = iterations
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.datamodule.iteration >= self._iterations:
+            trainer.should_stop = True
+
+
+class RunProgress(L.Callback):
+    """A bar over the whole run: iteration, reward, diversity, images/s, time left; plain lines without a terminal.
+
+    Args:
+        iterations: length of the run.
+        line_every: iterations between lines where there is no terminal.
+    """
+
+    def __init__(self, iterations: int, line_every: int = 10) -> None:
+        self._iterations, self._line_every = iterations, line_every
+        self._bar: Progress | None = None
+        self._started = 0.0
+        self._first = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        self._started, self._first = time.perf_counter(), trainer.datamodule.iteration
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+        )
+        if self._bar.console.is_terminal:
+            self._bar.start()
+        self._bar.add_task("iteration", total=self._iterations, completed=self._first, status="")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._bar is None:
+            return
+        done = trainer.datamodule.iteration
+        status = describe(outputs["metrics"])
+        self._bar.update(self._bar.task_ids[0], completed=done, status=status)
+        if not self._bar.console.is_terminal and (done % self._line_every == 0 or done == self._iterations):
+            left = (time.perf_counter() - self._started) / (done - self._first) * (self._iterations - done)
+            print(f"iteration {done}/{self._iterations}  {status}  {left:.0f} s left", flush=True)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def describe(metrics: dict[str, float]) -> str:
+    """The three numbers to watch."""
+    parts = [f"reward {metrics['reward/mean']:.3f}"]
+    if "diversity/pairwise_distance" in metrics:
+        parts.append(f"diversity {metrics['diversity/pairwise_distance']:.3f}")
+    parts.append(f"{metrics['time/images_per_s']:.0f} images/s")
+    return "  ".join(parts)

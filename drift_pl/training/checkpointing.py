@@ -1,0 +1,139 @@
+"""Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
+
+import copy
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from torch import Tensor
+
+from drift_pl.errors import UserError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, syncs and renames, so that a file is either the old one or the new one.
+
+    Lightning's own goes through the system's temporary folder; where that is another file system, the final move is a
+    copy that a kill can cut short.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, without running any code from it.
+
+    Raises:
+        UserError: there is no such file, or it is not a checkpoint of this package.
+    """
+    if not path.is_file():
+        raise UserError(f"ckpt_path={path}: no such file; give a .ckpt file, `last` or `auto`")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"
+        ) from error
+    if not isinstance(content, dict) or not {"PromptDataModule", "run_identity"} <= content.keys():
+        raise UserError(f"ckpt_path={path} is not a checkpoint of drift_pl; give e.g. RUN/checkpoints/last.ckpt")
+    return content
+
+
+def refuse_other_run(content: dict[str, Any], identity: str, path: Path) -> None:
+    """A checkpoint that goes on under other settings would be a run that no config describes.
+
+    Raises:
+        UserError: the checkpoint belongs to another config or seed.
+    """
+    if content["run_identity"] != identity:
+        raise UserError(
+            f"ckpt_path={path} belongs to a run with other settings or another seed ({content['run_identity']}, this "
+            f"one is {identity}): compare its config.yaml with --print-config; trainer.iterations may be raised freely"
+        )
+
+
+def checkpoint_iteration(content: dict[str, Any]) -> int:
+    """Iterations that were done when a checkpoint was written."""
+    return content["PromptDataModule"]["iteration"]
+
+
+def key_by_position(optimizer_state: dict[str, Any], positions: Sequence[int]) -> None:
+    """Renames an optimiser's parameter ids, in place, to positions among all of the module's parameters.
+
+    Ids count the trained parameters only; a sharded strategy reads them as positions among all parameters, and would
+    give the moments of one layer to another without a word. Loading in one process goes by order and takes either.
+    """
+    by_id = dict(enumerate(positions))
+    optimizer_state["state"] = {by_id[key]: value for key, value in optimizer_state["state"].items()}
+    for group in optimizer_state["param_groups"]:
+        group["params"] = [by_id[key] for key in group["params"]]
+
+
+class RunIdentity(L.Callback):
+    """Writes into each checkpoint which run it belongs to.
+
+    Args:
+        identity: a string that differs between runs whose results differ.
+    """
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["run_identity"] = self._identity
+
+
+class BoundaryCheckpoint(L.Callback):
+    """Keeps a copy of the trainable state at each iteration's start; a broken run saves that copy as last.ckpt.
+
+    Args:
+        path: where the copy goes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._boundary: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        trainable = {name: p.detach().clone() for name, p in pl_module.named_parameters() if p.requires_grad}
+        optimizers = [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers]
+        self._boundary = {"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()}
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._boundary = None  # the iteration is complete: the live state is a boundary itself
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if not trainer.training:
+            return
+        if self._boundary is not None:
+            self._restore(trainer, pl_module, self._boundary)
+        trainer.save_checkpoint(self._path)
+
+    @torch.no_grad()
+    def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:
+        weights: dict[str, Tensor] = boundary["weights"]
+        for name, parameter in pl_module.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+        for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        pl_module.load_boundary_state(boundary["module"])

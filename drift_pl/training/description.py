@@ -1,0 +1,36 @@
+"""What an iteration looked like: rewards, groups, levers, latents. One place for the names that are logged."""
+
+from torch import Tensor
+
+from drift_pl.functional.advantage import masked_std
+from drift_pl.incentive.selection import selection_statistics
+from drift_pl.training.reporting import IterationReport
+from drift_pl.types import Scores, Trajectory
+
+
+def describe_iteration(
+    report: IterationReport,
+    scores: Scores,
+    kept_PG: Tensor,
+    bonus_PG: Tensor | None,
+    advantage_PG: Tensor,
+    trajectory: Trajectory,
+) -> None:
+    """Adds an iteration to the report; every key is explained in docs/metrics.md."""
+    reward_PG = scores.reward_PG
+    finite_PG = reward_PG.isfinite()
+    std_P = masked_std(reward_PG, finite_PG).flatten()
+    report.add("reward/mean", reward_PG)
+    report.add("reward/group_std", std_P)
+    report.add("reward/zero_std_groups", (std_P == 0).float())
+    report.add("reward/unscored_fraction", (~finite_PG).float())
+    for name, score_PG in scores.by_judge.items():
+        report.add(f"reward/{name}", score_PG)
+    for name, value_P in selection_statistics(reward_PG, kept_PG).items():
+        report.add(f"selection/{name}", value_P)
+    if bonus_PG is not None:
+        report.add("shaping/bonus", bonus_PG)
+        report.add("shaping/bonus_group_std", bonus_PG.std(1, correction=0))
+    report.add("policy/advantage_magnitude", advantage_PG.abs())
+    # Drifts up when a policy learns to please a judge by brightness or contrast alone.
+    report.add("policy/latent_rms", trajectory.latents_KBCHW[-1].square().flatten(1).mean(1).sqrt())

@@ -1,0 +1,61 @@
+"""An exponential moving average of the trainable parameters.
+
+Lightning's own averages once per training step (an iteration here, with several optimiser steps in it), copies the
+frozen model, and cannot resume a checkpoint that holds only the adapter.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class ParameterAverage:
+    """Averages named parameters after each optimiser step; decay min((1 + k) / (10 + k), decay) at the k-th.
+
+    Args:
+        parameters: names and parameters; the average starts as their copy.
+        decay: in [0, 1); 0 means that the average is the parameters.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+        self._parameters = dict(parameters)
+        self.decay = decay
+        self.num_updates = 0
+        self.average = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Takes in the parameters as they are now."""
+        decay = min((1 + self.num_updates) / (10 + self.num_updates), self.decay)
+        self.num_updates += 1
+        live = [parameter.detach() for parameter in self._parameters.values()]
+        torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Within it the live parameters hold the average; afterwards they are as before, bit for bit."""
+        # clone(): on a CPU a detached tensor would alias the parameter, and nothing could be restored.
+        live = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._write(self.average)
+        try:
+            yield
+        finally:
+            self._write(live)
+
+    def to(self, device: torch.device | str) -> None:
+        self.average = {name: value.to(device) for name, value in self.average.items()}
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        return {"num_updates": self.num_updates, **self.average}
+
+    def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        self.num_updates = int(state["num_updates"])
+        for name, value in self.average.items():
+            value.copy_(state[name])
+
+    @torch.no_grad()
+    def _write(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(values[name])

@@ -1,0 +1,233 @@
+"""The LightningModule: one `training_step` is one iteration of DRIFT."""
+
+import copy
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from drift_pl.functional.advantage import AdvantageRule, global_std, masked_std, reward_moments
+from drift_pl.functional.schedule import warmup_factor, window_steps
+from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise, KeepAll, NoVariation
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies.protocol import Policy
+from drift_pl.prompts import PromptEncoder
+from drift_pl.rng import make_generator, normal_per_sample, sample_generators
+from drift_pl.rollout import Sampler, rollout_in_micro_batches
+from drift_pl.scoring.judges import Judge, score_images
+from drift_pl.scoring.protocol import Encoder
+from drift_pl.training.checkpointing import key_by_position
+from drift_pl.training.description import describe_iteration
+from drift_pl.training.ema import ParameterAverage
+from drift_pl.training.parallel import gather_vectors
+from drift_pl.training.plans import OptimizerPlan, RolloutPlan, Shared
+from drift_pl.training.reporting import IterationReport
+from drift_pl.training.update import ClippedUpdate, Experience, clip_gradients
+from drift_pl.types import PromptBatch, Scores, Trajectory
+
+# The smallest divisor of a reward, as a share of the base model's median group spread.
+STD_FLOOR_SHARE = 0.01
+
+
+class DriftModule(L.LightningModule):
+    """On-policy fine-tuning of a policy on judges, with DRIFT's three levers (arXiv 2601.12401).
+
+    Args:
+        policy: the generator; only its `network` enters the module tree.
+        judges: the rewards, with weights.
+        group_size: images per prompt.
+        selection, prompting, shaping: the levers; `KeepAll`, `NoVariation` and None switch them off.
+        shaping_encoder: embeds images for `shaping`; None if that is None.
+        advantage: from rewards to advantages.
+        update: the loss and its passes.
+        rollout: how training samples.
+        optimizer: learning rate and its kin.
+        ema_decay: decay of the weight average; 0 for none.
+        seed: of everything that training draws.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        judges: Sequence[Judge],
+        group_size: int,
+        selection: KeepAll | Band,
+        prompting: NoVariation | EmbeddingNoise,
+        shaping: DiversityShaping | None,
+        shaping_encoder: Encoder | None,
+        advantage: AdvantageRule,
+        update: ClippedUpdate,
+        rollout: RolloutPlan,
+        optimizer: OptimizerPlan,
+        ema_decay: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold the trainable weights only
+        self.policy, self.judges, self.group_size, self.seed = policy, tuple(judges), group_size, seed
+        self.network = policy.network
+        self.selection, self.prompting, self.shaping = selection, prompting, shaping
+        self.shaping_encoder, self.advantage, self.update = shaping_encoder, advantage, update
+        self.rollout, self.optimizer = rollout, optimizer
+        self.encode_prompts = PromptEncoder(policy)
+        self.average = ParameterAverage(policy.trainable_parameters(), ema_decay) if ema_decay > 0 else None
+        self.register_buffer("base_group_std", torch.tensor(torch.nan))
+
+    def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
+        """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
+        report, started = IterationReport(), time.perf_counter()
+        condition, trajectory = self.sample(batch)
+        sampled = time.perf_counter()
+        scores = self.score(trajectory.images_B3HW, batch.prompts)
+        scored = time.perf_counter()
+        kept_PG = self.selection(scores.reward_PG)
+        bonus_PG = self.shape(scores)
+        shared = self.share(scores.reward_PG, kept_PG)
+        advantage_PG = self.advantage(
+            scores.reward_PG, kept_PG, bonus_PG, shared.batch_std, self.std_floor(shared.median_group_std)
+        )
+        counted_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+        experience = Experience(trajectory, condition, advantage_PG.flatten(), counted_PG.flatten())
+        self.update_policy(batch.iteration, experience, shared.counts_U, report)
+        times = {"rollout": sampled - started, "judges": scored - sampled, "update": time.perf_counter() - scored}
+        describe_iteration(report, scores, kept_PG, bonus_PG, advantage_PG, trajectory)
+        metrics = self.publish(report, batch.iteration, times)
+        self.trainer.datamodule.iteration = batch.iteration + 1
+        return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": metrics}
+
+    def sample(self, batch: PromptBatch) -> tuple[VariedCondition, Trajectory]:
+        """A group of images for each prompt, every image from its own noise and its own variation of the prompt."""
+        samples = batch.sample_indices(self.group_size)
+        key = (self.seed, batch.iteration)
+        clean = self.encode_prompts(batch.prompts, self.device).repeat_interleave(self.group_size)
+        condition = self.prompting(clean, *key, samples)
+        noise_BCHW = normal_per_sample(
+            sample_generators("initial_latents", *key, samples=samples), self.policy.latent_shape, self.device
+        )
+        plan = self.rollout
+        window = window_steps(plan.window_first, plan.window_end, plan.window_size, make_generator("window", *key))
+        trajectory = rollout_in_micro_batches(
+            self.policy,
+            self.training_sampler(),
+            condition,
+            window,
+            noise_BCHW,
+            sample_generators("step_noise", *key, samples=samples),
+            self.update.micro_batch,
+        )
+        return condition, trajectory
+
+    def score(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Scores:
+        """What the judges, and the shaping encoder, make of the images; they see the clean prompts."""
+        repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
+        reward_B, by_judge = score_images(self.judges, images_B3HW, repeated)
+        shape = (len(prompts), self.group_size)
+        embedding_PGD = None
+        if self.shaping is not None and self.shaping_encoder is not None:
+            embedding_PGD = self.shaping_encoder(images_B3HW).unflatten(0, shape)
+        grouped = {name: score_B.view(shape) for name, score_B in by_judge.items()}
+        return Scores(reward_B.view(shape), grouped, embedding_PGD)
+
+    def shape(self, scores: Scores) -> Tensor | None:
+        """The shaping bonus, or None with the lever off."""
+        if self.shaping is None or scores.embedding_PGD is None:
+            return None
+        valid_PG = scores.reward_PG.isfinite() & scores.embedding_PGD.isfinite().all(-1)
+        return self.shaping(scores.embedding_PGD, valid_PG, self.rollout.steps)
+
+    def share(self, reward_PG: Tensor, kept_PG: Tensor) -> Shared:
+        """The one exchange before the update: moments of the rewards, spreads of the groups, images that count."""
+        counted_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+        counts_U = torch.stack([part.sum() for part in counted_PG.chunk(self.update.updates)]).double().cpu()
+        std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
+        gathered = gather_vectors(torch.cat([reward_moments(reward_PG), counts_U, std_P]), self.device)
+        end = 3 + self.update.updates
+        return Shared(
+            batch_std=global_std(gathered[:, :3].sum(0)).to(self.device),
+            median_group_std=float(gathered[:, end:].flatten().quantile(0.5)),
+            counts_U=gathered[:, 3:end].sum(0),
+        )
+
+    def std_floor(self, median_group_std: float) -> float:
+        """Smallest divisor of a reward: 1 % of the base model's median group spread, of the first iteration."""
+        if self.base_group_std.isnan():
+            self.base_group_std.fill_(median_group_std)
+        return STD_FLOOR_SHARE * float(self.base_group_std)
+
+    def update_policy(self, iteration: int, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
+        """Clipped policy-gradient steps on the rollout's transitions."""
+        optimizer = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self.optimizer.learning_rate * warmup_factor(iteration, self.optimizer.warmup)
+        optimizer.zero_grad()
+        for _ in self.update.run(self, self.policy, self.training_sampler(), experience, counts_U, report):
+            norm = clip_gradients(self, self.update.max_grad_norm, iteration)
+            report.add("policy/grad_norm", norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            if self.average is not None:
+                self.average.update()
+
+    def publish(self, report: IterationReport, iteration: int, seconds: dict[str, float]) -> dict[str, float]:
+        """Logs the iteration's means over all processes, and returns them."""
+        metrics = report.reduce(self.device)
+        total = sum(seconds.values())
+        images = self.group_size * self.trainer.datamodule.per_iteration
+        metrics |= {f"time/{name}_s": value for name, value in seconds.items()}
+        metrics |= {"time/images_per_s": images / total, "iteration": float(iteration + 1)}
+        self.log_dict(metrics, batch_size=1)
+        return metrics
+
+    def training_sampler(self) -> Sampler:
+        """The grid, guidance and noise of rollouts."""
+        plan = self.rollout
+        negative = self.encode_prompts([plan.negative_prompt], self.device)
+        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, plan.noise_level, negative)
+
+    def evaluated_weights(self) -> AbstractContextManager[None]:
+        """Within it the network holds the weights that are evaluated and exported: the average, if there is one."""
+        return nullcontext() if self.average is None else self.average.swapped_in()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        parameters = [parameter for _, parameter in self.policy.trainable_parameters()]
+        plan = self.optimizer
+        return torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+
+    def on_fit_start(self) -> None:
+        """Moves what is not in the module tree."""
+        self.policy.to(self.device)
+        for part in (*(judge.reward for judge in self.judges), self.shaping_encoder):
+            if part is not None:
+                part.to(self.device)
+        if self.average is not None:
+            self.average.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what trains and the one measured number; the frozen model is where it was loaded from."""
+        trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        kept = trainable | {"base_group_std"}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if name in kept}
+        checkpoint["average"] = None if self.average is None else self.average.state_dict()
+        positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
+        for optimizer_state in checkpoint["optimizer_states"]:
+            key_by_position(optimizer_state, positions)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.average is not None and checkpoint["average"] is not None:
+            self.average.load_state_dict(checkpoint["average"])
+
+    def boundary_state(self) -> dict[str, Any]:
+        """What changes in an iteration besides weights and optimiser: a copy."""
+        average = None if self.average is None else copy.deepcopy(self.average.state_dict())
+        return {"average": average, "base_group_std": self.base_group_std.clone()}
+
+    def load_boundary_state(self, state: dict[str, Any]) -> None:
+        self.base_group_std.copy_(state["base_group_std"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

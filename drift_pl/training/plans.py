@@ -1,0 +1,51 @@
+"""Settings that the module takes, without the config they come from."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """How training samples.
+
+    Attributes:
+        steps: denoising steps T.
+        noise_level: a of Flow-GRPO's SDE.
+        guidance_scale: of rollouts and replay.
+        negative_prompt: prompt of the unconditional branch.
+        window_first, window_end: bounds of the trained window.
+        window_size: trained steps K.
+    """
+
+    steps: int
+    noise_level: float
+    guidance_scale: float
+    negative_prompt: str
+    window_first: int
+    window_end: int
+    window_size: int
+
+
+@dataclass(frozen=True)
+class OptimizerPlan:
+    """AdamW and its warm-up (in iterations)."""
+
+    learning_rate: float
+    weight_decay: float
+    warmup: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all processes know before the update, from one exchange.
+
+    Attributes:
+        batch_std: standard deviation of the iteration's rewards.
+        median_group_std: median over groups of the rewards' standard deviation.
+        counts_U: images that count in each optimiser step.
+    """
+
+    batch_std: Tensor
+    median_group_std: float
+    counts_U: Tensor

@@ -1,0 +1,41 @@
+"""Metrics of an iteration: sums and counts on each process, one exchange, the same means on all."""
+
+import torch
+from torch import Tensor
+
+from drift_pl.training.parallel import gather_vectors
+
+
+class IterationReport:
+    """Collects values over an iteration; `reduce` gives means and maxima over all processes.
+
+    Every process must add the same names in the same order.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, list[float]] = {}
+        self._maxima: dict[str, float] = {}
+
+    def add(self, name: str, values: Tensor, weights: Tensor | None = None) -> None:
+        """Adds to a mean; `weights` of the same shape, 0 for values that do not count. NaN values do not count."""
+        values = values.detach().double()
+        weights = torch.ones_like(values) if weights is None else weights.double()
+        weights = weights * values.isfinite()
+        total = self._totals.setdefault(name, [0.0, 0.0])
+        total[0] += float((values.nan_to_num(0.0, 0.0, 0.0) * weights).sum())
+        total[1] += float(weights.sum())
+
+    def add_maximum(self, name: str, values: Tensor, weights: Tensor) -> None:
+        """Adds to a maximum of non-negative values; those of weight 0 do not count."""
+        largest = float((values.detach() * (weights > 0)).max())
+        self._maxima[name] = max(self._maxima.get(name, 0.0), largest)
+
+    def reduce(self, device: torch.device) -> dict[str, float]:
+        """Means and maxima over all processes; a mean over nothing is NaN."""
+        sums = [total for total, _ in self._totals.values()]
+        counts = [count for _, count in self._totals.values()]
+        gathered = gather_vectors(torch.tensor([*sums, *counts, *self._maxima.values()]).double(), device)
+        size = len(sums)
+        means = gathered[:, :size].sum(0) / gathered[:, size : 2 * size].sum(0)
+        maxima = gathered[:, 2 * size :].amax(0)
+        return dict(zip([*self._totals, *self._maxima], torch.cat([means, maxima]).tolist(), strict=True))

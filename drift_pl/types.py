@@ -1,0 +1,109 @@
+"""What passes between the stages of an iteration, and the package's one legend of tensor shapes.
+
+Tensor names carry their shape as a suffix:
+
+    P  prompts, each with one group of images, on this process
+    G  images per group                 B  images: B = P * G, image b belongs to group b // G
+    T  sampling steps                   K  sampling steps that are trained (the SDE window); K + 1 latents border them
+    L  text tokens                      E  channels of a text token
+    C, H, W  latent (or image) channels, height, width
+    D  channels of an image embedding   S  evaluation images per prompt
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """The prompts of one iteration on this process; a pure function of (seed, iteration, rank).
+
+    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), first_group=2)` is the second of two
+    processes that train two groups each: its groups are number 2 and 3 of the iteration.
+    """
+
+    iteration: int
+    prompts: tuple[str, ...]
+    first_group: int
+
+    def sample_indices(self, group_size: int) -> list[int]:
+        """Global index of every image in the iteration, in the order of B: what its noise is a function of."""
+        start = self.first_group * group_size
+        return list(range(start, start + len(self.prompts) * group_size))
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a policy is conditioned on: encoded prompts.
+
+    Attributes:
+        tokens_BLE: text tokens, float [B, L, E].
+        pooled_BE: pooled embedding, float [B, E'], or None where the family has none.
+        num_channels_L: int64 [L], how many leading channels of each token a text encoder wrote. The rest is zero
+            padding: SD3 pads CLIP's channels to T5's width, and appends whole zero tokens (0 here) in place of T5.
+    """
+
+    tokens_BLE: Tensor
+    pooled_BE: Tensor | None
+    num_channels_L: Tensor
+
+    def __len__(self) -> int:
+        return self.tokens_BLE.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> "Condition":
+        pooled = None if self.pooled_BE is None else self.pooled_BE[index]
+        return replace(self, tokens_BLE=self.tokens_BLE[index], pooled_BE=pooled)
+
+    def repeat_interleave(self, repeats: int) -> "Condition":
+        """Each row `repeats` times in a row: a prompt's group is contiguous."""
+        index = torch.arange(len(self), device=self.tokens_BLE.device).repeat_interleave(repeats)
+        return self[index]
+
+    def to(self, device: torch.device | str) -> "Condition":
+        pooled = None if self.pooled_BE is None else self.pooled_BE.to(device)
+        return Condition(self.tokens_BLE.to(device), pooled, self.num_channels_L.to(device))
+
+    @staticmethod
+    def concatenate(conditions: Sequence["Condition"]) -> "Condition":
+        """Rows of several conditions of one policy, in order."""
+        pooled = [condition.pooled_BE for condition in conditions if condition.pooled_BE is not None]
+        return Condition(
+            torch.cat([condition.tokens_BLE for condition in conditions]),
+            torch.cat(pooled) if pooled else None,
+            conditions[0].num_channels_L,
+        )
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A rollout, kept exactly as it was scored.
+
+    Attributes:
+        latents_KBCHW: float32 [K + 1, B, C, H, W]; entry k is the state before trained step k, entry K the last one.
+        log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
+        steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
+        images_B3HW: decoded final images in [0, 1], float32.
+    """
+
+    latents_KBCHW: Tensor
+    log_prob_KB: Tensor
+    steps_K: tuple[int, ...]
+    images_B3HW: Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the judges said of one iteration's images.
+
+    Attributes:
+        reward_PG: weighted sum of the judges, float32; NaN for an image that a judge could not score.
+        by_judge: judge name -> raw score, float32 [P, G].
+        embedding_PGD: unit embeddings by the shaping encoder, or None where nothing asks for them.
+    """
+
+    reward_PG: Tensor
+    by_judge: dict[str, Tensor]
+    embedding_PGD: Tensor | None
