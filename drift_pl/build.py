@@ -61,7 +61,9 @@ def build_run(config: Config, run_dir: Path) -> Run:
     return Run(
         trainer=build_trainer(config, run_dir, callbacks),
         module=build_module(config, policy, judges),
-        datamodule=PromptDataModule(train, config.prompts.per_iteration, config.seed, config.trainer.save_every),
+        datamodule=PromptDataModule(
+            train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from drift_pl.errors import UserError
 from drift_pl.help_text import help_text
 from drift_pl.run_folder import RunFolder, choose_run_folder, is_first_process, run_identity, write_config
 
+TERMINATED = 143
 SUMMARY_ROWS = ("reward", "pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage")
 
 
@@ -36,7 +37,11 @@ def fit(config: Config) -> Path:
     run = build_run(config, folder.path)
     write_config(folder, config)
     _announce(config, folder)
-    run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+    try:
+        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+    except SystemExit as stop:  # Lightning's answer to SIGTERM, with no status of its own, and to Ctrl-C
+        print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
+        raise SystemExit(stop.code or TERMINATED) from stop
     return folder.path
 
 

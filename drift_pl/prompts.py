@@ -26,7 +26,7 @@ def read_prompts(name: str, key: str) -> tuple[str, ...]:
     if not path.is_file():
         raise UserError(f"{key}={name}: no such file; give a text file with one prompt per line")
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise UserError(f"{key}={name} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
     prompts = tuple(line for line in lines if line and not line.startswith("#"))

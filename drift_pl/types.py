@@ -21,18 +21,22 @@ from torch import Tensor
 class PromptBatch:
     """The prompts of one iteration on this process; a pure function of (seed, iteration, rank).
 
-    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), first_group=2)` is the second of two
-    processes that train two groups each: its groups are number 2 and 3 of the iteration.
+    Attributes:
+        iteration: number of the iteration, from 0.
+        prompts: P prompts, one per group.
+        groups: the groups' numbers within the iteration, over all processes.
+
+    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), groups=(1, 3))` is what the second of two
+    processes gets of four groups that are trained in two optimiser steps, groups 0 and 1 in the first.
     """
 
     iteration: int
     prompts: tuple[str, ...]
-    first_group: int
+    groups: tuple[int, ...]
 
     def sample_indices(self, group_size: int) -> list[int]:
         """Global index of every image in the iteration, in the order of B: what its noise is a function of."""
-        start = self.first_group * group_size
-        return list(range(start, start + len(self.prompts) * group_size))
+        return [group * group_size + image for group in self.groups for image in range(group_size)]
 
 
 @dataclass(frozen=True)

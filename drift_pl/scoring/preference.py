@@ -10,13 +10,17 @@ from transformers import CLIPModel, CLIPProcessor
 from drift_pl.locate import load_pretrained
 
 
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+# PickScore_v1 is published without a processor of its own.
+PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+
 class PickScore:
     """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
 
     Args:
         pretrained: the judge, a CLIPModel.
-        processor: its CLIPProcessor; None for the judge's own folder. PickScore_v1 itself is published without one
-            and uses that of laion/CLIP-ViT-H-14-laion2B-s32B-b79K.
+        processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
         normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
         batch_size: images per forward pass.
 
@@ -26,15 +30,14 @@ class PickScore:
 
     def __init__(
         self,
-        pretrained: str = "yuvalkirstain/PickScore_v1",
+        pretrained: str = PICKSCORE,
         processor: str | None = None,
         normaliser: float = 26.0,
         batch_size: int = 64,
     ) -> None:
         self.model = load_pretrained(CLIPModel.from_pretrained, pretrained, "rewards.args.pretrained")
-        self.processor = load_pretrained(
-            CLIPProcessor.from_pretrained, processor or pretrained, "rewards.args.processor"
-        )
+        processor = processor or (PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained)
+        self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor, "rewards.args.processor")
         self.model.requires_grad_(False).eval().float()
         self.normaliser = normaliser
         self.batch_size = batch_size

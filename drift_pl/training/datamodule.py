@@ -28,20 +28,35 @@ class PromptStream:
             yield self._source.batch(iteration)
 
 
+def groups_of_rank(per_iteration: int, updates: int, rank: int, world: int) -> list[int]:
+    """Numbers of a process's groups: its part of each optimiser step's share, so that every step sees the same groups
+    however many processes there are.
+
+    Example: 8 groups, 2 steps, 2 processes: rank 0 has 0, 1, 4, 5 and rank 1 has 2, 3, 6, 7.
+    """
+    share = per_iteration // updates
+    part = share // world
+    return [step * share + rank * part + place for step in range(updates) for place in range(part)]
+
+
 class PromptDataModule(L.LightningDataModule):
     """Prompts of each iteration, shared out between processes; a group never leaves its process.
 
     Args:
         prompts: the training prompts.
-        per_iteration: groups per iteration over all processes; a multiple of their number.
+        per_iteration: groups per iteration over all processes; a multiple of their number times `updates`.
+        updates: optimiser steps per pass over an iteration's groups.
         seed: of the order of prompts.
         iterations_per_epoch: how many iterations Lightning calls an epoch (the interval between checkpoints).
     """
 
-    def __init__(self, prompts: Sequence[str], per_iteration: int, seed: int, iterations_per_epoch: int) -> None:
+    def __init__(
+        self, prompts: Sequence[str], per_iteration: int, updates: int, seed: int, iterations_per_epoch: int
+    ) -> None:
         super().__init__()
         self.prompts = tuple(prompts)
         self.per_iteration = per_iteration
+        self.updates = updates
         self.seed = seed
         self.iterations_per_epoch = iterations_per_epoch
         self.iteration = 0
@@ -52,10 +67,9 @@ class PromptDataModule(L.LightningDataModule):
     def batch(self, iteration: int) -> PromptBatch:
         """This process's share of an iteration: a pure function of (seed, iteration, rank)."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        indices = prompts_of_iteration(len(self.prompts), self.per_iteration, iteration, self.seed)
-        share = self.per_iteration // world
-        mine = indices[rank * share : (rank + 1) * share]
-        return PromptBatch(iteration, tuple(self.prompts[index] for index in mine), rank * share)
+        order = prompts_of_iteration(len(self.prompts), self.per_iteration, iteration, self.seed)
+        groups = groups_of_rank(self.per_iteration, self.updates, rank, world)
+        return PromptBatch(iteration, tuple(self.prompts[order[group]] for group in groups), tuple(groups))
 
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
         """Text needs no device (and Lightning refuses to move a frozen dataclass)."""

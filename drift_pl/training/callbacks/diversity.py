@@ -38,9 +38,8 @@ class DiversityMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         images_B3HW = outputs["images_B3HW"]
-        num_groups = len(batch.prompts)
-        group_P = torch.arange(num_groups, device=images_B3HW.device) + batch.first_group
-        prompt_B = group_P.repeat_interleave(len(images_B3HW) // num_groups)
+        group_P = torch.tensor(batch.groups, device=images_B3HW.device)
+        prompt_B = group_P.repeat_interleave(len(images_B3HW) // len(group_P))
         embedding_BD = self._encoder(images_B3HW)
         values = {}
         for name, metric in self._metrics.items():

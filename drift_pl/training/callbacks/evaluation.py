@@ -73,9 +73,7 @@ class HeldOutEvaluation(L.Callback):
         with pl_module.policy.reference():
             base = self._evaluate(trainer, pl_module, self._plan.test_prompts)
         if trainer.is_global_zero:
-            content = {"values": base.means(), "per_prompt": per_prompt(base)}
-            write_json(content, self._base_file)
-            np.savez_compressed(self._base_file.with_suffix(".npz"), grid=_bytes(base.grid_PS3HW))
+            self._write_evaluated(base, self._base_file)
             save_image(labelled_grid(["base"], [base.grid_PS3HW], self._shown(base)), self._samples / "base.png")
 
     def on_train_batch_end(
@@ -120,6 +118,7 @@ class HeldOutEvaluation(L.Callback):
             seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts)
         if not trainer.is_global_zero:
             return
+        self._append_to_history(done, seen.means())
         grid = labelled_grid([f"iteration {done}"], [seen.grid_PS3HW], self._shown(seen))
         save_image(grid, self._samples / f"iteration-{done:06d}.png")
         values = {f"eval/{name}": value for name, value in seen.means().items()}
@@ -129,11 +128,21 @@ class HeldOutEvaluation(L.Callback):
             if hasattr(logger.experiment, "add_image"):
                 logger.experiment.add_image("samples", np.asarray(grid), max(done - 1, 0), dataformats="HWC")
 
+    def _write_evaluated(self, evaluated: Evaluated, path: Path) -> None:
+        """Values as JSON; the images of the grid beside them, for comparing runs on the same seeds."""
+        write_json({"values": evaluated.means(), "per_prompt": per_prompt(evaluated)}, path)
+        np.savez_compressed(path.with_suffix(".npz"), grid=_bytes(evaluated.grid_PS3HW))
+
+    def _append_to_history(self, done: int, values: dict[str, float]) -> None:
+        """Keeps evaluation/history.json, one entry per look; a resumed run drops those it is going to repeat."""
+        path = self._run_dir / "evaluation" / "history.json"
+        earlier = json.loads(path.read_text())["history"] if path.exists() else []
+        entries = [entry for entry in earlier if entry["iteration"] < done]
+        write_json({"history": [*entries, {"iteration": done, **values}]}, path)
+
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule, tuned: Evaluated) -> None:
         base = json.loads(self._base_file.read_text())
-        write_json(
-            {"values": tuned.means(), "per_prompt": per_prompt(tuned)}, self._run_dir / "evaluation" / "tuned.json"
-        )
+        self._write_evaluated(tuned, self._run_dir / "evaluation" / "tuned.json")
         summary = {
             "base": base["values"],
             "tuned": tuned.means(),

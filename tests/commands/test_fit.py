@@ -1,0 +1,100 @@
+"""`python -m drift_pl.fit` as a user meets it: what it prints, and one line for what it cannot use."""
+
+import json
+from pathlib import Path
+
+import pytest
+from runs import TinyWorld
+
+from drift_pl.fit import main, summary_table
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    return TinyWorld.create(tmp_path_factory.mktemp("world"))
+
+
+def refused(capsys: pytest.CaptureFixture, folder: Path, *argv: str) -> str:
+    """Runs the command, checks status 2, a single line and an untouched folder, and returns the line."""
+    before = sorted(folder.rglob("*"))
+    assert main(list(argv)) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert sorted(folder.rglob("*")) == before
+    return lines[0]
+
+
+def test_run_ends_with_a_table_and_the_next_commands(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_dir = tmp_path / "run"
+    argv = [*world.overrides(), "trainer.iterations=2", "trainer.progress=true", f"run_dir={run_dir}"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    for part in ("iteration 2/2", "images/s", "pairwise_distance", "tensorboard --logdir", "ckpt_path=last"):
+        assert part in out
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary_table(summary) in out
+    assert summary["config_hash"] in (tmp_path / "run" / "config.yaml").parent.joinpath("summary.json").read_text()
+
+
+def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None:
+    argv = [*world.overrides(), "trainer.iterations=2", f"run_dir={tmp_path / 'first'}"]
+    assert main(argv) == 0
+    again = [f"experiment={tmp_path / 'first' / 'config.yaml'}", f"run_dir={tmp_path / 'second'}"]
+    assert main(again) == 0
+    first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("first", "second"))
+    assert first["tuned"] == second["tuned"]
+    assert first["config_hash"] == second["config_hash"]
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("policy.pretrained=/no/such/folder", ["policy.pretrained=/no/such/folder", "does not exist"]),
+        ("policy.pretrained=pkg:no_such_package/x", ["no installed package", "no_such_package"]),
+        ("prompts.train=/no/such/file.txt", ["prompts.train", "does not exist"]),
+        ("rewards=[{name: pickscor}]", ["rewards.0.name='pickscor'", "did you mean 'pickscore'"]),
+        ("rewards=[{name: 'json:nothing'}]", ["rewards.0.name", "cannot be imported"]),
+        ("rewards=[{name: jpeg_compressibility, args: {qualty: 3}}]", ["rewards.0.args", "qualty", "quality: int"]),
+        ("policy.lora.targets=[to_q,to_nothing]", ["policy.lora.targets", "to_nothing"]),
+        ("policy.resolution=17", ["policy.resolution=17", "use e.g. 16"]),
+        ("ckpt_path=/no/such.ckpt", ["ckpt_path=/no/such.ckpt", "no such file"]),
+        ("ckpt_path=last", ["ckpt_path=last", "ckpt_path=auto"]),
+        ("prompts.per_iteration=3", ["prompts.per_iteration=3", "2 or 4"]),
+        ("prompts.group_size=1", ["prompts.group_size=1", "at least 2"]),
+    ],
+)
+def test_bad_input_is_one_line(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture, override: str, parts: list[str]
+) -> None:
+    line = refused(capsys, tmp_path, *world.overrides(), f"run_dir={tmp_path / 'run'}", override)
+    assert all(part in line for part in parts), line
+
+
+def test_hub_name_without_network_names_the_key(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    line = refused(capsys, tmp_path, *world.overrides(), f"run_dir={tmp_path / 'r'}", "policy.pretrained=someone/model")
+    assert "policy.pretrained=someone/model" in line
+    assert "policy.pretrained=/path/to/folder" in line
+
+
+def test_folder_of_another_kind_is_refused(world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = world.root / "preference"
+    line = refused(capsys, tmp_path, *world.overrides(), f"run_dir={tmp_path / 'r'}", f"policy.pretrained={folder}")
+    assert "model_index.json is missing" in line
+
+
+def test_what_is_not_a_checkpoint_is_refused(world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "notes.ckpt"
+    file.write_text("not a checkpoint")
+    line = refused(capsys, tmp_path, *world.overrides(), f"run_dir={tmp_path / 'r'}", f"ckpt_path={file}")
+    assert "is not a checkpoint" in line
+
+
+def test_empty_prompt_file_is_refused(world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "empty.txt").write_text("\n# nothing\n")
+    argv = [*world.overrides(), f"run_dir={tmp_path / 'r'}", f"prompts.train={tmp_path / 'empty.txt'}"]
+    assert "holds no prompt" in refused(capsys, tmp_path, *argv)

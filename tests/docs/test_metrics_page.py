@@ -1,0 +1,26 @@
+"""docs/metrics.md explains exactly the keys that a run logs."""
+
+import csv
+import re
+from pathlib import Path
+
+from drift_pl.arguments import parse
+from drift_pl.fit import fit
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+SIZES = [
+    *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=1", "objective.micro_batch=8"),
+    *("sampler.steps=6", "sampler.eval_steps=2", "evaluation.seeds_per_prompt=2", "evaluation.max_prompts=1"),
+    *("evaluation.every=1", "trainer.iterations=1", "trainer.save_every=1", "trainer.accelerator=cpu"),
+    *("trainer.logger=[csv]", "objective.kl_weight=0.1", "evaluation.rewards=[{name: jpeg_compressibility}]"),
+]
+
+
+def test_page_and_run_name_the_same_keys(tmp_path: Path) -> None:
+    run_dir = fit(parse([*SIZES, f"run_dir={tmp_path / 'run'}"]).config)
+    with (run_dir / "csv" / "metrics.csv").open() as file:
+        logged = set(next(csv.reader(file))) - {"step", "epoch"}
+    logged = {re.sub("(reward/)pickscore|(heldout/)jpeg_compressibility", r"\1\2NAME", key) for key in logged}
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    documented = {key for row in rows for key in re.findall("`([^`]+)`", row.split("|")[1])}
+    assert logged == documented

@@ -1,0 +1,24 @@
+"""Two processes train what one does: groups stay whole, noise does not depend on the rank."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from runs import TinyWorld, largest_difference, load
+
+
+def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
+    """DDP over gloo; global statistics, so that every exchange between processes matters. To 1e-6: sums differ."""
+    settings = ["objective.advantage_std=global", "objective.learning_rate=0.001", "trainer.iterations=3"]
+    settings += ["objective.kl_weight=0.1", "trainer.save_every=3", "evaluation.every=3"]
+    run_dir = tmp_path / "two"
+    command = [sys.executable, "-m", "drift_pl.fit", *world.overrides(), "objective.ema_decay=0.5", *settings]
+    done = subprocess.run([*command, "trainer.devices=2", f"run_dir={run_dir}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = load(run_dir)
+    one = world.fit(tmp_path / "one", *settings)
+    start = world.fit(tmp_path / "start", *settings, "trainer.iterations=1", "trainer.save_every=1")
+    assert largest_difference(one, two) < 1e-6
+    assert largest_difference(one, start) > 1e-4, "the weights must have moved for the comparison to mean anything"
+    assert one["PromptDataModule"] == two["PromptDataModule"] == {"iteration": 3}
+    assert (run_dir / "summary.json").exists()

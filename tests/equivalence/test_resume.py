@@ -1,0 +1,103 @@
+"""A resumed run is the uninterrupted one, bit for bit: weights, optimiser, average."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import TinyWorld, assert_same_training_state, load
+
+from drift_pl.errors import UserError
+from drift_pl.training.module import DriftModule
+
+
+@pytest.fixture(scope="module")
+def whole(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Six iterations in one go."""
+    return world.fit(tmp_path_factory.mktemp("whole") / "run", "trainer.iterations=6")
+
+
+def test_same_seed_twice_is_the_same_run(world: TinyWorld, whole: dict, tmp_path: Path) -> None:
+    assert_same_training_state(world.fit(tmp_path / "run", "trainer.iterations=6"), whole)
+
+
+def test_another_seed_is_another_run(world: TinyWorld, whole: dict, tmp_path: Path) -> None:
+    other = world.fit(tmp_path / "run", "trainer.iterations=6", "seed=1")
+    with pytest.raises(AssertionError):
+        assert_same_training_state(other, whole)
+
+
+@pytest.mark.parametrize("first_part", [2, 3, 4])
+def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_path: Path, first_part: int) -> None:
+    """Also from the middle of what Lightning calls an epoch (two iterations here)."""
+    run_dir = tmp_path / "run"
+    world.fit(run_dir, f"trainer.iterations={first_part}")
+    assert load(run_dir)["PromptDataModule"]["iteration"] == first_part
+    assert_same_training_state(world.fit(run_dir, "trainer.iterations=6", "ckpt_path=last"), whole)
+
+
+def test_run_that_breaks_inside_an_iteration_resumes_from_its_start(
+    world: TinyWorld, whole: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The break comes after an optimiser step of iteration 3: that step must leave no trace."""
+    run_dir = tmp_path / "run"
+    original = DriftModule.update_policy
+
+    def breaking(self: DriftModule, iteration: int, *args: object) -> None:
+        original(self, iteration, *args)
+        if iteration == 3:
+            raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of memory"):
+        patch.setattr(DriftModule, "update_policy", breaking)
+        world.fit(run_dir, "trainer.iterations=6")
+    assert load(run_dir)["PromptDataModule"]["iteration"] == 3
+    assert_same_training_state(world.fit(run_dir, "trainer.iterations=6", "ckpt_path=auto"), whole)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM])
+def test_killed_run_resumes_to_the_same_bits(world: TinyWorld, whole: dict, tmp_path: Path, kill: int) -> None:
+    run_dir = tmp_path / "run"
+    argv = [*world.overrides(), "objective.learning_rate=0.01", "objective.ema_decay=0.5", f"run_dir={run_dir}"]
+    command = [sys.executable, "-m", "drift_pl.fit", *argv, "trainer.iterations=500"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(run_dir / "checkpoints" / "last.ckpt", process)
+    os.kill(process.pid, kill)
+    assert process.wait(timeout=60) != 0
+    done = load(run_dir)["PromptDataModule"]["iteration"]
+    assert 2 <= done < 500
+    target = max(6, done + 1)
+    resumed = world.fit(run_dir, f"trainer.iterations={target}", "ckpt_path=auto")
+    expected = whole if target == 6 else world.fit(tmp_path / "whole", f"trainer.iterations={target}")
+    assert_same_training_state(resumed, expected)
+
+
+def test_checkpoint_of_another_config_is_refused(world: TinyWorld, tmp_path: Path) -> None:
+    world.fit(tmp_path / "run", "trainer.iterations=2")
+    with pytest.raises(UserError, match="other settings"):
+        world.fit(tmp_path / "run", "trainer.iterations=4", "ckpt_path=last", "objective.clip_range=0.5")
+
+
+def test_finished_run_says_how_to_extend_it(world: TinyWorld, tmp_path: Path) -> None:
+    world.fit(tmp_path / "run", "trainer.iterations=2")
+    with pytest.raises(UserError, match="trainer.iterations=4"):
+        world.fit(tmp_path / "run", "trainer.iterations=2", "ckpt_path=last")
+
+
+def test_used_folder_is_refused(world: TinyWorld, tmp_path: Path) -> None:
+    world.fit(tmp_path / "run", "trainer.iterations=2")
+    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="already holds a run"):
+        world.fit(tmp_path / "run", "trainer.iterations=2")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,62 @@
+"""Every shipped experiment is a test case: it is read, and runs two iterations here with paths and sizes overridden."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drift_pl.arguments import build_config, parse
+from drift_pl.experiment_files import list_experiments
+from drift_pl.fit import fit
+
+SIZES = [
+    *("prompts.per_iteration=4", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),
+    *("sampler.steps=6", "sampler.eval_steps=2", "evaluation.seeds_per_prompt=2", "evaluation.max_prompts=2"),
+    *("evaluation.every=1", "trainer.iterations=2", "trainer.save_every=2", "trainer.accelerator=cpu"),
+    *("trainer.precision=32-true", "trainer.logger=[csv]"),
+]
+BUILTIN = "pkg:drift_pl.builtin/weights"
+PATHS = {
+    "pickscore_div": [
+        f"policy.pretrained={BUILTIN}/pipeline",
+        f"rewards.0.args.pretrained={BUILTIN}/preference",
+        f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
+        f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
+        f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
+        "policy.resolution=32",
+    ]
+}
+
+
+@pytest.mark.parametrize("name", list_experiments())
+def test_experiment_runs(name: str, tmp_path: Path) -> None:
+    argv = [f"experiment={name}", *SIZES, *PATHS.get(name, []), f"run_dir={tmp_path / 'run'}"]
+    run_dir = fit(parse(argv).config)
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["iterations"] == 2
+    assert summary["images"] == 2 * 4 * 4
+    assert {"reward", "pairwise_distance", "pairwise_lpips", "vendi"} <= summary["base"].keys()
+    assert summary["base"].keys() == summary["tuned"].keys()
+    assert (run_dir / "samples" / "base_and_tuned.png").exists()
+
+
+def test_the_pair_differs_in_the_levers_only() -> None:
+    drift, plain = (build_config([("experiment", name)]) for name in ("shapes_div", "shapes_flowgrpo"))
+    assert drift.incentive != plain.incentive
+    plain.incentive, plain.experiment = drift.incentive, drift.experiment
+    assert drift == plain
+
+
+def test_plain_twin_has_every_lever_off() -> None:
+    incentive = build_config([("experiment", "shapes_flowgrpo")]).incentive
+    assert (incentive.selection.rule, incentive.prompting.rule, incentive.shaping.weight) == ("none", "none", 0.0)
+
+
+@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div"])
+def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name: str) -> None:
+    config = build_config([("experiment", name)])
+    incentive = config.incentive
+    assert incentive.selection.rule != "none"
+    assert incentive.prompting.rule != "none"
+    assert incentive.shaping.weight > 0
+    assert incentive.shaping.encoder.args["pretrained"] != config.evaluation.encoder.args["pretrained"]
