@@ -55,6 +55,9 @@ def check_arguments(key: str, name: str, thing: Any, args: Mapping[str, Any]) ->
     """
     try:
         signature = inspect.signature(thing)
+    except ValueError:  # some built-in classes have none; calling them will tell
+        return
+    try:
         signature.bind(**args)
     except TypeError as error:
         takes = ", ".join(str(parameter) for parameter in signature.parameters.values()) or "none"
@@ -65,7 +68,7 @@ def _import(key: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         thing = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{key}.name={name!r} cannot be imported: {error}") from error
     if not callable(thing):
         raise UserError(f"{key}.name={name!r} is not a class or a function")

@@ -14,8 +14,11 @@ from torch import Tensor
 def make_generator(purpose: str, *integers: int) -> torch.Generator:
     """A CPU generator that is a function of its arguments only.
 
+    torch seeds its CPU generator with 32 bits: two given calls share a stream with probability 2^-32, so two images of
+    a group of 24 do with 6e-8, and somewhere in a run of a hundred thousand images a pair probably does.
+
     Args:
-        purpose: what the numbers are for; two purposes never share a stream ("initial_latents", "sde_noise", ...).
+        purpose: what the numbers are for ("initial_latents", "step_noise", ...); each has streams of its own.
         *integers: any integers, typically (seed, iteration, global sample index).
     """
     # Python's own hash() changes from process to process; SHA-256 of the text does not.

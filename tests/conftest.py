@@ -19,8 +19,12 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the tests of the command
 LORA_TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
 
+# On the tiny networks of these rooms a second thread costs more than it brings, and on a busy machine ten times more.
+ONE_THREAD = ("functional", "incentive", "policies", "scoring", "walk")
+
+
 @pytest.fixture(autouse=True)
-def _global_state_is_restored() -> Iterator[None]:
+def _global_state_is_restored(request: pytest.FixtureRequest) -> Iterator[None]:
     """Threads and random states after a test are those before it."""
     if "torch" not in sys.modules:
         yield
@@ -29,6 +33,8 @@ def _global_state_is_restored() -> Iterator[None]:
     import torch
 
     threads, states = torch.get_num_threads(), (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    if request.path.parent.name in ONE_THREAD:
+        torch.set_num_threads(1)
     yield
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

@@ -39,7 +39,7 @@ def global_std(moments: Tensor) -> Tensor:
 def group_advantages(
     reward_PG: Tensor, kept_PG: Tensor, std: Tensor | float, std_floor: float, bonus_PG: Tensor | None = None
 ) -> Tensor:
-    """Advantages of the kept images; they sum to zero in every group.
+    """Advantages of the kept images; they sum to zero in every group, up to float32 rounding.
 
     Args:
         reward_PG: rewards; NaN only where not kept.

@@ -56,7 +56,7 @@ def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor
     below_P = (kept_PG & (reward_PG < mean_P1)).any(1)
     return {
         "kept_fraction": kept_PG.float().mean(1),
-        "best_dropped": 1 - kept_PG.gather(1, best_P1).squeeze(1).float(),
+        "best_dropped": (finite_PG.any(1) & ~kept_PG.gather(1, best_P1).squeeze(1)).float(),
         "one_sided": (above_P ^ below_P).float(),
         "empty_groups": (kept_PG.sum(1) < 2).float(),
     }

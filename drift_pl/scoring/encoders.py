@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_model
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
 from transformers import AutoImageProcessor, AutoModel
 
+from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
 
 LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
@@ -95,13 +96,13 @@ class LpipsEncoder:
         def load(location: str) -> _NoTrainLpips:
             config = json.loads((Path(location) / "config.json").read_text())
             net = _NoTrainLpips(net=config["net"], pnet_rand=True)
-            load_model(net, Path(location) / "model.safetensors")
+            net.load_state_dict(load_file(Path(location) / "model.safetensors"))
             self.resize = config["resize"]
             return net
 
         self.net = load_pretrained(load, str(folder), "evaluation.lpips.args.pretrained")
         if any((layer.model[-1].weight < 0).any() for layer in self.net.lins):
-            raise ValueError(f"{folder}: LPIPS' linear layers must not be negative")
+            raise UserError(f"evaluation.lpips.args.pretrained={folder}: its linear layers must not be negative")
 
     def _features(self, images_B3HW: Tensor) -> Tensor:
         with torch.autocast(images_B3HW.device.type, enabled=False):

@@ -9,7 +9,6 @@ from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.locate import load_pretrained
 
-
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 # PickScore_v1 is published without a processor of its own.
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"

@@ -35,7 +35,7 @@ def test_run_ends_with_a_table_and_the_next_commands(
         assert part in out
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary_table(summary) in out
-    assert summary["config_hash"] in (tmp_path / "run" / "config.yaml").parent.joinpath("summary.json").read_text()
+    assert len(summary["config_hash"]) == 8
 
 
 def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def test_average_is_evaluated_and_training_goes_on_with_the_live_weights(world: 
 
 def test_longer_warmup_and_more_passes_change_the_run(world: TinyWorld, tmp_path: Path) -> None:
     plain = world.fit(tmp_path / "plain", "trainer.iterations=2")
-    for number, change in enumerate(["objective.warmup=10", "objective.inner_epochs=2", "objective.max_grad_norm=1e-9"]):
+    changes = ["objective.warmup=10", "objective.inner_epochs=2", "objective.max_grad_norm=1e-9"]
+    for number, change in enumerate(changes):
         changed = world.fit(tmp_path / str(number), "trainer.iterations=2", change)
         assert largest_difference(plain, changed) > 1e-5
 
@@ -135,7 +136,7 @@ def logged(world: TinyWorld, tmp_path: Path, *overrides: str) -> list[dict[str, 
 
 
 def plain_flow_grpo(folder: Path, prompts: list[str]) -> dict[str, Tensor]:
-    """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in a window of 2 of the first 3."""
+    """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in 2 of the first 3."""
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     net, group, guidance, level, beta = pipe.transformer.requires_grad_(False), 4, 3.0, 0.7, 0.05
     clip = parse([]).config.objective.clip_range

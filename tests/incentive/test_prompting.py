@@ -1,0 +1,151 @@
+"""The variation of the condition: where it acts, how strong it is, what it is a function of."""
+
+import numpy as np
+import pytest
+import torch
+
+from drift_pl.incentive.prompting import EmbeddingNoise, NoVariation, noise_gate, token_std, written_channels
+from drift_pl.types import Condition
+
+# A Stable-Diffusion-3-like condition: CLIP tokens padded from 20 to 32 channels, full tokens, appended zero tokens.
+CHANNELS = torch.tensor([20] * 40 + [32] * 20 + [0] * 4)
+WIDTH = 32
+WRITTEN = torch.arange(WIDTH) < CHANNELS[:, None]
+
+
+def condition(generator: torch.Generator, rows: int = 4, *, same: bool = False) -> Condition:
+    """Prompts whose tokens differ in spread by powers of four and have a large mean; or one prompt, repeated."""
+    tokens = torch.randn(rows, len(CHANNELS), WIDTH, generator=generator)
+    tokens = 3 + tokens * 4.0 ** torch.arange(rows)[:, None, None]
+    pooled = torch.randn(rows, 8, generator=generator)
+    if same:
+        tokens, pooled = tokens[:1].expand(rows, -1, -1), pooled[:1].expand(rows, -1)
+    return Condition(tokens * WRITTEN, pooled.clone(), CHANNELS)
+
+
+def test_scale_zero_is_the_prompt_itself(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    for off in (NoVariation(), EmbeddingNoise(0.0)):
+        varied = off(clean, seed=1, iteration=2, samples=range(4))
+        for sigma in (1.0, 0.75, 0.0):
+            at = varied.at(sigma)
+            assert torch.equal(at.tokens_BLE, clean.tokens_BLE)
+            assert torch.equal(at.pooled_BE, clean.pooled_BE)
+        assert torch.equal(varied[1:3].at(1.0).tokens_BLE, clean.tokens_BLE[1:3])
+        assert len(varied) == 4
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.9, 0.75, 0.61])
+def test_a_vanishing_scale_converges_to_the_prompt_at_every_noise_level(
+    sigma: float, generator: torch.Generator
+) -> None:
+    """The change is linear in s: a hundredth of the scale gives a hundredth of it."""
+    clean = condition(generator)
+    changes = []
+    for scale in (0.5, 0.005):
+        varied = EmbeddingNoise(scale)(clean, 0, 0, range(4)).at(sigma)
+        changes.append(varied.tokens_BLE - clean.tokens_BLE)
+    assert changes[0].abs().max() > 0
+    # float32 rounding of tokens up to 64 * 4 in size
+    torch.testing.assert_close(changes[1] * 100, changes[0], rtol=0, atol=100 * 256 * 1.2e-7)
+
+
+def test_padding_appended_tokens_and_the_pooled_embedding_are_left_alone(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    varied = EmbeddingNoise(1.0)(clean, 0, 0, range(4)).at(1.0)
+    changed = varied.tokens_BLE != clean.tokens_BLE
+    assert not changed[:, ~WRITTEN].any()
+    assert changed[:, WRITTEN].all()
+    assert torch.equal(written_channels(clean), WRITTEN)
+    assert torch.equal(varied.pooled_BE, clean.pooled_BE)
+    assert torch.equal(varied.num_channels_L, CHANNELS)
+
+
+@pytest.mark.parametrize(("sigma", "gate"), [(1.0, 0.0), (0.9, 0.0), (0.75, 0.5), (0.675, 0.75)])
+def test_the_noise_is_s_times_the_prompts_own_spread_times_the_gate(
+    sigma: float, gate: float, generator: torch.Generator
+) -> None:
+    """Oracle: numpy's std of each prompt's written entries; 1,440 numbers per prompt, four standard errors."""
+    clean = condition(generator)
+    varied = EmbeddingNoise(0.4)(clean, 3, 5, range(4)).at(sigma)
+    for row in range(4):
+        spread = clean.tokens_BLE[row].double().numpy()[WRITTEN.numpy()].std()
+        noise = (varied.tokens_BLE[row] - clean.tokens_BLE[row])[WRITTEN].double()
+        expected = 0.4 * np.sqrt(1 - gate) * spread
+        count = len(noise)
+        assert float(noise.std()) == pytest.approx(expected, rel=4 / np.sqrt(2 * count))
+        assert float(noise.mean()) == pytest.approx(0, abs=4 * expected / np.sqrt(count))
+
+
+def test_the_spread_of_a_prompt_is_numpys_over_what_was_written(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    expected = [row[WRITTEN.numpy()].std() for row in clean.tokens_BLE.double().numpy()]
+    np.testing.assert_allclose(token_std(clean), expected, rtol=1e-5)
+
+
+def test_the_gate_is_one_at_low_noise_zero_at_high_noise_and_linear_between() -> None:
+    sigmas = np.linspace(0, 1, 101)
+    expected = np.interp(sigmas, [0.6, 0.9], [1, 0])
+    np.testing.assert_allclose([noise_gate(sigma, 0.6, 0.9) for sigma in sigmas], expected, atol=1e-12)
+
+
+def test_below_the_gate_the_prompt_is_clean_bit_for_bit(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    varied = EmbeddingNoise(1.0, low=0.5, high=0.8)(clean, 0, 0, range(4))
+    assert torch.equal(varied.at(0.5).tokens_BLE, clean.tokens_BLE)
+    assert not torch.equal(varied.at(0.51).tokens_BLE, clean.tokens_BLE)
+
+
+def test_each_image_of_a_group_has_a_variation_of_its_own(generator: torch.Generator) -> None:
+    clean = condition(generator, rows=6, same=True)
+    varied = EmbeddingNoise(0.3)(clean, 0, 0, range(6)).at(1.0)
+    noise = (varied.tokens_BLE - clean.tokens_BLE)[:, WRITTEN]
+    correlation = np.corrcoef(noise.double().numpy()) - np.eye(6)
+    assert np.abs(correlation).max() < 5 / np.sqrt(noise.shape[1])  # five standard errors of independent noise
+
+
+def test_the_variation_is_a_function_of_seed_iteration_and_sample_alone(generator: torch.Generator) -> None:
+    clean = condition(generator, rows=4, same=True)
+    noise = EmbeddingNoise(0.3)
+
+    def tokens(seed: int, iteration: int, samples: list[int]) -> torch.Tensor:
+        return noise(clean[: len(samples)], seed, iteration, samples).at(1.0).tokens_BLE
+
+    base = tokens(7, 3, [10, 11, 12, 13])
+    assert torch.equal(tokens(7, 3, [10, 11, 12, 13]), base)
+    assert torch.equal(tokens(7, 3, [12, 10]), base[[2, 0]])  # neither the row nor the batch matters
+    for other in (tokens(8, 3, [10, 11, 12, 13]), tokens(7, 4, [10, 11, 12, 13]), tokens(7, 3, [20, 21, 22, 23])):
+        assert not any(torch.equal(row, mate) for row in other for mate in base)
+
+
+def test_rows_of_a_varied_condition_are_the_variation_of_the_rows(generator: torch.Generator) -> None:
+    varied = EmbeddingNoise(0.3)(condition(generator), 0, 0, range(4))
+    rows = torch.tensor([3, 1])
+    assert torch.equal(varied[rows].at(1.0).tokens_BLE, varied.at(1.0).tokens_BLE[rows])
+    assert torch.equal(varied[rows].at(1.0).pooled_BE, varied.at(1.0).pooled_BE[rows])
+
+
+def test_the_same_noise_serves_every_noise_level(generator: torch.Generator) -> None:
+    """Between the gate's ends the change is the same up to the factor sqrt(1 - g)."""
+    clean = condition(generator)
+    varied = EmbeddingNoise(0.3)(clean, 0, 0, range(4))
+    full, half = (varied.at(sigma).tokens_BLE - clean.tokens_BLE for sigma in (1.0, 0.75))
+    torch.testing.assert_close(half, full * 0.5**0.5, rtol=0, atol=1e-4)  # float32 rounding of tokens near 256
+
+
+def test_annealing_weakens_the_noise_linearly_over_its_own_length(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    annealed, constant = EmbeddingNoise(0.4, anneal_iterations=10), EmbeddingNoise(0.4)
+    for iteration, factor in ((0, 1.0), (4, 0.6), (9, 0.1), (10, 0.0), (25, 0.0)):
+        ours = annealed(clean, 0, iteration, range(4)).at(1.0).tokens_BLE - clean.tokens_BLE
+        full = constant(clean, 0, iteration, range(4)).at(1.0).tokens_BLE - clean.tokens_BLE
+        torch.testing.assert_close(ours, factor * full, rtol=0, atol=1e-4)
+    assert torch.equal(annealed(clean, 0, 10, range(4)).at(1.0).tokens_BLE, clean.tokens_BLE)
+
+
+def test_half_precision_tokens_stay_in_their_precision(generator: torch.Generator) -> None:
+    clean = condition(generator)
+    clean = Condition(clean.tokens_BLE.bfloat16(), clean.pooled_BE, clean.num_channels_L)
+    varied = EmbeddingNoise(0.3)(clean, 0, 0, range(4)).at(1.0)
+    assert varied.tokens_BLE.dtype == torch.bfloat16
+    assert not torch.equal(varied.tokens_BLE, clean.tokens_BLE)

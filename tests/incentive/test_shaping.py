@@ -1,0 +1,124 @@
+"""The shaping bonus: what it is by hand, and that it climbs the diversity it claims to climb."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from drift_pl.functional.advantage import group_advantages
+from drift_pl.functional.diversity import distance_to_others
+from drift_pl.incentive.shaping import DiversityShaping
+
+ALL = torch.ones(1, 3, dtype=torch.bool)
+
+
+def on_the_circle(angle: Tensor) -> Tensor:
+    """Unit embeddings whose cosine is the cosine of the difference of angles."""
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def test_the_raw_bonus_by_hand() -> None:
+    """Two copies and one opposite: d = (0 + 2) / 2 = 1 for the copies, 2 for the other."""
+    embedding = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [-2.0, 0.0]]])
+    bonus = DiversityShaping(weight=0.5)(embedding, ALL, num_steps=7)
+    torch.testing.assert_close(bonus, torch.tensor([[0.5, 0.5, 1.0]]))
+
+
+def test_discounting_gives_gamma_to_the_number_of_steps() -> None:
+    """Oracle: gamma Phi(s') - Phi(s), discounted and summed step by step, with Phi zero until the last state."""
+    embedding = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]])
+    gamma, steps = 0.9, 10
+    potential = DiversityShaping(1.0).potential(embedding, ALL)
+    states = [torch.zeros_like(potential)] * steps + [potential]
+    summed = sum(gamma**t * (gamma * states[t + 1] - states[t]) for t in range(steps))
+    torch.testing.assert_close(DiversityShaping(2.0, gamma)(embedding, ALL, steps), 2 * summed)
+
+
+def test_minmax_stretches_a_group_to_the_unit_interval() -> None:
+    """Angles 0, 90 and 180 degrees: d = 1.5, 1, 1.5."""
+    embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.pi]]))
+    torch.testing.assert_close(DiversityShaping(1.0).potential(embedding, ALL), torch.tensor([[1.5, 1.0, 1.5]]))
+    stretched = DiversityShaping(1.0, normalise="minmax").potential(embedding, ALL)
+    torch.testing.assert_close(stretched, torch.tensor([[1.0, 0.0, 1.0]]))
+
+
+def test_the_floor_keeps_near_copies_from_being_told_apart() -> None:
+    """Angles 0, 0 and 0.2: d = (1 - cos 0.2) / 2 twice and 1 - cos 0.2; spread 0.00997, which is 0.1993 of 0.05."""
+    embedding = on_the_circle(torch.tensor([[0.0, 0.0, 0.2]]))
+    share = (1 - math.cos(0.2)) / 2 / 0.05
+    stretched = DiversityShaping(1.0, normalise="minmax", floor=0.05).potential(embedding, ALL)
+    torch.testing.assert_close(stretched, torch.tensor([[0.0, 0.0, share]]), rtol=1e-4, atol=1e-6)
+    in_full = DiversityShaping(1.0, normalise="minmax", floor=0.001).potential(embedding, ALL)
+    torch.testing.assert_close(in_full, torch.tensor([[0.0, 0.0, 1.0]]))
+
+
+def test_copies_and_groups_without_images_get_a_finite_bonus() -> None:
+    embedding = torch.ones(3, 4, 2)
+    valid = torch.tensor([[True] * 4, [False] * 4, [True, False, False, False]])
+    embedding[~valid] = torch.nan
+    for normalise in ("raw", "minmax"):
+        bonus = DiversityShaping(1.0, normalise=normalise)(embedding, valid, 5)
+        torch.testing.assert_close(bonus, torch.zeros(3, 4), rtol=0, atol=1e-6)
+
+
+def test_minmax_looks_at_valid_images_only() -> None:
+    """The valid angles 0, 90, 180 degrees; an invalid row holds NaN and gets nothing."""
+    embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.nan, math.pi]]))
+    valid = torch.tensor([[True, True, False, True]])
+    stretched = DiversityShaping(1.0, normalise="minmax").potential(embedding, valid)
+    torch.testing.assert_close(stretched, torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+
+
+class GaussianAngles:
+    """A policy that draws an angle from N(mu, s^2), with the closed form of its expected pairwise distance.
+
+    For independent angles a, b: E[1 - cos(a - b)] = 1 - exp(-s^2) =: J, so dJ / dlog s = 2 s^2 exp(-s^2), dJ / dmu = 0.
+    """
+
+    spread, groups, size = 0.8, 200_000, 4
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(11)
+        self.normal = torch.randn(self.groups, self.size, generator=generator)
+        self.embedding = on_the_circle(0.3 + self.spread * self.normal)
+        self.valid = torch.ones_like(self.normal, dtype=torch.bool)
+        self.gradient = 2 * self.spread**2 * math.exp(-(self.spread**2))
+
+    def estimate(self, worth_PG: Tensor, direction: str) -> tuple[float, float]:
+        """Mean and standard error of 1/G sum_i worth_i grad log p(x_i); the score has a closed form as well."""
+        score = self.normal.square() - 1 if direction == "log_std" else self.normal / self.spread
+        per_group = (worth_PG.double() * score.double()).mean(1)
+        return float(per_group.mean()), float(per_group.std() / self.groups**0.5)
+
+
+@pytest.fixture(scope="module")
+def angles() -> GaussianAngles:
+    return GaussianAngles()
+
+
+def test_the_toys_closed_form_is_right(angles: GaussianAngles) -> None:
+    distance = distance_to_others(angles.embedding).double().mean(1)
+    error = float(distance.std() / angles.groups**0.5)
+    assert float(distance.mean()) == pytest.approx(1 - math.exp(-(angles.spread**2)), abs=4 * error)
+
+
+def test_the_bonus_is_half_the_gradient_of_the_expected_pairwise_distance(angles: GaussianAngles) -> None:
+    """The oracle of the module's docstring: E[1/G sum d_i grad log p_i] = grad J / 2."""
+    bonus = DiversityShaping(1.0)(angles.embedding, angles.valid, num_steps=10)
+    estimate, error = angles.estimate(bonus, "log_std")
+    assert estimate == pytest.approx(angles.gradient / 2, abs=4 * error)
+    assert abs(estimate - angles.gradient) > 20 * error  # the factor 1 is out of the question
+    sideways, error = angles.estimate(bonus, "mean")
+    assert sideways == pytest.approx(0, abs=4 * error)
+
+
+def test_centred_on_the_group_the_gradient_shrinks_by_two_gth(angles: GaussianAngles) -> None:
+    """(G - 2) / G of it, through the program's own centring, and neither all of it nor (G - 1) / G."""
+    bonus = DiversityShaping(1.0)(angles.embedding, angles.valid, num_steps=10)
+    advantage = group_advantages(torch.zeros_like(bonus), angles.valid, 1.0, 1e-3, bonus)
+    estimate, error = angles.estimate(advantage, "log_std")
+    half, size = angles.gradient / 2, angles.size
+    assert estimate == pytest.approx((size - 2) / size * half, abs=4 * error)
+    for wrong in (1.0, (size - 1) / size):
+        assert abs(estimate - wrong * half) > 20 * error
