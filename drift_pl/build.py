@@ -105,7 +105,7 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         policy=policy,
         judges=judges,
         group_size=config.prompts.group_size,
-        selection=Band(incentive.selection.kappa) if incentive.selection.rule == "band" else KeepAll(),
+        selection=build_selection(config),
         prompting=build_prompting(config),
         shaping=shaping,
         shaping_encoder=build_encoder(incentive.shaping.encoder, "incentive.shaping.encoder") if shaping else None,
@@ -132,6 +132,11 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         ema_decay=objective.ema_decay,
         seed=config.seed,
     )
+
+
+def build_selection(config: Config) -> KeepAll | Band:
+    selection = config.incentive.selection
+    return Band(selection.kappa, selection.statistics) if selection.rule == "band" else KeepAll()
 
 
 def build_prompting(config: Config) -> NoVariation | EmbeddingNoise:

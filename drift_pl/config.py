@@ -77,7 +77,8 @@ class PromptsConfig:
 @dataclass
 class SelectionConfig:
     rule: str = option("none", "which images of a group are trained on: band, none")
-    kappa: float = option(2.0, "band: half-width in robust standard deviations (1.4826 x median absolute deviation)")
+    kappa: float = option(2.0, "band: half-width in spreads of the group's rewards")
+    statistics: str = option("median", "band: median (with 1.4826 x median absolute deviation) or mean (with std)")
 
 
 @dataclass

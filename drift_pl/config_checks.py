@@ -11,6 +11,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "sampler.kind": ("flow_sde",),
     "incentive.method": ("drift",),
     "incentive.selection.rule": ("none", "band"),
+    "incentive.selection.statistics": ("median", "mean"),
     "incentive.prompting.rule": ("none", "embedding_noise"),
     "incentive.shaping.potential": ("mean",),
     "incentive.shaping.normalise": ("raw", "minmax"),

@@ -23,21 +23,29 @@ class KeepAll:
 
 @dataclass(frozen=True)
 class Band:
-    """Images with |r - median| <= kappa * 1.4826 * MAD of their group's finite rewards.
-
-    Median and MAD of an even number of rewards are the midpoints, as in numpy.
+    """Images whose reward is within kappa spreads of the centre of their group's finite rewards.
 
     Attributes:
-        kappa: half-width of the band, > 0, in robust standard deviations.
+        kappa: half-width of the band, > 0.
+        statistics: `median`: centre and spread are the median and 1.4826 x the median absolute deviation (of an even
+            number of rewards the midpoints, as in numpy); where most images score alike, it drops every image that
+            does not, off-prompt ones included. `mean`: mean and population standard deviation, which a large minority
+            widens, so that it stays.
     """
 
     kappa: float
+    statistics: str = "median"
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         """bool [P, G], True where an image is trained on."""
         finite_PG = torch.where(reward_PG.isfinite(), reward_PG, torch.nan)
-        deviation_PG = (finite_PG - _median(finite_PG)).abs()
-        return deviation_PG <= self.kappa * MAD_TO_STD * _median(deviation_PG)
+        if self.statistics == "mean":
+            deviation_PG = (finite_PG - finite_PG.nanmean(1, keepdim=True)).abs()
+            spread_P1 = deviation_PG.square().nanmean(1, keepdim=True).sqrt()
+        else:
+            deviation_PG = (finite_PG - _median(finite_PG)).abs()
+            spread_P1 = MAD_TO_STD * _median(deviation_PG)
+        return deviation_PG <= self.kappa * spread_P1
 
 
 def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor]:

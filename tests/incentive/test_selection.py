@@ -26,6 +26,23 @@ def test_the_band_is_median_and_mad(size: int, kappa: float, generator: torch.Ge
     assert not np.array_equal(expected, by_mean)  # the numbers above can tell the two rules apart
 
 
+@pytest.mark.parametrize("kappa", [0.5, 1.0, 2.0])
+def test_the_other_band_is_mean_and_std(kappa: float, generator: torch.Generator) -> None:
+    reward = torch.randn(20, 12, generator=generator).exp().double()
+    values = reward.numpy()
+    deviation = np.abs(values - values.mean(1, keepdims=True))
+    expected = deviation <= kappa * values.std(1, keepdims=True)
+    assert torch.equal(Band(kappa, "mean")(reward), torch.from_numpy(expected))
+    assert not torch.equal(Band(kappa, "mean")(reward), Band(kappa)(reward))
+
+
+def test_a_large_minority_survives_the_mean_band_only() -> None:
+    """Ten images that show the prompt and four that do not: by hand, mean 5/7, std 0.452, 0.714 / 0.452 = 1.58."""
+    reward = torch.tensor([[1.0] * 10 + [0.0] * 4])
+    assert Band(2.0, "mean")(reward).all()
+    assert Band(2.0)(reward).tolist() == [[True] * 10 + [False] * 4]
+
+
 def test_an_odd_group_by_hand() -> None:
     """1 2 3 4 100: median 3, MAD 1: kept within 1.4826, so 2 3 4, of which the mean (22) would keep none."""
     assert Band(1.0)(torch.tensor([[1.0, 2.0, 3.0, 4.0, 100.0]])).tolist() == [[False, True, True, True, False]]
