@@ -159,7 +159,6 @@ def build_evaluator(config: Config, judges: Sequence[Judge]) -> Evaluator:
         judges=judges,
         encoder=build_encoder(evaluation.encoder, "evaluation.encoder"),
         lpips=build_encoder(evaluation.lpips, "evaluation.lpips"),
-        seeds_per_prompt=evaluation.seeds_per_prompt,
         micro_batch=config.objective.micro_batch,
         heldout_judges=build_judges(evaluation.rewards, "evaluation.rewards"),
         measures=[
@@ -181,6 +180,8 @@ def build_evaluation_plan(config: Config) -> EvaluationPlan:
         tuning_prompts=read_prompts(config.prompts.tuning, "prompts.tuning")[:limit],
         test_prompts=read_prompts(config.prompts.test, "prompts.test")[:limit],
         every=config.evaluation.every,
+        test_seeds=config.evaluation.seeds_per_prompt,
+        tuning_seeds=config.evaluation.seeds_while_training,
     )
 
 

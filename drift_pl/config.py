@@ -131,7 +131,8 @@ class ObjectiveConfig:
 @dataclass
 class EvaluationConfig:
     every: int = option(0, "iterations between evaluations on the tuning prompts; 0: only before and after training")
-    seeds_per_prompt: int = option(16, "images per prompt")
+    seeds_per_prompt: int = option(16, "images per prompt, before and after training")
+    seeds_while_training: int = option(16, "images per prompt of the evaluations during training")
     max_prompts: int = option(0, "evaluate the first so many prompts of a file; 0: all")
     grid_prompts: int = option(4, "prompts shown in image grids")
     grid_seeds: int = option(8, "images per prompt in image grids")

@@ -49,6 +49,7 @@ LOWER_BOUNDS: dict[str, tuple[float, bool]] = {
     "objective.max_grad_norm": (0, False),
     "evaluation.every": (0, True),
     "evaluation.seeds_per_prompt": (2, True),
+    "evaluation.seeds_while_training": (2, True),
     "evaluation.max_prompts": (0, True),
     "trainer.iterations": (1, True),
     "trainer.devices": (1, True),

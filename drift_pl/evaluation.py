@@ -48,7 +48,6 @@ class Evaluator:
         heldout_judges: reported as `heldout/NAME`, so that over-optimisation of the others shows.
         encoder: embeds images for `pairwise_distance` and `vendi`.
         lpips: all-pairs distance for `pairwise_lpips`.
-        seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
         micro_batch: images per forward pass.
         grid_prompts, grid_seeds: how many images are kept for looking at.
     """
@@ -56,7 +55,6 @@ class Evaluator:
     judges: Sequence[Judge]
     encoder: Encoder
     lpips: PairwiseDistance
-    seeds_per_prompt: int
     micro_batch: int
     heldout_judges: Sequence[Judge] = ()
     measures: Sequence[Measure] = ()
@@ -71,16 +69,26 @@ class Evaluator:
             judge.reward.to(device)
 
     def run(
-        self, policy: Policy, encode: PromptEncoder, sampler: Sampler, prompts: Sequence[str], device: torch.device
+        self,
+        policy: Policy,
+        encode: PromptEncoder,
+        sampler: Sampler,
+        prompts: Sequence[str],
+        seeds_per_prompt: int,
+        device: torch.device,
     ) -> Evaluated:
-        """Samples and measures; with several processes each takes every n-th prompt and all get the whole result."""
+        """Samples and measures; with several processes each takes every n-th prompt and all get the whole result.
+
+        Args:
+            seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
+        """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
         shown = min(self.grid_prompts, len(prompts))
         table_PN = grid_PS3HW = torch.zeros(0)
         names: list[str] = []
         for index in range(rank, len(prompts), world):
-            images_S3HW = self._sample(policy, encode, sampler, prompts[index], device)
+            images_S3HW = self._sample(policy, encode, sampler, prompts[index], seeds_per_prompt, device)
             row = {name: value.double().cpu() for name, value in self._measure(images_S3HW, prompts[index])}
             if not names:
                 names = list(row)
@@ -94,9 +102,15 @@ class Evaluator:
         return Evaluated(tuple(prompts), dict(zip(names, table_PN.T, strict=True)), grid_PS3HW)
 
     def _sample(
-        self, policy: Policy, encode: PromptEncoder, sampler: Sampler, prompt: str, device: torch.device
+        self,
+        policy: Policy,
+        encode: PromptEncoder,
+        sampler: Sampler,
+        prompt: str,
+        seeds_per_prompt: int,
+        device: torch.device,
     ) -> Tensor:
-        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(self.seeds_per_prompt))
+        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds_per_prompt))
         noise_SCHW = normal_per_sample(generators, policy.latent_shape, device)
         condition = encode([prompt], device)
         images = []

@@ -47,7 +47,7 @@ class TinyWorld:
         """Paths, and sizes that make an iteration take a fraction of a second."""
         sizes = ["prompts.per_iteration=4", "prompts.group_size=4", "objective.micro_batch=4", "objective.updates=2"]
         sampler = ["sampler.steps=4", "sampler.window_size=2", "sampler.window_range=[0,3]", "sampler.eval_steps=2"]
-        evaluation = ["evaluation.seeds_per_prompt=2", "evaluation.grid_seeds=2"]
+        evaluation = ["evaluation.seeds_per_prompt=2", "evaluation.seeds_while_training=2", "evaluation.grid_seeds=2"]
         trainer = ["trainer.save_every=2", "trainer.progress=false", "trainer.accelerator=cpu", "trainer.logger=[]"]
         return [*self.paths(), *sizes, *sampler, *evaluation, *trainer]
 

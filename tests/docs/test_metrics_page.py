@@ -10,8 +10,20 @@ from drift_pl.fit import fit
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 SIZES = [
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=1", "objective.micro_batch=8"),
-    *("sampler.steps=6", "sampler.eval_steps=2", "evaluation.seeds_per_prompt=2", "evaluation.max_prompts=1"),
-    *("evaluation.every=1", "trainer.iterations=1", "trainer.save_every=1", "trainer.accelerator=cpu"),
+    *(
+        "sampler.steps=6",
+        "sampler.eval_steps=2",
+        "evaluation.seeds_per_prompt=2",
+        "evaluation.seeds_while_training=2",
+        "evaluation.max_prompts=1",
+    ),
+    *(
+        "evaluation.seeds_while_training=2",
+        "evaluation.every=1",
+        "trainer.iterations=1",
+        "trainer.save_every=1",
+        "trainer.accelerator=cpu",
+    ),
     *("trainer.logger=[csv]", "objective.kl_weight=0.1", "evaluation.rewards=[{name: jpeg_compressibility}]"),
 ]
 

@@ -11,8 +11,20 @@ from drift_pl.fit import fit
 
 SIZES = [
     *("prompts.per_iteration=4", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),
-    *("sampler.steps=6", "sampler.eval_steps=2", "evaluation.seeds_per_prompt=2", "evaluation.max_prompts=2"),
-    *("evaluation.every=1", "trainer.iterations=2", "trainer.save_every=2", "trainer.accelerator=cpu"),
+    *(
+        "sampler.steps=6",
+        "sampler.eval_steps=2",
+        "evaluation.seeds_per_prompt=2",
+        "evaluation.seeds_while_training=2",
+        "evaluation.max_prompts=2",
+    ),
+    *(
+        "evaluation.seeds_while_training=2",
+        "evaluation.every=1",
+        "trainer.iterations=2",
+        "trainer.save_every=2",
+        "trainer.accelerator=cpu",
+    ),
     *("trainer.precision=32-true", "trainer.logger=[csv]"),
 ]
 BUILTIN = "pkg:drift_pl.builtin/weights"

@@ -59,7 +59,6 @@ def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
         judges=[Judge("brightness", brightness, 2.0), Judge("redness", redness, -1.0)],
         encoder=PooledEncoder(str(encoder)),
         lpips=SquaredDistance(),
-        seeds_per_prompt=4,
         micro_batch=4,
         heldout_judges=[Judge("redness", redness)],
         measures=[word_count],
@@ -69,9 +68,11 @@ def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
     return dataclasses.replace(evaluator, **changes)
 
 
-def evaluate(policy: StableDiffusion3Policy, evaluator: Evaluator, prompts: Sequence[str] = PROMPTS) -> Evaluated:
+def evaluate(
+    policy: StableDiffusion3Policy, evaluator: Evaluator, prompts: Sequence[str] = PROMPTS, seeds: int = 4
+) -> Evaluated:
     sampler = Sampler(policy.sigmas(3), 1.0, 0.7, policy.encode([""]))
-    return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, torch.device("cpu"))
+    return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, seeds, torch.device("cpu"))
 
 
 def assert_same(ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
@@ -140,7 +141,7 @@ def test_noise_depends_on_the_prompt_and_the_seed_index_and_on_nothing_else(
     again = evaluate(tiny_policy, evaluator)
     assert torch.equal(torch.get_rng_state(), before)
     assert_same(again, first, 0)
-    more = evaluate(tiny_policy, dataclasses.replace(evaluator, seeds_per_prompt=6))
+    more = evaluate(tiny_policy, evaluator, seeds=6)
     torch.testing.assert_close(more.grid_PS3HW[:, :4], first.grid_PS3HW, rtol=0, atol=1e-5)  # another micro-batch
 
 
@@ -164,7 +165,7 @@ def test_no_two_images_share_their_noise(tiny_evaluation_encoder: Path) -> None:
     policy = NoiseItself()
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, micro_batch=2)
     sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, 0.7, policy.encode([""]))
-    noise = evaluator.run(policy, PromptEncoder(policy), sampler, PROMPTS, torch.device("cpu")).grid_PS3HW
+    noise = evaluator.run(policy, PromptEncoder(policy), sampler, PROMPTS, 4, torch.device("cpu")).grid_PS3HW
     flat = noise.flatten(2).flatten(0, 1).double().numpy()
     correlation = np.corrcoef(flat) - np.eye(len(flat))
     assert np.abs(correlation).max() < 5 / np.sqrt(flat.shape[1])  # five standard errors of independent noise

@@ -26,6 +26,7 @@ class EvaluationPlan:
         tuning_prompts: looked at every so many iterations while a run goes on.
         test_prompts: looked at before and after training only; what summary.json reports.
         every: iterations between looks at the tuning prompts; 0 for never.
+        test_seeds, tuning_seeds: images per prompt.
     """
 
     steps: int
@@ -34,6 +35,8 @@ class EvaluationPlan:
     tuning_prompts: Sequence[str]
     test_prompts: Sequence[str]
     every: int
+    test_seeds: int
+    tuning_seeds: int
 
 
 class HeldOutEvaluation(L.Callback):
@@ -71,7 +74,7 @@ class HeldOutEvaluation(L.Callback):
         if self._base_file.exists():
             return
         with pl_module.policy.reference():
-            base = self._evaluate(trainer, pl_module, self._plan.test_prompts)
+            base = self._evaluate(trainer, pl_module, self._plan.test_prompts, self._plan.test_seeds)
         if trainer.is_global_zero:
             self._write_evaluated(base, self._base_file)
             save_image(labelled_grid(["base"], [base.grid_PS3HW], self._shown(base)), self._samples / "base.png")
@@ -90,7 +93,7 @@ class HeldOutEvaluation(L.Callback):
         if trainer.datamodule.iteration < self._iterations:
             return
         with pl_module.evaluated_weights():
-            tuned = self._evaluate(trainer, pl_module, self._plan.test_prompts)
+            tuned = self._evaluate(trainer, pl_module, self._plan.test_prompts, self._plan.test_seeds)
         if trainer.is_global_zero:
             self._write_summary(trainer, pl_module, tuned)
 
@@ -105,17 +108,19 @@ class HeldOutEvaluation(L.Callback):
     def _shown(self, evaluated: Evaluated) -> tuple[str, ...]:
         return evaluated.prompts[: len(evaluated.grid_PS3HW)]
 
-    def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule, prompts: Sequence[str]) -> Evaluated:
-        plan = self._plan
-        negative = pl_module.encode_prompts([plan.negative_prompt], pl_module.device)
+    def _evaluate(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, prompts: Sequence[str], seeds: int
+    ) -> Evaluated:
+        plan, device = self._plan, pl_module.device
+        negative = pl_module.encode_prompts([plan.negative_prompt], device)
         sampler = Sampler(pl_module.policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative)
         with trainer.precision_plugin.forward_context():
-            return self._evaluator.run(pl_module.policy, pl_module.encode_prompts, sampler, prompts, pl_module.device)
+            return self._evaluator.run(pl_module.policy, pl_module.encode_prompts, sampler, prompts, seeds, device)
 
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         done = trainer.datamodule.iteration
         with pl_module.evaluated_weights():
-            seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts)
+            seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts, self._plan.tuning_seeds)
         if not trainer.is_global_zero:
             return
         self._append_to_history(done, seen.means())
@@ -147,7 +152,7 @@ class HeldOutEvaluation(L.Callback):
             "base": base["values"],
             "tuned": tuned.means(),
             **self._facts,
-            "images_per_prompt": self._evaluator.seeds_per_prompt,
+            "images_per_prompt": self._plan.test_seeds,
             "tuned_is_ema": pl_module.average is not None,
             "iterations": trainer.datamodule.iteration,
             "images": self._images,
