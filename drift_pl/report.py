@@ -1,7 +1,7 @@
 """The command that compares finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`.
 
-Groups runs by experiment, averages over seeds, and writes `report.md`, `report.json` and `report.png`: reward against
-diversity along training, and the same seeds by the base and by each experiment.
+Groups runs by experiment, averages over seeds, and writes `report.md`, `report.json` and `report.png`: reward and
+diversity along training, and the same noise through the base and through each experiment.
 """
 
 import json
@@ -97,17 +97,17 @@ def draw(groups: dict[str, list[FinishedRun]], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (curves, pictures) = plt.subplots(1, 2, figsize=(12, 4.6), width_ratios=(1, 1.5), layout="constrained")
-    for number, (experiment, group) in enumerate(groups.items()):
-        for position, run in enumerate(group):
-            rewards = [entry["reward"] for entry in run.history]
-            distances = [entry["pairwise_distance"] for entry in run.history]
-            label = f"{experiment}" if position == 0 else None
-            curves.plot(rewards, distances, marker="o", markersize=3, color=f"C{number}", alpha=0.8, label=label)
-    curves.set_xlabel("reward (tuning prompts)")
-    curves.set_ylabel("mean pairwise distance (evaluation encoder)")
-    curves.legend(frameon=False)
-    curves.spines[["top", "right"]].set_visible(False)
+    figure = plt.figure(figsize=(11, 4.8), layout="constrained")
+    axes = figure.subplot_mosaic([["reward", "pictures"], ["distance", "pictures"]], width_ratios=(1.25, 1))
+    for key, name, label in (
+        ("reward", "reward", "reward"),
+        ("distance", "pairwise_distance", "pairwise distance"),
+    ):
+        _draw_curves(axes[key], groups, name, label)
+    axes["reward"].legend(frameon=False)
+    axes["reward"].set_title("tuning prompts, along training; a line per seed", fontsize=10)
+    axes["distance"].set_xlabel("iteration")
+    pictures = axes["pictures"]
     sheet = _sheet(groups)
     block = sheet.shape[0] / (len(groups) + 1)
     pictures.imshow(sheet)
@@ -115,9 +115,20 @@ def draw(groups: dict[str, list[FinishedRun]], path: Path) -> None:
     pictures.set_xticks([])
     pictures.spines[:].set_visible(False)
     pictures.tick_params(length=0)
-    pictures.set_title("held-out prompts (a row each), the same noise in every block", fontsize=10)
+    pictures.set_title("test prompts, a row each; the same noise in every block", fontsize=10)
     figure.savefig(path, dpi=140)
     plt.close(figure)
+
+
+def _draw_curves(axis: Any, groups: dict[str, list[FinishedRun]], name: str, label: str) -> None:
+    for number, (experiment, group) in enumerate(groups.items()):
+        for position, run in enumerate(group):
+            iterations = [entry["iteration"] for entry in run.history]
+            series = [entry[name] for entry in run.history]
+            legend = experiment if position == 0 else None
+            axis.plot(iterations, series, marker="o", markersize=3, color=f"C{number}", alpha=0.8, label=legend)
+    axis.set_ylabel(label)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _sheet(groups: dict[str, list[FinishedRun]]) -> np.ndarray:

@@ -50,6 +50,7 @@ def test_levers_off_is_flow_grpo_written_down_independently(world: TinyWorld, tm
     """One iteration against `plain_flow_grpo` below, which uses nothing of the package but its random numbers."""
     settings = ["trainer.iterations=1", "trainer.save_every=1", "policy.guidance_scale=3.0", BRIGHTNESS, *OFF]
     settings += ["objective.learning_rate=0.001", "objective.kl_weight=0.05", "objective.kl_form=flow_grpo"]
+    settings += ["objective.advantage_std=group"]
     prompts = list(build_run(parse([*world.overrides(), *settings]).config, tmp_path).datamodule.batch(0).prompts)
     ours = world.fit(tmp_path / "run", *settings, "objective.ema_decay=0")["state_dict"]
     theirs = plain_flow_grpo(world.root / "pipeline", prompts)
