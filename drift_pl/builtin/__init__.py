@@ -1,0 +1,11 @@
+"""The built-in world: rendered scenes, their captions, an attribute reader, and the small models trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Folder that holds the shipped models, one folder each (see ``weights/README.md``)."""
+
+PROMPTS = Path(__file__).parent / "prompts"
+"""Folder that holds ``train.txt``, ``tuning.txt`` and ``test.txt``, one prompt per line."""

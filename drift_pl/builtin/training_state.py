@@ -1,0 +1,108 @@
+"""What every training stage shares: atomic, resumable state; seeded generators; schedules; tidy saved folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Stage:
+    """One training run over named modules with AdamW, resumable from one file.
+
+    Batches are a function of (seed, step), so an interrupted and an uninterrupted run see the same data.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        modules: dict[str, nn.Module],
+        learning_rate: float,
+        steps: int,
+        ema_decay: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.path, self.modules, self.steps, self.seed = path, modules, steps, seed
+        self.peak, self.ema_decay, self.step = learning_rate, ema_decay, 0
+        self.parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
+        self.ema = [p.detach().clone() for p in self.parameters]
+        if path.exists():
+            self._load(torch.load(path, weights_only=True))
+
+    def _load(self, state: dict[str, Any]) -> None:
+        for name, module in self.modules.items():
+            module.load_state_dict(state["modules"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.ema, self.step = state["ema"], state["step"]
+
+    def save(self) -> None:
+        """Write the state beside its target and rename, so that a kill never leaves half a file."""
+        state = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema,
+            "step": self.step,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = self.path.with_suffix(".tmp")
+        with scratch.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(self.path)
+
+    def generator(self) -> torch.Generator:
+        """The CPU generator of the present step."""
+        return torch.Generator().manual_seed(self.seed * 10_000_019 + self.step)
+
+    def update(self, loss: Tensor, max_norm: float = 1.0) -> None:
+        """Backward, clip, step with warm-up (5 %) and linear decay to 2 %, and the moving average."""
+        warm_up = max(1, self.steps // 20)
+        factor = min((self.step + 1) / warm_up, max(0.02, 1.0 - self.step / self.steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.ema_decay, self.step / (self.step + 10.0)) if self.ema_decay else 0.0
+        torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1.0 - decay)
+
+    def run(
+        self,
+        compute_loss: Callable[[torch.Generator], tuple[Tensor, str]],
+        log_every: int = 100,
+        save_every: int = 100,
+    ) -> None:
+        """Train to the last step; ``compute_loss(generator)`` gives the loss and a line for the log."""
+        torch.manual_seed(self.seed + self.step)
+        while self.step < self.steps:
+            loss, line = compute_loss(self.generator())
+            self.update(loss)
+            if self.step % log_every == 0 or self.step == self.steps:
+                print(f"{self.path.stem} {self.step}/{self.steps} {line}", flush=True)
+            if self.step % save_every == 0 or self.step == self.steps:
+                self.save()
+
+    def use_ema(self) -> None:
+        """Copy the moving average into the modules (for export: the state file keeps both)."""
+        with torch.no_grad():
+            for parameter, average in zip(self.parameters, self.ema, strict=True):
+                parameter.copy_(average)
+
+
+def make_readable(folder: Path) -> None:
+    """Give every file mode 0644: diffusers and transformers write safetensors as 0600, unreadable in an image."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(p.numel() for p in module.parameters())
