@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs the network; a wrong name fails at once
+# On tiny networks a second thread costs more than it brings, and on a busy machine ten times more. Set here, before
+# torch is imported, it also holds for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the tests of the command line do without
     import torch
@@ -19,12 +22,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the tests of the command
 LORA_TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
 
-# On the tiny networks of these rooms a second thread costs more than it brings, and on a busy machine ten times more.
-ONE_THREAD = ("functional", "incentive", "policies", "scoring", "walk")
-
-
 @pytest.fixture(autouse=True)
-def _global_state_is_restored(request: pytest.FixtureRequest) -> Iterator[None]:
+def _global_state_is_restored() -> Iterator[None]:
     """Threads and random states after a test are those before it."""
     if "torch" not in sys.modules:
         yield
@@ -33,8 +32,6 @@ def _global_state_is_restored(request: pytest.FixtureRequest) -> Iterator[None]:
     import torch
 
     threads, states = torch.get_num_threads(), (torch.get_rng_state(), np.random.get_state(), random.getstate())
-    if request.path.parent.name in ONE_THREAD:
-        torch.set_num_threads(1)
     yield
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
