@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -24,6 +25,8 @@ def fit(config: Config) -> Path:
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
     """
+    # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = choose_run_folder(config)
     _quieten()
     # Imported late: `--help` and wrong keys answer at once.
