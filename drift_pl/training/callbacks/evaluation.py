@@ -123,10 +123,11 @@ class HeldOutEvaluation(L.Callback):
             seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts, self._plan.tuning_seeds)
         if not trainer.is_global_zero:
             return
-        self._append_to_history(done, seen.means())
+        means = seen.means()
+        self._append_to_history(done, means)
         grid = labelled_grid([f"iteration {done}"], [seen.grid_PS3HW], self._shown(seen))
         save_image(grid, self._samples / f"iteration-{done:06d}.png")
-        values = {f"eval/{name}": value for name, value in seen.means().items()}
+        values = {f"eval/{name}": value for name, value in means.items()}
         # Iteration i is logged at step i - 1, as Lightning does; the base model shares the first point's place.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=max(done - 1, 0))
