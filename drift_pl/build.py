@@ -1,10 +1,9 @@
-"""The one place where config becomes objects."""
+"""The one place where config becomes objects (with `build_scoring`, which makes what scores and measures)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -13,7 +12,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from drift_pl.arguments import config_hash
-from drift_pl.config import Config, NamedConfig, RewardConfig
+from drift_pl.build_scoring import build_encoder, build_evaluation_plan, build_evaluator, build_judges
+from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches, window_bounds
 from drift_pl.evaluation import Evaluator
 from drift_pl.functional.advantage import AdvantageRule
@@ -23,7 +23,6 @@ from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import read_prompts
 from drift_pl.registry import create
 from drift_pl.run_folder import run_identity
-from drift_pl.scoring import ENCODERS, REWARDS
 from drift_pl.scoring.judges import Judge
 from drift_pl.training.callbacks import CALLBACKS, DiversityMonitor, HeldOutEvaluation, RunLength, RunProgress
 from drift_pl.training.callbacks.evaluation import EvaluationPlan
@@ -82,21 +81,6 @@ def build_policy(config: Config) -> Policy:
     )
 
 
-def build_judges(rewards: Sequence[RewardConfig], key: str) -> list[Judge]:
-    """Named judges; two of one name are told apart by a number."""
-    judges: list[Judge] = []
-    for number, reward in enumerate(rewards):
-        thing = create(f"{key}.{number}", reward.name, reward.args, REWARDS, "drift_pl.rewards")
-        name = reward.name.rpartition(":")[2]
-        taken = sum(judge.name.partition("#")[0] == name for judge in judges)
-        judges.append(Judge(f"{name}#{taken + 1}" if taken else name, thing, reward.weight))
-    return judges
-
-
-def build_encoder(encoder: NamedConfig, key: str) -> Any:
-    return create(key, encoder.name, encoder.args, ENCODERS, "drift_pl.encoders")
-
-
 def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> DriftModule:
     incentive, objective, sampler = config.incentive, config.objective, config.sampler
     shaping = build_shaping(config)
@@ -151,38 +135,6 @@ def build_shaping(config: Config) -> DiversityShaping | None:
     if shaping.weight == 0:
         return None
     return DiversityShaping(shaping.weight, shaping.gamma, shaping.normalise, shaping.floor)
-
-
-def build_evaluator(config: Config, judges: Sequence[Judge]) -> Evaluator:
-    evaluation = config.evaluation
-    return Evaluator(
-        judges=judges,
-        encoder=build_encoder(evaluation.encoder, "evaluation.encoder"),
-        lpips=build_encoder(evaluation.lpips, "evaluation.lpips"),
-        micro_batch=config.objective.micro_batch,
-        heldout_judges=build_judges(evaluation.rewards, "evaluation.rewards"),
-        measures=[
-            create(f"evaluation.measures.{number}", measure.name, measure.args, {}, "drift_pl.measures")
-            for number, measure in enumerate(evaluation.measures)
-        ],
-        grid_prompts=evaluation.grid_prompts,
-        grid_seeds=evaluation.grid_seeds,
-    )
-
-
-def build_evaluation_plan(config: Config) -> EvaluationPlan:
-    guidance = config.sampler.eval_guidance_scale
-    limit = config.evaluation.max_prompts or None
-    return EvaluationPlan(
-        steps=config.sampler.eval_steps,
-        guidance_scale=config.policy.guidance_scale if guidance is None else guidance,
-        negative_prompt=config.policy.negative_prompt,
-        tuning_prompts=read_prompts(config.prompts.tuning, "prompts.tuning")[:limit],
-        test_prompts=read_prompts(config.prompts.test, "prompts.test")[:limit],
-        every=config.evaluation.every,
-        test_seeds=config.evaluation.seeds_per_prompt,
-        tuning_seeds=config.evaluation.seeds_while_training,
-    )
 
 
 def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path) -> list[L.Callback]:

@@ -17,7 +17,7 @@ from drift_pl.prompts import PromptEncoder
 from drift_pl.rng import normal_per_sample, sample_generators
 from drift_pl.rollout import Sampler, sample_ode
 from drift_pl.scoring.judges import Judge, score_images
-from drift_pl.scoring.protocol import Encoder, Measure, PairwiseDistance
+from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,17 @@ class Evaluator:
         yield "vendi", vendi_score(kernel_SS)
         yield "pairwise_lpips", mean_pairwise_distance(self.lpips(images_S3HW))
         for measure in self.measures:
+            if isinstance(measure, ImageFilter):
+                kept_S = measure.counts(images_S3HW, prompt).to(kernel_SS.device)
+                yield "valid_pairwise_distance", _distance_within(kernel_SS, kept_S)
             for name, value_P in measure(images_S3HW[None], [prompt]).items():
                 yield name, value_P[0]
+
+
+def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:
+    """Mean pairwise distance of the kept images alone; NaN if there are fewer than two."""
+    kept_SS = kernel_SS[kept_S][:, kept_S]
+    return mean_pairwise_distance(1 - kept_SS) if len(kept_SS) > 1 else torch.tensor(torch.nan)
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -15,7 +15,15 @@ import numpy as np
 from drift_pl.command import run_command
 from drift_pl.errors import UserError
 
-MEASURES = ("reward", "pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage")
+MEASURES = (
+    "reward",
+    "pairwise_distance",
+    "valid_pairwise_distance",
+    "pairwise_lpips",
+    "vendi",
+    "alignment",
+    "coverage",
+)
 
 
 @dataclass(frozen=True)

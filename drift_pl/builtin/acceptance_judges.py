@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 from torchmetrics.functional import spearman_corrcoef
-from torchmetrics.functional.image.lpips import _NoTrainLpips
 from transformers import AutoModel, CLIPModel, CLIPProcessor
 
 from drift_pl.builtin.captions import caption
@@ -19,6 +16,7 @@ from drift_pl.builtin.training_denoiser import tokenize
 from drift_pl.builtin.training_encoders import embed_images
 from drift_pl.builtin.training_preference import score
 from drift_pl.builtin.world import ATTRIBUTES, differing_attributes, render, sample_scenes, scenes_of
+from drift_pl.scoring.encoders import LpipsEncoder
 
 
 def changed(attributes: dict[str, Tensor], count_B: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -55,24 +53,15 @@ def spearman(folder: Path, seed: int, count: int = 1500) -> float:
     return spearman_corrcoef(1.0 - similarity_B, differing_B.float()).item()
 
 
-def load_lpips(folder: Path) -> tuple[_NoTrainLpips, int | None]:
-    """The LPIPS network of a folder, in float32 and eval mode, and the size that images are resized to."""
-    config = json.loads((folder / "config.json").read_text())
-    network = _NoTrainLpips(net=config["net"], pretrained=False, pnet_rand=True)
-    network.load_state_dict(load_file(folder / "model.safetensors"))
-    return network.eval().requires_grad_(False), config["resize"]
-
-
 @torch.no_grad()
 def lpips_spearman(folder: Path, seed: int, count: int = 1000) -> float:
     """Spearman correlation of LPIPS with the number of differing attributes."""
-    network, resize = load_lpips(folder)
+    encoder = LpipsEncoder(str(folder))
     first, second, differing_B = scene_pairs(count, torch.Generator().manual_seed(seed))
-    distances = []
-    for a, b in zip(first.split(125), second.split(125), strict=True):
-        if resize is not None:
-            a, b = (F.interpolate(x, (resize, resize), mode="bilinear") for x in (a, b))
-        distances.append(network(a, b, normalize=True).flatten())
+    distances = [
+        (encoder.features(a) - encoder.features(b)).square().sum(1)
+        for a, b in zip(first.split(125), second.split(125), strict=True)
+    ]
     return spearman_corrcoef(torch.cat(distances), differing_B.float()).item()
 
 

@@ -160,6 +160,10 @@ class AttributeMeasure:
     def __init__(self) -> None:
         self._reader = AttributeReader()
 
+    def counts(self, images_S3HW: Tensor, prompt: str) -> Tensor:
+        """bool [S]: readable, and shows everything that the prompt names."""
+        return shows(self._reader(images_S3HW), parse_indices(prompt))
+
     def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Measure S images in [0, 1] for each of P prompts.
 

@@ -1,7 +1,7 @@
 """What a judge, an encoder and a measure are."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,4 +42,13 @@ class Measure(Protocol):
 
     def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Named values per prompt, each float [P]; NaN where a prompt has none."""
+        ...
+
+
+@runtime_checkable
+class ImageFilter(Protocol):
+    """What a measure may be besides: it says which images count, because broken images are not diversity."""
+
+    def counts(self, images_S3HW: Tensor, prompt: str) -> Tensor:
+        """bool [S]: whether an image shows what the prompt asks for."""
         ...

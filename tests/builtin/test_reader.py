@@ -93,5 +93,7 @@ def test_measure_follows_the_protocol() -> None:
     measured = AttributeMeasure()(images, prompts)
     assert measured["alignment"].tolist() == [1.0, 0.0, 0.0]
     assert measured["coverage"].tolist() == pytest.approx([1.0, 0.0, 0.0])
+    mixed = torch.cat([grid(3), torch.rand(2, 3, 32, 32)])
+    assert AttributeMeasure().counts(mixed, "a circle").tolist() == [True] * 6 + [False] * 14
     with pytest.raises(ValueError, match="2 prompts"):
         AttributeMeasure()(images, prompts[:2])

@@ -54,6 +54,17 @@ def word_count(images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor
     return {"words": torch.where(count > 1, count, torch.nan), "contrast": images_PS3HW.flatten(1).std(1)}
 
 
+class BrightOnes:
+    """A measure that counts the brighter images of a prompt only."""
+
+    def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        return {}
+
+    def counts(self, images_S3HW: Tensor, prompt: str) -> Tensor:
+        bright_S = images_S3HW.mean((1, 2, 3))
+        return bright_S > bright_S.median() if prompt != "sky" else bright_S == bright_S.max()
+
+
 def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
     evaluator = Evaluator(
         judges=[Judge("brightness", brightness, 2.0), Judge("redness", redness, -1.0)],
@@ -116,6 +127,23 @@ def test_every_value_is_that_of_the_images_it_was_measured_on(
     assert result.means()["words"] == 3  # the mean over prompts that have one
     assert all(torch.tensor(value).isfinite() for value in result.means().values())
     assert result.values["vendi"].dtype == torch.float64
+
+
+def test_images_that_do_not_count_are_no_diversity(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
+) -> None:
+    """Oracle: scipy on the images that the measure counts; a single one has no distance."""
+    evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=6, measures=[BrightOnes()])
+    result = evaluate(tiny_policy, evaluator, seeds=6)
+    values = result.values["valid_pairwise_distance"]
+    for row in range(2):
+        images = result.grid_PS3HW[row]
+        kept = images[BrightOnes().counts(images, PROMPTS[row])]
+        assert len(kept) == 3
+        unit = evaluator.encoder(kept).double().numpy()
+        assert float(values[row]) == pytest.approx(pdist(unit, metric="cosine").mean(), abs=1e-6)  # float32 scores
+    assert values[2].isnan()
+    assert not torch.equal(values[:2], result.values["pairwise_distance"][:2])
 
 
 def test_values_belong_to_their_prompt_in_any_order(
