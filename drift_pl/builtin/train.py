@@ -36,7 +36,7 @@ DEFAULT_STEPS = {
     "shaping_encoder": 600,
     "evaluation_encoder": 500,
     "lpips": 300,
-    "denoiser": 12000,
+    "denoiser": 18000,
 }
 
 
