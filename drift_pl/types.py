@@ -90,6 +90,7 @@ class Trajectory:
         log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
         images_B3HW: decoded final images in [0, 1], float32.
+        mean_KBCHW: means of the trained steps under the policy that sampled them; None unless something asks for them.
         predicted_KBCHW: the clean latents that the policy expected at each trained step, x - sigma v; None unless
             something asks for them.
     """
@@ -98,7 +99,25 @@ class Trajectory:
     log_prob_KB: Tensor
     steps_K: tuple[int, ...]
     images_B3HW: Tensor
+    mean_KBCHW: Tensor | None = None
     predicted_KBCHW: Tensor | None = None
+
+    @staticmethod
+    def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
+        """The images of several rollouts of one window, in order."""
+
+        def steps(name: str) -> Tensor | None:
+            first = getattr(parts[0], name)
+            return None if first is None else torch.cat([getattr(part, name) for part in parts], dim=1)
+
+        return Trajectory(
+            torch.cat([part.latents_KBCHW for part in parts], dim=1),
+            torch.cat([part.log_prob_KB for part in parts], dim=1),
+            parts[0].steps_K,
+            torch.cat([part.images_B3HW for part in parts]),
+            steps("mean_KBCHW"),
+            steps("predicted_KBCHW"),
+        )
 
 
 @dataclass(frozen=True)
