@@ -28,6 +28,7 @@ OVERRIDES_LOOK = "overrides look like KEY=VALUE, e.g. seed=1"
 UNHASHED = (
     # where a run lives, how it began, how long it is
     *("experiment", "run_dir", "ckpt_path", "seed", "trainer.iterations"),
+    *("trainer.alarm.threshold", "trainer.alarm.stop"),
     # what is shown and kept of it
     *("trainer.progress", "trainer.logger", "trainer.save_every", "trainer.keep_checkpoints"),
     *("evaluation.every", "evaluation.grid_prompts", "evaluation.grid_seeds"),

@@ -1,4 +1,4 @@
-"""The one place where config becomes objects (with `build_scoring`, which makes what scores and measures)."""
+"""The one place where config becomes objects (its parts: `build_scoring`, `build_incentive`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,32 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from drift_pl.arguments import config_hash
-from drift_pl.build_scoring import build_encoder, build_evaluation_plan, build_evaluator, build_judges
+from drift_pl.build_incentive import (
+    build_method_encoder,
+    build_prompting,
+    build_rival,
+    build_selection,
+    build_shaping,
+)
+from drift_pl.build_scoring import build_evaluation_plan, build_evaluator, build_judges
 from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches, window_bounds
 from drift_pl.evaluation import Evaluator
 from drift_pl.functional.advantage import AdvantageRule
-from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise, KeepAll, NoVariation
 from drift_pl.policies import POLICIES
 from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import read_prompts
 from drift_pl.registry import create
 from drift_pl.run_folder import run_identity
 from drift_pl.scoring.judges import Judge
-from drift_pl.training.callbacks import CALLBACKS, DiversityMonitor, HeldOutEvaluation, RunLength, RunProgress
+from drift_pl.training.callbacks import (
+    CALLBACKS,
+    DiversityAlarm,
+    DiversityMonitor,
+    HeldOutEvaluation,
+    RunLength,
+    RunProgress,
+)
 from drift_pl.training.callbacks.evaluation import EvaluationPlan
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
@@ -78,12 +91,13 @@ def build_policy(config: Config) -> Policy:
         max_sequence_length=policy.max_sequence_length,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
+        warm_start=policy.lora.pretrained,
     )
 
 
 def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> DriftModule:
-    incentive, objective, sampler = config.incentive, config.objective, config.sampler
-    shaping = build_shaping(config)
+    objective, sampler = config.objective, config.sampler
+    rival, categories = build_rival(config)
     first, end = window_bounds(sampler)
     return DriftModule(
         policy=policy,
@@ -91,13 +105,21 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         group_size=config.prompts.group_size,
         selection=build_selection(config),
         prompting=build_prompting(config),
-        shaping=shaping,
-        shaping_encoder=build_encoder(incentive.shaping.encoder, "incentive.shaping.encoder") if shaping else None,
+        shaping=build_shaping(config),
+        stepwise=config.incentive.shaping.form == "per_step",
+        rival=rival,
+        encoder=build_method_encoder(config, rival),
+        categories=categories,
         advantage=AdvantageRule(objective.advantage_std, objective.advantage_clip),
+        per_judge=objective.reward_normalisation == "per_judge",
         update=ClippedUpdate(
             clip_range=objective.clip_range,
             kl_weight=objective.kl_weight,
             kl_form=objective.kl_form,
+            ratio=objective.ratio,
+            step_weights=objective.step_weights,
+            trainable_steps=(first, end),
+            skip_zero_advantage=objective.skip_zero_advantage,
             inner_epochs=objective.inner_epochs,
             updates=objective.updates,
             micro_batch=objective.micro_batch,
@@ -111,30 +133,15 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
             window_first=first,
             window_end=end,
             window_size=derive_batches(config).trained_steps,
+            window_schedule=sampler.window_schedule,
+            window_stride=sampler.window_stride,
+            window_every=sampler.window_every,
+            shared_prefix=sampler.shared_prefix,
         ),
         optimizer=OptimizerPlan(objective.learning_rate, objective.weight_decay, objective.warmup),
         ema_decay=objective.ema_decay,
         seed=config.seed,
     )
-
-
-def build_selection(config: Config) -> KeepAll | Band:
-    selection = config.incentive.selection
-    return Band(selection.kappa, selection.statistics) if selection.rule == "band" else KeepAll()
-
-
-def build_prompting(config: Config) -> NoVariation | EmbeddingNoise:
-    prompting = config.incentive.prompting
-    if prompting.rule == "none":
-        return NoVariation()
-    return EmbeddingNoise(prompting.scale, prompting.low, prompting.high, prompting.anneal_iterations)
-
-
-def build_shaping(config: Config) -> DiversityShaping | None:
-    shaping = config.incentive.shaping
-    if shaping.weight == 0:
-        return None
-    return DiversityShaping(shaping.weight, shaping.gamma, shaping.normalise, shaping.floor)
 
 
 def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path) -> list[L.Callback]:
@@ -150,7 +157,8 @@ def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, 
     callbacks: list[L.Callback] = [
         RunLength(trainer.iterations),
         DiversityMonitor(evaluator.encoder, evaluator.lpips),
-        HeldOutEvaluation(evaluator, plan, run_dir, trainer.iterations, facts),
+        DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
+        HeldOutEvaluation(evaluator, plan, run_dir, facts),
     ]
     if trainer.progress:
         callbacks.append(RunProgress(trainer.iterations))

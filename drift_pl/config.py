@@ -31,9 +31,15 @@ class RewardConfig(NamedConfig):
 
 
 @dataclass
+class EncoderConfig(NamedConfig):
+    weight: float = option(1.0, "its share in the similarity of two images")
+
+
+@dataclass
 class LoraConfig:
     rank: int = option(32, "rank of the low-rank update")
     alpha: int = option(64, "its scale: the update is multiplied by alpha / rank")
+    pretrained: str | None = option(None, "warm start: a LoRA in diffusers' format, a .safetensors file or its folder")
     targets: list[str] = option(
         ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
         "names of the linear layers that are adapted",
@@ -60,9 +66,15 @@ class SamplerConfig:
     noise_level: float = option(0.7, "Flow-GRPO's a: scale of the noise that the SDE injects")
     window_size: int | None = option(None, "SDE steps that are sampled with noise and trained; null: all but the last")
     window_range: list[int] = option([], "[first, end): where the window may start and end; []: anywhere possible")
+    window_schedule: str = option("random", "where the window starts: random (each iteration anew), sliding (MixGRPO)")
+    window_stride: int = option(1, "sliding: steps by which the window moves")
+    window_every: int = option(25, "sliding: iterations between two moves")
+    shared_prefix: bool = option(False, "one ODE prefix per group up to the window, then a branch per image")
     noisy_last_step: bool = option(False, "also put noise into the last step (its noise goes straight into the image)")
     eval_steps: int = option(40, "ODE steps in evaluation")
     eval_guidance_scale: float | None = option(None, "guidance in evaluation; null: policy.guidance_scale")
+    eval_importance_power: float | None = option(None, "evaluate with annealed importance guidance of this power")
+    eval_lora_scale: float = option(1.0, "evaluate with the adapter's output multiplied by this")
 
 
 @dataclass
@@ -76,17 +88,28 @@ class PromptsConfig:
 
 @dataclass
 class SelectionConfig:
-    rule: str = option("none", "which images of a group are trained on: band, none")
+    rule: str = option(
+        "none", "which images of a group are trained on: band, quantile, min_variance, median, max_variance, none"
+    )
     kappa: float = option(2.0, "band: half-width in spreads of the group's rewards")
     statistics: str = option("median", "band: median (with 1.4826 x median absolute deviation) or mean (with std)")
+    low: float = option(0.0, "quantile: lowest kept quantile of the group's rewards; 0 drops the top tail only")
+    high: float = option(0.9, "quantile: highest kept quantile")
+    keep: int = option(0, "min_variance, median, max_variance: images kept of each group; 0: three quarters of it")
 
 
 @dataclass
 class PromptingConfig:
-    rule: str = option("none", "how each image's condition varies: embedding_noise, none")
+    rule: str = option("none", "how each image's condition varies: embedding_noise, variants, variants_noise, none")
     scale: float = option(0.1, "embedding_noise: s, in standard deviations of the prompt's own tokens")
     low: float = option(0.6, "embedding_noise: tau1, noise level (1 noise .. 0 image) up to which nothing is added")
     high: float = option(0.9, "embedding_noise: tau2, noise level from which the full noise is added")
+    form: str = option("additive", "embedding_noise: additive (the prompt stays), cads (it fades as the noise sets in)")
+    rescale: float = option(1.0, "cads: share psi of the rescaling to the prompt's own mean and spread, in [0, 1]")
+    pooled: bool = option(False, "embedding_noise: vary the pooled embedding as well")
+    templates: list[str] = option([], "variants: texts with {prompt}, e.g. 'a photo of {prompt}'")
+    paraphrases: str | None = option(None, "variants: JSON lines of {prompt, paraphrases}")
+    share: float = option(1.0, "variants: probability that an image's prompt is rewritten")
     anneal_iterations: int = option(0, "iterations over which the scale falls linearly to zero; 0: never falls")
 
 
@@ -94,18 +117,23 @@ class PromptingConfig:
 class ShapingConfig:
     weight: float = option(0.0, "alpha: weight of the diversity potential in the advantage; 0 switches it off")
     gamma: float = option(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T")
-    potential: str = option("mean", "d_i: mean cosine distance to the other images of the group")
+    potential: str = option("mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain")
     normalise: str = option("raw", "raw: absolute distance; minmax: relative to the group's smallest and largest")
+    form: str = option("terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images")
+    gate: str = option("none", "who gets the bonus: none (all), median, quantile (reward at or above the group's)")
+    gate_quantile: float = option(0.5, "quantile: the gate, in [0, 1)")
     floor: float = option(0.05, "minmax: smallest spread that is stretched to [0, 1]")
     encoder: NamedConfig = field(
         default_factory=lambda: NamedConfig("dino", {"pretrained": "pkg:drift_pl.builtin/weights/shaping_encoder"}),
         metadata={"doc": "frozen encoder of the images; never the one that evaluates"},
     )
+    encoders: list[EncoderConfig] = option([], "several encoders with weights, in place of `encoder`")
 
 
 @dataclass
 class IncentiveConfig:
-    method: str = option("drift", "drift: the three levers below; all of them off is the plain base algorithm")
+    method: str = option("drift", "drift: the three levers below; or a rival method, under which shaping stays off")
+    args: dict[str, Any] = option({}, "keyword arguments of a rival method")
     selection: SelectionConfig = section(SelectionConfig, "lever 1: a reward-concentrated subset of each group")
     prompting: PromptingConfig = section(PromptingConfig, "lever 2: stochastic variation of the condition")
     shaping: ShapingConfig = section(ShapingConfig, "lever 3: potential-based shaping with intra-group diversity")
@@ -117,7 +145,11 @@ class ObjectiveConfig:
     advantage_clip: float = option(5.0, "largest magnitude of an advantage")
     advantage_std: str = option("group", "what a centred reward is divided by: group, global, kept, none")
     kl_weight: float = option(0.0, "beta: weight of the divergence from the reference model")
-    kl_form: str = option("exact", "exact: Gaussian KL of a step; flow_grpo: the same times the step length")
+    reward_normalisation: str = option("sum", "several judges: sum, or per_judge (each by its own group spread: GDPO)")
+    kl_form: str = option("exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std")
+    ratio: str = option("plain", "plain, or guard: GRPO-Guard's ratio, centred and scaled alike at every step")
+    step_weights: str = option("none", "weight of a step's loss: none, inverse_length (GRPO-Guard), std")
+    skip_zero_advantage: bool = option(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = option(1, "passes over an iteration's images")
     updates: int = option(2, "optimiser steps per pass; each takes an equal share of the groups")
     micro_batch: int = option(8, "images per forward pass, in rollouts and training alike")
@@ -134,6 +166,9 @@ class EvaluationConfig:
     seeds_per_prompt: int = option(16, "images per prompt, before and after training")
     seeds_while_training: int = option(16, "images per prompt of the evaluations during training")
     max_prompts: int = option(0, "evaluate the first so many prompts of a file; 0: all")
+    resolution: int | None = option(None, "image height and width in evaluation; null: policy.resolution")
+    vendi_order: float = option(1.0, "order q of the Vendi score")
+    extra: list[str] = option([], "further measures: rke, nearest_distance, pairwise_ssim, fid, kid")
     grid_prompts: int = option(4, "prompts shown in image grids")
     grid_seeds: int = option(8, "images per prompt in image grids")
     encoder: NamedConfig = field(
@@ -151,6 +186,12 @@ class EvaluationConfig:
 
 
 @dataclass
+class AlarmConfig:
+    threshold: float = option(0.5, "warn when the training groups' diversity falls below this share of the first's")
+    stop: bool = option(False, "end the run there")
+
+
+@dataclass
 class TrainerConfig:
     iterations: int = option(200, "length of the run; may be raised later to extend it")
     accelerator: str = option("auto", "Lightning accelerator: auto, cpu, gpu")
@@ -163,6 +204,7 @@ class TrainerConfig:
     keep_checkpoints: int = option(2, "numbered checkpoints kept beside last.ckpt; -1: all")
     logger: list[str] = option(["tensorboard"], "where metrics go: tensorboard, csv; []: nowhere")
     progress: bool = option(True, "show the progress bar")
+    alarm: AlarmConfig = section(AlarmConfig, "the floor under diversity")
     callbacks: list[NamedConfig] = option([], "further Lightning callbacks")
 
 

@@ -4,65 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from drift_pl.config import Config, PromptingConfig, SamplerConfig
+from drift_pl.config_choices import CHOICES, EXTRA_MEASURES, LOGGERS, LOWER_BOUNDS
 from drift_pl.errors import UserError
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "policy.family": ("sd3",),
-    "sampler.kind": ("flow_sde",),
-    "incentive.method": ("drift",),
-    "incentive.selection.rule": ("none", "band"),
-    "incentive.selection.statistics": ("median", "mean"),
-    "incentive.prompting.rule": ("none", "embedding_noise"),
-    "incentive.shaping.potential": ("mean",),
-    "incentive.shaping.normalise": ("raw", "minmax"),
-    "objective.advantage_std": ("group", "global", "kept", "none"),
-    "objective.kl_form": ("exact", "flow_grpo"),
-    "trainer.strategy": ("auto", "ddp"),
-    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
-    "trainer.precision": ("32-true", "bf16-mixed"),
-}
-
-LOGGERS = ("tensorboard", "csv")
-
-# key -> (smallest allowed value, whether that value itself is allowed)
-LOWER_BOUNDS: dict[str, tuple[float, bool]] = {
-    "policy.lora.rank": (1, True),
-    "policy.lora.alpha": (1, True),
-    "policy.max_sequence_length": (0, True),
-    "sampler.steps": (2, True),
-    "sampler.noise_level": (0, False),
-    "sampler.eval_steps": (1, True),
-    "prompts.per_iteration": (1, True),
-    "prompts.group_size": (2, True),
-    "incentive.selection.kappa": (0, False),
-    "incentive.prompting.scale": (0, True),
-    "incentive.shaping.weight": (0, True),
-    "incentive.shaping.floor": (0, False),
-    "objective.clip_range": (0, False),
-    "objective.advantage_clip": (0, False),
-    "objective.kl_weight": (0, True),
-    "objective.inner_epochs": (1, True),
-    "objective.updates": (1, True),
-    "objective.micro_batch": (1, True),
-    "objective.learning_rate": (0, False),
-    "objective.warmup": (0, True),
-    "objective.max_grad_norm": (0, False),
-    "evaluation.every": (0, True),
-    "evaluation.seeds_per_prompt": (2, True),
-    "evaluation.seeds_while_training": (2, True),
-    "evaluation.max_prompts": (0, True),
-    "trainer.iterations": (1, True),
-    "trainer.devices": (1, True),
-    "trainer.num_nodes": (1, True),
-    "trainer.save_every": (1, True),
-    "trainer.threads": (0, True),
-    "trainer.keep_checkpoints": (-1, True),
-    "policy.guidance_scale": (1, True),
-    "objective.weight_decay": (0, True),
-    "incentive.prompting.anneal_iterations": (0, True),
-    "evaluation.grid_prompts": (1, True),
-    "evaluation.grid_seeds": (1, True),
-}
 
 
 def get_value(config: Config, key: str) -> Any:
@@ -155,14 +98,56 @@ def validate(config: Config) -> None:
         raise UserError(
             f"objective.ema_decay={config.objective.ema_decay} is not in [0, 1): use e.g. 0.9, or 0 for none"
         )
+    power = config.sampler.eval_importance_power
+    if power is not None and power < 0:
+        raise UserError(f"sampler.eval_importance_power={power} is negative: use e.g. 1.5, or null for none")
     if not config.rewards:
         raise UserError("rewards is empty: name at least one judge, e.g. rewards=[{name: jpeg_compressibility}]")
     unknown = [name for name in config.trainer.logger if name not in LOGGERS]
     if unknown:
         raise UserError(f"trainer.logger: {unknown[0]!r} is unknown: use some of {', '.join(LOGGERS)}, or []")
+    extra = [name for name in config.evaluation.extra if name not in EXTRA_MEASURES]
+    if extra:
+        raise UserError(f"evaluation.extra: {extra[0]!r} is unknown: use some of {', '.join(EXTRA_MEASURES)}")
+    _validate_shares(config)
     _validate_window(config.sampler)
     _validate_prompting(config.incentive.prompting)
+    _validate_selection(config)
+    _validate_method(config)
     derive_batches(config)
+
+
+def _validate_shares(config: Config) -> None:
+    for key in ("incentive.prompting.rescale", "incentive.prompting.share", "incentive.shaping.gate_quantile"):
+        if not 0 <= get_value(config, key) <= 1:
+            raise UserError(f"{key}={get_value(config, key)} does not lie in [0, 1]: use e.g. 0.5")
+
+
+def _validate_selection(config: Config) -> None:
+    selection, size = config.incentive.selection, config.prompts.group_size
+    if selection.keep and not 2 <= selection.keep <= size:
+        raise UserError(
+            f"incentive.selection.keep={selection.keep} does not lie in [2, prompts.group_size={size}]: use e.g. {size}"
+        )
+    if not 0 <= selection.low < selection.high <= 1:
+        raise UserError(
+            f"incentive.selection.low={selection.low} and high={selection.high} must satisfy 0 <= low < high <= 1, "
+            "e.g. 0 and 0.9"
+        )
+
+
+def _validate_method(config: Config) -> None:
+    incentive = config.incentive
+    if incentive.method == "drift" and incentive.args:
+        raise UserError("incentive.args belongs to a rival method: name one, e.g. incentive.method=gardo, or drop it")
+    if incentive.method != "drift" and incentive.shaping.weight > 0:
+        raise UserError(
+            f"incentive.method={incentive.method} has a diversity term of its own: set incentive.shaping.weight=0"
+        )
+    if incentive.method != "drift" and config.objective.reward_normalisation != "sum":
+        raise UserError(
+            f"incentive.method={incentive.method} works on the sum of rewards: set objective.reward_normalisation=sum"
+        )
 
 
 def _validate_window(sampler: SamplerConfig) -> None:

@@ -1,7 +1,8 @@
-"""Diversity measures as torchmetrics classes: per prompt first, then the mean over prompts.
+"""Diversity and drift as torchmetrics classes.
 
-Images of one prompt may arrive in several updates and on several processes: states are concatenated and grouped when
-the value is computed, because a set's diversity is not the mean of its parts' diversities.
+Diversity is measured per prompt first, then averaged over prompts. Images of one prompt may arrive in several updates
+and on several processes: states are concatenated and grouped when the value is computed, because a set's diversity is
+not the mean of its parts' diversities. Drift compares all images with all of the base model's, prompts put together.
 """
 
 from typing import Any
@@ -10,7 +11,15 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance, vendi_score
+from drift_pl.functional.distribution import frechet_distance, kernel_distance
+from drift_pl.functional.diversity import (
+    cosine_kernel,
+    mean_nearest_distance,
+    mean_pairwise_distance,
+    rke_score,
+    vendi_score,
+)
+from drift_pl.functional.similarity import structural_similarity
 from drift_pl.scoring.protocol import PairwiseDistance
 
 
@@ -55,6 +64,13 @@ class MeanPairwiseDistance(GroupedMetric):
         return mean_pairwise_distance(1 - cosine_kernel(rows_SX))
 
 
+class MeanNearestDistance(GroupedMetric):
+    """Mean cosine distance to the nearest other image, in [0, 2], of the embeddings given to `update`."""
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return mean_nearest_distance(1 - cosine_kernel(rows_SX))
+
+
 class VendiScore(GroupedMetric):
     """Vendi score on the cosine kernel, in [1, S], of the embeddings given to `update`.
 
@@ -70,6 +86,13 @@ class VendiScore(GroupedMetric):
         return vendi_score(cosine_kernel(rows_SX), self.order)
 
 
+class RkeScore(GroupedMetric):
+    """RKE, the Vendi score of order 2 without eigenvalues, in [1, S], of the embeddings given to `update`."""
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return rke_score(cosine_kernel(rows_SX))
+
+
 class PairwiseLpips(GroupedMetric):
     """Mean pairwise LPIPS of the images given to `update`.
 
@@ -83,6 +106,67 @@ class PairwiseLpips(GroupedMetric):
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return mean_pairwise_distance(self._distance(rows_SX))
+
+
+class PairwiseSsim(GroupedMetric):
+    """Mean of 1 - SSIM over the pairs of the images given to `update`, in [0, 2]."""
+
+    def of_group(self, rows_SX: Tensor) -> Tensor:
+        return mean_pairwise_distance(1 - structural_similarity(rows_SX))
+
+
+class DriftMetric(Metric):
+    """Collects embeddings of a model and of its base; a subclass turns the two sets into a number."""
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = False
+    rows: list[Tensor]
+    from_base: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("from_base", default=[], dist_reduce_fx="cat")
+
+    def update(self, embedding_BD: Tensor, from_base: bool) -> None:
+        """Adds embeddings [B, D] of the base model's images, or of the other's."""
+        self.rows.append(embedding_BD)
+        # one mark per row: either set may be spread over processes, or live on one of them
+        self.from_base.append(torch.full((len(embedding_BD),), int(from_base), device=embedding_BD.device))
+
+    def compute(self) -> Tensor:
+        """Distance of the model from its base; NaN with fewer than two images of either."""
+        rows, from_base = _concatenate(self.rows), _concatenate(self.from_base)
+        embedding_ND, reference_MD = rows[from_base == 0], rows[from_base == 1]
+        if min(len(embedding_ND), len(reference_MD)) < 2:
+            return torch.tensor(torch.nan)
+        return self.between(embedding_ND, reference_MD)
+
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class FrechetDistance(DriftMetric):
+    """Squared Frechet distance of the embeddings, at least 0; above 0 for equal models and finite samples."""
+
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+        return frechet_distance(embedding_ND, reference_MD)
+
+
+class KernelDistance(DriftMetric):
+    """Unbiased squared maximum mean discrepancy of the embeddings; around 0 for equal models.
+
+    Args:
+        gamma: factor in the cubic kernel (gamma x.y + 1)^3: 1 for unit embeddings, None for KID's 1 / D.
+    """
+
+    def __init__(self, gamma: float | None = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.gamma = gamma
+
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+        return kernel_distance(embedding_ND, reference_MD, gamma=self.gamma)
 
 
 def _concatenate(parts: list[Tensor] | Tensor) -> Tensor:

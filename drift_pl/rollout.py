@@ -1,16 +1,31 @@
 """The walk: sampling images with the current policy, and computing again how likely its steps were."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from drift_pl.functional.guidance import aig_weight, mix_predictions
 from drift_pl.functional.transition import flow_ode_step, flow_sde_diffusion, flow_sde_step, gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.rng import normal_per_sample
 from drift_pl.types import Condition, Trajectory
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A stochastic step as a policy would take it.
+
+    Attributes:
+        mean_BCHW, std: of the Gaussian that the next state is drawn from; the policy does not change the std.
+        predicted_BCHW: the clean latents that the policy expects, x - sigma v.
+    """
+
+    mean_BCHW: Tensor
+    std: Tensor
+    predicted_BCHW: Tensor
 
 
 @dataclass(frozen=True)
@@ -22,12 +37,15 @@ class Sampler:
         guidance_scale: of rollouts and training.
         noise_level: a of Flow-GRPO's SDE.
         negative: condition of the unconditional branch, one row.
+        importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
+            in, all of it at pure noise and less and less towards the image; None for the policy alone.
     """
 
     sigmas: Tensor
     guidance_scale: float
     noise_level: float
     negative: Condition
+    importance_power: float | None = None
 
     @property
     def num_steps(self) -> int:
@@ -35,17 +53,26 @@ class Sampler:
 
     def velocity(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
         sigma = self.sigmas[step]
-        varied = condition.at(float(sigma))
-        return policy.predict(latents_BCHW, sigma, varied, self.negative, self.guidance_scale)
+        inputs = (latents_BCHW, sigma, condition.at(float(sigma)), self.negative, self.guidance_scale)
+        velocity = policy.predict(*inputs)
+        if self.importance_power is None:
+            return velocity
+        with policy.reference():
+            base = policy.predict(*inputs)
+        return mix_predictions(base, velocity, aig_weight(1 - float(sigma), self.importance_power))
 
-    def transition(
-        self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition
-    ) -> tuple[Tensor, Tensor]:
-        """Mean [B, C, H, W] and std of the stochastic step number `step`."""
+    def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
+        """The stochastic step number `step`."""
         velocity = self.velocity(policy, latents_BCHW, step, condition)
         sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
         diffusion = flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
-        return flow_sde_step(latents_BCHW, velocity, sigma, sigma_next, diffusion)
+        mean_BCHW, std = flow_sde_step(latents_BCHW, velocity, sigma, sigma_next, diffusion)
+        return Transition(mean_BCHW, std, latents_BCHW.float() - sigma * velocity.float())
+
+    def spread(self, step: int) -> tuple[Tensor, Tensor]:
+        """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
+        length = self.sigmas[step] - self.sigmas[step + 1]
+        return flow_sde_diffusion(self.sigmas[step], self.sigmas[1], self.noise_level) * length.sqrt(), length
 
     def ode_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
         velocity = self.velocity(policy, latents_BCHW, step, condition)
@@ -53,10 +80,16 @@ class Sampler:
 
 
 @torch.no_grad()
-def sample_ode(policy: Policy, sampler: Sampler, noise_BCHW: Tensor, condition: VariedCondition) -> Tensor:
-    """Deterministic samples, latents float32 [B, C, H, W], from the given noise: the evaluation sampler."""
+def sample_ode(
+    policy: Policy, sampler: Sampler, noise_BCHW: Tensor, condition: VariedCondition, end: int | None = None
+) -> Tensor:
+    """Deterministic samples, latents float32 [B, C, H, W], from the given noise: the evaluation sampler.
+
+    Args:
+        end: stop before this step, in mid-air; None: the whole way.
+    """
     latents_BCHW = noise_BCHW
-    for step in range(sampler.num_steps):
+    for step in range(sampler.num_steps if end is None else end):
         latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
     return latents_BCHW
 
@@ -67,33 +100,49 @@ def rollout(
     sampler: Sampler,
     condition: VariedCondition,
     window: Sequence[int],
-    noise_BCHW: Tensor,
+    latents_BCHW: Tensor,
     generators: Sequence[torch.Generator],
+    first_step: int = 0,
+    keep: Collection[str] = (),
 ) -> Trajectory:
     """Samples images, with noise in the steps of `window` and by the ODE outside of it.
 
     Args:
         condition: one row per image.
         window: the trained steps, ascending and contiguous.
-        noise_BCHW: initial latents, standard normal float32.
+        latents_BCHW: states before `first_step`, float32; before step 0 standard normal noise.
         generators: one per image, on the CPU; image b's step noise comes from `generators[b]` alone.
+        keep: what the trajectory holds besides, of `means` and `predictions`.
     """
-    latents_BCHW = noise_BCHW.float()
-    kept: list[Tensor] = []
+    latents_BCHW = latents_BCHW.float()
+    states: list[Tensor] = []
     log_probs: list[Tensor] = []
-    for step in range(sampler.num_steps):
+    means: list[Tensor] = []
+    predictions: list[Tensor] = []
+    for step in range(first_step, sampler.num_steps):
         if step not in window:
             latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
             continue
-        if not kept:
-            kept.append(latents_BCHW)
-        mean_BCHW, std = sampler.transition(policy, latents_BCHW, step, condition)
+        if not states:
+            states.append(latents_BCHW)
+        transition = sampler.transition(policy, latents_BCHW, step, condition)
+        mean_BCHW, std = transition.mean_BCHW, transition.std
         noise = normal_per_sample(generators, mean_BCHW.shape[1:], mean_BCHW.device)
         latents_BCHW = mean_BCHW + std * noise
         log_probs.append(gaussian_log_prob(latents_BCHW, mean_BCHW, std))
-        kept.append(latents_BCHW)
-    images = policy.decode(latents_BCHW)
-    return Trajectory(torch.stack(kept), torch.stack(log_probs), tuple(window), images)
+        states.append(latents_BCHW)
+        if "means" in keep:
+            means.append(mean_BCHW)
+        if "predictions" in keep:
+            predictions.append(transition.predicted_BCHW)
+    return Trajectory(
+        torch.stack(states),
+        torch.stack(log_probs),
+        tuple(window),
+        policy.decode(latents_BCHW),
+        torch.stack(means) if means else None,
+        torch.stack(predictions) if predictions else None,
+    )
 
 
 def rollout_in_micro_batches(
@@ -101,21 +150,19 @@ def rollout_in_micro_batches(
     sampler: Sampler,
     condition: VariedCondition,
     window: Sequence[int],
-    noise_BCHW: Tensor,
+    latents_BCHW: Tensor,
     generators: Sequence[torch.Generator],
     micro_batch: int,
+    first_step: int = 0,
+    keep: Collection[str] = (),
 ) -> Trajectory:
     """`rollout`, at most `micro_batch` images at a time; groups may be larger than memory."""
     parts = []
     for start in range(0, len(condition), micro_batch):
         rows = slice(start, start + micro_batch)
-        parts.append(rollout(policy, sampler, condition[rows], window, noise_BCHW[rows], generators[rows]))
-    return Trajectory(
-        torch.cat([part.latents_KBCHW for part in parts], dim=1),
-        torch.cat([part.log_prob_KB for part in parts], dim=1),
-        tuple(window),
-        torch.cat([part.images_B3HW for part in parts]),
-    )
+        inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
+        parts.append(rollout(policy, sampler, *inputs, first_step, keep))
+    return Trajectory.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -159,7 +206,8 @@ def replay(
     reference = None
     if with_reference:  # first: switching the adapter off clears requires_grad of what the next pass needs
         with torch.no_grad(), policy.reference():
-            reference, _ = sampler.transition(policy, latents_BCHW, step, condition)
-    mean_BCHW, std = sampler.transition(policy, latents_BCHW, step, condition)
+            reference = sampler.transition(policy, latents_BCHW, step, condition).mean_BCHW
+    transition = sampler.transition(policy, latents_BCHW, step, condition)
+    mean_BCHW, std = transition.mean_BCHW, transition.std
     log_prob_B = gaussian_log_prob(next_BCHW, mean_BCHW, std)
     return ReplayedStep(log_prob_B, mean_BCHW, reference, std, sampler.sigmas[step] - sampler.sigmas[step + 1])

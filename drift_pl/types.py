@@ -90,12 +90,34 @@ class Trajectory:
         log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
         images_B3HW: decoded final images in [0, 1], float32.
+        mean_KBCHW: means of the trained steps under the policy that sampled them; None unless something asks for them.
+        predicted_KBCHW: the clean latents that the policy expected at each trained step, x - sigma v; None unless
+            something asks for them.
     """
 
     latents_KBCHW: Tensor
     log_prob_KB: Tensor
     steps_K: tuple[int, ...]
     images_B3HW: Tensor
+    mean_KBCHW: Tensor | None = None
+    predicted_KBCHW: Tensor | None = None
+
+    @staticmethod
+    def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
+        """The images of several rollouts of one window, in order."""
+
+        def steps(name: str) -> Tensor | None:
+            first = getattr(parts[0], name)
+            return None if first is None else torch.cat([getattr(part, name) for part in parts], dim=1)
+
+        return Trajectory(
+            torch.cat([part.latents_KBCHW for part in parts], dim=1),
+            torch.cat([part.log_prob_KB for part in parts], dim=1),
+            parts[0].steps_K,
+            torch.cat([part.images_B3HW for part in parts]),
+            steps("mean_KBCHW"),
+            steps("predicted_KBCHW"),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,8 +128,18 @@ class Scores:
         reward_PG: weighted sum of the judges, float32; NaN for an image that a judge could not score.
         by_judge: judge name -> raw score, float32 [P, G].
         embedding_PGD: unit embeddings by the shaping encoder, or None where nothing asks for them.
+        predicted_embedding_KPGD: the same of the images that were expected at each trained step, or None.
+        category_PGC: how well an image fits each of C named categories, float32; or None where there are none.
     """
 
     reward_PG: Tensor
     by_judge: dict[str, Tensor]
     embedding_PGD: Tensor | None
+    predicted_embedding_KPGD: Tensor | None = None
+    category_PGC: Tensor | None = None
+
+    @property
+    def valid_PG(self) -> Tensor:
+        """bool: images with a finite reward and, where there are any, finite embeddings."""
+        valid_PG = self.reward_PG.isfinite()
+        return valid_PG if self.embedding_PGD is None else valid_PG & self.embedding_PGD.isfinite().all(-1)

@@ -13,11 +13,12 @@ ROWS = (
     ("incentive",),
     ("policies",),
     ("scoring",),
-    ("prompts", "rollout", "metrics", "evaluation", "grids"),
+    ("prompts", "paraphrases", "rollout", "metrics", "evaluation", "grids"),
     ("training",),
     (
-        *("config", "config_checks", "keys", "literals", "experiment_files", "arguments", "help_text", "command"),
-        *("registry", "build", "build_scoring", "run_folder"),
+        *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
+        *("help_text", "command"),
+        *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
     ),
     ("fit", "evaluate", "pareto", "generate", "export", "report"),
 )
@@ -34,6 +35,7 @@ HOMES = {
 }
 QUICK = (
     "config",
+    "config_choices",
     "config_checks",
     "keys",
     "literals",

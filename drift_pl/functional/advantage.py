@@ -12,9 +12,12 @@ from torch import Tensor
 
 
 def masked_mean(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
-    """Mean over the masked entries of each group, [P, 1]; 0 for an empty group. Entries outside may be NaN."""
-    total_P1 = torch.where(mask_PG, values_PG, 0).sum(1, keepdim=True)
-    return total_P1 / mask_PG.sum(1, keepdim=True).clamp(min=1)
+    """Mean over the masked entries of each group, [P, 1]; 0 for an empty group. Entries outside may be NaN.
+
+    Values may have leading dimensions: those of [K, P, G] give [K, P, 1].
+    """
+    total_P1 = torch.where(mask_PG, values_PG, 0).sum(-1, keepdim=True)
+    return total_P1 / mask_PG.sum(-1, keepdim=True).clamp(min=1)
 
 
 def masked_std(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
@@ -46,10 +49,11 @@ def group_advantages(
         kept_PG: bool, the subset K of each group. A group with fewer than two kept images gets zero advantage.
         std: divisor of the centred reward, broadcastable to [P, G] (1 for none, as in Dr. GRPO, arXiv 2503.20783).
         std_floor: eps, the smallest divisor: a group that scores almost alike must not blow up the judge's noise.
-        bonus_PG: shaping bonus in the advantage's own units, or None.
+        bonus_PG: shaping bonus in the advantage's own units, [P, G], or [K, P, G] if it differs from step to step (then
+            it is centred in each step by itself); or None.
 
     Returns:
-        float32 [P, G].
+        float32 [P, G], or [K, P, G] with such a bonus.
     """
     kept_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
     divisor = torch.as_tensor(std, dtype=reward_PG.dtype, device=reward_PG.device).clamp(min=std_floor)
@@ -85,7 +89,7 @@ class AdvantageRule:
     def __call__(
         self, reward_PG: Tensor, kept_PG: Tensor, bonus_PG: Tensor | None, batch_std: Tensor, std_floor: float
     ) -> Tensor:
-        """Clipped advantages, float32 [P, G]; see `group_advantages`.
+        """Clipped advantages, float32 [P, G] or [K, P, G]; see `group_advantages`.
 
         Args:
             batch_std: standard deviation of all rewards of the iteration, over all processes.

@@ -1,4 +1,10 @@
-"""How different the images of a group are: pairwise distances and the Vendi score."""
+"""How different the images of a group are: distances, the volume that they span, and the Vendi score.
+
+`distance_to_others`, `distance_to_nearest`, `logdet_gain` and `vendi_gain` say it of one image within its group; they
+are the potentials of the shaping lever, and `incentive/potentials.py` compares them. The others say it of a whole set.
+"""
+
+import math
 
 import torch
 from torch import Tensor
@@ -20,14 +26,66 @@ def distance_to_others(embedding_PGD: Tensor, valid_PG: Tensor | None = None) ->
     Returns:
         float32 [P, G]; 0 for invalid images and in groups with fewer than two valid ones.
     """
-    if valid_PG is None:
-        valid_PG = torch.ones(embedding_PGD.shape[:2], dtype=torch.bool, device=embedding_PGD.device)
-    clean_PGD = torch.where(valid_PG[..., None], embedding_PGD, 0)
-    distance_PGG = 1 - cosine_kernel(clean_PGD)
-    pair_PGG = valid_PG[:, :, None] & valid_PG[:, None, :]
-    pair_PGG = pair_PGG & ~torch.eye(pair_PGG.shape[-1], dtype=torch.bool, device=pair_PGG.device)
-    total_PG = torch.where(pair_PGG, distance_PGG, 0).sum(-1)
+    kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
+    total_PG = torch.where(pair_PGG, 1 - kernel_PGG, 0).sum(-1)
     return (total_PG / pair_PGG.sum(-1).clamp(min=1)).float()
+
+
+def distance_to_nearest(embedding_PGD: Tensor, valid_PG: Tensor | None = None) -> Tensor:
+    """d_i = min_{j != i} 1 - <e_i, e_j> over the valid images of the group, in [0, 2] (GARDO, arXiv 2512.24138).
+
+    Args and returns as `distance_to_others`.
+    """
+    kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
+    nearest_PG = torch.where(pair_PGG, 1 - kernel_PGG, torch.inf).amin(-1)
+    return torch.where(pair_PGG.any(-1), nearest_PG, 0).float()
+
+
+def logdet_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, ridge: float = 0.01) -> Tensor:
+    """What an image adds to the log-volume of its group, scaled to [0, 1].
+
+    With K the cosine kernel of the n valid images and K_{-i} that without image i,
+
+        g_i = log det(K + ridge I) - log det(K_{-i} + ridge I) = -log ((K + ridge I)^-1)_ii
+            = log(ridge + min_c |e_i - sum_{j != i} c_j e_j|^2 + ridge |c|^2),
+
+    the gain in a determinantal process's log-likelihood (arXiv 1207.6083, sec. 2.2). For ridge -> 0 it is 2 log of the
+    distance from e_i to the span of the others, minus infinity for a copy. Any ridge > 0 bounds it: it is lowest where
+    all images are copies, log(ridge (n + ridge) / (n - 1 + ridge)), and highest where e_i is orthogonal to all others,
+    log(1 + ridge). The two are mapped to 0 and 1. The ridge is the squared distance below which two images hardly
+    differ.
+
+    Args and returns as `distance_to_others`, and
+
+        ridge: > 0.
+    """
+    kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
+    identity = torch.eye(kernel_PGG.shape[-1], dtype=torch.float64, device=kernel_PGG.device)
+    # An invalid image, whose row is zero, has the ridge alone on its diagonal: a block that touches no other.
+    factor_PGG = torch.linalg.cholesky(kernel_PGG + ridge * identity)
+    gain_PG = -torch.cholesky_inverse(factor_PGG).diagonal(dim1=-2, dim2=-1).log()
+    others_PG = pair_PGG.sum(-1).double().clamp(min=1)
+    lowest_PG = (ridge * (others_PG + 1 + ridge) / (others_PG + ridge)).log()
+    scaled_PG = (gain_PG - lowest_PG) / (math.log1p(ridge) - lowest_PG)
+    return torch.where(pair_PGG.any(-1), scaled_PG, 0).float()
+
+
+def vendi_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, order: float = 1.0) -> Tensor:
+    """VS(all valid images) - VS(all but i), in effective images: at most 1, for an image orthogonal to all others.
+
+    A second copy of one of two modes adds nothing and may take away: the gain is negative where the modes are more
+    evenly filled without the image.
+
+    Args and returns as `distance_to_others`, and
+
+        order: q >= 0 of `vendi_score`.
+    """
+    kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
+    stays_GG = ~torch.eye(kernel_PGG.shape[-1], dtype=torch.bool, device=kernel_PGG.device)
+    # entry i without image i; all of them in one call, because many small eigenvalue problems cost by the call
+    without_PGGG = kernel_PGG[:, None] * (stays_GG[:, :, None] & stays_GG[:, None, :])
+    score_PX = vendi_score(torch.cat([kernel_PGG[:, None], without_PGGG], dim=1), order)
+    return torch.where(pair_PGG.any(-1), score_PX[:, :1] - score_PX[:, 1:], 0).float()
 
 
 def mean_pairwise_distance(distance_XSS: Tensor) -> Tensor:
@@ -42,6 +100,21 @@ def mean_pairwise_distance(distance_XSS: Tensor) -> Tensor:
     return off_diagonal / (num_images * (num_images - 1))
 
 
+def mean_nearest_distance(distance_XSS: Tensor) -> Tensor:
+    """Mean over S images of the distance to the nearest other: [..., S, S] -> [...], in the distance's own unit.
+
+    Zero where every image has a copy, however many modes there are. It falls with S: compare at equal S only.
+
+    Raises:
+        ValueError: S is less than 2.
+    """
+    num_images = distance_XSS.shape[-1]
+    if num_images < 2:
+        raise ValueError("a distance to the nearest other needs at least two images")
+    itself = torch.eye(num_images, dtype=torch.bool, device=distance_XSS.device)
+    return distance_XSS.masked_fill(itself, torch.inf).amin(-1).mean(-1)
+
+
 def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
     """Vendi score of a similarity matrix: the effective number of distinct images, in [1, S].
 
@@ -49,7 +122,8 @@ def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
     is RKE, infinity is 1 / largest eigenvalue. It grows with S for a fixed population: compare at equal S only.
 
     Args:
-        kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S].
+        kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S]. An image whose row and column
+            are zero is left out.
         order: q >= 0.
 
     Returns:
@@ -66,3 +140,24 @@ def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
         return 1 / weights.amax(-1)
     powers = torch.where(weights > 0, weights.pow(order), 0)
     return powers.sum(-1).pow(1 / (1 - order))
+
+
+def rke_score(kernel_XSS: Tensor) -> Tensor:
+    """S^2 / sum_ij K_ij^2: the Vendi score of order 2 without eigenvalues, float64 [...], in [1, S].
+
+    RKE, the exponential of the kernel's Renyi entropy of order 2 (Jalali, Li and Farnia, NeurIPS 2023).
+
+    Args:
+        kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S].
+    """
+    return kernel_XSS.shape[-1] ** 2 / kernel_XSS.double().square().sum((-2, -1))
+
+
+def _valid_pairs(embedding_PGD: Tensor, valid_PG: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The cosine kernel with zero rows and columns for invalid images; bool [P, G, G], valid pairs i != j."""
+    if valid_PG is None:
+        valid_PG = torch.ones(embedding_PGD.shape[:2], dtype=torch.bool, device=embedding_PGD.device)
+    kernel_PGG = cosine_kernel(torch.where(valid_PG[..., None], embedding_PGD, 0))
+    pair_PGG = valid_PG[:, :, None] & valid_PG[:, None, :]
+    itself = torch.eye(pair_PGG.shape[-1], dtype=torch.bool, device=pair_PGG.device)
+    return kernel_PGG, pair_PGG & ~itself

@@ -4,23 +4,22 @@ import torch
 from torch import Tensor
 
 
-def clipped_surrogate(
-    log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+def clipped_surrogate(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: float) -> tuple[Tensor, dict[str, Tensor]]:
     """PPO's clipped objective as a loss (arXiv 1707.06347, eq. 7): max(-A r, -A clip(r, 1 - c, 1 + c)).
 
     Args:
-        log_prob_B: log-density of the transitions under the current policy, mean over latent elements.
-        old_log_prob_B: the same under the policy that sampled them; no gradient.
+        log_ratio_B: log r of each image: the plain log p - log p_old, or `normalised_log_ratio`. Densities are means
+            over latent elements, see `gaussian_log_prob`.
         advantage_B: advantage of each image.
-        clip_range: c > 0; see `gaussian_log_prob` for what it means per latent size.
+        clip_range: c > 0, in the ratio's own units: it does not carry over from one kind of ratio to the other.
 
     Returns:
         The loss [B], and without gradient, each [B]: `ratio_deviation` |r - 1|, `clipped_high` and `clipped_low`
         (1 where the clip stops the gradient because r rose above or fell below its range) and `approx_kl`, the
-        non-negative estimator (r - 1) - log r of KL(old || new) per latent element (Schulman's k3).
+        non-negative (r - 1) - log r. For the plain ratio of a single latent element it estimates KL(old || new)
+        (Schulman's k3). For the mean over n elements r is an n-th root; where the means of two Gaussian steps differ
+        by k = KL(old || new) / n, it estimates exp(k / n - k) - 1 + k: about k / n while k is far below 1 / n.
     """
-    log_ratio_B = log_prob_B - old_log_prob_B
     ratio_B = log_ratio_B.exp()
     clipped_B = ratio_B.clamp(1 - clip_range, 1 + clip_range)
     loss_B = torch.maximum(-advantage_B * ratio_B, -advantage_B * clipped_B)
@@ -32,6 +31,64 @@ def clipped_surrogate(
             "approx_kl": (ratio_B - 1) - log_ratio_B,
         }
     return loss_B, health
+
+
+def normalised_log_ratio(
+    log_prob_B: Tensor, old_log_prob_B: Tensor, mean_BCHW: Tensor, old_mean_BCHW: Tensor, std: Tensor
+) -> Tensor:
+    """GRPO-Guard's log-ratio, centred and of one scale at every step (arXiv 2510.22319, ratio normalisation).
+
+    With x = m_old + std e, the plain log-ratio is mean(e (m - m_old)) / std - mean((m - m_old)^2) / (2 std^2), means
+    over latent elements: on the old policy's own samples it is negative on average, the more so the smaller the step's
+    std, and the clip on rising ratios hardly ever acts. Here
+
+        log r = std (log p - log p_old + mean((m - m_old)^2) / (2 std^2)) = mean(e (m - m_old)),
+
+    whose mean is zero and whose spread does not depend on std. The correction is each image's own: averaged over the
+    batch, one image that moved far would shift every other ratio.
+
+    Args:
+        log_prob_B, old_log_prob_B: log-densities of the transitions, mean over latent elements.
+        mean_BCHW, old_mean_BCHW: the steps' means under the current policy and under the one that sampled.
+        std: standard deviation of the step, > 0, 0-dimensional.
+
+    Returns:
+        float32 [B], differentiable in what belongs to the current policy. For n latent elements its standard deviation
+        is the root-mean-square shift of the mean over sqrt(n): a clip range belongs to a latent size and scale.
+    """
+    return std * (log_prob_B - old_log_prob_B + gaussian_kl(mean_BCHW, old_mean_BCHW, std))
+
+
+def step_weight(form: str, std: Tensor, length: Tensor | float) -> Tensor:
+    """Weight of a sampling step in the loss, 0-dimensional; see `normalised_step_weights`.
+
+    Args:
+        form: `none`: 1. `inverse_length`: 1 / length (GRPO-Guard, arXiv 2510.22319, gradient reweighting): a step's
+            mean moves with the predicted velocity in proportion to the step's length, and so does the gradient of a
+            normalised ratio. `std`: std, as in GARDO's code (arXiv 2512.24138): the gradient of a plain ratio grows
+            as 1 / std.
+        std: standard deviation of the step, 0-dimensional.
+        length: sigma - sigma_next > 0.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if form == "none":
+        return torch.ones_like(std)
+    if form == "inverse_length":
+        return torch.ones_like(std) / length
+    if form == "std":
+        return std
+    raise ValueError(f"no step weight is called {form!r}: none, inverse_length or std")
+
+
+def normalised_step_weights(weights_K: Tensor) -> Tensor:
+    """Step weights divided by their mean, [K], so that a learning rate keeps its meaning.
+
+    Give the weights of all steps that may be trained, not of one iteration's window: within a window of one step the
+    weight would always be 1.
+    """
+    return weights_K / weights_K.mean()
 
 
 def gaussian_kl(mean_BCHW: Tensor, reference_mean_BCHW: Tensor, std: Tensor) -> Tensor:

@@ -9,9 +9,35 @@ def window_steps(first: int, end: int, size: int, generator: torch.Generator) ->
     The mixed ODE/SDE sampling of Flow-GRPO-Fast and MixGRPO (arXiv 2507.21802): steps inside the window are sampled
     with noise and trained, the others follow the ODE.
     """
-    if not 1 <= size <= end - first:
-        raise ValueError(f"a window of {size} steps does not fit into [{first}, {end})")
+    _check_fit(first, end, size)
     start = first + int(torch.randint(end - first - size + 1, (1,), generator=generator))
+    return tuple(range(start, start + size))
+
+
+def sliding_window(first: int, end: int, size: int, iteration: int, stride: int, every: int) -> tuple[int, ...]:
+    """Positions of a window that slides from high to low noise over the iterations (MixGRPO, arXiv 2507.21802).
+
+    It starts at `first`, moves on by `stride` steps every `every` iterations and returns to `first` when it would no
+    longer fit into [first, end). Steps behind its last place are never trained: choose a stride that divides
+    end - first - size to reach them all.
+
+    A function of the iteration alone: every process trains the same steps, and a resumed run goes on where it was.
+
+    Args:
+        first, end: positions in the sampler's grid, 0 <= first < end.
+        size: steps in the window, 1 to end - first.
+        iteration: number of the iteration, from 0.
+        stride: steps, at least 1.
+        every: iterations, at least 1.
+
+    Raises:
+        ValueError: the window does not fit, or it would not move.
+    """
+    _check_fit(first, end, size)
+    if stride < 1 or every < 1:
+        raise ValueError(f"a window that moves by {stride} steps every {every} iterations does not slide")
+    places = (end - first - size) // stride + 1
+    start = first + stride * (iteration // every % places)
     return tuple(range(start, start + size))
 
 
@@ -26,3 +52,8 @@ def anneal_factor(iteration: int, length: int) -> float:
     The length is a key of its own and never the length of the run, so that a run can be extended.
     """
     return 1.0 if length == 0 else max(0.0, 1.0 - iteration / length)
+
+
+def _check_fit(first: int, end: int, size: int) -> None:
+    if not 1 <= size <= end - first:
+        raise ValueError(f"a window of {size} steps does not fit into [{first}, {end})")

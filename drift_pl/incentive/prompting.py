@@ -2,7 +2,10 @@
 
 The policy is then trained over a neighbourhood of each prompt instead of one point. The variation is drawn once per
 image: the same varied condition serves the old, the new and the reference log-probabilities. Judges read the clean
-prompt, and evaluation never varies it.
+prompt, and evaluation never varies it. Where guidance is used, the negative condition does not pass through here.
+
+A rule rewrites texts (`rewrite`) before they are encoded and varies what they were encoded to (its call). The rules of
+this file leave texts alone; see `variants` for the others.
 """
 
 from collections.abc import Sequence
@@ -15,10 +18,17 @@ from drift_pl.functional.schedule import anneal_factor
 from drift_pl.rng import normal_per_sample, sample_generators
 from drift_pl.types import Condition
 
+# Divides what has no spread at all (a prompt that CADS shrank to nothing) without turning it into NaN.
+SMALLEST_SPREAD = 1e-12
+
 
 @dataclass(frozen=True)
 class NoVariation:
     """Every image gets the prompt as it is: the lever is off."""
+
+    def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
+        """The text each image is conditioned on: the prompt itself."""
+        return list(prompts_B)
 
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> "VariedCondition":
         return VariedCondition(condition)
@@ -29,22 +39,38 @@ class EmbeddingNoise:
     """Gaussian noise on the text tokens, its strength annealed over denoising time and, if asked, over training.
 
     Attributes:
-        scale: s >= 0, in standard deviations of a prompt's own tokens.
+        scale: s >= 0, in standard deviations of a prompt's own tokens; in the `cads` form plain numbers, as there.
         low, high: noise levels between which the variation sets in, 0 <= low < high <= 1.
         anneal_iterations: iterations over which s falls linearly to zero; 0: never.
+        form: `additive` or `cads`; see `VariedCondition.at`.
+        rescale: psi in [0, 1], how far the result is brought back to the prompt's own mean and spread (CADS: 1).
+        pooled: whether the pooled embedding varies as well, in its own standard deviation.
     """
 
     scale: float
     low: float = 0.6
     high: float = 0.9
     anneal_iterations: int = 0
+    form: str = "additive"
+    rescale: float = 0.0
+    pooled: bool = False
+
+    def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
+        """The text each image is conditioned on: the prompt itself."""
+        return list(prompts_B)
 
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> "VariedCondition":
         """The variation of an iteration: a function of (seed, iteration, sample) for each row of `condition`."""
         generators = sample_generators("prompt_variation", seed, iteration, samples=samples)
         noise_BLE = normal_per_sample(generators, condition.tokens_BLE.shape[1:], condition.tokens_BLE.device)
+        pooled_noise_BE = None
+        if self.pooled and condition.pooled_BE is not None:
+            # The same streams, after the tokens' numbers: those do not change with this switch.
+            pooled_noise_BE = normal_per_sample(generators, condition.pooled_BE.shape[1:], condition.pooled_BE.device)
         scale = self.scale * anneal_factor(iteration, self.anneal_iterations)
-        return VariedCondition(condition, noise_BLE, scale, self.low, self.high)
+        return VariedCondition(
+            condition, noise_BLE, scale, self.low, self.high, pooled_noise_BE, self.form, self.rescale
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +80,11 @@ class VariedCondition:
     Attributes:
         clean: the encoded prompts, one row per image.
         noise_BLE: standard normal numbers, one draw per image, or None for no variation.
-        scale: s >= 0, in standard deviations of a prompt's own tokens.
+        scale: s >= 0.
         low, high: tau1 < tau2, the noise levels between which the variation sets in.
+        pooled_noise_BE: the same for the pooled embedding, or None to leave it alone.
+        form: `additive` or `cads`.
+        rescale: psi in [0, 1].
     """
 
     clean: Condition
@@ -63,31 +92,59 @@ class VariedCondition:
     scale: float = 0.0
     low: float = 0.6
     high: float = 0.9
+    pooled_noise_BE: Tensor | None = None
+    form: str = "additive"
+    rescale: float = 0.0
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def __getitem__(self, index: slice | Tensor) -> "VariedCondition":
         noise = None if self.noise_BLE is None else self.noise_BLE[index]
-        return replace(self, clean=self.clean[index], noise_BLE=noise)
+        pooled = None if self.pooled_noise_BE is None else self.pooled_noise_BE[index]
+        return replace(self, clean=self.clean[index], noise_BLE=noise, pooled_noise_BE=pooled)
 
     def at(self, sigma: float) -> Condition:
-        """The condition at noise level sigma: y' = y + s sqrt(1 - g(sigma)) sd(y) n.
+        """The condition at noise level sigma, of every prompt y on its own:
 
-        g falls from 1 at low noise to 0 at high noise: the layout of an image is decided at high noise, so that is
-        where the condition varies (the place of CADS, arXiv 2310.17347; there the signal shrinks as well, here it
-        stays, so that s -> 0 gives the clean prompt at every noise level, and s = 0 gives it bit for bit).
+            additive:   y' = y + s sqrt(1 - g) sd(y) n
+            cads:       y' = sqrt(g) y + s sqrt(1 - g) n                            (arXiv 2310.17347)
+            rescale:    psi ((y' - mean(y')) / sd(y') sd(y) + mean(y)) + (1 - psi) y',
+
+        with n standard normal, g = g(sigma), and mean and sd over the entries that a text encoder wrote; the others
+        stay zero. g falls from 1 at low noise to 0 at high noise: the layout of an image is decided at high noise, so
+        that is where the condition varies.
+
+        `additive` keeps the signal: s -> 0 gives the clean prompt at every noise level, and s = 0 gives it bit for bit.
+        `cads` does not. At s = 0 the prompt shrinks to sqrt(g) y; psi = 1 undoes that where g > 0, but at g = 0 nothing
+        is left of it. And with psi = 1 and g = 0 the result is n in the prompt's mean and spread: s cancels, and the
+        prompt is lost at high noise whatever s, annealed or not.
         """
-        amplitude = self.scale * (1 - noise_gate(sigma, self.low, self.high)) ** 0.5
-        if self.noise_BLE is None or amplitude == 0:
+        gate = noise_gate(sigma, self.low, self.high)
+        unchanged = gate == 1 if self.form == "cads" else self.scale * (1 - gate) ** 0.5 == 0
+        if self.noise_BLE is None or unchanged:
             return self.clean
-        varied_BLE = self.clean.tokens_BLE + amplitude * self._unit_noise().to(self.clean.tokens_BLE.dtype)
-        return replace(self.clean, tokens_BLE=varied_BLE)
+        tokens_BLE = self._vary(self.clean.tokens_BLE, self.noise_BLE, written_channels(self.clean), gate)
+        pooled_BE = self.clean.pooled_BE
+        if pooled_BE is not None and self.pooled_noise_BE is not None:
+            one_token_B1E = pooled_BE[:, None]
+            written_1E = torch.ones_like(one_token_B1E[0], dtype=torch.bool)
+            pooled_BE = self._vary(one_token_B1E, self.pooled_noise_BE[:, None], written_1E, gate)[:, 0]
+        return replace(self.clean, tokens_BLE=tokens_BLE, pooled_BE=pooled_BE)
 
-    def _unit_noise(self) -> Tensor:
-        """The noise in units of each prompt's own spread, zero on padded channels and appended tokens."""
-        assert self.noise_BLE is not None
-        return self.noise_BLE * written_channels(self.clean) * token_std(self.clean)[:, None, None]
+    def _vary(self, clean_BLE: Tensor, noise_BLE: Tensor, written_LE: Tensor, gate: float) -> Tensor:
+        mean_B11, std_B11 = _moments(clean_BLE, written_LE)
+        cads = self.form == "cads"
+        noise_BLE = noise_BLE * written_LE * (1.0 if cads else std_B11)
+        amplitude = self.scale * (1 - gate) ** 0.5
+        signal = gate**0.5 if cads else 1.0
+        varied_BLE = signal * clean_BLE + amplitude * noise_BLE.to(clean_BLE.dtype)
+        if self.rescale == 0:
+            return varied_BLE
+        varied_mean_B11, varied_std_B11 = _moments(varied_BLE, written_LE)
+        unit_BLE = (varied_BLE - varied_mean_B11) / varied_std_B11.clamp(min=SMALLEST_SPREAD)
+        rescaled_BLE = (unit_BLE * std_B11 + mean_B11) * written_LE
+        return (self.rescale * rescaled_BLE + (1 - self.rescale) * varied_BLE).to(clean_BLE.dtype)
 
 
 def written_channels(condition: Condition) -> Tensor:
@@ -103,4 +160,10 @@ def noise_gate(sigma: float, low: float, high: float) -> float:
 
 def token_std(condition: Condition) -> Tensor:
     """Population standard deviation of each prompt's tokens over what a text encoder wrote, float32 [B]."""
-    return condition.tokens_BLE[:, written_channels(condition)].float().std(1, correction=0)
+    return _moments(condition.tokens_BLE, written_channels(condition))[1].flatten()
+
+
+def _moments(values_BLE: Tensor, written_LE: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation of each row's written entries, float32 [B, 1, 1]."""
+    written_BN = values_BLE[:, written_LE].float()
+    return written_BN.mean(1)[:, None, None], written_BN.std(1, correction=0)[:, None, None]

@@ -12,6 +12,9 @@ from torch import Tensor
 # Makes the median absolute deviation of a normal distribution equal to its standard deviation.
 MAD_TO_STD = 1.4826
 
+# Variances that differ by less than this, relatively, are tied: rewards are float32 numbers.
+TIED = 1e-6
+
 
 @dataclass(frozen=True)
 class KeepAll:
@@ -48,6 +51,112 @@ class Band:
         return deviation_PG <= self.kappa * spread_P1
 
 
+@dataclass(frozen=True)
+class Quantile:
+    """Images whose reward lies between two quantiles of their group's finite rewards, both ends included.
+
+    Quantiles are interpolated linearly, as numpy's are by default.
+
+    Attributes:
+        low, high: 0 <= low < high <= 1. (0.1, 0.9) drops both tails; low = 0 drops the top one only, which is where a
+            judge is fooled, and keeps what the policy learns to avoid; (0, 1) keeps every image.
+    """
+
+    low: float
+    high: float
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        """bool [P, G], True where an image is trained on."""
+        # In float64, so that a quantile that falls on an image is that image's reward and does not drop it.
+        finite_PG = torch.where(reward_PG.isfinite(), reward_PG.double(), torch.nan)
+        lowest_P1, highest_P1 = (finite_PG.nanquantile(q, dim=1, keepdim=True) for q in (self.low, self.high))
+        return (finite_PG >= lowest_P1) & (finite_PG <= highest_P1)
+
+
+@dataclass(frozen=True)
+class MinVariance:
+    """The k images of a group whose rewards have the smallest variance; a group with fewer rewards keeps them all.
+
+    The best k rewards are always neighbours in sorted order: swapping an outer one for one in between narrows the set.
+    The opposite is `MaxVariance`. For over-sampled groups, with k >= 3G/4: the window sits where rewards are densest,
+    so that a tight one often drops the best image and may lie wholly on one side of the group's mean, and what is left
+    tells the policy little about what scores well (`selection_statistics` counts both).
+
+    Attributes:
+        keep: k >= 2. Of windows as tight as each other, the one whose ranks are nearest the median's is kept, and of
+            two as near the lower; of images that score alike, the first.
+    """
+
+    keep: int
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        """bool [P, G], True where an image is trained on."""
+        ordered_PG, order_PG, count_P1 = _ascending(reward_PG)
+        size = min(self.keep, reward_PG.shape[1])
+        windows_PWK = ordered_PG.unfold(1, size, 1)
+        variance_PW = windows_PWK.var(-1, correction=0)
+        start_W = torch.arange(windows_PWK.shape[1], device=reward_PG.device)
+        # A group of fewer than k has no window: then all are tied, and the first is the nearest to the middle.
+        variance_PW = torch.where(start_W + size <= count_P1, variance_PW, torch.inf)
+        tied_PW = variance_PW <= (1 + TIED) * variance_PW.amin(1, keepdim=True)
+        off_centre_PW = (2 * start_W + size - count_P1).abs()
+        start_P1 = torch.where(tied_PW, off_centre_PW, 2 * order_PG.shape[1]).argmin(1, keepdim=True)
+        rank_G = torch.arange(reward_PG.shape[1], device=reward_PG.device)
+        return _in_place((rank_G >= start_P1) & (rank_G < (start_P1 + size).minimum(count_P1)), order_PG)
+
+
+@dataclass(frozen=True)
+class NearMedian:
+    """The k images whose rewards are nearest their group's median; a group with fewer rewards keeps them all.
+
+    Attributes:
+        keep: k >= 2. Of two rewards as far above the median as below, the lower comes first; of images that score
+            alike, the first.
+    """
+
+    keep: int
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        """bool [P, G], True where an image is trained on."""
+        ordered_PG, order_PG, count_P1 = _ascending(reward_PG)
+        median_P1 = _median(torch.where(ordered_PG.isfinite(), ordered_PG, torch.nan))
+        distance_PG = (ordered_PG - median_P1).abs()
+        nearest_PG = order_PG.gather(1, distance_PG.argsort(dim=1, stable=True))
+        rank_G = torch.arange(reward_PG.shape[1], device=reward_PG.device)
+        return _in_place(rank_G < count_P1.clamp(max=self.keep), nearest_PG)
+
+
+@dataclass(frozen=True)
+class MaxVariance:
+    """The k images of a group whose rewards have the largest variance (PODS, arXiv 2504.13818): the ablation.
+
+    They are always the i highest and the k - i lowest, for some i. This is the opposite of a reward-concentrated
+    subset: it trains on the outliers. A group with fewer rewards keeps them all.
+
+    Attributes:
+        keep: k >= 2. Of splits as good as each other, the most even one is kept, and of two as even the one with more
+            high rewards; of images that score alike, the lowest are the first and the highest the last.
+    """
+
+    keep: int
+
+    def __call__(self, reward_PG: Tensor) -> Tensor:
+        """bool [P, G], True where an image is trained on."""
+        ordered_PG, order_PG, count_P1 = _ascending(reward_PG)
+        size = min(self.keep, reward_PG.shape[1])
+        highest_I11 = torch.arange(size, -1, -1, device=reward_PG.device)[:, None, None]
+        rank_G = torch.arange(reward_PG.shape[1], device=reward_PG.device)
+        kept_IPG = (rank_G < size - highest_I11) | (rank_G >= count_P1 - highest_I11)
+        kept_IPG = kept_IPG & (rank_G < count_P1)
+        # Every split has k images (or, of fewer, is all of them), so that sums of squares rank as variances do.
+        mean_IP1 = torch.where(kept_IPG, ordered_PG, 0).sum(-1, keepdim=True) / size
+        squares_IP = torch.where(kept_IPG, ordered_PG - mean_IP1, 0).square().sum(-1)
+        tied_IP = squares_IP >= (1 - TIED) * squares_IP.amax(0)
+        uneven_I1 = (2 * highest_I11[:, 0] - size).abs()
+        best_P = torch.where(tied_IP, uneven_I1, size + 1).argmin(0)
+        return _in_place(kept_IPG[best_P, torch.arange(len(best_P), device=best_P.device)], order_PG)
+
+
 def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor]:
     """What a rule did, as fractions in [0, 1] (sums over groups are the caller's).
 
@@ -72,3 +181,18 @@ def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor
 
 def _median(values_PG: Tensor) -> Tensor:
     return values_PG.nanquantile(0.5, dim=1, keepdim=True)
+
+
+def _ascending(reward_PG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Finite rewards in ascending order, then +inf, float64 [P, G]; the images in that order; how many are finite.
+
+    In float64 the mean and the variance of float32 rewards are right to a millionth, outliers and offsets included.
+    """
+    finite_PG = reward_PG.isfinite()
+    ordered_PG, order_PG = torch.where(finite_PG, reward_PG.double(), torch.inf).sort(dim=1, stable=True)
+    return ordered_PG, order_PG, finite_PG.sum(1, keepdim=True)
+
+
+def _in_place(kept_PG: Tensor, order_PG: Tensor) -> Tensor:
+    """What is kept of an order, said of the images: bool [P, G]."""
+    return torch.zeros_like(kept_PG).scatter(1, order_PG, kept_PG)

@@ -4,7 +4,7 @@ import copy
 import json
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained
-from drift_pl.policies.lora import attach_lora, lora_switched_off, trainable_parameters
+from drift_pl.policies.lora import attach_lora, load_lora, lora_scaled, lora_switched_off, trainable_parameters
 from drift_pl.types import Condition
 
 
@@ -30,6 +30,7 @@ class StableDiffusion3Policy:
         max_sequence_length: T5 tokens per prompt; 0 leaves them, and the zeros that stand in for them, out.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the transformer's blocks.
+        warm_start: hub id, file or folder of a LoRA in diffusers' format to start from; None for a fresh one.
 
     Raises:
         UserError: nothing loadable at `pretrained`, or a resolution that the model cannot make.
@@ -46,6 +47,7 @@ class StableDiffusion3Policy:
         max_sequence_length: int = 256,
         gradient_checkpointing: bool = False,
         compile: bool = False,
+        warm_start: str | None = None,
     ) -> None:
         self.pipeline = load_pretrained(_load_pipeline, pretrained, "policy.pretrained")
         self.network: nn.Module = self.pipeline.transformer
@@ -53,13 +55,15 @@ class StableDiffusion3Policy:
         for part in (self.pipeline.vae, *self._text_encoders()):
             part.requires_grad_(False).eval()
         attach_lora(self.network, rank, alpha, targets, seed)
+        if warm_start is not None:
+            load_lora(self.network, *load_pretrained(_load_lora, warm_start, "policy.lora.pretrained"))
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
         if gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
         if compile:
             for block in self.network.transformer_blocks:
                 block.compile()
-        self.latent_shape = self._latent_shape(resolution)
+        self.latent_shape = self._latent_shape(resolution, "policy.resolution")
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Encoded prompts, one row each, exactly as the pipeline itself conditions on them."""
@@ -107,6 +111,19 @@ class StableDiffusion3Policy:
     def reference(self) -> AbstractContextManager[None]:
         return lora_switched_off(self.network)
 
+    def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
+        return nullcontext() if scale == 1 else lora_scaled(self.network, scale)
+
+    @contextmanager
+    def at_resolution(self, resolution: int | None) -> Iterator[None]:
+        """Within it images have another height and width, in pixels; None changes nothing."""
+        before = self.latent_shape
+        self.latent_shape = before if resolution is None else self._latent_shape(resolution, "evaluation.resolution")
+        try:
+            yield
+        finally:
+            self.latent_shape = before
+
     def to(self, device: torch.device | str) -> "StableDiffusion3Policy":
         for part in (self.pipeline.vae, *self._text_encoders()):
             part.to(device)
@@ -138,14 +155,15 @@ class StableDiffusion3Policy:
         written_L[:clip_tokens] = clip_width
         return written_L.to(tokens_BLE.device)
 
-    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         side = resolution or config.sample_size * factor
         unit = factor * config.patch_size
         if side % unit:
-            raise UserError(
-                f"policy.resolution={side} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}"
-            )
+            raise UserError(f"{key}={side} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
+        largest = unit * config.pos_embed_max_size
+        if side > largest:
+            raise UserError(f"{key}={side} is more than this model's positions reach: use at most {largest}")
         return config.in_channels, side // factor, side // factor
 
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
@@ -155,6 +173,14 @@ class StableDiffusion3Policy:
         spelled = [word for word in words if len(word) > 3 and len(tokenizer.tokenize(word)) == len(word)]
         if spelled:
             warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(spelled)}", stacklevel=2)
+
+
+def _load_lora(location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Weights and config of a LoRA in diffusers' format, from safetensors only."""
+    weights, metadata = StableDiffusion3Pipeline.lora_state_dict(
+        location, use_safetensors=True, return_lora_metadata=True
+    )
+    return weights, metadata
 
 
 def _load_pipeline(location: str) -> StableDiffusion3Pipeline:

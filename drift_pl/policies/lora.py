@@ -1,11 +1,12 @@
-"""The trained adapter: attaching it, switching it off, naming its parameters."""
+"""The trained adapter: attaching it, starting it warm, scaling it, switching it off, naming its parameters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig
-from torch import nn
+from torch import Tensor, nn
 
 from drift_pl.errors import UserError
 
@@ -33,6 +34,48 @@ def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str
         network.add_adapter(
             LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=list(targets))
         )
+
+
+def load_lora(network: nn.Module, weights: Mapping[str, Tensor], metadata: Mapping[str, Any] | None) -> None:
+    """Starts the adapter from trained weights; the reference stays the model without any adapter.
+
+    Args:
+        weights: `transformer.LAYER.lora_A.weight` [rank, in] and `lora_B` [out, rank], as diffusers stores them.
+        metadata: the adapter's config as diffusers stores it (`transformer.r`, `transformer.lora_alpha`), or None.
+
+    Raises:
+        UserError: rank, alpha or layers are not those of the attached adapter; the message says what to set.
+    """
+    own = {name.replace(".default.", "."): parameter for name, parameter in trainable_parameters(network)}
+    given = {name.removeprefix("transformer."): value for name, value in weights.items() if "lora_" in name}
+    rank = next((value.shape[0] for name, value in given.items() if "lora_A" in name), 0)
+    # Without metadata diffusers takes alpha = rank.
+    alpha = (metadata or {}).get("transformer.lora_alpha", rank)
+    config = network.peft_config["default"]
+    if rank and (config.r, config.lora_alpha) != (rank, alpha):
+        raise UserError(
+            f"policy.lora.pretrained: its rank is {rank} and its alpha {alpha}; "
+            f"set policy.lora.rank={rank} policy.lora.alpha={alpha}"
+        )
+    if own.keys() != given.keys():
+        layers = sorted({name.partition(".lora_")[0] for name in own.keys() ^ given.keys()})
+        raise UserError(
+            f"policy.lora.pretrained: it adapts other layers than policy.lora.targets, e.g. {layers[0]}; "
+            "name the layers that it has"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
+
+
+@contextmanager
+def lora_scaled(network: nn.Module, scale: float) -> Iterator[None]:
+    """Within it the adapter's output is multiplied by `scale`: 0 is the base model, 1 the adapter as it is."""
+    network.set_adapters("default", weights=scale)
+    try:
+        yield
+    finally:
+        network.set_adapters("default", weights=1.0)
 
 
 @contextmanager

@@ -52,6 +52,14 @@ class Policy(Protocol):
         """Within it, `predict` is the model before fine-tuning."""
         ...
 
+    def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
+        """Within it the adapter counts `scale` times: 0 is the reference, 1 the policy as it is."""
+        ...
+
+    def at_resolution(self, resolution: int | None) -> AbstractContextManager[None]:
+        """Within it images have another height and width, in pixels; None for the policy's own."""
+        ...
+
     def to(self, device: torch.device | str) -> "Policy":
         """Moves the frozen parts; `network` moves with the module that holds it."""
         ...

@@ -1,11 +1,13 @@
 """Judges and encoders: frozen networks that turn images in [0, 1] into numbers or embeddings."""
 
+from drift_pl.scoring.clip_score import ClipScore
 from drift_pl.scoring.compressibility import JpegCompressibility, JpegIncompressibility
 from drift_pl.scoring.encoders import LpipsEncoder, PooledEncoder
 from drift_pl.scoring.preference import PickScore
 
 REWARDS = {
     "pickscore": PickScore,
+    "clip_score": ClipScore,
     "jpeg_compressibility": JpegCompressibility,
     "jpeg_incompressibility": JpegIncompressibility,
 }

@@ -1,6 +1,8 @@
 """Image encoders: one file serves the shaping lever and the measures."""
 
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
+from drift_pl.scoring.protocol import Encoder, move
 
 LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
 
@@ -48,6 +51,48 @@ class PooledEncoder:
         inputs = self.processor(images=list(pixels), return_tensors="pt")
         pooled = self.model(inputs["pixel_values"].to(self.model.device)).pooler_output
         return normalize(pooled.flatten(1), dim=-1)
+
+
+class CombinedEncoder:
+    """Several encoders as one, so that images differ if any of them tells them apart.
+
+    The embedding is the parts' unit embeddings e_k, each times sqrt(w_k / sum_k w_k), end to end. It has unit length,
+    and its cosine kernel is the weighted mean of the parts' kernels:
+
+        <e(x), e(y)> = sum_k w_k <e_k(x), e_k(y)> / sum_k w_k.
+
+    Args:
+        encoders: pairs (encoder, weight), at least one. Only the ratios of the weights matter.
+
+    Raises:
+        UserError: there is no encoder, or a weight is not a positive number.
+    """
+
+    def __init__(self, encoders: Sequence[tuple[Encoder, float]]) -> None:
+        if not encoders:
+            raise UserError("incentive.shaping.encoders is empty; name at least one encoder, with a weight such as 1.0")
+        for place, (_, weight) in enumerate(encoders):
+            if not (math.isfinite(weight) and weight > 0):
+                raise UserError(
+                    f"incentive.shaping.encoders[{place}].weight={weight}: a weight must be positive, such as 1.0"
+                )
+        self.encoders = tuple(encoder for encoder, _ in encoders)
+        total = sum(weight for _, weight in encoders)
+        self.scales = tuple(math.sqrt(weight / total) for _, weight in encoders)
+
+    @torch.no_grad()
+    def __call__(self, images_B3HW: Tensor) -> Tensor:
+        """Unit embeddings, float32 [B, D], D the sum over the parts, of images in [0, 1]."""
+        parts = [
+            scale * normalize(encoder(images_B3HW).float(), dim=-1)
+            for encoder, scale in zip(self.encoders, self.scales, strict=True)
+        ]
+        return torch.cat(parts, dim=-1)
+
+    def to(self, device: torch.device | str) -> "CombinedEncoder":
+        for encoder in self.encoders:
+            move(encoder, device)
+        return self
 
 
 class LpipsEncoder:

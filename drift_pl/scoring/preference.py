@@ -1,4 +1,4 @@
-"""PickScore and every judge of its format: a CLIPModel folder that scores an image for a prompt."""
+"""Judges that are a CLIPModel folder: PickScore and all of its format."""
 
 from collections.abc import Sequence
 
@@ -14,42 +14,33 @@ PICKSCORE = "yuvalkirstain/PickScore_v1"
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
-class PickScore:
-    """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
+class ClipJudge:
+    """A CLIPModel that compares an image with its prompt; a subclass makes a score of the cosine.
 
     Args:
-        pretrained: the judge, a CLIPModel.
-        processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
-        normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
+        pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
+        processor: the same of its CLIPProcessor.
         batch_size: images per forward pass.
 
     Raises:
         UserError: nothing loadable at `pretrained` or `processor`.
     """
 
-    def __init__(
-        self,
-        pretrained: str = PICKSCORE,
-        processor: str | None = None,
-        normaliser: float = 26.0,
-        batch_size: int = 64,
-    ) -> None:
+    def __init__(self, pretrained: str, processor: str, batch_size: int) -> None:
         self.model = load_pretrained(CLIPModel.from_pretrained, pretrained, "rewards.args.pretrained")
-        processor = processor or (PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained)
         self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor, "rewards.args.processor")
         self.model.requires_grad_(False).eval().float()
-        self.normaliser = normaliser
         self.batch_size = batch_size
         self._text_by_prompt: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+    def cosine(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Cosine of each image's embedding and its prompt's, float32 [B]."""
         with torch.autocast(images_B3HW.device.type, enabled=False):
             image_BD = torch.cat([self._image_features(part) for part in images_B3HW.split(self.batch_size)])
-            cosine_B = (image_BD * self._text_features(prompts)).sum(-1)
-            return self.model.logit_scale.exp() * cosine_B / self.normaliser
+            return (image_BD * self._text_features(prompts)).sum(-1)
 
-    def to(self, device: torch.device | str) -> "PickScore":
+    def to(self, device: torch.device | str) -> "ClipJudge":
         self.model.to(device)
         self._text_by_prompt.clear()
         return self
@@ -70,3 +61,31 @@ class PickScore:
             features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
             self._text_by_prompt.update(zip(new, normalize(features, dim=-1), strict=True))
         return torch.stack([self._text_by_prompt[text] for text in prompts])
+
+
+class PickScore(ClipJudge):
+    """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
+
+    Args:
+        pretrained: the judge, a CLIPModel.
+        processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
+        normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: nothing loadable at `pretrained` or `processor`.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = PICKSCORE,
+        processor: str | None = None,
+        normaliser: float = 26.0,
+        batch_size: int = 64,
+    ) -> None:
+        own_processor = PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained
+        super().__init__(pretrained, processor or own_processor, batch_size)
+        self.normaliser = normaliser
+
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.model.logit_scale.exp() * self.cosine(images_B3HW, prompts) / self.normaliser

@@ -1,4 +1,7 @@
-"""What a judge, an encoder and a measure are."""
+"""What a judge, an encoder and a measure are.
+
+A plain function will do for each of them. What holds a network also has `to(device)`, which `move` calls.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -14,7 +17,19 @@ class Reward(Protocol):
         """Scores, float32 [B], of images in [0, 1] for their (clean) prompts. NaN: this image cannot be scored."""
         ...
 
-    def to(self, device: torch.device | str) -> "Reward": ...
+
+class GroupReward(Protocol):
+    """A judge that sees a prompt's images together, because an image's score depends on the others.
+
+    Attributes:
+        groupwise: True. A function may be given it as an attribute.
+    """
+
+    groupwise: bool
+
+    def __call__(self, images_PG3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores, float32 [P, G], of images in [0, 1], for P prompts. NaN: this image cannot be scored."""
+        ...
 
 
 class Encoder(Protocol):
@@ -24,8 +39,6 @@ class Encoder(Protocol):
         """Unit embeddings, float32 [B, D], of images in [0, 1]."""
         ...
 
-    def to(self, device: torch.device | str) -> "Encoder": ...
-
 
 class PairwiseDistance(Protocol):
     """A perceptual distance between images."""
@@ -33,8 +46,6 @@ class PairwiseDistance(Protocol):
     def __call__(self, images_S3HW: Tensor) -> Tensor:
         """Distances of all pairs, [S, S], of images in [0, 1]."""
         ...
-
-    def to(self, device: torch.device | str) -> "PairwiseDistance": ...
 
 
 class Measure(Protocol):
@@ -52,3 +63,10 @@ class ImageFilter(Protocol):
     def counts(self, images_S3HW: Tensor, prompt: str) -> Tensor:
         """bool [S]: whether an image shows what the prompt asks for."""
         ...
+
+
+def move(part: object, device: torch.device | str) -> None:
+    """Moves what holds a network; a plain function, or None, has nothing to move."""
+    to = getattr(part, "to", None)
+    if to is not None:
+        to(device)

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,23 +11,27 @@ import torch
 from torch import Tensor
 
 from drift_pl.functional.advantage import AdvantageRule, global_std, masked_std, reward_moments
-from drift_pl.functional.schedule import warmup_factor, window_steps
-from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise, KeepAll, NoVariation
+from drift_pl.functional.normalisation import normalise_per_reward
+from drift_pl.functional.schedule import warmup_factor
+from drift_pl.incentive import DiversityShaping, PromptingRule, SelectionRule
 from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.incentive.rivals import Rival
 from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import PromptEncoder
-from drift_pl.rng import make_generator, normal_per_sample, sample_generators
-from drift_pl.rollout import Sampler, rollout_in_micro_batches
-from drift_pl.scoring.judges import Judge, score_images
-from drift_pl.scoring.protocol import Encoder
+from drift_pl.scoring.judges import Judge
+from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
 from drift_pl.training.parallel import gather_vectors
 from drift_pl.training.plans import OptimizerPlan, RolloutPlan, Shared
 from drift_pl.training.reporting import IterationReport
+from drift_pl.training.sampling import GroupSampling
+from drift_pl.training.scoring import GroupScoring
 from drift_pl.training.update import ClippedUpdate, Experience, clip_gradients
 from drift_pl.types import PromptBatch, Scores, Trajectory
+
+Categories = Callable[[Tensor, Sequence[str]], Tensor]
 
 # The smallest divisor of a reward, as a share of the base model's median group spread.
 STD_FLOOR_SHARE = 0.01
@@ -41,8 +45,12 @@ class DriftModule(L.LightningModule):
         judges: the rewards, with weights.
         group_size: images per prompt.
         selection, prompting, shaping: the levers; `KeepAll`, `NoVariation` and None switch them off.
-        shaping_encoder: embeds images for `shaping`; None if that is None.
+        stepwise: give every trained step a shaping bonus of its own.
+        rival: another method's way with rewards and advantages; `Rival()` itself changes nothing.
+        encoder: embeds images for `shaping` or `rival`; None if neither needs it.
+        categories: what images show, for a rival that counts; None if it does not.
         advantage: from rewards to advantages.
+        per_judge: normalise each judge by its own spread before they are summed (GDPO).
         update: the loss and its passes.
         rollout: how training samples.
         optimizer: learning rate and its kin.
@@ -55,11 +63,15 @@ class DriftModule(L.LightningModule):
         policy: Policy,
         judges: Sequence[Judge],
         group_size: int,
-        selection: KeepAll | Band,
-        prompting: NoVariation | EmbeddingNoise,
+        selection: SelectionRule,
+        prompting: PromptingRule,
         shaping: DiversityShaping | None,
-        shaping_encoder: Encoder | None,
+        stepwise: bool,
+        rival: Rival,
+        encoder: Encoder | None,
+        categories: Categories | None,
         advantage: AdvantageRule,
+        per_judge: bool,
         update: ClippedUpdate,
         rollout: RolloutPlan,
         optimizer: OptimizerPlan,
@@ -71,28 +83,34 @@ class DriftModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self.policy, self.judges, self.group_size, self.seed = policy, tuple(judges), group_size, seed
         self.network = policy.network
-        self.selection, self.prompting, self.shaping = selection, prompting, shaping
-        self.shaping_encoder, self.advantage, self.update = shaping_encoder, advantage, update
-        self.rollout, self.optimizer = rollout, optimizer
+        self.selection, self.shaping, self.rival = selection, shaping, rival
+        self.advantage, self.per_judge, self.update, self.optimizer = advantage, per_judge, update, optimizer
         self.encode_prompts = PromptEncoder(policy)
+        keep = {"means"} if update.ratio == "guard" else set()
+        keep |= {"predictions"} if stepwise and shaping is not None else set()
+        self.sample = GroupSampling(
+            policy, self.encode_prompts, prompting, rollout, group_size, update.micro_batch, seed, frozenset(keep)
+        )
+        self.score = GroupScoring(self.judges, group_size, encoder, policy.decode, categories)
         self.average = ParameterAverage(policy.trainable_parameters(), ema_decay) if ema_decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
+        self.finished = False  # set by whoever ends the run for good: its length, or the alarm
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
         report, started = IterationReport(), time.perf_counter()
-        condition, trajectory = self.sample(batch)
+        condition, trajectory = self.sample(batch, self.device)
         sampled = time.perf_counter()
-        scores = self.score(trajectory.images_B3HW, batch.prompts)
+        scores = self.score(trajectory, batch.prompts)
         scored = time.perf_counter()
-        kept_PG = self.selection(scores.reward_PG)
-        bonus_PG = self.shape(scores)
-        shared = self.share(scores.reward_PG, kept_PG)
-        advantage_PG = self.advantage(
-            scores.reward_PG, kept_PG, bonus_PG, shared.batch_std, self.std_floor(shared.median_group_std)
-        )
-        counted_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
-        experience = Experience(trajectory, condition, advantage_PG.flatten(), counted_PG.flatten())
+        reward_PG = self.credit(scores)
+        kept_PG = self.selection(reward_PG)
+        bonus_PG = self.shape(scores, trajectory.steps_K)
+        shared = self.share(reward_PG, kept_PG)
+        std_floor = self.std_floor(shared.median_group_std)
+        advantage_PG = self.advantage(reward_PG, kept_PG, bonus_PG, shared.batch_std, std_floor)
+        advantage_PG = self.rival.advantage(advantage_PG, scores)
+        experience = self.experience(trajectory, condition, scores, kept_PG, advantage_PG)
         self.update_policy(batch.iteration, experience, shared.counts_U, report)
         times = {"rollout": sampled - started, "judges": scored - sampled, "update": time.perf_counter() - scored}
         describe_iteration(report, scores, kept_PG, bonus_PG, advantage_PG, trajectory)
@@ -100,45 +118,43 @@ class DriftModule(L.LightningModule):
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": metrics}
 
-    def sample(self, batch: PromptBatch) -> tuple[VariedCondition, Trajectory]:
-        """A group of images for each prompt, every image from its own noise and its own variation of the prompt."""
-        samples = batch.sample_indices(self.group_size)
-        key = (self.seed, batch.iteration)
-        clean = self.encode_prompts(batch.prompts, self.device).repeat_interleave(self.group_size)
-        condition = self.prompting(clean, *key, samples)
-        noise_BCHW = normal_per_sample(
-            sample_generators("initial_latents", *key, samples=samples), self.policy.latent_shape, self.device
-        )
-        plan = self.rollout
-        window = window_steps(plan.window_first, plan.window_end, plan.window_size, make_generator("window", *key))
-        trajectory = rollout_in_micro_batches(
-            self.policy,
-            self.training_sampler(),
-            condition,
-            window,
-            noise_BCHW,
-            sample_generators("step_noise", *key, samples=samples),
-            self.update.micro_batch,
-        )
-        return condition, trajectory
+    def credit(self, scores: Scores) -> Tensor:
+        """The rewards that selection and advantages are made of: the judges' sum, unless a method changes it."""
+        if self.per_judge:
+            weights = {judge.name: judge.weight for judge in self.judges}
+            return normalise_per_reward(scores.by_judge, weights, scores.reward_PG.isfinite())
+        return self.rival.reward(scores)
 
-    def score(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Scores:
-        """What the judges, and the shaping encoder, make of the images; they see the clean prompts."""
-        repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
-        reward_B, by_judge = score_images(self.judges, images_B3HW, repeated)
-        shape = (len(prompts), self.group_size)
-        embedding_PGD = None
-        if self.shaping is not None and self.shaping_encoder is not None:
-            embedding_PGD = self.shaping_encoder(images_B3HW).unflatten(0, shape)
-        grouped = {name: score_B.view(shape) for name, score_B in by_judge.items()}
-        return Scores(reward_B.view(shape), grouped, embedding_PGD)
-
-    def shape(self, scores: Scores) -> Tensor | None:
-        """The shaping bonus, or None with the lever off."""
+    def shape(self, scores: Scores, steps_K: tuple[int, ...]) -> Tensor | None:
+        """The shaping bonus, [P, G] or [K, P, G], or None with the lever off."""
         if self.shaping is None or scores.embedding_PGD is None:
             return None
-        valid_PG = scores.reward_PG.isfinite() & scores.embedding_PGD.isfinite().all(-1)
-        return self.shaping(scores.embedding_PGD, valid_PG, self.rollout.steps)
+        num_steps = self.sample.plan.steps
+        if scores.predicted_embedding_KPGD is None:
+            return self.shaping(scores.embedding_PGD, scores.valid_PG, num_steps, scores.reward_PG)
+        return self.shaping.stepwise(
+            scores.embedding_PGD,
+            scores.predicted_embedding_KPGD,
+            scores.valid_PG,
+            steps_K,
+            num_steps,
+            scores.reward_PG,
+        )
+
+    def experience(
+        self, trajectory: Trajectory, condition: VariedCondition, scores: Scores, kept_PG: Tensor, advantage_PG: Tensor
+    ) -> Experience:
+        """What the update learns from; images of a group with fewer than two kept ones do not count."""
+        steps_K = trajectory.steps_K
+        counted_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+        divergence_KPG = self.rival.divergence(scores, steps_K, self.sample.plan.steps)
+        return Experience(
+            trajectory,
+            condition,
+            advantage_PG.expand(len(steps_K), *kept_PG.shape).flatten(1),
+            counted_PG.flatten(),
+            None if divergence_KPG is None else divergence_KPG.flatten(1),
+        )
 
     def share(self, reward_PG: Tensor, kept_PG: Tensor) -> Shared:
         """The one exchange before the update: moments of the rewards, spreads of the groups, images that count."""
@@ -165,7 +181,7 @@ class DriftModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = self.optimizer.learning_rate * warmup_factor(iteration, self.optimizer.warmup)
         optimizer.zero_grad()
-        for _ in self.update.run(self, self.policy, self.training_sampler(), experience, counts_U, report):
+        for _ in self.update.run(self, self.policy, self.sample.sampler(self.device), experience, counts_U, report):
             norm = clip_gradients(self, self.update.max_grad_norm, iteration)
             report.add("policy/grad_norm", norm)
             optimizer.step()
@@ -183,12 +199,6 @@ class DriftModule(L.LightningModule):
         self.log_dict(metrics, batch_size=1)
         return metrics
 
-    def training_sampler(self) -> Sampler:
-        """The grid, guidance and noise of rollouts."""
-        plan = self.rollout
-        negative = self.encode_prompts([plan.negative_prompt], self.device)
-        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, plan.noise_level, negative)
-
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Within it the network holds the weights that are evaluated and exported: the average, if there is one."""
         return nullcontext() if self.average is None else self.average.swapped_in()
@@ -201,9 +211,8 @@ class DriftModule(L.LightningModule):
     def on_fit_start(self) -> None:
         """Moves what is not in the module tree."""
         self.policy.to(self.device)
-        for part in (*(judge.reward for judge in self.judges), self.shaping_encoder):
-            if part is not None:
-                part.to(self.device)
+        for part in (*(judge.reward for judge in self.judges), self.score.encoder, self.score.categories):
+            move(part, self.device)
         if self.average is not None:
             self.average.to(self.device)
 

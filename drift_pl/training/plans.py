@@ -16,6 +16,9 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window_first, window_end: bounds of the trained window.
         window_size: trained steps K.
+        window_schedule: `random` or `sliding`.
+        window_stride, window_every: of a sliding window, see `sliding_window`.
+        shared_prefix: the images of a group part only where the window begins.
     """
 
     steps: int
@@ -25,6 +28,10 @@ class RolloutPlan:
     window_first: int
     window_end: int
     window_size: int
+    window_schedule: str = "random"
+    window_stride: int = 1
+    window_every: int = 1
+    shared_prefix: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from drift_pl.errors import UserError
-from drift_pl.functional.losses import clipped_surrogate, gaussian_kl
+from drift_pl.functional.losses import (
+    clipped_surrogate,
+    gaussian_kl,
+    normalised_log_ratio,
+    normalised_step_weights,
+    step_weight,
+)
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.rollout import ReplayedStep, Sampler, replay
@@ -24,14 +30,16 @@ class Experience:
     Attributes:
         trajectory: B images on this process.
         condition: the varied conditions they were sampled under.
-        advantage_B: float32 [B].
+        advantage_KB: float32 [K, B], of each image in each trained step.
         counted_B: bool [B], False for images that were filtered out.
+        divergence_KB: factor of the KL term, float32 [K, B], or None for 1 everywhere.
     """
 
     trajectory: Trajectory
     condition: VariedCondition
-    advantage_B: Tensor
+    advantage_KB: Tensor
     counted_B: Tensor
+    divergence_KB: Tensor | None = None
 
     def shares(self, updates: int) -> list[Tensor]:
         """Rows of each optimiser step: equal shares of whole groups, in order."""
@@ -45,7 +53,13 @@ class ClippedUpdate:
     Attributes:
         clip_range: clip of the ratio.
         kl_weight: beta >= 0.
-        kl_form: `exact`, or `flow_grpo` (the exact one times the step length).
+        kl_form: `exact`, `flow_grpo` (the exact one times the step length), or `mean` (half the squared distance of the
+            means, as in DiverseGRPO: without the variance, which in late steps would weigh a deviation up).
+        ratio: `plain`, or `guard` (GRPO-Guard's, see `normalised_log_ratio`; needs the trajectory's means).
+        step_weights: `none`, `inverse_length`, `std`, see `step_weight`; the whole loss of a step is multiplied by it.
+        trainable_steps: [first, end) of the steps that a window may cover, over which the weights have mean 1.
+        skip_zero_advantage: leave images of zero advantage out of the forward passes. They have no gradient, so nothing
+            but time depends on it; with a KL term every image has one, and none is left out.
         inner_epochs: passes over the experience.
         updates: optimiser steps per pass.
         micro_batch: images per forward pass; the rollout's own, so that the first ratio is exactly 1.
@@ -55,6 +69,10 @@ class ClippedUpdate:
     clip_range: float
     kl_weight: float
     kl_form: str
+    ratio: str
+    step_weights: str
+    trainable_steps: tuple[int, int]
+    skip_zero_advantage: bool
     inner_epochs: int
     updates: int
     micro_batch: int
@@ -92,9 +110,11 @@ class ClippedUpdate:
         report: IterationReport,
         first: bool,
     ) -> None:
-        num_steps = len(experience.trajectory.steps_K)
+        steps_K = experience.trajectory.steps_K
+        num_steps = len(steps_K)
         # The gradient is averaged over processes, the loss is a mean over all images that count anywhere.
         scale = world_size() / (max(global_count, 1.0) * num_steps)
+        weight_T = self._step_weights(sampler)
         micro_batches = self._micro_batches(experience, rows_B)
         for number, (part_B, weight_B) in enumerate(micro_batches):
             condition = experience.condition[part_B]
@@ -103,7 +123,7 @@ class ClippedUpdate:
                 step = replay(policy, sampler, experience.trajectory, k, part_B, condition, self.kl_weight > 0)
                 loss_B = self._loss(step, experience, part_B, k, weight_B, report, first)
                 with gradient_sync(module.trainer, last):
-                    module.manual_backward((weight_B * loss_B).sum() * scale)
+                    module.manual_backward((weight_B * loss_B).sum() * (scale * weight_T[steps_K[k]]))
 
     def _loss(
         self,
@@ -115,26 +135,46 @@ class ClippedUpdate:
         report: IterationReport,
         first: bool,
     ) -> Tensor:
-        old_log_prob_B = experience.trajectory.log_prob_KB[k, rows_B]
-        loss_B, health = clipped_surrogate(
-            step.log_prob_B, old_log_prob_B, experience.advantage_B[rows_B], self.clip_range
-        )
+        log_ratio_B = self._log_ratio(step, experience.trajectory, k, rows_B)
+        loss_B, health = clipped_surrogate(log_ratio_B, experience.advantage_KB[k, rows_B], self.clip_range)
         for name in ("clipped_high", "clipped_low", "approx_kl"):
             report.add(f"policy/{name}", health[name], weight_B)
         report.add_maximum("policy/ratio_deviation_max", health["ratio_deviation"], weight_B)
         if first:
             report.add_maximum("policy/ratio_deviation_first", health["ratio_deviation"], weight_B)
         if step.reference_mean_BCHW is not None:
-            kl_B = gaussian_kl(step.mean_BCHW, step.reference_mean_BCHW, step.std)
-            kl_B = kl_B * step.length if self.kl_form == "flow_grpo" else kl_B
+            kl_B = self._divergence(step, step.reference_mean_BCHW)
             report.add("policy/kl", kl_B, weight_B)
+            if experience.divergence_KB is not None:
+                kl_B = kl_B * experience.divergence_KB[k, rows_B]
             loss_B = loss_B + self.kl_weight * kl_B
         return loss_B
 
+    def _log_ratio(self, step: ReplayedStep, trajectory: Trajectory, k: int, rows_B: Tensor) -> Tensor:
+        old_log_prob_B = trajectory.log_prob_KB[k, rows_B]
+        if self.ratio == "plain":
+            return step.log_prob_B - old_log_prob_B
+        assert trajectory.mean_KBCHW is not None
+        old_mean_BCHW = trajectory.mean_KBCHW[k, rows_B]
+        return normalised_log_ratio(step.log_prob_B, old_log_prob_B, step.mean_BCHW, old_mean_BCHW, step.std)
+
+    def _divergence(self, step: ReplayedStep, reference_mean_BCHW: Tensor) -> Tensor:
+        std = torch.ones_like(step.std) if self.kl_form == "mean" else step.std
+        kl_B = gaussian_kl(step.mean_BCHW, reference_mean_BCHW, std)
+        return kl_B * step.length if self.kl_form == "flow_grpo" else kl_B
+
+    def _step_weights(self, sampler: Sampler) -> list[float]:
+        """Of every step of the grid that may be trained, wherever the window is now; their mean is 1."""
+        weights = [step_weight(self.step_weights, *sampler.spread(step)) for step in range(*self.trainable_steps)]
+        return [0.0] * self.trainable_steps[0] + normalised_step_weights(torch.stack(weights)).tolist()
+
     def _micro_batches(self, experience: Experience, rows_B: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Rows that count with weight 1. If none does, one row of weight 0: every process must take part in the sum."""
-        counted_B = rows_B[experience.counted_B[rows_B].cpu()]
-        device = experience.advantage_B.device
+        active_B = experience.counted_B
+        if self.skip_zero_advantage and self.kl_weight == 0:
+            active_B = active_B & (experience.advantage_KB != 0).any(0)
+        counted_B = rows_B[active_B[rows_B].cpu()]
+        device = active_B.device
         if len(counted_B) == 0:
             return [(rows_B[:1], torch.zeros(1, device=device))]
         return [(part_B, torch.ones(len(part_B), device=device)) for part_B in counted_B.split(self.micro_batch)]

@@ -24,6 +24,7 @@ SIZES = [
         "trainer.save_every=1",
         "trainer.accelerator=cpu",
     ),
+    "evaluation.extra=[rke,nearest_distance,pairwise_ssim,fid,kid]",
     *("trainer.logger=[csv]", "objective.kl_weight=0.1", "evaluation.rewards=[{name: jpeg_compressibility}]"),
 ]
 

@@ -7,7 +7,14 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from vendi_score.vendi import score_K
 
-from drift_pl.functional.diversity import cosine_kernel, distance_to_others, mean_pairwise_distance, vendi_score
+from drift_pl.functional.diversity import (
+    cosine_kernel,
+    distance_to_others,
+    mean_nearest_distance,
+    mean_pairwise_distance,
+    rke_score,
+    vendi_score,
+)
 
 # vendi_score reads scipy by a name that scipy has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")
@@ -116,3 +123,28 @@ def test_invalid_images_neither_have_nor_give_distance(generator: torch.Generato
     np.testing.assert_allclose(ours[0, valid[0]], table.sum(1) / 2, rtol=0, atol=1e-7)
     assert torch.equal(ours[~valid], torch.zeros(6))
     assert torch.equal(ours[1], torch.zeros(5))  # one valid image has no other
+
+
+def test_rke_is_the_authors_vendi_score_of_order_two(generator: torch.Generator) -> None:
+    kernels = cosine_kernel(embeddings(generator, 3, 8, 16))
+    expected = [score_K(kernel.numpy(), q=2) for kernel in kernels]
+    np.testing.assert_allclose(rke_score(kernels), expected, rtol=1e-10)
+    assert float(rke_score(equicorrelated(8, 0.8))) == pytest.approx(8 / (1 + 7 * 0.64), rel=1e-12)
+    assert float(rke_score(torch.ones(6, 6))) == 1
+
+
+def test_the_mean_nearest_distance_ignores_the_diagonal() -> None:
+    """Row minima 1, 1 and 2, whatever the diagonal holds: mean 4 / 3. In the other set every image has a copy."""
+    distance = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, -9.0]])
+    assert float(mean_nearest_distance(distance)) == pytest.approx(4 / 3)
+    copies = 2 - 2 * torch.eye(2).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert float(mean_nearest_distance(copies)) == 0
+    with pytest.raises(ValueError, match="at least two images"):
+        mean_nearest_distance(torch.zeros(1, 1))
+
+
+def test_the_mean_nearest_distance_is_scipys(generator: torch.Generator) -> None:
+    rows = embeddings(generator, 4, 7, 5)
+    tables = [squareform(pdist(group.double().numpy(), metric="cosine")) for group in rows]
+    expected = [np.mean([np.delete(row, place).min() for place, row in enumerate(table)]) for table in tables]
+    np.testing.assert_allclose(mean_nearest_distance(1 - cosine_kernel(rows)), expected, rtol=1e-10)

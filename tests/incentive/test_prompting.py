@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from drift_pl.incentive.prompting import EmbeddingNoise, NoVariation, noise_gate, token_std, written_channels
+from drift_pl.incentive.prompting import (
+    EmbeddingNoise,
+    NoVariation,
+    noise_gate,
+    token_std,
+    written_channels,
+)
 from drift_pl.types import Condition
 
 # A Stable-Diffusion-3-like condition: CLIP tokens padded from 20 to 32 channels, full tokens, appended zero tokens.
@@ -149,3 +155,8 @@ def test_half_precision_tokens_stay_in_their_precision(generator: torch.Generato
     varied = EmbeddingNoise(0.3)(clean, 0, 0, range(4)).at(1.0)
     assert varied.tokens_BLE.dtype == torch.bfloat16
     assert not torch.equal(varied.tokens_BLE, clean.tokens_BLE)
+
+
+def test_noise_leaves_the_text_alone() -> None:
+    for rule in (NoVariation(), EmbeddingNoise(1.0)):
+        assert rule.rewrite(("a cat", "a cat", "sky"), 1, 2, [5, 6, 7]) == ["a cat", "a cat", "sky"]

@@ -1,13 +1,53 @@
-"""The reward-concentrated subset, against scipy and groups worked out by hand."""
+"""The reward-concentrated subset, against scipy, all subsets tried in turn, and groups worked out by hand."""
+
+from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import median_abs_deviation
 
-from drift_pl.incentive.selection import Band, KeepAll, selection_statistics
+from drift_pl.incentive.selection import (
+    Band,
+    KeepAll,
+    MaxVariance,
+    MinVariance,
+    NearMedian,
+    Quantile,
+    selection_statistics,
+)
 
 NAN, INF = torch.nan, torch.inf
+
+Objective = Callable[[np.ndarray, np.ndarray], float]
+"""What a subset (first) of a group (second) is chosen to make smallest."""
+
+FIXED_SIZE: list[tuple[type[MinVariance] | type[NearMedian] | type[MaxVariance], Objective]] = [
+    (MinVariance, lambda subset, _: float(subset.var())),
+    (MaxVariance, lambda subset, _: -float(subset.var())),
+    (NearMedian, lambda subset, group: float(np.abs(subset - np.median(group)).sum())),
+]
+RULES = [Band(1.0), Band(1.0, "mean"), Quantile(0.1, 0.9), MinVariance(5), NearMedian(5), MaxVariance(5), KeepAll()]
+
+
+def heavy_tailed(groups: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Rewards about 20 with outliers; no two alike."""
+    normal = torch.randn(groups, size, generator=generator)
+    return 20 + normal * normal.abs().exp()
+
+
+def best_subset(group: np.ndarray, keep: int, objective: Objective) -> list[bool]:
+    """Oracle: every subset of `keep` images is tried."""
+    subsets = [list(subset) for subset in combinations(range(len(group)), keep)]
+    best = min(subsets, key=lambda subset: objective(group[subset], group))
+    return [image in best for image in range(len(group))]
+
+
+def kept_images(rule: Callable[[torch.Tensor], torch.Tensor], rewards: list[float]) -> list[float]:
+    """The rewards that a rule keeps of one group, in the group's order."""
+    reward = torch.tensor([rewards])
+    return reward[rule(reward)].tolist()
 
 
 @pytest.mark.parametrize("size", [3, 8, 9, 24])
@@ -88,3 +128,121 @@ def test_statistics_by_hand() -> None:
     assert statistics["best_dropped"].tolist() == [1, 1, 0, 0]
     assert statistics["one_sided"].tolist() == [1, 0, 1, 0]
     assert statistics["empty_groups"].tolist() == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("keep", range(2, 9))
+@pytest.mark.parametrize(("rule", "objective"), FIXED_SIZE)
+def test_k_of_eight_are_the_best_of_all_subsets(
+    rule: type[MinVariance], objective: Objective, keep: int, generator: torch.Generator
+) -> None:
+    reward = heavy_tailed(40, 8, generator)
+    expected = [best_subset(group, keep, objective) for group in reward.double().numpy()]
+    kept = rule(keep)(reward)
+    assert kept.dtype == torch.bool
+    assert kept.tolist() == expected
+
+
+@pytest.mark.parametrize("keep", [2, 4, 5, 100])
+@pytest.mark.parametrize(("rule", "objective"), FIXED_SIZE)
+def test_k_are_chosen_among_the_images_that_have_a_reward(
+    rule: type[MinVariance], objective: Objective, keep: int, generator: torch.Generator
+) -> None:
+    """Groups of 8 with 0 to 8 finite rewards in one batch; where they are fewer than k, all of them are kept."""
+    reward = heavy_tailed(9, 8, generator)
+    for group in range(9):
+        missing = torch.randperm(8, generator=generator)[:group]
+        reward[group, missing] = torch.tensor([NAN, INF, -INF, NAN, INF, -INF, NAN, INF])[:group]
+    for row, kept in zip(reward.double().numpy(), rule(keep)(reward).numpy(), strict=True):
+        finite = np.isfinite(row)
+        assert not kept[~finite].any()
+        chosen = best_subset(row[finite], min(keep, int(finite.sum())), objective) if finite.any() else []
+        assert kept[finite].tolist() == chosen
+
+
+def test_the_tightest_window_and_the_nearest_rewards_are_neighbours(generator: torch.Generator) -> None:
+    """In sorted order what they keep is contiguous, and what the ablation keeps has its gap inside."""
+    reward = heavy_tailed(50, 24, generator).sort(1).values
+    for rule in (MinVariance(18), NearMedian(18)):
+        kept = rule(reward)
+        assert (kept.sum(1) == 18).all()
+        assert ((kept[:, 1:] != kept[:, :-1]).sum(1) <= 2).all()
+        assert (kept.float().diff(dim=1).sum(1) <= 1).all()
+    dropped = ~MaxVariance(18)(reward)
+    assert (dropped.sum(1) == 6).all()
+    assert not dropped[:, 0].any()
+    assert not dropped[:, -1].any()
+
+
+def test_a_far_outlier_costs_the_window_no_precision() -> None:
+    """By hand: 1 2 3.5 5.5 7.75 has its tightest three at the bottom, whatever else is in the group."""
+    assert kept_images(MinVariance(3), [5.5, 1.0, 3.5, 3e38, 2.0, 7.75]) == [1.0, 3.5, 2.0]
+    shifted = [value + 4096 for value in (5.5, 1.0, 3.5, 2.0, 7.75)]
+    assert kept_images(MinVariance(3), shifted) == [4097.0, 4099.5, 4098.0]
+
+
+def test_of_windows_as_tight_the_one_about_the_median_is_kept() -> None:
+    """By hand: on an even grid every window is as tight; 0.1 to 0.5 are even only up to float32 rounding."""
+    assert kept_images(MinVariance(3), [4.0, 0.0, 2.0, 1.0, 3.0]) == [2.0, 1.0, 3.0]
+    assert kept_images(MinVariance(3), [0.5, 0.1, 0.3, 0.2, 0.4]) == pytest.approx([0.3, 0.2, 0.4])
+    assert kept_images(MinVariance(2), [10.0, 0.0, 11.0, 1.0]) == [0.0, 1.0]  # as near: the lower
+    assert kept_images(MinVariance(2), [1.0, 1.0, 1.0, 0.0, 0.0]) == [1.0, 1.0]  # 1 is the median
+    assert kept_images(MinVariance(4), [4.0, 0.0, NAN, 2.0, 1.0, 3.0]) == [0.0, 2.0, 1.0, 3.0]  # as near: the lower
+
+
+def test_ties_of_the_other_rules_by_hand() -> None:
+    """Median 2; 1 and 3 are as far. The even splits of 0 1 2 3 have the same variance as their mirror images."""
+    assert kept_images(NearMedian(2), [4.0, 3.0, 2.0, 1.0, 0.0]) == [2.0, 1.0]
+    assert kept_images(NearMedian(3), [3.0, 1.0, 2.0, 5.0]) == [3.0, 1.0, 2.0]  # median 2.5
+    # 0 1 3 and 0 2 3 have variance 14/9: more high rewards are preferred
+    assert kept_images(MaxVariance(3), [0.0, 1.0, 2.0, 3.0]) == [0.0, 2.0, 3.0]
+    assert kept_images(MaxVariance(2), [5.0, 1.0, 9.0, 7.0]) == [1.0, 9.0]
+    # squares beyond float32: about their means, 0 0.5 3 sum to 5.2 and 0 2 3 to 4.7 (times 1e76)
+    assert kept_images(MaxVariance(3), [0.0, 0.5e38, 2e38, 3e38]) == pytest.approx([0.0, 0.5e38, 3e38])
+
+
+@pytest.mark.parametrize("rule", [MinVariance, NearMedian, MaxVariance])
+def test_of_equal_rewards_k_are_kept(rule: type[MinVariance]) -> None:
+    reward = torch.full((2, 7), 0.831270456)
+    reward[1, 3] = NAN
+    assert rule(4)(reward).sum(1).tolist() == [4, 4]
+    assert not rule(4)(reward)[1, 3]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.9), (0.0, 0.75), (0.25, 1.0), (0.37, 0.41)])
+@pytest.mark.parametrize("size", [3, 8, 24])
+def test_quantiles_are_numpys(low: float, high: float, size: int, generator: torch.Generator) -> None:
+    reward = heavy_tailed(50, size, generator)
+    reward[::3, 1] = torch.tensor([NAN, INF, -INF]).repeat(6)[: len(reward[::3])]
+    r = np.where(np.isfinite(reward.numpy()), reward.double().numpy(), np.nan)
+    lowest, highest = np.nanquantile(r, [low, high], axis=1, keepdims=True)
+    assert np.array_equal(Quantile(low, high)(reward).numpy(), (r >= lowest) & (r <= highest))
+
+
+def test_quantiles_by_hand() -> None:
+    """Of 1 to 5 a quarter is 2 and three quarters are 4: both images stay."""
+    five = [5.0, 1.0, 4.0, 2.0, 3.0]
+    assert kept_images(Quantile(0.25, 0.75), five) == [4.0, 2.0, 3.0]
+    assert kept_images(Quantile(0.0, 0.75), five) == [1.0, 4.0, 2.0, 3.0]  # the top tail only
+    assert kept_images(Quantile(0.0, 1.0), [*five, NAN]) == five
+    assert kept_images(Quantile(0.1, 0.9), [NAN, INF]) == []
+    assert kept_images(Quantile(0.4, 0.6), [2.0, 2.0, 2.0, 2.0]) == [2.0] * 4  # equal rewards all stay
+
+
+@pytest.mark.parametrize("high", [0.1, 0.3, 0.6, 0.7, 0.8, 0.9])
+def test_a_quantile_that_falls_on_an_image_keeps_it(high: float, generator: torch.Generator) -> None:
+    """Eleven rewards: the quantile 0.7 is the eighth of them, although 0.7 is no binary number."""
+    reward = heavy_tailed(20, 11, generator)
+    assert (Quantile(0.0, high)(reward).sum(1) == round(10 * high) + 1).all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_kept_depends_neither_on_order_nor_on_other_groups(
+    rule: Callable[[torch.Tensor], torch.Tensor], generator: torch.Generator
+) -> None:
+    reward = heavy_tailed(20, 9, generator) * 10.0 ** torch.arange(-3, 17)[:, None]
+    reward[3, 4], reward[5, :7] = NAN, INF
+    kept = rule(reward)
+    permutation = torch.randperm(9, generator=generator)
+    assert torch.equal(rule(reward[:, permutation]), kept[:, permutation])
+    for group in range(20):
+        assert torch.equal(rule(reward[group : group + 1]), kept[group : group + 1])

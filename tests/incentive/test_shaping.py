@@ -8,6 +8,7 @@ from torch import Tensor
 
 from drift_pl.functional.advantage import group_advantages
 from drift_pl.functional.diversity import distance_to_others
+from drift_pl.incentive.potentials import POTENTIALS
 from drift_pl.incentive.shaping import DiversityShaping
 
 ALL = torch.ones(1, 3, dtype=torch.bool)
@@ -29,7 +30,7 @@ def test_discounting_gives_gamma_to_the_number_of_steps() -> None:
     """Oracle: gamma Phi(s') - Phi(s), discounted and summed step by step, with Phi zero until the last state."""
     embedding = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]])
     gamma, steps = 0.9, 10
-    potential = DiversityShaping(1.0).potential(embedding, ALL)
+    potential = DiversityShaping(1.0).phi(embedding, ALL)
     states = [torch.zeros_like(potential)] * steps + [potential]
     summed = sum(gamma**t * (gamma * states[t + 1] - states[t]) for t in range(steps))
     torch.testing.assert_close(DiversityShaping(2.0, gamma)(embedding, ALL, steps), 2 * summed)
@@ -38,8 +39,8 @@ def test_discounting_gives_gamma_to_the_number_of_steps() -> None:
 def test_minmax_stretches_a_group_to_the_unit_interval() -> None:
     """Angles 0, 90 and 180 degrees: d = 1.5, 1, 1.5."""
     embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.pi]]))
-    torch.testing.assert_close(DiversityShaping(1.0).potential(embedding, ALL), torch.tensor([[1.5, 1.0, 1.5]]))
-    stretched = DiversityShaping(1.0, normalise="minmax").potential(embedding, ALL)
+    torch.testing.assert_close(DiversityShaping(1.0).phi(embedding, ALL), torch.tensor([[1.5, 1.0, 1.5]]))
+    stretched = DiversityShaping(1.0, normalise="minmax").phi(embedding, ALL)
     torch.testing.assert_close(stretched, torch.tensor([[1.0, 0.0, 1.0]]))
 
 
@@ -47,9 +48,9 @@ def test_the_floor_keeps_near_copies_from_being_told_apart() -> None:
     """Angles 0, 0 and 0.2: d = (1 - cos 0.2) / 2 twice and 1 - cos 0.2; spread 0.00997, which is 0.1993 of 0.05."""
     embedding = on_the_circle(torch.tensor([[0.0, 0.0, 0.2]]))
     share = (1 - math.cos(0.2)) / 2 / 0.05
-    stretched = DiversityShaping(1.0, normalise="minmax", floor=0.05).potential(embedding, ALL)
+    stretched = DiversityShaping(1.0, normalise="minmax", floor=0.05).phi(embedding, ALL)
     torch.testing.assert_close(stretched, torch.tensor([[0.0, 0.0, share]]), rtol=1e-4, atol=1e-6)
-    in_full = DiversityShaping(1.0, normalise="minmax", floor=0.001).potential(embedding, ALL)
+    in_full = DiversityShaping(1.0, normalise="minmax", floor=0.001).phi(embedding, ALL)
     torch.testing.assert_close(in_full, torch.tensor([[0.0, 0.0, 1.0]]))
 
 
@@ -66,8 +67,92 @@ def test_minmax_looks_at_valid_images_only() -> None:
     """The valid angles 0, 90, 180 degrees; an invalid row holds NaN and gets nothing."""
     embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.nan, math.pi]]))
     valid = torch.tensor([[True, True, False, True]])
-    stretched = DiversityShaping(1.0, normalise="minmax").potential(embedding, valid)
+    stretched = DiversityShaping(1.0, normalise="minmax").phi(embedding, valid)
     torch.testing.assert_close(stretched, torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+
+
+def group_of_five(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings, rewards and valid images of two groups of five; one embedding and one reward are missing."""
+    embedding = torch.randn(2, 5, 6, generator=generator) + 0.7
+    reward = torch.tensor([[0.1, 0.4, math.nan, 0.3, 0.2], [2.0, -1.0, 0.0, 1.0, 5.0]])
+    embedding[1, 4] = math.nan
+    return embedding, reward, reward.isfinite() & embedding.isfinite().all(-1)
+
+
+@pytest.mark.parametrize("potential", POTENTIALS)
+def test_the_bonus_is_the_potential_of_the_name(potential: str, generator: torch.Generator) -> None:
+    embedding, _, valid = group_of_five(generator)
+    expected = 0.5 * 0.9**7 * POTENTIALS[potential](embedding, valid)
+    bonus = DiversityShaping(0.5, 0.9, potential=potential)(embedding, valid, num_steps=7)
+    torch.testing.assert_close(bonus, expected)
+    assert expected[valid].abs().min() > 0
+
+
+@pytest.mark.parametrize("normalise", ["raw", "minmax"])
+@pytest.mark.parametrize("potential", POTENTIALS)
+def test_the_order_of_images_and_what_is_invalid_are_nothing(
+    potential: str, normalise: str, generator: torch.Generator
+) -> None:
+    """Permuted images get the permuted bonus; the invalid one may hold anything, and gets nothing."""
+    embedding, reward, valid = group_of_five(generator)
+    shaping = DiversityShaping(1.0, normalise=normalise, potential=potential, gate="median")
+    bonus = shaping(embedding, valid, 3, reward)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    permuted = shaping(embedding[:, order], valid[:, order], 3, reward[:, order])
+    torch.testing.assert_close(permuted, bonus[:, order], rtol=0, atol=1e-6)
+    embedding[~valid] = 100 * torch.eye(6)[:2]
+    torch.testing.assert_close(shaping(embedding, valid, 3, reward), bonus)
+    assert torch.equal(bonus[~valid], torch.zeros(2))
+
+
+@pytest.mark.parametrize("normalise", ["raw", "minmax"])
+@pytest.mark.parametrize("potential", POTENTIALS)
+def test_a_group_of_copies_gets_nothing_and_no_nan(potential: str, normalise: str) -> None:
+    """0 / 0 wherever a diversity is divided by the group's own."""
+    shaping = DiversityShaping(1.0, normalise=normalise, potential=potential, gate="median")
+    copies = torch.tensor([0.3, -2.0, 1.0]).expand(1, 4, 3)
+    valid, reward = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4)
+    torch.testing.assert_close(shaping(copies, valid, 5, reward), torch.zeros(1, 4), rtol=0, atol=1e-6)
+    per_step = shaping.stepwise(copies, copies.expand(2, 1, 4, 3), valid, (0, 3), 5, reward)
+    torch.testing.assert_close(per_step, torch.zeros(2, 1, 4), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gate", "quantile", "passing"),
+    [
+        ("none", 0.9, [[1, 1, 0, 1, 1], [1, 1, 1, 1, 0]]),
+        ("median", 0.9, [[0, 1, 0, 1, 0], [1, 0, 0, 1, 0]]),  # medians 0.25 and 1, of the finite rewards
+        ("quantile", 1.0, [[0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]),  # the second group's best has no embedding
+        ("quantile", 0.25, [[0, 1, 0, 1, 1], [1, 0, 1, 1, 0]]),  # 0.175 and 0
+    ],
+)
+def test_only_images_with_a_good_reward_pass_the_gate(
+    gate: str, quantile: float, passing: list[list[int]], generator: torch.Generator
+) -> None:
+    """Who passes keeps the diversity against all valid images, also those that do not pass."""
+    embedding, reward, valid = group_of_five(generator)
+    bonus = DiversityShaping(1.0, gate=gate, gate_quantile=quantile)(embedding, valid, 3, reward)
+    expected = distance_to_others(embedding, valid) * torch.tensor(passing)
+    torch.testing.assert_close(bonus, expected)
+    torch.testing.assert_close(DiversityShaping(1.0)(embedding, valid, 3, reward), distance_to_others(embedding, valid))
+
+
+def test_minmax_stretches_among_those_who_pass() -> None:
+    """Angles 0, 0, 60, 120 and 180 degrees: d = 1, 1, 0.75, 1, 1.5; of those who pass, 1 is the least."""
+    embedding = on_the_circle(torch.tensor([[0.0, 0.0, math.pi / 3, 2 * math.pi / 3, math.pi]]))
+    reward, valid = torch.tensor([[1.0, 0.0, 0.0, 1.0, 2.0]]), torch.ones(1, 5, dtype=torch.bool)
+    torch.testing.assert_close(DiversityShaping(1.0).phi(embedding, valid), torch.tensor([[1, 1, 0.75, 1, 1.5]]))
+    gated = DiversityShaping(1.0, normalise="minmax", gate="median")(embedding, valid, 3, reward)
+    torch.testing.assert_close(gated, torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0]]))
+
+
+def test_a_gate_needs_the_rewards(generator: torch.Generator) -> None:
+    embedding, _, valid = group_of_five(generator)
+    for gate in ("median", "quantile"):
+        with pytest.raises(ValueError, match=f"gate '{gate}' needs the rewards"):
+            DiversityShaping(1.0, gate=gate)(embedding, valid, 3)
+        with pytest.raises(ValueError, match=f"gate '{gate}' needs the rewards"):
+            DiversityShaping(1.0, gate=gate).stepwise(embedding, embedding[None], valid, (0,), 3)
 
 
 class GaussianAngles:

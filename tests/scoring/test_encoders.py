@@ -1,16 +1,19 @@
 """Encoders, against the models' own outputs and torchmetrics' LPIPS."""
 
+import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import cdist
 from torchmetrics.functional.image.lpips import _NoTrainLpips
 from transformers import AutoImageProcessor, Dinov2Model
 
 from drift_pl.errors import UserError
-from drift_pl.scoring.encoders import LpipsEncoder, PooledEncoder
+from drift_pl.scoring.encoders import CombinedEncoder, LpipsEncoder, PooledEncoder
 
 
 def images(generator: torch.Generator, count: int, side: int) -> torch.Tensor:
@@ -48,6 +51,75 @@ def test_embeddings_do_not_depend_on_the_batch_or_on_autocast(tiny_encoder: Path
 def test_a_missing_encoder_is_named_with_its_key() -> None:
     with pytest.raises(UserError, match=r"^encoder\.args\.pretrained=\./nowhere"):
         PooledEncoder("./nowhere")
+
+
+class Colours:
+    """An encoder whose embedding is a piece of the mean colour, on a device of its own."""
+
+    def __init__(self, channels: slice) -> None:
+        self.channels, self.device = channels, "cpu"
+
+    def __call__(self, images_B3HW: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(images_B3HW.mean((2, 3))[:, self.channels] - 0.5, dim=-1)
+
+    def to(self, device: str) -> "Colours":
+        self.device = device
+        return self
+
+
+@pytest.mark.parametrize("weights", [(1.0, 3.0), (0.2, 0.01), (5, 5)])
+def test_a_combined_kernel_is_the_weighted_mean_of_the_kernels(
+    weights: tuple[float, float], tiny_encoder: Path, generator: torch.Generator
+) -> None:
+    """Oracle: scipy's cosine distances of each encoder's embeddings. Weights of one ratio are the same weights."""
+    batch = images(generator, 5, 16)
+    parts = [PooledEncoder(str(tiny_encoder)), Colours(slice(0, 2))]
+    combined = CombinedEncoder(list(zip(parts, weights, strict=True)))(batch)
+    tables = [cdist(vectors, vectors, metric="cosine") for vectors in (part(batch).double() for part in parts)]
+    expected = 1 - np.average(tables, axis=0, weights=weights)
+    torch.testing.assert_close(combined.double() @ combined.double().T, torch.tensor(expected), rtol=0, atol=1e-6)
+    assert np.abs(tables[0] - tables[1]).max() > 1e-2
+    torch.testing.assert_close(combined.norm(dim=1), torch.ones(5))
+    assert combined.shape[1] == parts[0](batch).shape[1] + 2
+    assert combined.dtype == torch.float32
+    tenfold = CombinedEncoder([(part, 10 * weight) for part, weight in zip(parts, weights, strict=True)])(batch)
+    torch.testing.assert_close(tenfold, combined)
+
+
+def test_one_encoder_combined_is_itself_and_an_unseen_image_stays_unseen(generator: torch.Generator) -> None:
+    batch = images(generator, 3, 8)
+    batch[1, 2] = math.nan  # blue, which only one of the two encoders looks at
+    alone = CombinedEncoder([(Colours(slice(0, 2)), 0.3)])(batch)
+    torch.testing.assert_close(alone, Colours(slice(0, 2))(batch))
+    both = CombinedEncoder([(Colours(slice(0, 2)), 1.0), (Colours(slice(1, 3)), 1.0)])(batch)
+    assert both.isfinite().all(1).tolist() == [True, False, True]
+
+
+def test_parts_of_any_length_and_precision_count_by_their_weight(generator: torch.Generator) -> None:
+    """An encoder that forgets to normalise does not outweigh the others."""
+
+    class Long(Colours):
+        def __call__(self, images_B3HW: torch.Tensor) -> torch.Tensor:
+            return 50 * super().__call__(images_B3HW).double()
+
+    batch = images(generator, 3, 8)
+    short, long = (CombinedEncoder([(kind(slice(0, 3)), 1.0), (Colours(slice(0, 2)), 2.0)]) for kind in (Colours, Long))
+    torch.testing.assert_close(long(batch), short(batch))
+
+
+def test_all_parts_move_to_the_device_and_a_function_has_nothing_to_move() -> None:
+    parts = [Colours(slice(0, 1)), Colours(slice(1, 3))]
+    combined = CombinedEncoder([(part, 1.0) for part in (*parts, lambda images_B3HW: images_B3HW.flatten(1))])
+    assert combined.to("meta") is combined
+    assert [part.device for part in parts] == ["meta", "meta"]
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
+def test_weights_of_encoders_must_be_positive(weight: float) -> None:
+    with pytest.raises(UserError, match=rf"^incentive\.shaping\.encoders\[1\]\.weight={weight}: .*positive"):
+        CombinedEncoder([(Colours(slice(0, 1)), 1.0), (Colours(slice(1, 3)), weight)])
+    with pytest.raises(UserError, match=r"^incentive\.shaping\.encoders is empty"):
+        CombinedEncoder([])
 
 
 def test_all_pairs_from_one_pass_are_torchmetrics_pairs(tiny_lpips: Path, generator: torch.Generator) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import pdist
+from scipy.linalg import sqrtm
+from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 from vendi_score.vendi import score_K
 
-from drift_pl.evaluation import Evaluated, Evaluator
+from drift_pl.evaluation import EXTRA_MEASURES, Evaluated, Evaluator
 from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.prompts import PromptEncoder
 from drift_pl.rollout import Sampler
@@ -80,10 +82,14 @@ def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
 
 
 def evaluate(
-    policy: StableDiffusion3Policy, evaluator: Evaluator, prompts: Sequence[str] = PROMPTS, seeds: int = 4
+    policy: StableDiffusion3Policy,
+    evaluator: Evaluator,
+    prompts: Sequence[str] = PROMPTS,
+    seeds: int = 4,
+    reference: Tensor | None = None,
 ) -> Evaluated:
     sampler = Sampler(policy.sigmas(3), 1.0, 0.7, policy.encode([""]))
-    return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, seeds, torch.device("cpu"))
+    return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, seeds, torch.device("cpu"), reference)
 
 
 def assert_same(ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
@@ -144,6 +150,120 @@ def test_images_that_do_not_count_are_no_diversity(
         assert float(values[row]) == pytest.approx(pdist(unit, metric="cosine").mean(), abs=1e-6)  # float32 scores
     assert values[2].isnan()
     assert not torch.equal(values[:2], result.values["pairwise_distance"][:2])
+
+
+def test_further_measures_of_a_prompts_images(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
+) -> None:
+    """Oracles: vendi_score, scipy and torchmetrics on the images of the grid; what was there stays bit for bit."""
+    evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=4)
+    plain = evaluate(tiny_policy, evaluator)
+    extra = ("pairwise_ssim", "rke", "nearest_distance")
+    result = evaluate(tiny_policy, dataclasses.replace(evaluator, vendi_order=3.0, extra=extra))
+    assert set(result.values) == {*plain.values, *extra}
+    for name in plain.values:
+        same = torch.equal(result.values[name].nan_to_num(), plain.values[name].nan_to_num())
+        assert same == (name != "vendi"), name
+    for row, images in enumerate(result.grid_PS3HW):
+        unit = evaluator.encoder(images).double().numpy()
+        table = squareform(pdist(unit, metric="cosine"))
+        np.fill_diagonal(table, np.inf)
+        first, second = torch.triu_indices(4, 4, offset=1)
+        expected = {
+            "vendi": score_K(unit @ unit.T, q=3),
+            "rke": score_K(unit @ unit.T, q=2),
+            "nearest_distance": table.min(1).mean(),
+            "pairwise_ssim": 1 - structural_similarity_index_measure(images[first], images[second], data_range=1.0),
+        }
+        for name, value in expected.items():
+            assert float(result.values[name][row]) == pytest.approx(float(value), abs=1e-6), name  # float32 scores
+    assert result.embedding_PSD is None
+    assert result.overall == {}
+
+
+def test_an_unknown_measure_is_refused(tiny_evaluation_encoder: Path) -> None:
+    with pytest.raises(ValueError, match="unknown measures"):
+        make_evaluator(tiny_evaluation_encoder, extra=("rke", "inception_score"))
+
+
+def test_drift_is_the_distance_of_all_embeddings_from_the_base_models(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path, tune: Callable[..., None]
+) -> None:
+    """Oracles: scipy's matrix root and a double loop, on the embeddings of the images of the grids."""
+    evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=6, extra=("fid", "kid"))
+    base = evaluate(tiny_policy, evaluator, seeds=6)
+    assert base.overall == {}  # there is nothing to compare the base with
+    assert base.embedding_PSD is not None
+    assert base.embedding_PSD.shape == (3, 6, 16)
+    tune(tiny_policy)
+    tuned = evaluate(tiny_policy, evaluator, seeds=6, reference=base.embedding_PSD)
+    sets = [evaluator.encoder(seen.grid_PS3HW.flatten(0, 1)).double().numpy() for seen in (tuned, base)]
+    np.testing.assert_allclose(base.embedding_PSD.flatten(0, 1), sets[1], rtol=0, atol=1e-6)
+    covariances = [np.cov(rows, rowvar=False) for rows in sets]
+    shift = sets[0].mean(0) - sets[1].mean(0)
+    frechet = shift @ shift + np.trace(sum(covariances) - 2 * sqrtm(covariances[0] @ covariances[1]).real)
+    within = [np.mean([(x @ y + 1) ** 3 for i, x in enumerate(s) for j, y in enumerate(s) if i != j]) for s in sets]
+    kernel = sum(within) - 2 * np.mean([(x @ y + 1) ** 3 for x in sets[0] for y in sets[1]])
+    # scipy's root of a product of singular covariances is good to half the digits
+    assert tuned.overall == pytest.approx({"fid": frechet, "kid": kernel}, rel=1e-4, abs=1e-6)
+    assert tuned.overall["fid"] > 1e-4
+    assert tuned.means() == tuned.means() | tuned.overall
+    assert "reward" in tuned.means()
+    again = evaluate(tiny_policy, evaluator, seeds=6, reference=tuned.embedding_PSD)
+    assert 0 <= again.overall["fid"] < 1e-9
+    alone = evaluate(tiny_policy, dataclasses.replace(evaluator, extra=("kid",)), seeds=6, reference=base.embedding_PSD)
+    assert alone.overall == {"kid": tuned.overall["kid"]}
+
+
+def test_drift_of_sets_of_embeddings_does_not_depend_on_their_length(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path, tune: Callable[..., None]
+) -> None:
+    """An encoder of one's own need not return unit vectors; cosines do not see it, and neither does drift."""
+    unit = make_evaluator(tiny_evaluation_encoder, extra=("fid", "kid"))
+    longer = dataclasses.replace(unit, encoder=lambda images_B3HW: 7 * unit.encoder(images_B3HW))
+    longer.to("cpu")  # a plain function has nothing to move
+    values = []
+    for evaluator in (unit, longer):
+        with tiny_policy.reference():
+            base = evaluate(tiny_policy, evaluator)
+        tune(tiny_policy)
+        values.append(evaluate(tiny_policy, evaluator, reference=base.embedding_PSD).overall)
+        with torch.no_grad():
+            for name, parameter in tiny_policy.trainable_parameters():
+                if "lora_B" in name:
+                    parameter.zero_()
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
+) -> None:
+    """A prompt that a judge cannot score at all has no value; a training iteration would stop there."""
+
+    def spread(images_PG3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        assert images_PG3HW.shape[:2] == (1, 4)
+        bright = images_PG3HW.mean((2, 3, 4))
+        return (bright - bright.mean(1, keepdim=True)).abs()
+
+    def about_cats(images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        cats = torch.tensor(["cat" in prompt for prompt in prompts])
+        return torch.where(cats, images_B3HW.mean((1, 2, 3)), torch.nan)
+
+    spread.groupwise = True  # type: ignore[attr-defined]
+    evaluator = make_evaluator(
+        tiny_evaluation_encoder,
+        grid_prompts=3,
+        grid_seeds=4,
+        judges=[Judge("spread", spread), Judge("cats", about_cats)],
+        heldout_judges=[Judge("spread", spread), Judge("cats", about_cats)],
+    )
+    result = evaluate(tiny_policy, evaluator)
+    bright = result.grid_PS3HW.mean((2, 3, 4)).double()
+    expected = (bright - bright.mean(1, keepdim=True)).abs().mean(1)
+    for name in ("reward/spread", "heldout/spread"):
+        torch.testing.assert_close(result.values[name], expected, rtol=0, atol=1e-6)
+    for name in ("reward", "reward/cats", "heldout/cats"):
+        assert result.values[name].isnan().tolist() == [False, True, True]
 
 
 def test_values_belong_to_their_prompt_in_any_order(
@@ -220,11 +340,14 @@ def test_in_reference_mode_it_measures_the_model_before_fine_tuning(
     assert (tuned.grid_PS3HW - base.grid_PS3HW).abs().max() > 1e-3
 
 
+REFERENCE = torch.nn.functional.normalize(torch.randn(20, 16, generator=torch.Generator().manual_seed(3)), dim=1)
+
+
 def _one_of_two(rank: int, port: int, pipeline: str, encoder: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     policy = StableDiffusion3Policy(pipeline, 2, 2, ["attn.to_q"], max_sequence_length=0)
-    result = evaluate(policy, make_evaluator(Path(encoder)))
-    torch.save((result.values, result.grid_PS3HW), Path(folder) / f"{rank}.pt")
+    result = evaluate(policy, make_evaluator(Path(encoder), extra=EXTRA_MEASURES), reference=REFERENCE)
+    torch.save(dataclasses.asdict(result), Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -238,7 +361,10 @@ def test_two_processes_report_what_one_does(
         port = free.getsockname()[1]
     arguments = (port, str(tiny_pipeline), str(tiny_evaluation_encoder), str(tmp_path))
     torch.multiprocessing.spawn(_one_of_two, args=arguments, nprocs=2)
-    expected = evaluate(tiny_policy, make_evaluator(tiny_evaluation_encoder))
+    evaluator = make_evaluator(tiny_evaluation_encoder, extra=EXTRA_MEASURES)
+    expected = evaluate(tiny_policy, evaluator, reference=REFERENCE)
     for rank in range(2):
-        values, grid = torch.load(tmp_path / f"{rank}.pt")
-        assert_same(Evaluated(PROMPTS, values, grid), expected, 1e-6)
+        result = Evaluated(**torch.load(tmp_path / f"{rank}.pt"))
+        assert_same(result, expected, 1e-6)
+        torch.testing.assert_close(result.embedding_PSD, expected.embedding_PSD, rtol=0, atol=1e-6)
+        assert result.overall == pytest.approx(expected.overall, abs=1e-5)

@@ -85,7 +85,8 @@ def test_log_probabilities_are_those_of_the_transitions_taken(tiny_policy: Stabl
     for k, number in enumerate(WINDOW):
         before, after = trajectory.latents_KBCHW[k], trajectory.latents_KBCHW[k + 1]
         with torch.no_grad():
-            mean, std = sampler.transition(tiny_policy, before, number, condition)
+            step_taken = sampler.transition(tiny_policy, before, number, condition)
+            mean, std = step_taken.mean_BCHW, step_taken.std
         expected = Normal(mean.double(), std.double()).log_prob(after.double()).flatten(1).mean(1)
         # float32: 256 squares of size 1 from differences of latents of size 3
         torch.testing.assert_close(trajectory.log_prob_KB[k].double(), expected, rtol=0, atol=2e-5)
@@ -95,7 +96,8 @@ def test_a_replayed_step_holds_its_mean_std_and_length(tiny_policy: StableDiffus
     sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
     trajectory = walk(tiny_policy, sampler, condition)
     step = replay(tiny_policy, sampler, trajectory, 1, all_rows(trajectory), condition, with_reference=False)
-    mean, std = sampler.transition(tiny_policy, trajectory.latents_KBCHW[1], 2, condition)
+    taken = sampler.transition(tiny_policy, trajectory.latents_KBCHW[1], 2, condition)
+    mean, std = taken.mean_BCHW, taken.std
     assert torch.equal(step.mean_BCHW, mean)
     assert torch.equal(step.std, std)
     assert float(step.length) == pytest.approx(float(sampler.sigmas[2] - sampler.sigmas[3]))
@@ -220,7 +222,8 @@ def test_two_images_of_a_group_never_share_noise(tiny_policy: StableDiffusion3Po
     noises = [initial_noise(tiny_policy, count)]
     for k, step in enumerate(WINDOW):
         with torch.no_grad():
-            mean, std = sampler.transition(tiny_policy, trajectory.latents_KBCHW[k], step, condition)
+            taken = sampler.transition(tiny_policy, trajectory.latents_KBCHW[k], step, condition)
+            mean, std = taken.mean_BCHW, taken.std
         noises.append((trajectory.latents_KBCHW[k + 1] - mean) / std)
     flat = torch.cat([noise.flatten(1) for noise in noises]).double().numpy()  # 4 draws of 8 images
     correlation = np.corrcoef(flat) - np.eye(len(flat))

@@ -6,7 +6,7 @@ import lightning as L
 import torch
 
 from drift_pl.metrics import GroupedMetric, MeanPairwiseDistance, PairwiseLpips, VendiScore
-from drift_pl.scoring.protocol import Encoder, PairwiseDistance
+from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
 
 
 class DiversityMonitor(L.Callback):
@@ -29,8 +29,8 @@ class DiversityMonitor(L.Callback):
         }
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._encoder.to(pl_module.device)
-        self._lpips.to(pl_module.device)
+        move(self._encoder, pl_module.device)
+        move(self._lpips, pl_module.device)
         for metric in self._metrics.values():
             metric.to(pl_module.device)
 

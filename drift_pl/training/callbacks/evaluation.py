@@ -23,6 +23,9 @@ class EvaluationPlan:
 
     Attributes:
         steps, guidance_scale, negative_prompt: of the deterministic sampler.
+        importance_power: of annealed importance guidance, see `Sampler`; None for none.
+        lora_scale: factor of the adapter's output.
+        resolution: height and width of the images in pixels; None for the policy's own.
         tuning_prompts: looked at every so many iterations while a run goes on.
         test_prompts: looked at before and after training only; what summary.json reports.
         every: iterations between looks at the tuning prompts; 0 for never.
@@ -37,6 +40,9 @@ class EvaluationPlan:
     every: int
     test_seeds: int
     tuning_seeds: int
+    importance_power: float | None = None
+    lora_scale: float = 1.0
+    resolution: int | None = None
 
 
 class HeldOutEvaluation(L.Callback):
@@ -46,15 +52,12 @@ class HeldOutEvaluation(L.Callback):
         evaluator: measures a policy on prompts.
         plan: when and on what.
         run_dir: the run's folder.
-        iterations: the run's length.
         facts: what else summary.json says (encoder, config hash, ...).
     """
 
-    def __init__(
-        self, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path, iterations: int, facts: dict[str, Any]
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path, facts: dict[str, Any]) -> None:
         self._evaluator, self._plan, self._run_dir = evaluator, plan, run_dir
-        self._iterations, self._facts = iterations, facts
+        self._facts = facts
         self._seconds = 0.0
         self._images = 0
 
@@ -90,10 +93,11 @@ class HeldOutEvaluation(L.Callback):
             self._look_at_tuning_prompts(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.datamodule.iteration < self._iterations:
+        if not pl_module.finished:
             return
-        with pl_module.evaluated_weights():
-            tuned = self._evaluate(trainer, pl_module, self._plan.test_prompts, self._plan.test_seeds)
+        reference = self._embeddings(trainer, self._base_file)
+        with pl_module.evaluated_weights(), pl_module.policy.adapter_scale(self._plan.lora_scale):
+            tuned = self._evaluate(trainer, pl_module, self._plan.test_prompts, self._plan.test_seeds, reference)
         if trainer.is_global_zero:
             self._write_summary(trainer, pl_module, tuned)
 
@@ -109,18 +113,43 @@ class HeldOutEvaluation(L.Callback):
         return evaluated.prompts[: len(evaluated.grid_PS3HW)]
 
     def _evaluate(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, prompts: Sequence[str], seeds: int
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prompts: Sequence[str],
+        seeds: int,
+        reference: Tensor | None = None,
     ) -> Evaluated:
         plan, device = self._plan, pl_module.device
         negative = pl_module.encode_prompts([plan.negative_prompt], device)
-        sampler = Sampler(pl_module.policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative)
-        with trainer.precision_plugin.forward_context():
-            return self._evaluator.run(pl_module.policy, pl_module.encode_prompts, sampler, prompts, seeds, device)
+        policy = pl_module.policy
+        sampler = Sampler(policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative, plan.importance_power)
+        with trainer.precision_plugin.forward_context(), policy.at_resolution(plan.resolution):
+            return self._evaluator.run(policy, pl_module.encode_prompts, sampler, prompts, seeds, device, reference)
+
+    def _embeddings(self, trainer: L.Trainer, path: Path) -> Tensor | None:
+        """The base model's embeddings, for the one process that reports; None unless drift is measured."""
+        if not (self._evaluator.measures_drift and trainer.is_global_zero):
+            return None
+        return torch.from_numpy(np.load(path.with_suffix(".npz"))["embedding"])
+
+    def _tuning_reference(self, trainer: L.Trainer, pl_module: L.LightningModule) -> Tensor | None:
+        """The same on the tuning prompts; the base model is sampled unless an earlier part of the run has done it."""
+        if not self._evaluator.measures_drift:
+            return None
+        path = self._base_file.with_name("base_tuning.json")
+        if not trainer.strategy.broadcast(path.exists()):  # all processes sample or none does
+            with pl_module.policy.reference():
+                base = self._evaluate(trainer, pl_module, self._plan.tuning_prompts, self._plan.tuning_seeds)
+            if trainer.is_global_zero:
+                self._write_evaluated(base, path)
+        return self._embeddings(trainer, path)
 
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        done = trainer.datamodule.iteration
-        with pl_module.evaluated_weights():
-            seen = self._evaluate(trainer, pl_module, self._plan.tuning_prompts, self._plan.tuning_seeds)
+        done, plan = trainer.datamodule.iteration, self._plan
+        reference = self._tuning_reference(trainer, pl_module)
+        with pl_module.evaluated_weights(), pl_module.policy.adapter_scale(plan.lora_scale):
+            seen = self._evaluate(trainer, pl_module, plan.tuning_prompts, plan.tuning_seeds, reference)
         if not trainer.is_global_zero:
             return
         means = seen.means()
@@ -135,9 +164,14 @@ class HeldOutEvaluation(L.Callback):
                 logger.experiment.add_image("samples", np.asarray(grid), max(done - 1, 0), dataformats="HWC")
 
     def _write_evaluated(self, evaluated: Evaluated, path: Path) -> None:
-        """Values as JSON; the images of the grid beside them, for comparing runs on the same seeds."""
+        """Values as JSON; beside them images of the grid, and embeddings if drift is measured, to compare runs by."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file, grid = path.with_suffix(".npz"), _bytes(evaluated.grid_PS3HW)
+        if evaluated.embedding_PSD is None:
+            np.savez_compressed(file, grid=grid)
+        else:
+            np.savez_compressed(file, grid=grid, embedding=evaluated.embedding_PSD.numpy())
         write_json({"values": evaluated.means(), "per_prompt": per_prompt(evaluated)}, path)
-        np.savez_compressed(path.with_suffix(".npz"), grid=_bytes(evaluated.grid_PS3HW))
 
     def _append_to_history(self, done: int, values: dict[str, float]) -> None:
         """Keeps evaluation/history.json, one entry per look; a resumed run drops those it is going to repeat."""

@@ -17,9 +17,9 @@ class RunLength(L.Callback):
     def __init__(self, iterations: int) -> None:
         self._iterations = iterations
 
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         if trainer.datamodule.iteration >= self._iterations:
-            trainer.should_stop = True
+            pl_module.finished = trainer.should_stop = True
 
 
 class RunProgress(L.Callback):

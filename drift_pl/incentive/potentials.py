@@ -1,0 +1,74 @@
+"""What a shaping potential is made of: an image's diversity within its group, a stretch, and a gate on the reward.
+
+Two groups of G = 8 show how the diversities differ: `two modes`, four copies at each of two opposite points, and
+`ring`, eight points spread evenly on the circle.
+
+    potential   of image i                                       two modes   ring
+    mean        1 - mean_{j != i} <e_i, e_j>                     1.143       1.143      G / (G - 1)
+    nearest     min_{j != i} 1 - <e_i, e_j>                      0           0.293      1 - cos(2 pi / G)
+    logdet      log det with i - log det without i, scaled       0           0.034      of 1 where all are orthogonal
+    vendi       VS with i - VS without i                         0           0.020      VS: 1 against 2
+
+The sum of a group's mean distances is (G^2 - |sum_i e_i|^2) / (G - 1): it is largest wherever the embeddings sum to
+zero, and two opposite modes already do, so more modes gain nothing. `nearest` is zero as long as every image has a
+copy. `logdet` and `vendi` count the directions that a group spans: two modes give at most two of G, and one more copy
+adds next to nothing. (Directions are lines here: with a cosine kernel, e and -e are one image.)
+
+Their units differ, and with them what a weight means: `mean` and `nearest` are cosine distances in [0, 2], `logdet` is
+in [0, 1], `vendi` counts effective images, at most 1, and is negative where the group is more even without the image.
+
+A leave-one-out gain g_i = F(all) - F(all but i) has an exact meaning for independent images with l_i = log p(x_i):
+F(all but i) does not depend on x_i, so sum_i g_i grad l_i is an unbiased estimate of grad E[F]. F is the log
+determinant (up to the scale), the Vendi score, and for G - 1 times `mean` the sum of all pairwise distances; `nearest`
+is no such gain.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from drift_pl.functional.diversity import distance_to_nearest, distance_to_others, logdet_gain, vendi_gain
+
+# Each takes embeddings [P, G, D] and valid images [P, G] and gives float32 [P, G], zero where there is nothing to say.
+POTENTIALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mean": distance_to_others,
+    "nearest": distance_to_nearest,
+    "logdet": logdet_gain,
+    "vendi": vendi_gain,
+}
+
+
+def stretch(values_PG: Tensor, among_PG: Tensor, floor: float) -> Tensor:
+    """clip((v - v_min) / max(v_max - v_min, floor), 0, 1), with v_min and v_max of the group's entries in `among_PG`.
+
+    Args:
+        values_PG: any finite numbers.
+        among_PG: bool; the images that are stretched. The others get 0.
+        floor: > 0, in the unit of the values: the smallest spread that is stretched in full.
+
+    Returns:
+        [P, G] in [0, 1].
+    """
+    lowest = torch.where(among_PG, values_PG, torch.inf).amin(1, keepdim=True)
+    highest = torch.where(among_PG, values_PG, -torch.inf).amax(1, keepdim=True)
+    scaled_PG = ((values_PG - lowest) / (highest - lowest).clamp(min=floor)).clamp(0, 1)
+    return torch.where(among_PG, scaled_PG, 0)
+
+
+def reward_gate(reward_PG: Tensor, quantile: float) -> Tensor:
+    """Images whose reward is at or above a quantile of their group's finite rewards, bool [P, G].
+
+    Between two rewards the quantile is interpolated, so that 0.5 is the median, and the upper of the two passes.
+    Rewards that tie with the quantile pass; so in a group that scores alike everything finite does.
+
+    Args:
+        reward_PG: rewards; not finite ones neither count nor pass.
+        quantile: in [0, 1]; 0 lets every finite reward pass, 1 the best ones only.
+    """
+    finite_PG = reward_PG.isfinite()
+    ascending_PG = torch.where(finite_PG, reward_PG, torch.inf).sort(1).values
+    last_P1 = finite_PG.sum(1, keepdim=True) - 1
+    # Place of the lowest reward that passes. 0.28 x 25 is 7.000000000000001: rounding must not make that 8.
+    first_P1 = (quantile * last_P1.double() - 1e-9).ceil().clamp(min=0).long()
+    return finite_PG & (reward_PG >= ascending_PG.gather(1, first_P1))

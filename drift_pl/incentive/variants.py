@@ -1,0 +1,69 @@
+"""Prompt variants: a rule of lever 2 that rewrites a prompt in words, per image (DRIFT, arXiv 2601.12401).
+
+Where noise on the embedding moves a prompt in directions that no text has, a variant is another text that asks for
+the same image. Texts are few, so each is encoded once. Judges read the clean prompt, and evaluation never varies it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from drift_pl.errors import UserError
+from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
+from drift_pl.rng import make_generator
+from drift_pl.types import Condition
+
+PLACE = "{prompt}"
+
+
+@dataclass(frozen=True)
+class TextVariants:
+    """Each image gets a text drawn uniformly from its prompt's candidates.
+
+    Attributes:
+        templates: texts with the place `{prompt}`, such as "a photograph of {prompt}"; they serve every prompt.
+        paraphrases: prompt -> other texts for that very prompt (see `paraphrases.read_paraphrases`).
+        share: probability in [0, 1] that an image draws at all; the others keep the prompt. As the prompt itself is
+            one of its n candidates, an image keeps it with probability 1 - share + share / n.
+        noise: noise on the embedding of the drawn text besides, or None.
+
+    Raises:
+        UserError: a template has no place for the prompt.
+    """
+
+    templates: Sequence[str] = ()
+    paraphrases: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    share: float = 1.0
+    noise: EmbeddingNoise | None = None
+
+    def __post_init__(self) -> None:
+        for template in self.templates:
+            if PLACE not in template:
+                raise UserError(
+                    f"incentive.prompting.templates: {template!r} has no {PLACE}; "
+                    f"write where the prompt goes, e.g. 'a photograph of {PLACE}'"
+                )
+
+    def candidates(self, prompt: str) -> tuple[str, ...]:
+        """The distinct texts that may stand for a prompt, itself first."""
+        filled = [template.replace(PLACE, prompt) for template in self.templates]
+        return tuple(dict.fromkeys([prompt, *filled, *self.paraphrases.get(prompt, ())]))
+
+    def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
+        """The text each image is conditioned on: a function of its prompt and (seed, iteration, sample)."""
+        return [
+            self._draw(prompt, make_generator("text_variant", seed, iteration, sample))
+            for prompt, sample in zip(prompts_B, samples, strict=True)
+        ]
+
+    def _draw(self, prompt: str, generator: torch.Generator) -> str:
+        candidates = self.candidates(prompt)
+        drawn = candidates[int(torch.randint(len(candidates), (), generator=generator))]
+        return drawn if float(torch.rand((), generator=generator)) < self.share else prompt
+
+    def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> VariedCondition:
+        """The encoded texts of `rewrite`, one row per image, with the noise where there is any."""
+        if self.noise is None:
+            return VariedCondition(condition)
+        return self.noise(condition, seed, iteration, samples)

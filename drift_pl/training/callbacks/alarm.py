@@ -1,0 +1,58 @@
+"""The floor under diversity: a warning, and if asked the end of the run, when the training groups become alike."""
+
+import warnings
+from typing import Any
+
+import lightning as L
+
+# Diversity of one iteration's few prompts is noisy: the alarm looks at a mean of so many iterations.
+ITERATIONS = 5
+
+
+class DiversityAlarm(L.Callback):
+    """Compares the mean pairwise distance of the last iterations' groups with that of the run's first ones.
+
+    Logs `diversity/share_of_start`, their ratio. Stands after `DiversityMonitor`, whose number it reads.
+
+    Args:
+        threshold: share of the start's diversity below which it warns, once.
+        stop: end the run there; its summary is written as at a regular end, and `ckpt_path=last` goes on.
+    """
+
+    def __init__(self, threshold: float, stop: bool) -> None:
+        self._threshold, self._stop = threshold, stop
+        self._start: list[float] = []
+        self._recent: list[float] = []
+        self._warned = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start": list(self._start), "recent": list(self._recent), "warned": self._warned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._start, self._recent = list(state_dict["start"]), list(state_dict["recent"])
+        self._warned = state_dict["warned"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        distance = outputs["metrics"]["diversity/pairwise_distance"]
+        if len(self._start) < ITERATIONS:
+            self._start.append(distance)
+        self._recent = [*self._recent, distance][-ITERATIONS:]
+        share = (sum(self._recent) / len(self._recent)) / (sum(self._start) / len(self._start))
+        pl_module.log("diversity/share_of_start", share, batch_size=1)
+        if share >= self._threshold:
+            return
+        if not self._warned:
+            self._warned = True
+            # From here, not from Lightning's loop: the commands show warnings of this package only.
+            warnings.warn(self._message(share, trainer.datamodule.iteration), stacklevel=1)
+        if self._stop:
+            pl_module.finished = trainer.should_stop = True
+
+    def _message(self, share: float, iteration: int) -> str:
+        then = "the run ends here (trainer.alarm.stop)" if self._stop else "trainer.alarm.stop=true would end the run"
+        return (
+            f"iteration {iteration}: the groups' diversity is {share:.0%} of what it was, below "
+            f"trainer.alarm.threshold={self._threshold:g}; {then}"
+        )

@@ -1,0 +1,51 @@
+"""What judges, and the shaping encoder, make of an iteration's images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drift_pl.scoring.judges import Judge, score_images
+from drift_pl.scoring.protocol import Encoder
+from drift_pl.types import Scores, Trajectory
+
+
+@dataclass(frozen=True)
+class GroupScoring:
+    """Scores the groups of a rollout; judges see the clean prompt, whatever an image was conditioned on.
+
+    Attributes:
+        judges: the rewards, with weights.
+        group_size: images per prompt.
+        encoder: embeds images for shaping or for a rival method; None if nothing needs embeddings.
+        decode: latents to images, for the embeddings of images that were expected half-way.
+        categories: (images [B, 3, H, W], prompts) -> how well each fits each of C categories, [B, C]; or None.
+    """
+
+    judges: Sequence[Judge]
+    group_size: int
+    encoder: Encoder | None
+    decode: Callable[[Tensor], Tensor]
+    categories: Callable[[Tensor, Sequence[str]], Tensor] | None = None
+
+    def __call__(self, trajectory: Trajectory, prompts: Sequence[str]) -> Scores:
+        """Scores of P groups, one for each of `prompts`."""
+        images_B3HW = trajectory.images_B3HW
+        repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
+        shape = (len(prompts), self.group_size)
+        reward_B, by_judge = score_images(self.judges, images_B3HW, repeated, self.group_size)
+        embedding = predicted = category = None
+        if self.encoder is not None:
+            embedding = self.encoder(images_B3HW).unflatten(0, shape)
+            predicted = self._embed_predictions(trajectory, shape)
+        if self.categories is not None:
+            category = self.categories(images_B3HW, repeated).to(images_B3HW.device).unflatten(0, shape)
+        grouped = {name: score_B.view(shape) for name, score_B in by_judge.items()}
+        return Scores(reward_B.view(shape), grouped, embedding, predicted, category)
+
+    def _embed_predictions(self, trajectory: Trajectory, shape: tuple[int, int]) -> Tensor | None:
+        if trajectory.predicted_KBCHW is None or self.encoder is None:
+            return None
+        parts = [self.encoder(self.decode(latents_BCHW)) for latents_BCHW in trajectory.predicted_KBCHW]
+        return torch.stack(parts).unflatten(1, shape)
