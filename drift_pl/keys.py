@@ -156,6 +156,8 @@ def _sample(kind: Any, key: str) -> Any:
     name = "jpeg_compressibility" if "rewards" in key.split(".") else "their_package.module:Thing"
     if is_dataclass(element):
         return [{"name": name}]
+    if key == "evaluation.extra":
+        return ["rke"]
     if element is not None:
         return [0, 8] if element is int else [_sample(element, key)]
     if key.endswith(".name"):

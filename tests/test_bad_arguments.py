@@ -122,8 +122,11 @@ CHECKED = [key.name.replace(".N.", ".0.") for key in all_keys() if strip_optiona
 @pytest.mark.parametrize("key", CHECKED)
 def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     entries = "[{name: a}]"
-    lists = [f"{name}={entries}" for name in ("rewards", "evaluation.rewards", "evaluation.measures")]
-    lists += [f"trainer.callbacks={entries}", "sampler.steps=20"]
+    named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
+    lists = [f"{name}={entries}" for name in named]
+    lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    if key == "incentive.args":
+        lists.append("incentive.method=dra")
     example = message_of(*lists, f"{key}=[[[").rpartition("use e.g. ")[2]
     assert example.startswith(f"{key}.") or example.startswith(f"{key}=")
     config_of(*lists, example)

@@ -12,9 +12,10 @@ CHANGELOG = Path(__file__).parents[2] / "CHANGELOG.md"
 def digest(*folders: Path) -> str:
     """SHA-256 over the names and contents of all weights and prompt files, in order."""
     total = hashlib.sha256()
-    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix in (".safetensors", ".txt")]
+    files = [path for folder in folders for path in sorted(folder.rglob("*"))]
     for path in files:
-        total.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
+        if path.suffix in (".safetensors", ".txt"):
+            total.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
     return total.hexdigest()
 
 

@@ -166,7 +166,7 @@ def test_evaluation_at_scale_zero_is_the_base_and_at_another_resolution_is_not(
     world: TinyWorld, tmp_path: Path
 ) -> None:
     def summary(name: str, *overrides: str) -> dict[str, dict[str, float]]:
-        world.fit(tmp_path / name, *ONE, *OFF, BRIGHTNESS, *overrides)
+        world.fit(tmp_path / name, *ONE, *OFF, BRIGHTNESS, "sampler.eval_steps=4", *overrides)
         return json.loads((tmp_path / name / "summary.json").read_text())
 
     plain = summary("plain")
