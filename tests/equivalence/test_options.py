@@ -68,6 +68,7 @@ def test_step_weights_keep_the_mean_and_shift_the_steps(world: TinyWorld, tmp_pa
     plain = world.fit(tmp_path / "one", *one)
     weighted = world.fit(tmp_path / "one_weighted", *one, "objective.step_weights=inverse_length")
     assert_same_training_state(plain, weighted)
+    assert any(value.any() for name, value in plain["state_dict"].items() if "lora_B" in name)
     two = world.fit(tmp_path / "two", *OFF, BRIGHTNESS, *ONE)
     changed = world.fit(tmp_path / "std", *OFF, BRIGHTNESS, *ONE, "objective.step_weights=std")
     assert largest_difference(two, changed) > 1e-4
