@@ -146,7 +146,8 @@ class Evaluator:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
         distances = {
             "fid": lambda: frechet_distance(embedding_ND, reference_MD),
-            "kid": lambda: kernel_distance(embedding_ND, reference_MD, gamma=1.0),  # unit embeddings: see there
+            # unit embeddings, and the base model's images are of the same noise: see there
+            "kid": lambda: kernel_distance(embedding_ND, reference_MD, gamma=1.0, paired=True),
         }
         return {name: float(distance()) for name, distance in distances.items() if name in self.extra}
 

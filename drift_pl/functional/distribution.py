@@ -24,7 +24,7 @@ def frechet_distance(embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
         float64 scalar, at least 0.
 
     Raises:
-        ValueError: a set has fewer than two rows.
+        ValueError: a set has fewer than two rows, or paired sets differ in size.
     """
     first, second = _checked(embedding_ND), _checked(reference_MD)
     factors = []
@@ -38,18 +38,26 @@ def frechet_distance(embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
 
 
 def kernel_distance(
-    embedding_ND: Tensor, reference_MD: Tensor, degree: int = 3, gamma: float | None = None, coef: float = 1.0
+    embedding_ND: Tensor,
+    reference_MD: Tensor,
+    degree: int = 3,
+    gamma: float | None = None,
+    coef: float = 1.0,
+    paired: bool = False,
 ) -> Tensor:
     """Unbiased squared maximum mean discrepancy with the kernel (gamma x.y + coef)^degree (KID, arXiv 1801.01401).
 
     Over all images at once, where KID averages over random subsets: the same expectation, less variance, and nothing
-    is drawn. Sets of any size may be compared. It may fall below zero, and does for a set and itself.
+    is drawn. Sets of any size may be compared. It may fall below zero.
 
     Args:
         embedding_ND: at least two rows.
         reference_MD: at least two rows.
         gamma: None for 1 / D, KID's choice for Inception features, whose length is about sqrt(D). Unit embeddings
             take 1, which is the same kernel of the embeddings at length sqrt(D); 1 / D would make it all but linear.
+        paired: row i of both sets is the same draw (one noise through two models). These pairs are not independent,
+            and counted across they would push the estimate below zero, so they are left out, as a row and itself are
+            (Gretton et al. 2012, eq. 4). A set and itself are then at exactly 0.
 
     Returns:
         float64 scalar.
@@ -64,12 +72,14 @@ def kernel_distance(
         blocks = [((scale * part @ columns.T + coef) ** degree).sum() for part in rows.split(ROWS_PER_BLOCK)]
         return torch.stack(blocks).sum()
 
-    def mean_of_pairs(rows: Tensor) -> Tensor:
-        with_itself = ((scale * rows.square().sum(-1) + coef) ** degree).sum()
-        return (kernel_sum(rows, rows) - with_itself) / (len(rows) * (len(rows) - 1))
+    def mean_of_others(rows: Tensor, columns: Tensor) -> Tensor:
+        counterparts = ((scale * (rows * columns).sum(-1) + coef) ** degree).sum()
+        return (kernel_sum(rows, columns) - counterparts) / (len(rows) * (len(rows) - 1))
 
-    across = kernel_sum(first, second) / (len(first) * len(second))
-    return mean_of_pairs(first) + mean_of_pairs(second) - 2 * across
+    if paired and len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} embeddings are no pairs")
+    across = mean_of_others(first, second) if paired else kernel_sum(first, second) / (len(first) * len(second))
+    return mean_of_others(first, first) + mean_of_others(second, second) - 2 * across
 
 
 def _checked(rows_ND: Tensor) -> Tensor:

@@ -94,6 +94,31 @@ def test_the_kernel_distance_is_a_double_loop(
     assert value.dtype == torch.float64
 
 
+def test_paired_sets_leave_their_pairs_out(generator: torch.Generator) -> None:
+    """Oracle: a double loop over i != j in all three sums; a set and itself are at 0."""
+    ours, base = (rows.double() for rows in two_sets(generator, 9, 9, 5))
+
+    def mean_kernel(rows: torch.Tensor, columns: torch.Tensor) -> float:
+        return float(np.mean([(float(rows[i] @ columns[j]) + 1) ** 3 for i in range(9) for j in range(9) if i != j]))
+
+    expected = mean_kernel(ours, ours) + mean_kernel(base, base) - 2 * mean_kernel(ours, base)
+    assert float(kernel_distance(ours, base, gamma=1.0, paired=True)) == pytest.approx(expected, rel=1e-9)
+    assert float(kernel_distance(ours, ours, gamma=1.0, paired=True)) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ValueError, match="9 and 7 embeddings are no pairs"):
+        kernel_distance(ours, base[:7], paired=True)
+
+
+def test_models_that_share_their_noise_need_the_paired_form(generator: torch.Generator) -> None:
+    """Equal marginals, correlated rows: unbiased when paired, below zero by many standard errors when not."""
+    first, own = torch.randn(2, 400, 12, 6, generator=generator)
+    second = 0.8 * first + 0.6 * own
+    for paired, centred in ((True, True), (False, False)):
+        pairs = zip(first, second, strict=True)
+        values = torch.stack([kernel_distance(*pair, gamma=0.2, paired=paired) for pair in pairs])
+        assert (abs(float(values.mean())) < 4 * float(values.std()) / 20) == centred
+    assert float(values.mean()) < 0
+
+
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all extracted features:UserWarning")
 @pytest.mark.parametrize("gamma", [None, 1.0])
 def test_the_kernel_distance_is_torchmetrics_with_one_subset_of_all_images(
