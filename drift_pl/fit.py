@@ -13,18 +13,16 @@ from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches
 from drift_pl.errors import UserError
 from drift_pl.help_text import help_text
-from drift_pl.run_folder import RunFolder, choose_run_folder, is_first_process, run_identity, write_config
+from drift_pl.run_folder import (
+    SUMMARY_MEASURES,
+    RunFolder,
+    choose_run_folder,
+    is_first_process,
+    run_identity,
+    write_config,
+)
 
 TERMINATED = 143
-SUMMARY_ROWS = (
-    "reward",
-    "pairwise_distance",
-    "valid_pairwise_distance",
-    "pairwise_lpips",
-    "vendi",
-    "alignment",
-    "coverage",
-)
 
 
 def fit(config: Config) -> Path:
@@ -59,7 +57,7 @@ def fit(config: Config) -> Path:
 def summary_table(summary: dict) -> str:
     """Base against tuned on the held-out prompts, as text."""
     lines = [f"{'':24}{'base':>10}{'tuned':>10}{'change':>10}"]
-    for name in SUMMARY_ROWS:
+    for name in SUMMARY_MEASURES:
         if name in summary["base"]:
             base, tuned = summary["base"][name], summary["tuned"][name]
             lines.append(f"{name:24}{base:10.4f}{tuned:10.4f}{(tuned - base) / abs(base):+10.1%}")

@@ -35,6 +35,26 @@ def locate(name: str, key: str) -> str:
     return str(path)
 
 
+def read_text(name: str, key: str, content: str) -> str:
+    """The text of a UTF-8 file, a byte order mark left out.
+
+    Args:
+        name: a path, or pkg:PACKAGE/FILE.
+        key: the config key it was given for, to be named in errors.
+        content: what such a file is, to be named where there is none.
+
+    Raises:
+        UserError: there is no such file, or it is not text.
+    """
+    path = Path(locate(name, key))
+    if not path.is_file():
+        raise UserError(f"{key}={name}: no such file; give {content}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}={name} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+
+
 def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loaded:
     """`loader(location)`, with what goes wrong told in one line that names the config key.
 

@@ -1,10 +1,9 @@
 """Files of paraphrases: what the prompting lever may say in place of a prompt."""
 
 import json
-from pathlib import Path
 
 from drift_pl.errors import UserError
-from drift_pl.locate import locate
+from drift_pl.locate import read_text
 
 RIGHT_LINE = '{"prompt": "a red circle", "paraphrases": ["a circle in red", "one red disc"]}'
 
@@ -22,13 +21,7 @@ def read_paraphrases(path: str, key: str) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: there is no such file, it is not text, a line is not such an object, or there is none.
     """
-    file = Path(locate(path, key))
-    if not file.is_file():
-        raise UserError(f"{key}={path}: no such file; give a JSON-lines file with lines like {RIGHT_LINE}")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{key}={path} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+    text = read_text(path, key, f"a JSON-lines file with lines like {RIGHT_LINE}")
     found: dict[str, tuple[str, ...]] = {}
     # Not splitlines(): it would also cut at characters that JSON allows inside a text, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):

@@ -1,12 +1,11 @@
 """Prompts: reading lists of them, choosing those of an iteration, encoding each text once."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from drift_pl.errors import UserError
-from drift_pl.locate import locate
+from drift_pl.locate import read_text
 from drift_pl.policies.protocol import Policy
 from drift_pl.rng import make_generator
 from drift_pl.types import Condition
@@ -22,13 +21,8 @@ def read_prompts(name: str, key: str) -> tuple[str, ...]:
     Raises:
         UserError: there is no such file, it is not text, or it holds no prompt.
     """
-    path = Path(locate(name, key))
-    if not path.is_file():
-        raise UserError(f"{key}={name}: no such file; give a text file with one prompt per line")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError as error:
-        raise UserError(f"{key}={name} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+    text = read_text(name, key, "a text file with one prompt per line")
+    lines = [line.strip() for line in text.splitlines()]
     prompts = tuple(line for line in lines if line and not line.startswith("#"))
     if not prompts:
         raise UserError(f"{key}={name} holds no prompt: write one per line, e.g. 'a red circle'")

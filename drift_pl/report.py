@@ -14,16 +14,7 @@ import numpy as np
 
 from drift_pl.command import run_command
 from drift_pl.errors import UserError
-
-MEASURES = (
-    "reward",
-    "pairwise_distance",
-    "valid_pairwise_distance",
-    "pairwise_lpips",
-    "vendi",
-    "alignment",
-    "coverage",
-)
+from drift_pl.run_folder import SUMMARY_MEASURES
 
 
 @dataclass(frozen=True)
@@ -83,7 +74,7 @@ def values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
 def table(groups: dict[str, list[FinishedRun]]) -> str:
     """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
     any_group = next(iter(groups.values()))
-    names = [name for name in MEASURES if name in any_group[0].summary["base"]]
+    names = [name for name in SUMMARY_MEASURES if name in any_group[0].summary["base"]]
     lines = [f"| | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     base = [f"{values(any_group, 'base', name).mean():.3f}" for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")

@@ -8,6 +8,17 @@ from drift_pl.arguments import config_hash, config_yaml, default_run_dir
 from drift_pl.config import Config
 from drift_pl.errors import UserError
 
+SUMMARY_MEASURES = (
+    "reward",
+    "pairwise_distance",
+    "valid_pairwise_distance",
+    "pairwise_lpips",
+    "vendi",
+    "alignment",
+    "coverage",
+)
+"""What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

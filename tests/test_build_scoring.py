@@ -8,7 +8,11 @@ import torch
 from drift_pl.arguments import parse
 from drift_pl.build_scoring import build_encoder, build_judges, build_shaping_encoder, create_scorer
 from drift_pl.config import Config, EncoderConfig, NamedConfig, RewardConfig
+from drift_pl.config_choices import CHOICES, EXTRA_MEASURES, RIVAL_METHODS
 from drift_pl.errors import UserError
+from drift_pl.evaluation import EXTRA_MEASURES as MEASURED
+from drift_pl.incentive.potentials import POTENTIALS
+from drift_pl.incentive.rivals import RIVALS
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.judges import score_images
 
@@ -160,3 +164,10 @@ def test_several_shaping_encoders_are_one() -> None:
     expected = (3 * alone @ alone.T + other @ other.T) / 4
     embedding = combined(IMAGES)
     torch.testing.assert_close(embedding @ embedding.T, expected)
+
+
+def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
+    """The config imports no torch, so it lists names that other modules define."""
+    assert EXTRA_MEASURES == MEASURED
+    assert set(RIVAL_METHODS) == set(RIVALS)
+    assert set(CHOICES["incentive.shaping.potential"]) == set(POTENTIALS)

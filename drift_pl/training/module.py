@@ -81,7 +81,7 @@ class DriftModule(L.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold the trainable weights only
-        self.policy, self.judges, self.group_size, self.seed = policy, tuple(judges), group_size, seed
+        self.policy, self.judges, self.group_size = policy, tuple(judges), group_size
         self.network = policy.network
         self.selection, self.shaping, self.rival = selection, shaping, rival
         self.advantage, self.per_judge, self.update, self.optimizer = advantage, per_judge, update, optimizer

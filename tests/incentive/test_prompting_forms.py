@@ -3,29 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from conditions import CHANNELS, WRITTEN, condition
 
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
 from drift_pl.rng import make_generator
 from drift_pl.types import Condition
 
-# A Stable-Diffusion-3-like condition: CLIP tokens padded from 20 to 32 channels, full tokens, appended zero tokens.
-CHANNELS = torch.tensor([20] * 40 + [32] * 20 + [0] * 4)
-WIDTH = 32
-WRITTEN = torch.arange(WIDTH) < CHANNELS[:, None]
-
 # sigma 0.95 and 0.9 are past the gate (g = 0), 0.75 is in the middle of it (g = 1/2), 0.675 at three quarters
 GATES = [(0.95, 0.0), (0.9, 0.0), (0.75, 0.5), (0.675, 0.75)]
 FORMS = [(form, rescale) for form in ("additive", "cads") for rescale in (0.0, 0.4, 1.0)]
-
-
-def condition(generator: torch.Generator, rows: int = 4, *, same: bool = False) -> Condition:
-    """Prompts whose tokens differ in spread by powers of four and have a large mean; or one prompt, repeated."""
-    tokens = torch.randn(rows, len(CHANNELS), WIDTH, generator=generator)
-    tokens = 3 + tokens * 4.0 ** torch.arange(rows)[:, None, None]
-    pooled = torch.randn(rows, 8, generator=generator)
-    if same:
-        tokens, pooled = tokens[:1].expand(rows, -1, -1), pooled[:1].expand(rows, -1)
-    return Condition(tokens * WRITTEN, pooled.clone(), CHANNELS)
 
 
 def by_hand(y: np.ndarray, noise: np.ndarray, scale: float, gate: float, form: str, rescale: float) -> np.ndarray:
