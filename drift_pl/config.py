@@ -105,7 +105,7 @@ class PromptingConfig:
     low: float = option(0.6, "embedding_noise: tau1, noise level (1 noise .. 0 image) up to which nothing is added")
     high: float = option(0.9, "embedding_noise: tau2, noise level from which the full noise is added")
     form: str = option("additive", "embedding_noise: additive (the prompt stays), cads (it fades as the noise sets in)")
-    rescale: float = option(1.0, "cads: share psi of the rescaling to the prompt's own mean and spread, in [0, 1]")
+    rescale: float = option(0.0, "share psi of a rescaling to the prompt's own mean and spread, in [0, 1]; CADS has 1")
     pooled: bool = option(False, "embedding_noise: vary the pooled embedding as well")
     templates: list[str] = option([], "variants: texts with {prompt}, e.g. 'a photo of {prompt}'")
     paraphrases: str | None = option(None, "variants: JSON lines of {prompt, paraphrases}")

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from drift_pl.arguments import build_config, parse
+from drift_pl.build_incentive import build_prompting, build_selection, build_shaping
 from drift_pl.experiment_files import list_experiments
 from drift_pl.fit import fit
+from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
 
 SIZES = [
     *("prompts.per_iteration=4", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),
@@ -62,6 +64,14 @@ def test_the_pair_differs_in_the_levers_only() -> None:
 def test_plain_twin_has_every_lever_off() -> None:
     incentive = build_config([("experiment", "shapes_flowgrpo")]).incentive
     assert (incentive.selection.rule, incentive.prompting.rule, incentive.shaping.weight) == ("none", "none", 0.0)
+
+
+def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
+    """A config default that differs from its rule's would change published results when a key is added."""
+    config = build_config([("experiment", "shapes_div")])
+    assert build_selection(config) == Band(2.0, "mean")
+    assert build_prompting(config) == EmbeddingNoise(0.1)
+    assert build_shaping(config) == DiversityShaping(6.0)
 
 
 @pytest.mark.parametrize("name", ["shapes_div", "pickscore_div"])
