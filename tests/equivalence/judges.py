@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 
 class Constant:
@@ -27,6 +28,20 @@ class Brightness:
         return score
 
     def to(self, device: object) -> "Brightness":
+        return self
+
+
+class CoarsePixels:
+    """An encoder that is smooth in the pixels: unit vectors of a 4 x 4 average.
+
+    The encoders of the package round to 8 bits, as image files do: there, a difference in the last bit of a pixel may
+    become one of 1/255.
+    """
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return normalize(adaptive_avg_pool2d(images.float(), 4).flatten(1), dim=-1)
+
+    def to(self, device: object) -> "CoarsePixels":
         return self
 
 

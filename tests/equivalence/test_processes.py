@@ -1,5 +1,6 @@
 """Two processes train what one does: groups stay whole, noise does not depend on the rank."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,18 @@ from runs import TinyWorld, largest_difference, load
 
 
 def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
-    """DDP over gloo; global statistics, so that every exchange between processes matters. To 1e-6: sums differ."""
-    settings = ["objective.advantage_std=global", "objective.learning_rate=0.001", "trainer.iterations=3"]
+    """DDP over gloo; global statistics, so that every exchange between processes matters. To 1e-6: sums differ.
+
+    Judge and encoder are smooth: one that rounds to 8 bits makes a pixel's last bit a step of 1/255.
+    """
+    settings = ["objective.advantage_std=global", "objective.learning_rate=0.0003", "trainer.iterations=3"]
     settings += ["objective.kl_weight=0.1", "trainer.save_every=3", "evaluation.every=3"]
+    settings += ["rewards=[{name: 'judges:Brightness'}]", "incentive.shaping.encoder={name: 'judges:CoarsePixels'}"]
     run_dir = tmp_path / "two"
     command = [sys.executable, "-m", "drift_pl.fit", *world.overrides(), "objective.ema_decay=0.5", *settings]
-    done = subprocess.run([*command, "trainer.devices=2", f"run_dir={run_dir}"], capture_output=True, text=True)
+    command += ["trainer.devices=2", f"run_dir={run_dir}"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-2000:]
     two = load(run_dir)
     one = world.fit(tmp_path / "one", *settings)
