@@ -2,7 +2,7 @@
 
 from drift_pl.scoring.clip_score import ClipScore
 from drift_pl.scoring.compressibility import JpegCompressibility, JpegIncompressibility
-from drift_pl.scoring.encoders import LpipsEncoder, PooledEncoder
+from drift_pl.scoring.encoders import ClipEncoder, LpipsEncoder, PooledEncoder
 from drift_pl.scoring.preference import PickScore
 
 REWARDS = {
@@ -13,4 +13,4 @@ REWARDS = {
 }
 
 # "dino" and "pooled" load the same way: a transformers folder whose pooled output is the embedding.
-ENCODERS = {"dino": PooledEncoder, "pooled": PooledEncoder, "lpips": LpipsEncoder}
+ENCODERS = {"dino": PooledEncoder, "pooled": PooledEncoder, "clip": ClipEncoder, "lpips": LpipsEncoder}

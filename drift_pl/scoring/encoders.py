@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
-from transformers import AutoImageProcessor, AutoModel
+from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
@@ -51,6 +51,35 @@ class PooledEncoder:
         inputs = self.processor(images=list(pixels), return_tensors="pt")
         pooled = self.model(inputs["pixel_values"].to(self.model.device)).pooler_output
         return normalize(pooled.flatten(1), dim=-1)
+
+
+class ClipEncoder(PooledEncoder):
+    """The image half of a CLIPModel: its projected image features (CLIP, PickScore and others of the format).
+
+    Args:
+        pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
+        processor: the same of its image processor; None for the model's own.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: nothing loadable at `pretrained` or `processor`.
+    """
+
+    def __init__(
+        self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: int = 64
+    ) -> None:
+        self.model = load_pretrained(CLIPModel.from_pretrained, pretrained, "encoder.args.pretrained")
+        self.processor = load_pretrained(
+            AutoImageProcessor.from_pretrained, processor or pretrained, "encoder.args.processor"
+        )
+        self.model.requires_grad_(False).eval().float()
+        self.batch_size = batch_size
+
+    def _embed(self, images_B3HW: Tensor) -> Tensor:
+        pixels = (images_B3HW.float().clamp(0, 1) * 255).round().byte()
+        inputs = self.processor(images=list(pixels), return_tensors="pt")
+        features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
+        return normalize(features.pooler_output, dim=-1)
 
 
 class CombinedEncoder:

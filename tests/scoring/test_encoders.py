@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from transformers import AutoImageProcessor, Dinov2Model
+from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Dinov2Model
 
 from drift_pl.errors import UserError
-from drift_pl.scoring.encoders import CombinedEncoder, LpipsEncoder, PooledEncoder
+from drift_pl.scoring.encoders import ClipEncoder, CombinedEncoder, LpipsEncoder, PooledEncoder
 
 
 def images(generator: torch.Generator, count: int, side: int) -> torch.Tensor:
@@ -51,6 +51,21 @@ def test_embeddings_do_not_depend_on_the_batch_or_on_autocast(tiny_encoder: Path
 def test_a_missing_encoder_is_named_with_its_key() -> None:
     with pytest.raises(UserError, match=r"^encoder\.args\.pretrained=\./nowhere"):
         PooledEncoder("./nowhere")
+
+
+def test_a_clip_embedding_is_the_image_half_of_the_model(tiny_preference: Path, generator: torch.Generator) -> None:
+    """Oracle: CLIPModel's projection of its vision tower, on what its processor makes of PIL images."""
+    batch = images(generator, 3, 20)
+    model = CLIPModel.from_pretrained(tiny_preference).eval()
+    processor = CLIPProcessor.from_pretrained(tiny_preference)
+    pictures = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in batch]
+    pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        projected = model.visual_projection(model.vision_model(pixels).pooler_output)
+    embedding = ClipEncoder(str(tiny_preference), batch_size=2)(batch)
+    torch.testing.assert_close(embedding, projected / projected.norm(dim=1, keepdim=True), rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match=r"^encoder\.args\.processor=\./nowhere"):
+        ClipEncoder(str(tiny_preference), processor="./nowhere")
 
 
 class Colours:
