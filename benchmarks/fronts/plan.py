@@ -1,0 +1,111 @@
+"""Reads plan.yaml: which runs the study consists of. A run is (tier, method, seed); a tier shares what is frozen."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drift_pl.errors import UserError
+
+PLAN = Path(__file__).with_name("plan.yaml")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and what is measured on it.
+
+    Attributes:
+        tier, method, seed: what it is called by.
+        overrides: of `python -m drift_pl.fit`, frozen ones first.
+        evaluation: of `python -m drift_pl.evaluate`.
+        source: another method of the same tier whose run is evaluated in another way; None: trains a run of its own.
+    """
+
+    tier: str
+    method: str
+    seed: int
+    overrides: tuple[str, ...]
+    evaluation: tuple[str, ...]
+    source: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.tier}/{self.method}-s{self.seed}"
+
+    @property
+    def run_name(self) -> str:
+        """The run that is evaluated: its own, or the source's."""
+        return f"{self.tier}/{self.source or self.method}-s{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over what shapes its result; another digest voids a result."""
+        text = json.dumps([self.method, self.seed, self.overrides, self.evaluation, self.source])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One table of the study.
+
+    Attributes:
+        name, title: as in the plan.
+        methods: in the order in which they are reported.
+        seeds: of every method.
+        baseline: the method that the others are compared with.
+        comparison: arguments of `python -m drift_pl.pareto`.
+        jobs: seed by seed, so that every method has as many seeds when the queue is interrupted.
+    """
+
+    name: str
+    title: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    comparison: tuple[str, ...]
+    jobs: tuple[Job, ...]
+
+
+def read_plan(path: Path = PLAN) -> dict[str, Tier]:
+    """Tier name -> tier.
+
+    Raises:
+        UserError: a key is missing or unknown, or a method evaluates the run of one that is not there.
+    """
+    plan = yaml.safe_load(path.read_text())
+    frozen = plan["frozen"]
+    return {name: _read_tier(name, tier, frozen, path) for name, tier in plan["tiers"].items()}
+
+
+def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Path) -> Tier:
+    unknown = set(tier) - {"title", "seeds", "baseline", "fit", "evaluate", "pareto", "methods"}
+    if unknown:
+        raise UserError(f"{path}: tiers.{name} has unknown keys {sorted(unknown)}")
+    methods: dict[str, Any] = tier["methods"]
+    jobs = []
+    for seed in tier["seeds"]:
+        for method, difference in methods.items():
+            difference = difference or {}
+            source = difference.get("source")
+            if source is not None and source not in methods:
+                raise UserError(f"{path}: tiers.{name}.{method}.source={source} is none of {', '.join(methods)}")
+            fit = [*frozen["fit"], *_list(tier, "fit"), *_list(difference, "fit")]
+            evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
+            jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), source))
+    return Tier(
+        name=name,
+        title=tier["title"],
+        methods=tuple(methods),
+        seeds=tuple(tier["seeds"]),
+        baseline=tier["baseline"],
+        comparison=(*frozen["pareto"], *_list(tier, "pareto")),
+        jobs=tuple(jobs),
+    )
+
+
+def _list(node: dict[str, Any], key: str) -> Sequence[str]:
+    return [str(entry) for entry in node.get(key) or []]

@@ -1,0 +1,167 @@
+"""The study's queue: every job once, sources first, nothing of another plan, half a result is none."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from drift_pl.errors import UserError
+
+FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
+sys.path.insert(0, str(FRONTS))
+
+from plan import PLAN, Tier, read_plan  # noqa: E402
+from run import Queue, status  # noqa: E402
+
+PLAN_TEXT: dict[str, Any] = {
+    "frozen": {"fit": ["experiment=shapes_flowgrpo"], "evaluate": ["prompts=test"], "pareto": []},
+    "tiers": {
+        "A": {
+            "title": "first",
+            "seeds": [7, 8],
+            "baseline": "plain",
+            "fit": ["trainer.iterations=3"],
+            "methods": {
+                "plain": None,
+                "levers": {"fit": ["experiment=shapes_div"]},
+                "swept": {"source": "plain", "evaluate": ["lora_scale=[0.5]"]},
+            },
+        }
+    },
+}
+
+
+class Commands:
+    """Stands in for fit, evaluate and pareto: writes what they write and remembers how they were called."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.calls: list[list[str]] = []
+        self.fail = fail
+
+    def __call__(self, arguments: list[str], log: Path) -> int:
+        self.calls.append(arguments)
+        if self.fail and any(self.fail in argument for argument in arguments):
+            return 1
+        given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+        if arguments[0] == "drift_pl.fit":
+            Path(given["run_dir"]).mkdir(parents=True)
+            (Path(given["run_dir"]) / "summary.json").write_text("{}")
+        if arguments[0] == "drift_pl.evaluate":
+            assert (Path(given["ckpt_path"]) / "summary.json").is_file(), "evaluated before it was trained"
+            out = Path(given["out"])
+            (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
+            (out.parent / "pictures" / "base.png").write_bytes(b"png")
+            points = [{"picture": "pictures/base.png"}, {"picture": None}]
+            out.write_text(json.dumps({"method": given["method"], "points": points}))
+        return 0
+
+    def named(self, module: str) -> list[list[str]]:
+        return [call for call in self.calls if call[0] == module]
+
+
+@pytest.fixture
+def tier(tmp_path: Path) -> Tier:
+    path = tmp_path / "plan.yaml"
+    path.write_text(yaml.safe_dump(PLAN_TEXT, sort_keys=False))
+    return read_plan(path)["A"]
+
+
+def queue_in(tmp_path: Path, commands: Commands, workers: int = 2) -> Queue:
+    return Queue(tmp_path / "runs", tmp_path / "results", workers, commands)
+
+
+def test_jobs_come_seed_by_seed_with_frozen_keys_first(tier: Tier) -> None:
+    assert [job.name for job in tier.jobs] == [f"A/{name}-s{seed}" for seed in (7, 8) for name in tier.methods]
+    assert tier.jobs[1].overrides == ("experiment=shapes_flowgrpo", "trainer.iterations=3", "experiment=shapes_div")
+    assert tier.jobs[2].run_name == "A/plain-s7"
+    assert len({job.digest for job in tier.jobs}) == 6
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_path: Path, workers: int) -> None:
+    commands = Commands()
+    queue = queue_in(tmp_path, commands, workers)
+    assert queue.work(tier.jobs) == []
+    assert len(commands.named("drift_pl.fit")) == 4, "a swept method has no run of its own"
+    assert len(commands.named("drift_pl.evaluate")) == 6
+    assert (tmp_path / "results" / "A" / "swept-s8" / "pictures" / "base.png").read_bytes() == b"png"
+    assert json.loads((tmp_path / "results" / "A" / "levers-s7" / "evaluation.json").read_text())["method"] == "levers"
+    queue.work(tier.jobs)
+    assert len(commands.calls) == 10
+    assert status(queue, [tier]).startswith("A  6 of 6 done")
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_a_trained_one_is_only_evaluated(tier: Tier, tmp_path: Path) -> None:
+    commands = Commands()
+    trained = tmp_path / "runs" / "A" / "plain-s7"
+    trained.mkdir(parents=True)
+    (trained / "summary.json").write_text("{}")
+    queue_in(tmp_path, commands).work(tier.jobs)
+    fits = commands.named("drift_pl.fit")
+    assert len(fits) == 3
+    assert all("ckpt_path=auto" in call for call in fits)
+    assert sorted(argument for call in fits for argument in call if argument.startswith("seed=")) == [
+        *("seed=7", "seed=8", "seed=8")
+    ]
+
+
+def test_a_failure_is_reported_and_the_others_go_on(tier: Tier, tmp_path: Path) -> None:
+    queue = queue_in(tmp_path, Commands(fail="A/levers-s7"))
+    assert [job.name for job in queue.work(tier.jobs)] == ["A/levers-s7"]
+    assert not queue.is_done(tier.jobs[1])
+    assert queue.work(tier.jobs[:1]) == []
+
+
+def test_what_waits_for_a_failed_source_fails_with_it(tier: Tier, tmp_path: Path) -> None:
+    queue = queue_in(tmp_path, Commands(fail="A/plain-s7"))
+    assert sorted(job.name for job in queue.work(tier.jobs)) == ["A/plain-s7", "A/swept-s7"]
+
+
+def test_results_of_another_plan_are_refused_by_name(tier: Tier, tmp_path: Path) -> None:
+    queue = queue_in(tmp_path, Commands())
+    queue.work(tier.jobs)
+    path = tmp_path / "results" / "A" / "plain-s7" / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "0" * 12}))
+    with pytest.raises(UserError, match=r"plain-s7 is a result of another plan"):
+        queue.work(tier.jobs)
+
+
+def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
+    queue = queue_in(tmp_path, Commands())
+    queue.work(tier.jobs)
+    (tmp_path / "results" / "A" / "plain-s7" / "job.json").unlink()
+    assert not queue.is_done(tier.jobs[0])
+
+
+def test_only_methods_with_all_their_seeds_are_compared(tier: Tier, tmp_path: Path) -> None:
+    commands = Commands(fail="A/levers-s8")
+    queue = queue_in(tmp_path, commands)
+    queue.work(tier.jobs)
+    queue.compare(tier)
+    (call,) = commands.named("drift_pl.pareto")
+    assert "baseline=plain" in call
+    assert [Path(entry).name for entry in call[1:5]] == ["plain-s7", "plain-s8", "swept-s7", "swept-s8"]
+    assert not any("levers" in entry for entry in call)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    methods = {**PLAN_TEXT["tiers"]["A"]["methods"], "swept": {"source": "plane"}}
+    path.write_text(
+        yaml.safe_dump({**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}}, sort_keys=False)
+    )
+    with pytest.raises(UserError, match=r"swept\.source=plane is none of plain, levers, swept"):
+        read_plan(path)
+
+
+@pytest.mark.skipif(not PLAN.exists(), reason="no plan yet")
+def test_every_job_of_the_plan_has_a_valid_config() -> None:
+    from drift_pl.arguments import parse
+
+    for tier in read_plan().values():
+        for job in {job.method: job for job in tier.jobs}.values():
+            if job.source is None:
+                parse([*job.overrides, f"seed={job.seed}"])
