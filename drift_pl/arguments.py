@@ -30,7 +30,7 @@ UNHASHED = (
     *("experiment", "run_dir", "ckpt_path", "seed", "trainer.iterations"),
     *("trainer.alarm.threshold", "trainer.alarm.stop"),
     # what is shown and kept of it
-    *("trainer.progress", "trainer.logger", "trainer.save_every", "trainer.keep_checkpoints"),
+    *("trainer.progress", "trainer.monitor_lpips", "trainer.logger", "trainer.save_every", "trainer.keep_checkpoints"),
     *("evaluation.every", "evaluation.grid_prompts", "evaluation.grid_seeds"),
     # what it runs on: results are the same up to the order of float sums
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads"),

@@ -156,7 +156,7 @@ def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, 
     }
     callbacks: list[L.Callback] = [
         RunLength(trainer.iterations),
-        DiversityMonitor(evaluator.encoder, evaluator.lpips),
+        DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         HeldOutEvaluation(evaluator, plan, run_dir, facts),
     ]

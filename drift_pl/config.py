@@ -204,6 +204,7 @@ class TrainerConfig:
     keep_checkpoints: int = option(2, "numbered checkpoints kept beside last.ckpt; -1: all")
     logger: list[str] = option(["tensorboard"], "where metrics go: tensorboard, csv; []: nowhere")
     progress: bool = option(True, "show the progress bar")
+    monitor_lpips: bool = option(True, "measure pairwise LPIPS of the training groups too, the dearest of the measures")
     alarm: AlarmConfig = section(AlarmConfig, "the floor under diversity")
     callbacks: list[NamedConfig] = option([], "further Lightning callbacks")
 

@@ -17,20 +17,19 @@ class DiversityMonitor(L.Callback):
 
     Args:
         encoder: embeds images; the one that evaluates, not the one that shapes.
-        lpips: all-pairs perceptual distance.
+        lpips: all-pairs perceptual distance; None: not measured here.
     """
 
-    def __init__(self, encoder: Encoder, lpips: PairwiseDistance) -> None:
+    def __init__(self, encoder: Encoder, lpips: PairwiseDistance | None) -> None:
         self._encoder, self._lpips = encoder, lpips
-        self._metrics: dict[str, GroupedMetric] = {
-            "pairwise_distance": MeanPairwiseDistance(),
-            "vendi": VendiScore(),
-            "pairwise_lpips": PairwiseLpips(lpips),
-        }
+        self._metrics: dict[str, GroupedMetric] = {"pairwise_distance": MeanPairwiseDistance(), "vendi": VendiScore()}
+        if lpips is not None:
+            self._metrics["pairwise_lpips"] = PairwiseLpips(lpips)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         move(self._encoder, pl_module.device)
-        move(self._lpips, pl_module.device)
+        if self._lpips is not None:
+            move(self._lpips, pl_module.device)
         for metric in self._metrics.values():
             metric.to(pl_module.device)
 
