@@ -137,6 +137,7 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
             window_stride=sampler.window_stride,
             window_every=sampler.window_every,
             shared_prefix=sampler.shared_prefix,
+            kind=sampler.kind,
         ),
         optimizer=OptimizerPlan(objective.learning_rate, objective.weight_decay, objective.warmup),
         ema_decay=objective.ema_decay,

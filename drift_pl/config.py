@@ -61,9 +61,12 @@ class PolicyConfig:
 
 @dataclass
 class SamplerConfig:
-    kind: str = option("flow_sde", "stochastic sampler of the rollouts: flow_sde (Flow-GRPO)")
+    kind: str = option("flow_sde", "stochastic steps: flow_sde (Flow-GRPO), dance_sde (DanceGRPO), flow_cps (Flow-CPS)")
     steps: int = option(10, "denoising steps of a rollout")
-    noise_level: float = option(0.7, "Flow-GRPO's a: scale of the noise that the SDE injects")
+    noise_level: float = option(
+        0.7,
+        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8",
+    )
     window_size: int | None = option(None, "SDE steps that are sampled with noise and trained; null: all but the last")
     window_range: list[int] = option([], "[first, end): where the window may start and end; []: anywhere possible")
     window_schedule: str = option("random", "where the window starts: random (each iteration anew), sliding (MixGRPO)")

@@ -152,6 +152,10 @@ def _validate_method(config: Config) -> None:
 
 def _validate_window(sampler: SamplerConfig) -> None:
     limit = stochastic_steps(sampler)
+    if sampler.kind == "flow_cps" and sampler.noise_level > 1:
+        raise UserError(f"sampler.noise_level={sampler.noise_level}: flow_cps takes an angle in (0, 1], e.g. 0.8")
+    if sampler.kind == "flow_cps" and sampler.noisy_last_step:
+        raise UserError("sampler.noisy_last_step=true: flow_cps has no noise in its last step; use false")
     if sampler.window_range and len(sampler.window_range) != 2:
         raise UserError(f"sampler.window_range={sampler.window_range} needs two numbers, e.g. [0,{limit}]")
     first, end = window_bounds(sampler)

@@ -5,7 +5,7 @@ EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "policy.family": ("sd3",),
-    "sampler.kind": ("flow_sde",),
+    "sampler.kind": ("flow_sde", "dance_sde", "flow_cps"),
     "sampler.window_schedule": ("random", "sliding"),
     "incentive.method": ("drift", *RIVAL_METHODS),
     "incentive.selection.rule": ("none", "band", "quantile", "min_variance", "median", "max_variance"),

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor
 
 from drift_pl.functional.guidance import aig_weight, mix_predictions
-from drift_pl.functional.transition import flow_ode_step, flow_sde_diffusion, flow_sde_step, gaussian_log_prob
+from drift_pl.functional.transition import (
+    flow_cps_step,
+    flow_ode_step,
+    flow_sde_diffusion,
+    flow_sde_step,
+    gaussian_log_prob,
+)
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.rng import normal_per_sample
@@ -35,10 +41,12 @@ class Sampler:
     Attributes:
         sigmas: noise levels of the grid, float32 [T + 1], falling.
         guidance_scale: of rollouts and training.
-        noise_level: a of Flow-GRPO's SDE.
+        noise_level: a of `kind`.
         negative: condition of the unconditional branch, one row.
         importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
             in, all of it at pure noise and less and less towards the image; None for the policy alone.
+        kind: of stochastic steps: `flow_sde` (Flow-GRPO: s = a sqrt(sigma / (1 - sigma))), `dance_sde` (DanceGRPO,
+            arXiv 2505.07818: s = a at every noise level), `flow_cps` (Flow-CPS).
     """
 
     sigmas: Tensor
@@ -46,6 +54,7 @@ class Sampler:
     noise_level: float
     negative: Condition
     importance_power: float | None = None
+    kind: str = "flow_sde"
 
     @property
     def num_steps(self) -> int:
@@ -64,15 +73,25 @@ class Sampler:
     def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
         """The stochastic step number `step`."""
         velocity = self.velocity(policy, latents_BCHW, step, condition)
-        sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
-        diffusion = flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
-        mean_BCHW, std = flow_sde_step(latents_BCHW, velocity, sigma, sigma_next, diffusion)
-        return Transition(mean_BCHW, std, latents_BCHW.float() - sigma * velocity.float())
+        mean_BCHW, std = self._step(latents_BCHW, velocity, step)
+        return Transition(mean_BCHW, std, latents_BCHW.float() - self.sigmas[step] * velocity.float())
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:
         """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
-        length = self.sigmas[step] - self.sigmas[step + 1]
-        return flow_sde_diffusion(self.sigmas[step], self.sigmas[1], self.noise_level) * length.sqrt(), length
+        nothing = torch.zeros(())
+        return self._step(nothing, nothing, step)[1], self.sigmas[step] - self.sigmas[step + 1]
+
+    def _step(self, latents_BCHW: Tensor, velocity_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
+        if self.kind == "flow_cps":
+            return flow_cps_step(latents_BCHW, velocity_BCHW, sigma, sigma_next, self.noise_level)
+        constant = self.kind == "dance_sde"
+        diffusion = (
+            torch.as_tensor(self.noise_level)
+            if constant
+            else flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
+        )
+        return flow_sde_step(latents_BCHW, velocity_BCHW, sigma, sigma_next, diffusion)
 
     def ode_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
         velocity = self.velocity(policy, latents_BCHW, step, condition)

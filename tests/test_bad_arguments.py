@@ -155,6 +155,18 @@ def test_bad_experiment_file_is_named(folder: Path, content: str, words: str) ->
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["sampler.noise_level=1.2"], "sampler.noise_level=1.2: flow_cps takes an angle in (0, 1], e.g. 0.8"),
+        (["sampler.noise_level=0.8", "sampler.noisy_last_step=true"], "flow_cps has no noise in its last step"),
+    ],
+)
+def test_what_flow_cps_cannot_do(overrides: list[str], words: str) -> None:
+    assert words in message_of("sampler.kind=flow_cps", *overrides)
+    config_of("sampler.kind=flow_sde", *overrides)
+
+
 def test_a_file_that_is_not_text(folder: Path) -> None:
     (folder / "bad.yaml").write_bytes(b"\xff\xfe\x00seed")
     assert "not a YAML file" in message_of("experiment=bad")

@@ -48,6 +48,33 @@ def flow_sde_step(
     return mean_BCHW, diffusion * length.sqrt()
 
 
+def flow_cps_step(
+    x_BCHW: Tensor, v_BCHW: Tensor, sigma: Tensor, sigma_next: Tensor, noise_level: float
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a step of coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952).
+
+    The expected image x - sigma v and the expected noise x + (1 - sigma) v keep the coefficients of the flow, and a
+    part of the noise is drawn anew:
+
+        mean = (1 - sigma_next) (x - sigma v) + sigma_next cos(a pi / 2) (x + (1 - sigma) v),
+        std = sigma_next sin(a pi / 2).
+
+    At the first step, where the expected noise is x itself, a state keeps its variance whatever the length of the step,
+    which the SDE's Euler step does not. Later steps rebuild states from posterior means: samples are less spread out
+    than the flow's, however many steps there are, so diversity is to be measured on deterministic samples.
+
+    Args:
+        noise_level: a in (0, 1]: share of the noise that is drawn anew, as an angle.
+
+    Returns:
+        mean, float32 [B, C, H, W], and std, 0-dimensional; 0 in a last step, which ends at sigma_next = 0.
+    """
+    x_BCHW, v_BCHW, angle = x_BCHW.float(), v_BCHW.float(), noise_level * math.pi / 2
+    image_BCHW, noise_BCHW = x_BCHW - sigma * v_BCHW, x_BCHW + (1 - sigma) * v_BCHW
+    mean_BCHW = (1 - sigma_next) * image_BCHW + sigma_next * math.cos(angle) * noise_BCHW
+    return mean_BCHW, sigma_next * math.sin(angle)
+
+
 def gaussian_log_prob(x_BCHW: Tensor, mean_BCHW: Tensor, std: Tensor) -> Tensor:
     """Log-density of x under N(mean, std^2), averaged (not summed) over the C * H * W latent elements.
 

@@ -11,7 +11,7 @@ class RolloutPlan:
 
     Attributes:
         steps: denoising steps T.
-        noise_level: a of Flow-GRPO's SDE.
+        noise_level: a of `kind`.
         guidance_scale: of rollouts and replay.
         negative_prompt: prompt of the unconditional branch.
         window_first, window_end: bounds of the trained window.
@@ -19,6 +19,7 @@ class RolloutPlan:
         window_schedule: `random` or `sliding`.
         window_stride, window_every: of a sliding window, see `sliding_window`.
         shared_prefix: the images of a group part only where the window begins.
+        kind: of stochastic steps, see `Sampler`.
     """
 
     steps: int
@@ -32,6 +33,7 @@ class RolloutPlan:
     window_stride: int = 1
     window_every: int = 1
     shared_prefix: bool = False
+    kind: str = "flow_sde"
 
 
 @dataclass(frozen=True)

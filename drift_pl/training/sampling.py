@@ -74,7 +74,8 @@ class GroupSampling:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
         negative = self.encode([plan.negative_prompt], device)
-        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, plan.noise_level, negative)
+        sigmas = self.policy.sigmas(plan.steps)
+        return Sampler(sigmas, plan.guidance_scale, plan.noise_level, negative, kind=plan.kind)
 
     def _first_latents(self, batch: PromptBatch, samples: list[int], start: int, device: torch.device) -> Tensor:
         """An image's own noise [B, C, H, W]; with a shared prefix the state in which its whole group branches.

@@ -86,9 +86,11 @@ def test_micro_batch_does_not_matter(world: TinyWorld, tmp_path: Path) -> None:
         assert largest_difference(whole, split) < 2e-5
 
 
-def test_first_ratio_is_exactly_one(world: TinyWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["flow_sde", "dance_sde", "flow_cps"])
+def test_first_ratio_is_exactly_one(world: TinyWorld, tmp_path: Path, kind: str) -> None:
     """Logged every iteration, with guidance and KL on; later ratios are not one."""
-    metrics = logged(world, tmp_path, "policy.guidance_scale=3.0", "objective.kl_weight=0.1", *OFF)
+    kind = f"sampler.kind={kind}"
+    metrics = logged(world, tmp_path, "policy.guidance_scale=3.0", "objective.kl_weight=0.1", kind, *OFF)
     assert [row["policy/ratio_deviation_first"] for row in metrics] == [0.0] * len(metrics)
     assert all(row["policy/ratio_deviation_max"] > 0 for row in metrics)
 

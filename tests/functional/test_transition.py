@@ -6,7 +6,13 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from drift_pl.functional.transition import flow_ode_step, flow_sde_diffusion, flow_sde_step, gaussian_log_prob
+from drift_pl.functional.transition import (
+    flow_cps_step,
+    flow_ode_step,
+    flow_sde_diffusion,
+    flow_sde_step,
+    gaussian_log_prob,
+)
 
 # Data of the Gaussian flow: x_0 ~ N(1.5, 0.5^2), noise ~ N(0, 1).
 DATA_MEAN, DATA_STD = 1.5, 0.5
@@ -30,14 +36,17 @@ def gaussian_velocity(x_BCHW: Tensor, sigma: float) -> Tensor:
     return -DATA_MEAN + covariance / variance * (x_BCHW - mean)
 
 
-def sampled_moments(sigmas: Tensor, noise_level: float) -> tuple[float, float]:
+def sampled_moments(sigmas: Tensor, noise_level: float, kind: str = "flow_sde") -> tuple[float, float]:
     """Exact mean and std of the sampler's output: every step is affine in x, so two points tell all of it."""
     points = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
     mean, variance = 0.0, 1.0
     for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
         velocity = gaussian_velocity(points, float(sigma))
-        if noise_level:
-            diffusion = flow_sde_diffusion(sigma, sigmas[1], noise_level)
+        if kind == "flow_cps":
+            moved, std = flow_cps_step(points, velocity, sigma, sigma_next, noise_level)
+        elif noise_level:
+            constant = torch.tensor(noise_level)
+            diffusion = constant if kind == "dance_sde" else flow_sde_diffusion(sigma, sigmas[1], noise_level)
             moved, std = flow_sde_step(points, velocity, sigma, sigma_next, diffusion)
         else:
             moved, std = flow_ode_step(points, velocity, sigma, sigma_next), torch.tensor(0.0)
@@ -95,6 +104,30 @@ def test_at_pure_noise_the_second_noise_level_stands_in_and_everything_is_finite
     assert float(std) == pytest.approx(0.7, rel=1e-6)
 
 
+def test_a_coefficients_preserving_step_in_numpy(generator: torch.Generator) -> None:
+    """Oracle: Flow-CPS's formula as published, from the expected image and the expected noise."""
+    x, v = torch.randn(2, 3, 2, 2, generator=generator), torch.randn(2, 3, 2, 2, generator=generator)
+    sigma, sigma_next, level = 0.8, 0.5, 0.6
+    x64, v64 = x.double().numpy(), v.double().numpy()
+    std64 = sigma_next * np.sin(level * np.pi / 2)
+    image, noise = x64 - sigma * v64, x64 + (1 - sigma) * v64
+    expected = (1 - sigma_next) * image + np.sqrt(sigma_next**2 - std64**2) * noise
+    mean, std = flow_cps_step(x, v, torch.tensor(sigma), torch.tensor(sigma_next), level)
+    np.testing.assert_allclose(mean.double().numpy(), expected, rtol=0, atol=2e-6)  # float32 rounding
+    assert float(std) == pytest.approx(std64, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_steps", [2, 6, 40])
+@pytest.mark.parametrize("level", [0.3, 0.7, 1.0])
+def test_the_first_coefficients_preserving_step_keeps_the_variance_however_long_it_is(
+    num_steps: int, level: float
+) -> None:
+    """At pure noise the expected image is the data's mean, so the variance is sigma_next^2. Euler's SDE step adds."""
+    sigmas = torch.linspace(1, 0, num_steps + 1)
+    _, std = sampled_moments(sigmas[:2], level, "flow_cps")
+    assert std == pytest.approx(float(sigmas[1]), rel=1e-6)
+
+
 def test_the_ode_step_is_the_step_of_diffusers_scheduler(generator: torch.Generator) -> None:
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     scheduler.set_timesteps(6)
@@ -107,14 +140,21 @@ def test_the_ode_step_is_the_step_of_diffusers_scheduler(generator: torch.Genera
 
 
 @pytest.mark.parametrize(
-    ("noise_level", "num_steps", "published_std"),
-    [(0.0, 10, 0.369), (0.0, 40, 0.465), (0.0, 400, 0.495), (0.7, 10, 0.424), (0.7, 40, 0.479), (0.7, 400, 0.499)],
+    ("kind", "noise_level", "published_stds"),
+    [
+        ("ode", 0.0, (0.369, 0.465, 0.495)),
+        ("flow_sde", 0.7, (0.424, 0.479, 0.499)),
+        ("dance_sde", 0.3, (0.385, 0.468, 0.497)),
+        ("flow_cps", 0.8, (0.315, 0.371, 0.398)),
+    ],
 )
+@pytest.mark.parametrize(("place", "num_steps"), list(enumerate((10, 40, 400))))
 def test_samples_of_a_gaussian_flow_have_the_spread_that_others_measured(
-    noise_level: float, num_steps: int, published_std: float
+    kind: str, noise_level: float, published_stds: tuple[float, ...], place: int, num_steps: int
 ) -> None:
-    """Oracle: figures of an independent implementation, 400,000 samples at shift 3."""
-    mean, std = sampled_moments(shifted_sigmas(num_steps), noise_level)
+    """Oracle: figures of an independent implementation, 400,000 samples at shift 3. Flow-CPS stays below 0.5."""
+    published_std = published_stds[place]
+    mean, std = sampled_moments(shifted_sigmas(num_steps), noise_level, kind)
     assert mean == pytest.approx(DATA_MEAN, abs=1e-4)  # exact but for float32 rounding in up to 400 steps
     # three digits printed, and three standard errors of a std of 400,000 samples: 0.5 / sqrt(2 N)
     assert std == pytest.approx(published_std, abs=5e-4 + 3 * 0.5 / np.sqrt(2 * 400_000))
