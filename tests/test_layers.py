@@ -20,13 +20,19 @@ ROWS = (
         *("help_text", "command"),
         *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
     ),
+    ("evidence",),
+    ("run_checkpoints", "evaluate_options", "evaluation_points", "evaluation_pictures"),
     ("fit", "evaluate", "pareto", "generate", "export", "report"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 DOORS = ROWS[-1]
 
 # rooms that may import less than their row allows; the built-in world measures with the loaders that runs use
-ONLY_FROM = {"config": {"errors"}, "builtin": {"builtin", "errors", "scoring"}}
+ONLY_FROM = {
+    "config": {"errors"},
+    "builtin": {"builtin", "errors", "scoring"},
+    "evidence": {"evidence", "errors", "functional"},
+}
 HOMES = {
     "lightning": {"training", "build", *DOORS},
     "pytorch_lightning": set(),

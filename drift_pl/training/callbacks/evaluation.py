@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from drift_pl.evaluation import Evaluated, Evaluator
 from drift_pl.grids import labelled_grid, save_image
+from drift_pl.policies.protocol import Policy
+from drift_pl.prompts import PromptEncoder
 from drift_pl.rollout import Sampler
 
 
@@ -43,6 +46,30 @@ class EvaluationPlan:
     importance_power: float | None = None
     lora_scale: float = 1.0
     resolution: int | None = None
+
+
+def evaluate_policy(
+    evaluator: Evaluator,
+    plan: EvaluationPlan,
+    policy: Policy,
+    encode: PromptEncoder,
+    prompts: Sequence[str],
+    seeds: int,
+    device: torch.device,
+    context: AbstractContextManager[Any],
+    reference: Tensor | None = None,
+) -> Evaluated:
+    """The policy as it is now, sampled and measured as `plan` says: the one definition of held-out evaluation.
+
+    Args:
+        seeds: images per prompt.
+        context: of the precision.
+        reference: the base model's embeddings, for measures of drift.
+    """
+    negative = encode([plan.negative_prompt], device)
+    sampler = Sampler(policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative, plan.importance_power)
+    with context, policy.at_resolution(plan.resolution):
+        return evaluator.run(policy, encode, sampler, prompts, seeds, device, reference)
 
 
 class HeldOutEvaluation(L.Callback):
@@ -120,12 +147,9 @@ class HeldOutEvaluation(L.Callback):
         seeds: int,
         reference: Tensor | None = None,
     ) -> Evaluated:
-        plan, device = self._plan, pl_module.device
-        negative = pl_module.encode_prompts([plan.negative_prompt], device)
-        policy = pl_module.policy
-        sampler = Sampler(policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative, plan.importance_power)
-        with trainer.precision_plugin.forward_context(), policy.at_resolution(plan.resolution):
-            return self._evaluator.run(policy, pl_module.encode_prompts, sampler, prompts, seeds, device, reference)
+        context = trainer.precision_plugin.forward_context()
+        policy, encode, device = pl_module.policy, pl_module.encode_prompts, pl_module.device
+        return evaluate_policy(self._evaluator, self._plan, policy, encode, prompts, seeds, device, context, reference)
 
     def _embeddings(self, trainer: L.Trainer, path: Path) -> Tensor | None:
         """The base model's embeddings, for the one process that reports; None unless drift is measured."""

@@ -1,0 +1,1 @@
+"""What runs show beside one another: evaluations as files, and what follows from several of them."""

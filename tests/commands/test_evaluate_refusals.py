@@ -1,0 +1,210 @@
+"""What `python -m drift_pl.evaluate` refuses, and in which words: one line, status 2, nothing written."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from runs import TinyWorld
+
+from drift_pl.arguments import build_config
+from drift_pl.evaluate import main
+from drift_pl.evaluate_options import OWN, PASSED_ON, help_text
+from drift_pl.run_checkpoints import recorded_identity
+from drift_pl.run_folder import run_identity
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture, tiny_run: Path, tmp_path: Path) -> Callable[..., str]:
+    """Runs the command and returns its one line; neither the run nor the test's folder may change."""
+
+    def call(*argv: str, ckpt_path: object = tiny_run) -> str:
+        before = [(path, path.stat().st_mtime_ns) for root in (tiny_run, tmp_path) for path in sorted(root.rglob("*"))]
+        assert main([f"ckpt_path={ckpt_path}", f"out={tmp_path / 'mine.json'}", *argv]) == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1, lines
+        after = [(path, path.stat().st_mtime_ns) for root in (tiny_run, tmp_path) for path in sorted(root.rglob("*"))]
+        assert after == before
+        return lines[0]
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("argument", "parts"),
+    [
+        ("seed_per_prompt=4", ["unknown key 'seed_per_prompt'", "did you mean 'seeds_per_prompt'"]),
+        ("vendi_order=2", ["unknown key 'vendi_order'", "did you mean 'evaluation.vendi_order'"]),
+        ("objective.learning_rate=1", ["'objective.learning_rate' is a setting of the run", "cannot be changed"]),
+        ("qqqqqq=1", ["unknown key 'qqqqqq'", "--help"]),
+        ("--fresh", ["unknown flag '--fresh'", "fresh=VALUE"]),
+        ("--verbose", ["unknown flag '--verbose'", "--debug"]),
+        ("runs/mine", ["'runs/mine' has no '='", "ckpt_path=runs/mine"]),
+        ("ckpt_path=", ["ckpt_path is missing"]),
+        ("ckpt_path=[1]", ["ckpt_path=[1] is no list of paths"]),
+        ("seeds_per_prompt=1", ["seeds_per_prompt=1 is too small", "at least 2"]),
+        ("seeds_per_prompt=some", ["error: seeds_per_prompt=some has the wrong type", "e.g. seeds_per_prompt=16"]),
+        ("evaluation.seeds_per_prompt=8", ["unknown key", "did you mean 'seeds_per_prompt'"]),
+        ("max_prompts=-1", ["error: max_prompts=-1 is too small"]),
+        ("micro_batch=0", ["error: micro_batch=0 is too small", "at least 1"]),
+        ("threads=-1", ["error: threads=-1 is too small"]),
+        ("accelerator=tpu", ["error: accelerator='tpu' is unknown", "cpu, gpu"]),
+        ("evaluation.vendi_order=-1", ["evaluation.vendi_order=-1.0 is too small"]),
+        ("evaluation.extra=[nothing]", ["evaluation.extra: 'nothing' is unknown"]),
+        ("prompts=/no/such.txt", ["prompts=/no/such.txt: no such file"]),
+        ("prompts=tunning", ["prompts=tunning: no such file", "use test, tuning"]),
+        ("method=", ["method=: use e.g. method=plain"]),
+        ("out=mine", ["out=mine: use e.g. out=evaluation-tuning.json"]),
+        ("weights=ema", ["weights=ema is unknown", "average, live"]),
+        ("fresh=2", ["fresh=2 has the wrong type", "fresh=true"]),
+        ("lora_scale=0.5", ["lora_scale=0.5 has the wrong type", "lora_scale=[0.5, 1.0]"]),
+        ("lora_scale=[0.5, much]", ["lora_scale=much has the wrong type"]),
+        ("lora_scale=[-1]", ["lora_scale: -1.0 is not a finite number of at least 0"]),
+        ("lora_scale=[null]", ["lora_scale=null has the wrong type"]),
+        ("lora_scale=[1, 1.0]", ["names a number twice"]),
+        ("importance_power=[nan]", ["importance_power: nan is not a finite number"]),
+        ("importance_power=[1", ["importance_power=[1: not a YAML value"]),
+        ("judges=[{name: nobody}]", ["judges.0.name='nobody' is unknown", "pickscore"]),
+        ("judges=[{nam: pickscore}]", ["unknown key 'judges.0.nam'", "judges.0.name"]),
+        ("judges=[{args: {}}]", ["judges.0 has no name"]),
+        ("judges=[{name: jpeg_compressibility, args: {qualty: 3}}]", ["judges.0.args", "quality: int"]),
+    ],
+)
+def test_bad_argument(refused: Callable[..., str], argument: str, parts: list[str]) -> None:
+    line = refused(argument)
+    assert all(part in line for part in parts), line
+
+
+def test_hardware_that_is_not_there(refused: Callable[..., str]) -> None:
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        pytest.skip("it is there")
+    line = refused("accelerator=gpu")
+    assert "accelerator=gpu cannot be used here" in line
+    assert "accelerator=cpu" in line
+
+
+def test_empty_prompt_file(refused: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    assert f"prompts={tmp_path / 'empty.txt'} holds no prompt" in refused(f"prompts={tmp_path / 'empty.txt'}")
+
+
+def test_checkpoints_that_are_not_there(
+    refused: Callable[..., str], tiny_run: Path, evaluated_world: TinyWorld, tmp_path: Path
+) -> None:
+    checkpoints = tiny_run / "checkpoints"
+    for missing in ("iteration-000003.ckpt", "iteration-*9.ckpt"):
+        line = refused(ckpt_path=checkpoints / missing)
+        assert line.endswith("there are iteration-000002.ckpt, iteration-000004.ckpt, last.ckpt")
+    assert f"did you mean {evaluated_world.root / 'pipeline'}?" in refused(ckpt_path=evaluated_world.root / "pipelin")
+    assert f"there are the runs run in {tiny_run.parent}" in refused(ckpt_path=tiny_run.parent / "somewhere")
+    assert "holds no config.yaml and no checkpoint" in refused(ckpt_path=evaluated_world.root)
+    assert f"there are the runs run in {tiny_run.parent}" in refused(ckpt_path=tiny_run.parent)
+    assert "no such file or folder; give a folder that" in refused(ckpt_path="/no/such/run")
+    (tmp_path / "young").mkdir()
+    shutil.copy(tiny_run / "config.yaml", tmp_path / "young")
+    assert "the run has no checkpoint yet" in refused(ckpt_path=tmp_path / "young")
+
+
+def test_what_is_no_checkpoint(refused: Callable[..., str], tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copy(tiny_run / "config.yaml", tmp_path)
+    (tmp_path / "notes.ckpt").write_text("no checkpoint")
+    assert "notes.ckpt is not a checkpoint" in refused(ckpt_path=tmp_path / "notes.ckpt")
+
+
+def test_checkpoint_without_its_config(refused: Callable[..., str], tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "down").mkdir(parents=True)
+    shutil.copy(tiny_run / "checkpoints" / "last.ckpt", tmp_path / "deep" / "down")
+    assert "there is no config.yaml beside it" in refused(ckpt_path=tmp_path / "deep" / "down" / "last.ckpt")
+
+
+def test_checkpoints_of_different_runs(
+    refused: Callable[..., str], remade: Callable[..., Path], tiny_run: Path, tmp_path: Path
+) -> None:
+    other = remade(tmp_path / "other", lambda content: content.update(run_identity="0123abcd-s0"))
+    line = refused(ckpt_path=f"[{tiny_run}, {other}]")
+    assert all(part in line for part in (str(tiny_run), str(other), "are of different runs"))
+    line = refused(ckpt_path=other)
+    assert all(part in line for part in (str(other), "0123abcd-s0", recorded_identity(tiny_run / "config.yaml")))
+    twice = remade(tmp_path / "twice", lambda content: None)
+    shutil.copy(twice / "checkpoints" / "iteration-000004.ckpt", twice)
+    name = "iteration-000004.ckpt"
+    assert "have one name" in refused(ckpt_path=f"[{twice / name}, {twice / 'checkpoints' / name}]")
+
+
+def test_adapter_of_another_shape(refused: Callable[..., str], remade: Callable[..., Path], tmp_path: Path) -> None:
+    def halve_the_rank(content: dict[str, Any]) -> None:
+        for name in content["average"].keys() - {"num_updates"}:
+            value = content["average"][name]
+            rank = value.shape[0 if "lora_A" in name else 1] // 2
+            content["average"][name] = (value[:rank] if "lora_A" in name else value[:, :rank]).clone()
+
+    line = refused(ckpt_path=remade(tmp_path / "run", halve_the_rank))
+    assert all(part in line for part in ("lora_A", "4 x 16", "8 x 16", "policy.lora.rank=8", "different runs")), line
+
+
+def test_a_file_of_another_protocol_run_or_version(
+    refused: Callable[..., str], tiny_run: Path, tmp_path: Path, remade: Callable[..., Path]
+) -> None:
+    """The field is named, and the two ways out; a fresh file replaces the old one."""
+    file, last = tmp_path / "mine.json", tiny_run / "checkpoints" / "last.ckpt"
+    assert main([f"ckpt_path={last}", f"out={file}"]) == 0
+    for argument, part in (
+        ("seeds_per_prompt=3", "seeds_per_prompt is 2 there and 3 now"),
+        ("max_prompts=1", "prompts: 2 there and 1 now"),
+        ("judges=[{name: jpeg_compressibility}]", "heldout_judges is "),
+        ("sampler.eval_steps=3", "steps is 2 there and 3 now"),
+    ):
+        line = refused(argument)
+        assert part in line
+        assert all(part in line for part in ("was measured otherwise", "out=", "fresh=true"))
+    content = json.loads(file.read_text())
+    for change, part in (
+        ({"seed": 5}, f"is of the run {content['config_hash']}-s5, and this one is {content['config_hash']}-s0"),
+        ({"version": 0}, "made by an older drift_pl"),
+        ({"version": 2}, "made by a newer drift_pl"),
+        ({"format": "other"}, "is not an evaluation file"),
+        ({"points": []}, "is damaged: it has no points"),
+    ):
+        file.write_text(json.dumps(content | change))
+        line = refused()
+        assert part in line
+        assert f"python -m drift_pl.evaluate ckpt_path={tmp_path}" in line or "out=" in line
+    assert main([f"ckpt_path={last}", f"out={file}", "seeds_per_prompt=3", "fresh=true"]) == 0
+    assert json.loads(file.read_text())["protocol"]["seeds_per_prompt"] == 3
+
+
+def test_the_identity_is_that_of_the_settings_as_they_were_written(tiny_run: Path, tmp_path: Path) -> None:
+    """A setting that older configs lack makes no run another one; a setting that was changed does."""
+    written = (tiny_run / "config.yaml").read_text()
+    identity = recorded_identity(tiny_run / "config.yaml")
+    assert identity == run_identity(build_config([("experiment", str(tiny_run / "config.yaml"))]))
+    for old, new, equal in (
+        ("  threads: 1\n", "", True),
+        ("  eval_steps: 2\n", "", False),
+        ("  eval_steps: 2\n", "  eval_steps: 3\n", False),
+        ("  iterations: 4\n", "  iterations: 9\n", True),
+        ("seed: 0\n", "seed: 1\n", False),
+    ):
+        assert old in written
+        (tmp_path / "config.yaml").write_text(written.replace(old, new))
+        assert (recorded_identity(tmp_path / "config.yaml") == identity) is equal
+
+
+def test_debug_shows_the_traceback(tiny_run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([f"ckpt_path={tiny_run}", "weights=ema", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_help_names_every_key_and_waits_for_nothing() -> None:
+    program = "import sys; from drift_pl.evaluate import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    text, _, modules = done.stdout.rpartition("\n\n")
+    assert {"torch", "lightning", "transformers"}.isdisjoint(modules.split())
+    assert all(f"  {key} " in text for key in OWN)
+    assert all(key in text for key in PASSED_ON)
+    assert all(len(line) <= 70 for line in help_text(width=70).splitlines() if "python -m" not in line)
