@@ -135,7 +135,9 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
     methods = tuple(Method(name, tuple(group), _common_points(group, last_only)) for name, group in groups.items())
     difference = training_difference(groups)
     if difference and not budgets_may_differ:
-        raise UserError(f"{difference}: give runs that were trained alike, or compare them all the same, budgets=differ")
+        raise UserError(
+            f"{difference}: give runs that were trained alike, or compare them all the same, budgets=differ"
+        )
     return Comparison(methods, difference)
 
 

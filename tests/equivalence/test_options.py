@@ -62,6 +62,15 @@ def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_
     assert guard["policy/grad_norm"] == pytest.approx(float(std) * plain["policy/grad_norm"], rel=1e-4)
 
 
+def test_the_kind_of_stochastic_steps_reaches_the_rollouts(world: TinyWorld, tmp_path: Path) -> None:
+    """The same noise, drawn in another way, makes other images; the spread of the states tells which."""
+    rms = {
+        kind: first_metrics(world, tmp_path / kind, *OFF, BRIGHTNESS, f"sampler.kind={kind}")["policy/latent_rms"]
+        for kind in ("flow_sde", "dance_sde", "flow_cps")
+    }
+    assert len(set(rms.values())) == 3
+
+
 def test_step_weights_keep_the_mean_and_shift_the_steps(world: TinyWorld, tmp_path: Path) -> None:
     """With one step that can be trained there is nothing to shift; with three the runs differ."""
     one = [*OFF, BRIGHTNESS, *ONE, "sampler.window_size=1", "sampler.window_range=[1,2]"]

@@ -1,5 +1,6 @@
 """The walk: sampling, replaying, and that both see the same thing."""
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from drift_pl.functional.losses import gaussian_kl
+from drift_pl.functional.transition import flow_cps_step, flow_sde_diffusion, flow_sde_step
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
 from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.rng import normal_per_sample, sample_generators
@@ -264,6 +266,30 @@ def toy_sampler(num_steps: int, noise_level: float = 0.7) -> tuple[Sampler, Vari
     time = torch.linspace(1, 0, num_steps + 1)
     nothing = Condition(torch.zeros(16, 1, 1), None, torch.ones(1, dtype=torch.int64))
     return Sampler(3 * time / (1 + 2 * time), 1.0, noise_level, nothing[:1]), VariedCondition(nothing)
+
+
+@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("kind", ["flow_sde", "dance_sde", "flow_cps"])
+def test_the_kind_of_a_stochastic_step_is_the_one_asked_for(kind: str, step: int) -> None:
+    """Oracle: each kind's own formula; its spread is told without a state, too."""
+    plain, condition = toy_sampler(6, 0.4)
+    sampler = dataclasses.replace(plain, kind=kind)
+    policy, sigma, sigma_next = FlowOfAGaussian(), sampler.sigmas[step], sampler.sigmas[step + 1]
+    x_BCHW = torch.randn(16, *policy.latent_shape, generator=torch.Generator().manual_seed(3))
+    v_BCHW = policy.predict(x_BCHW, float(sigma), condition.at(float(sigma)), plain.negative, 1.0)
+    mean_BCHW, std = {
+        "flow_sde": lambda: flow_sde_step(
+            x_BCHW, v_BCHW, sigma, sigma_next, flow_sde_diffusion(sigma, sampler.sigmas[1], 0.4)
+        ),
+        "dance_sde": lambda: flow_sde_step(x_BCHW, v_BCHW, sigma, sigma_next, torch.tensor(0.4)),
+        "flow_cps": lambda: flow_cps_step(x_BCHW, v_BCHW, sigma, sigma_next, 0.4),
+    }[kind]()
+    taken = sampler.transition(policy, x_BCHW, step, condition)
+    torch.testing.assert_close(taken.mean_BCHW, mean_BCHW, rtol=0, atol=1e-6)
+    assert float(taken.std) == pytest.approx(float(std), rel=1e-6)
+    spread, length = sampler.spread(step)
+    assert float(spread) == pytest.approx(float(std), rel=1e-6)
+    assert float(length) == pytest.approx(float(sigma - sigma_next), rel=1e-6)
 
 
 @pytest.mark.parametrize(
