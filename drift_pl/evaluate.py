@@ -18,7 +18,7 @@ from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches
 from drift_pl.errors import UserError
 from drift_pl.evaluate_options import EvaluateOptions, help_text, parse_options
-from drift_pl.fit import _quieten
+from drift_pl.fit import quieten
 from drift_pl.run_checkpoints import CONFIG, find_checkpoints, recorded_identity
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
-    _quieten()
+    quieten()
     from drift_pl.evaluation_points import evaluation_plan, read_checkpoints
     from drift_pl.evidence.evaluations import write_evaluation
 

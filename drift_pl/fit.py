@@ -34,7 +34,7 @@ def fit(config: Config) -> Path:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = choose_run_folder(config)
-    _quieten()
+    quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.build import build_run
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, refuse_other_run
@@ -102,7 +102,7 @@ def _run(argv: list[str]) -> None:
             _close(run_dir, request.config)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silences libraries' notices that a user can do nothing about; our own warnings are shown as one line each."""
     import lightning.pytorch  # noqa: F401  it sets its log level when imported
     from transformers.utils import logging as transformers_logging

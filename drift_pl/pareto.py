@@ -5,7 +5,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drift_pl.command import run_command
 from drift_pl.errors import UserError
@@ -67,7 +67,8 @@ def parse(argv: list[str]) -> Request:
     Raises:
         UserError: an unknown key or flag, a value that does not fit, or no path.
     """
-    paths, given = [], {}
+    paths: list[Path] = []
+    given: dict[str, Any] = {}
     for argument in argv:
         key, equals, text = argument.partition("=")
         if argument.startswith("-"):
@@ -121,10 +122,10 @@ def pareto(request: Request) -> "Results":
         UserError: a file is missing or old, or two runs cannot be compared; nothing has been written then.
     """
     from drift_pl.evidence.comparison import compare
+    from drift_pl.evidence.compute import compute
     from drift_pl.evidence.evaluations import read_evaluation
     from drift_pl.evidence.figure import draw
     from drift_pl.evidence.page import write_page
-    from drift_pl.evidence.compute import compute
     from drift_pl.evidence.question import Question
     from drift_pl.evidence.table import markdown
 

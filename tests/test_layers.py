@@ -13,15 +13,15 @@ ROWS = (
     ("incentive",),
     ("policies",),
     ("scoring",),
-    ("prompts", "paraphrases", "rollout", "metrics", "evaluation", "grids"),
+    ("prompts", "paraphrases", "rollout", "metrics", "evaluation", "evaluation_pictures", "grids"),
     ("training",),
     (
         *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
         *("help_text", "command"),
         *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
+        *("evaluate_options", "run_checkpoints", "evaluation_points"),
     ),
     ("evidence",),
-    ("run_checkpoints", "evaluate_options", "evaluation_points", "evaluation_pictures"),
     ("fit", "evaluate", "pareto", "generate", "export", "report"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -50,6 +50,8 @@ QUICK = (
     "help_text",
     "command",
     "errors",
+    "evaluate_options",
+    "run_checkpoints",
 )
 """What `--help` loads: it must not wait for torch."""
 

@@ -22,6 +22,7 @@ class Job:
         tier, method, seed: what it is called by.
         overrides: of `python -m drift_pl.fit`, frozen ones first.
         evaluation: of `python -m drift_pl.evaluate`.
+        pictures: whether its pictures are kept: those of one seed are enough to look at.
         source: another method of the same tier whose run is evaluated in another way; None: trains a run of its own.
     """
 
@@ -30,6 +31,7 @@ class Job:
     seed: int
     overrides: tuple[str, ...]
     evaluation: tuple[str, ...]
+    pictures: bool
     source: str | None = None
 
     @property
@@ -95,7 +97,7 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
                 raise UserError(f"{path}: tiers.{name}.{method}.source={source} is none of {', '.join(methods)}")
             fit = [*frozen["fit"], *_list(tier, "fit"), *_list(difference, "fit")]
             evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
-            jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), source))
+            jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), seed == tier["seeds"][0], source))
     return Tier(
         name=name,
         title=tier["title"],

@@ -137,14 +137,17 @@ class Queue:
         return True
 
     def _keep(self, job: Job, evaluation: Path, result: Path, seconds: float) -> None:
-        """Copies the evaluation and its pictures; job.json comes last, so that half a result is none."""
+        """Keeps the evaluation, and pictures of one seed; job.json comes last, so that half a result is none."""
         result.mkdir(parents=True, exist_ok=True)
-        for point in json.loads(evaluation.read_text())["points"]:
-            if point["picture"]:
+        measured = json.loads(evaluation.read_text())
+        for point in measured["points"]:
+            if point["picture"] and job.pictures:
                 target = result / point["picture"]
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(evaluation.parent / point["picture"], target)
-        shutil.copyfile(evaluation, result / "evaluation.json")
+            else:
+                point["picture"] = None
+        (result / "evaluation.json").write_text(json.dumps(measured) + "\n")
         content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
         (result / "job.json").write_text(json.dumps({**content, "minutes": round(seconds / 60, 1)}, indent=2) + "\n")
         if self.commit:

@@ -69,18 +69,15 @@ class Method:
         return next(p for p in self.evaluations[seed_index].points if PointKey.of(p) == self.points[index])
 
     def values_SKP(self, measure: str) -> np.ndarray:
-        """A measure per seed, point and prompt, float64; NaN where a prompt has no value.
+        """A measure per seed, point and prompt, float64; NaN where a prompt has no value."""
+        indices = range(len(self.points))
+        rows = [[self.point(s, k).per_prompt[measure] for k in indices] for s in range(len(self.evaluations))]
+        return np.array(rows, dtype=np.float64)  # None becomes NaN
 
-        Raises:
-            UserError: a point lacks the measure.
-        """
-        return np.array(
-            [
-                [_per_prompt(self.evaluations[s], self.point(s, k), measure) for k in range(len(self.points))]
-                for s in range(len(self.evaluations))
-            ],
-            dtype=np.float64,
-        )
+    def overall_S(self, measure: str, index: int) -> np.ndarray:
+        """A measure of all prompts together per seed, at one point; NaN where there is none."""
+        means = [self.point(s, index).values[measure].mean for s in range(len(self.evaluations))]
+        return np.array([np.nan if mean is None else mean for mean in means])
 
 
 @dataclass(frozen=True)
@@ -135,16 +132,8 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
     methods = tuple(Method(name, tuple(group), _common_points(group, last_only)) for name, group in groups.items())
     difference = training_difference(groups)
     if difference and not budgets_may_differ:
-        raise UserError(
-            f"{difference}: give runs that were trained alike, or compare them all the same, budgets=differ"
-        )
+        raise UserError(f"{difference}: give runs that were trained alike, or compare them as they are, budgets=differ")
     return Comparison(methods, difference)
-
-
-def _per_prompt(evaluation: Evaluation, point: Point, measure: str) -> list[float]:
-    if measure not in point.per_prompt:
-        raise UserError(f"{evaluation.path}: {point.name} has no {measure!r}; it has {', '.join(point.per_prompt)}")
-    return [np.nan if value is None else value for value in point.per_prompt[measure]]
 
 
 def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[PointKey, ...]:
@@ -153,18 +142,21 @@ def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[PointK
         for key in keys:
             if keys.count(key) > 1:
                 raise UserError(
-                    f"{evaluation.path} holds {key.label(True)} twice: evaluate each checkpoint once, {EVALUATE}RUN fresh=true"
+                    f"{evaluation.path} holds {key.label(True)} twice: measure each checkpoint once, "
+                    f"{EVALUATE}{evaluation.path.parent} fresh=true"
                 )
         differing = set(keys) ^ set(points[0])
         if differing:
-            example = min(differing, key=lambda key: key.iteration)
+            example = min(differing, key=lambda key: (key.iteration, key.label(True)))
+            has, lacks = (evaluation, group[0]) if example in keys else (group[0], evaluation)
             raise UserError(
-                f"{group[0].path} and {evaluation.path} are seeds of {evaluation.method} with different points: only "
-                f"one has {example.label(True)}; evaluate the same checkpoints of both, {EVALUATE}RUN"
+                f"{has.path} has {example.label(True)} and {lacks.path}, another seed of {evaluation.method}, has not: "
+                f"measure the same checkpoints of both, {EVALUATE}{lacks.path.parent}"
             )
     keys = sorted(points[0], key=lambda key: (key.weights != "base", key.iteration))
     if len(keys) < 2:
-        raise UserError(f"{group[0].path} holds the base model alone: evaluate its checkpoints, {EVALUATE}RUN")
+        path = group[0].path
+        raise UserError(f"{path} holds the base model alone: measure its checkpoints, {EVALUATE}{path.parent}")
     if last_only:
         keys = [key for key in keys if key.weights == "base" or key.iteration == keys[-1].iteration]
     return tuple(keys)

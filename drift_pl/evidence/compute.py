@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drift_pl.evidence.comparison import Comparison, Method
+from drift_pl.evidence.comparison import Comparison
 from drift_pl.evidence.gains import Pair, Scale, gains
 from drift_pl.evidence.question import FLOORS, Question, refuse_low_bound, understand
-from drift_pl.evidence.results import Estimate, FrontResult, MethodResult, PointResult, Results, finite
-from drift_pl.functional.fronts import Front, pareto_front
+from drift_pl.evidence.results import Estimate, FrontResult, Gains, MethodResult, PointResult, Results, finite
+from drift_pl.evidence.values import Values, front_indices
 from drift_pl.functional.intervals import MIN_SEEDS, t_quantile
 
 LEVEL = 0.95
@@ -17,45 +17,24 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Values:
-    """All values of a method.
+class _Study:
+    """What the numbers of every method need: the question, understood, and the base model's means."""
 
-    Attributes:
-        values_SKP: measure -> per seed, point and prompt.
-        means_SK: measure -> mean over the prompts that have a value; NaN where none has.
-        means_K: measure -> mean of that over seeds; NaN where a seed has none.
-    """
+    question: Question
+    base: dict[str, float | None]
+    values: dict[str, Values]
+    measures_of_all_prompts: list[str]
 
-    method: Method
-    values_SKP: dict[str, np.ndarray]
-    means_SK: dict[str, np.ndarray]
-    means_K: dict[str, np.ndarray]
+    def scale(self, diversity: str) -> Scale:
+        reward, level = self.base[self.question.reward], self.base[diversity]
+        if reward is None or level is None:
+            raise ValueError(f"the base model has no {diversity}: `understand` refuses such a question")
+        return Scale(reward, level, FLOORS.get(diversity, 0.0), self.question.reward_bound)
 
-    @classmethod
-    def of(cls, method: Method, measures: list[str]) -> "Values":
-        values_SKP = {name: method.values_SKP(name) for name in measures}
-        means_SK = {name: mean_over_prompts(values) for name, values in values_SKP.items()}
-        return cls(method, values_SKP, means_SK, {name: means.mean(axis=0) for name, means in means_SK.items()})
-
-    def usable_K(self, reward: str, diversity: str) -> np.ndarray:
-        """Which points have both values in every seed."""
-        return np.isfinite(self.means_K[reward] + self.means_K[diversity])
-
-    def front(self, reward: str, diversity: str) -> Front:
-        """Of the means over seeds: no maximum is taken over single seeds, which would make noise look like gain."""
-        usable_K = self.usable_K(reward, diversity)
-        return pareto_front(self.means_K[reward][usable_K], self.means_K[diversity][usable_K])
-
-    def plane_SKP2(self, reward: str, diversity: str) -> np.ndarray:
-        """Reward and diversity per prompt, of usable points alone."""
-        pair = [self.values_SKP[name][:, self.usable_K(reward, diversity)] for name in (reward, diversity)]
-        return np.stack(pair, axis=-1)
-
-
-def mean_over_prompts(values_SKP: np.ndarray) -> np.ndarray:
-    """[S, K]: mean over the prompts that have a value, NaN where none has."""
-    count_SK = np.isfinite(values_SKP).sum(axis=-1)
-    return np.where(count_SK > 0, np.nansum(values_SKP, axis=-1) / np.maximum(count_SK, 1), np.nan)
+    def baseline_for(self, values: Values) -> Values | None:
+        """What a method is held against; None for the baseline itself, and if there is nothing else."""
+        baseline = None if self.question.baseline is None else self.values[self.question.baseline]
+        return None if baseline is values else baseline
 
 
 def compute(comparison: Comparison, question: Question) -> Results:
@@ -69,8 +48,8 @@ def compute(comparison: Comparison, question: Question) -> Results:
     first = next(iter(values.values()))
     base = {name: finite(first.means_SK[name][0, 0]) for name in measures}
     question = understand(question, base, list(values))
-    for name, one in values.items():
-        refuse_low_bound(question, base[question.reward], np.nanmax(one.values_SKP[question.reward]), name)
+    refuse_low_bound(question, base, {name: one.values_SKP[question.reward] for name, one in values.items()})
+    study = _Study(question, base, values, comparison.measures_of_all_prompts())
     return Results(
         reward=question.reward,
         reward_bound=question.reward_bound,
@@ -80,29 +59,28 @@ def compute(comparison: Comparison, question: Question) -> Results:
         seeds=list(first.method.seeds),
         protocol=comparison.protocol,
         base=base,
-        methods=[_method_result(one, values.get(question.baseline), question, base) for one in values.values()],
-        notes=_notes(comparison, values, question),
+        methods=[_method_result(one, study) for one in values.values()],
+        notes=_notes(comparison, study),
     )
 
 
-def _method_result(
-    values: Values, baseline: Values | None, question: Question, base: dict[str, float | None]
-) -> MethodResult:
-    method = values.method
-    others = None if baseline is None or method is baseline.method else baseline
+def _method_result(values: Values, study: _Study) -> MethodResult:
+    method, final = values.method, values.method.final
+    final_S = {name: means_SK[:, final] for name, means_SK in values.means_SK.items()}
+    final_S |= {name: method.overall_S(name, final) for name in study.measures_of_all_prompts}
     return MethodResult(
         name=method.name,
         training=method.evaluations[0].training,
         config_hashes=[evaluation.config_hash for evaluation in method.evaluations],
         files=[str(evaluation.path) for evaluation in method.evaluations],
-        points=[_point_result(values, index) for index in range(len(method.points))],
-        final=method.final,
-        final_values={name: over_seeds(means_SK[:, method.final]) for name, means_SK in values.means_SK.items()},
-        fronts={name: _front_result(values, others, question, base, name) for name in question.diversity},
+        points=[_point_result(values, index, label) for index, label in enumerate(method.labels())],
+        final=final,
+        final_values={name: over_seeds(values_S) for name, values_S in final_S.items()},
+        fronts={name: _front_result(values, study, name) for name in study.question.diversity},
     )
 
 
-def _point_result(values: Values, index: int) -> PointResult:
+def _point_result(values: Values, index: int, label: str) -> PointResult:
     method, key = values.method, values.method.points[index]
     pictures = []
     for seed_index, evaluation in enumerate(method.evaluations):
@@ -110,7 +88,7 @@ def _point_result(values: Values, index: int) -> PointResult:
         path = None if picture is None else evaluation.path.parent / picture
         pictures.append(str(path) if path is not None and path.is_file() else None)
     return PointResult(
-        label=method.labels()[index],
+        label=label,
         iteration=key.iteration,
         lora_scale=key.lora_scale,
         importance_power=key.importance_power,
@@ -121,45 +99,46 @@ def _point_result(values: Values, index: int) -> PointResult:
     )
 
 
-def _front_result(
-    values: Values, baseline: Values | None, question: Question, base: dict[str, float | None], name: str
-) -> FrontResult:
-    reward, usable_K = question.reward, values.usable_K(question.reward, name)
+def _front_result(values: Values, study: _Study, name: str) -> FrontResult:
+    reward = study.question.reward
+    usable_K = values.usable_K(reward, name)
     points = front_indices(values.means_K[reward], values.means_K[name], usable_K)
     per_seed_SK2 = zip(values.means_SK[reward], values.means_SK[name], strict=True)
-    scale = Scale(base[reward], base[name], FLOORS.get(name, 0.0), question.reward_bound)
-    lowest = falls = None
-    if ALIGNMENT in values.means_K:
-        trained = [index for index in points if values.method.points[index].weights != "base"]
-        lowest = min((values.means_K[ALIGNMENT][index] for index in trained), default=None)
-        falls = np.nanmin(values.means_K[ALIGNMENT][[*trained, values.method.final]]) < base[ALIGNMENT] - ROUNDING
+    lowest, falls = _alignment(values, points, study.base.get(ALIGNMENT))
     return FrontResult(
         points=points,
         per_seed=[front_indices(reward_K, diversity_K, usable_K) for reward_K, diversity_K in per_seed_SK2],
-        hypervolume=scale.hypervolume(values.front(reward, name)),
+        hypervolume=study.scale(name).hypervolume(values.front(reward, name)),
         lowest_alignment=lowest,
-        alignment_falls=bool(falls),
-        gains=None if baseline is None else _gains(values, baseline, scale, reward, name),
+        alignment_falls=falls,
+        gains=_gains(values, study, name),
     )
 
 
-def _gains(values: Values, baseline: Values, scale: Scale, reward: str, name: str):
-    final_2 = np.array([baseline.means_K[measure][baseline.method.final] for measure in (reward, name)])
+def _alignment(values: Values, points: list[int], base: float | None) -> tuple[float | None, bool]:
+    """The least over the front's trained points, and whether it or the final point's is below the base model's."""
+    if base is None:
+        return None, False
+    alignment_K = values.means_K[ALIGNMENT]
+    trained = [float(alignment_K[k]) for k in points if values.method.points[k].weights != "base"]
+    known = [value for value in trained if not np.isnan(value)]
+    falls = any(value < base - ROUNDING for value in [*known, alignment_K[values.method.final]])
+    return min(known, default=None), falls
+
+
+def _gains(values: Values, study: _Study, name: str) -> Gains | None:
+    baseline, reward = study.baseline_for(values), study.question.reward
+    if baseline is None:
+        return None
+    final = baseline.method.final
     pair = Pair(
-        baseline.front(reward, name),
-        values.front(reward, name),
-        baseline.plane_SKP2(reward, name),
-        values.plane_SKP2(reward, name),
-        final_2,
+        baseline=baseline.front(reward, name),
+        method=values.front(reward, name),
+        baseline_SKP2=baseline.plane_SKP2(reward, name),
+        method_SMP2=values.plane_SKP2(reward, name),
+        final_2=np.array([baseline.means_K[reward][final], baseline.means_K[name][final]]),
     )
-    return gains(pair, scale)
-
-
-def front_indices(reward_K: np.ndarray, diversity_K: np.ndarray, usable_K: np.ndarray) -> list[int]:
-    """Which points make the front, by ascending reward; of points that are alike the first."""
-    front = pareto_front(reward_K[usable_K], diversity_K[usable_K])
-    pairs = zip(front.reward_N, front.diversity_N, strict=True)
-    return [int(np.flatnonzero((reward_K == reward) & (diversity_K == diversity))[0]) for reward, diversity in pairs]
+    return gains(pair, study.scale(name))
 
 
 def over_seeds(values_S: np.ndarray) -> Estimate:
@@ -175,23 +154,22 @@ def over_seeds(values_S: np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half, per_seed=per_seed)
 
 
-def _notes(comparison: Comparison, values: dict[str, Values], question: Question) -> list[str]:
-    notes = []
-    seeds = len(comparison.methods[0].seeds)
+def _notes(comparison: Comparison, study: _Study) -> list[str]:
+    notes, seeds = [], len(comparison.methods[0].seeds)
     if seeds < MIN_SEEDS:
         notes.append(f"{seeds} training seed{'s' * (seeds > 1)}: no intervals, which need {MIN_SEEDS}")
-    if question.baseline is None:
+    if study.question.baseline is None:
         notes.append("a single method: nothing to compare it with")
     if comparison.trained_differently:
         notes.append(f"not a fair comparison: {comparison.trained_differently}")
     kinds = {method.name: method.points[method.final].weights for method in comparison.methods}
     if len(set(kinds.values())) > 1:
         notes.append(f"final weights differ in kind: {', '.join(f'{name} {kind}' for name, kind in kinds.items())}")
-    for one in values.values():
-        for name in question.diversity:
-            missing = [one.method.labels()[k] for k in np.flatnonzero(~one.usable_K(question.reward, name))]
+    for values in study.values.values():
+        labels = values.method.labels()
+        for name in study.question.diversity:
+            missing = [labels[k] for k in np.flatnonzero(~values.usable_K(study.question.reward, name))]
             if missing:
-                notes.append(
-                    f"{one.method.name}: left out of its {name} front, as a seed has no value: {'; '.join(missing)}"
-                )
+                where = f"{values.method.name}: left out of its {name} front, as a seed has no value"
+                notes.append(f"{where}: {'; '.join(missing)}")
     return notes

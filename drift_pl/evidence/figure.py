@@ -1,7 +1,10 @@
 """The fronts as a figure to print: pareto.png and pareto.svg, a panel per measure of diversity."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from drift_pl.evidence.results import MethodResult, Results
 
@@ -16,11 +19,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN_IN, TWO_COLUMNS_IN = 3.3, 6.9
 """Widths of a paper's column and of its page, in inches."""
 PANEL_HEIGHT_IN, LEGEND_ROW_IN = 2.35, 0.17
-STYLE = {
+STYLE: dict[Any, Any] = {
     **{"font.size": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7},
     **{"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6},
     **{"axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "path", "svg.hashsalt": "drift_pl"},
     "text.parse_math": False,  # a method's name may hold a dollar
+}
+STAR: dict[str, Any] = {
+    **{"marker": "*", "markersize": 9, "color": "black", "markeredgecolor": "white", "markeredgewidth": 0.6},
+    "zorder": 6,
 }
 
 
@@ -45,57 +52,42 @@ def build_figure(results: Results) -> "Figure":
     """One column wide for one panel, a page wide for more; three panels to a row."""
     from matplotlib.figure import Figure
 
-    count = len(results.diversity)
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    entries = len(results.methods) + 4
-    per_row = 2 if count == 1 else 4
-    legend_in = (-(-entries // per_row) + 0.5) * LEGEND_ROW_IN
-    width = COLUMN_IN if count == 1 else TWO_COLUMNS_IN
-    figure = Figure(figsize=(width, rows * PANEL_HEIGHT_IN + legend_in), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
-    chosen = styles(results)
+    count, chosen = len(results.diversity), styles(results)
+    columns, per_row, width_in = (1, 2, COLUMN_IN) if count == 1 else (min(count, 3), 4, TWO_COLUMNS_IN)
+    rows, entries = -(-count // columns), _legend(results, chosen)
+    legend_in = (-(-len(entries) // per_row) + 0.5) * LEGEND_ROW_IN
+    figure = Figure(figsize=(width_in, rows * PANEL_HEIGHT_IN + legend_in), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
     for panel, name in zip(panels, results.diversity, strict=False):
         for method in results.methods:
             _draw_method(panel, results, method, name, chosen[method.name])
-        base = (results.base[results.reward], results.base[name])
-        panel.plot(*base, "*", color="black", markersize=9, markeredgecolor="white", markeredgewidth=0.6, zorder=6)
+        panel.plot([results.base[results.reward]], [results.base[name]], **STAR)
         panel.set(xlabel=results.reward.replace("_", " "), ylabel=name.replace("_", " "))
         panel.locator_params(nbins=5)
-    for panel in list(panels):
+    for panel in panels[count:]:
         panel.set_visible(False)
-    figure.legend(handles=_legend(results, chosen), loc="outside lower center", ncols=per_row, frameon=False)
+    figure.legend(handles=entries, loc="outside lower center", ncols=per_row, frameon=False)
     return figure
 
 
 def _draw_method(panel: "Axes", results: Results, method: MethodResult, name: str, style: tuple[str, str]) -> None:
     """Thin: each seed's front; faint, with points: the path of the means; thick: the front of the means."""
-    colour, marker = style
-    front = method.fronts[name]
-    for seed_index, indices in enumerate(front.per_seed):
-        xs = [method.points[index].per_seed[results.reward][seed_index] for index in indices]
-        ys = [method.points[index].per_seed[name][seed_index] for index in indices]
-        panel.plot(xs, ys, color=colour, linewidth=0.5, alpha=0.4, zorder=2, gid=f"seed front {method.name}")
+    front, (colour, marker) = method.fronts[name], style
+
+    def line(kind: str, pairs: Sequence[tuple[float | None, float | None]], **look: Any) -> None:
+        xy_2N = np.array(pairs, dtype=np.float64).T  # None becomes NaN, which is not drawn
+        shown: dict[str, Any] = {"color": colour, "markeredgewidth": 0} | look
+        panel.plot(*xy_2N, gid=f"{kind} {method.name}", **shown)
+
+    for seed, indices in enumerate(front.per_seed):
+        points = [method.points[index].per_seed for index in indices]
+        pairs = [(point[results.reward][seed], point[name][seed]) for point in points]
+        line("seed front", pairs, linewidth=0.5, alpha=0.4, zorder=2)
     path = [(point.mean[results.reward], point.mean[name]) for point in method.points]
-    known = [pair for pair in path if None not in pair]
-    look: dict[str, Any] = {"color": colour, "marker": marker, "markeredgewidth": 0}
-    panel.plot(
-        *zip(*known, strict=True),
-        linewidth=0.7,
-        markersize=2.6,
-        alpha=0.55,
-        zorder=3,
-        gid=f"path {method.name}",
-        **look,
-    )
-    panel.plot(
-        *zip(*(path[index] for index in front.points), strict=True),
-        **{"linewidth": 1.4, "markersize": 3.2, "zorder": 4, "gid": f"front {method.name}", **look},
-    )
-    final = path[method.final]
-    if None not in final:
-        ring = {"markersize": 6, "markeredgewidth": 1.0, "markeredgecolor": colour, "markerfacecolor": "white"}
-        panel.plot(*final, linestyle="none", zorder=5, gid=f"final {method.name}", **{**look, **ring})
+    line("path", path, marker=marker, linewidth=0.7, markersize=2.6, alpha=0.55, zorder=3)
+    line("front", [path[index] for index in front.points], marker=marker, linewidth=1.4, markersize=3.2, zorder=4)
+    ring: dict[str, Any] = {"markersize": 6, "markeredgewidth": 1.0, "markerfacecolor": "white", "linestyle": "none"}
+    line("final", [path[method.final]], marker=marker, zorder=5, **ring)
 
 
 def _legend(results: Results, chosen: dict[str, tuple[str, str]]) -> list[Any]:
@@ -108,11 +100,14 @@ def _legend(results: Results, chosen: dict[str, tuple[str, str]]) -> list[Any]:
         for name, (colour, marker) in chosen.items()
     ]
     handles.append(Line2D([], [], color="black", marker="*", markersize=8, linestyle="none", label="base model"))
-    ring = {"markersize": 6, "markerfacecolor": "white", "linestyle": "none"}
+    ring: dict[str, Any] = {"markersize": 6, "markerfacecolor": "white", "linestyle": "none"}
     handles.append(Line2D([], [], marker="o", label="final point", **ring, **grey))
     if len(results.seeds) > 1:
         handles.append(Line2D([], [], linewidth=1.7, label=f"front of {len(results.seeds)} seeds' mean", **grey))
         handles.append(Line2D([], [], linewidth=0.5, alpha=0.6, label="front of one seed", **grey))
+    if any(len(front.points) < len(one.points) for one in results.methods for front in one.fronts.values()):
+        faint = {"marker": "o", "markersize": 2.6, "linewidth": 0.7, "alpha": 0.6}
+        handles.append(Line2D([], [], label="along training", **{**faint, **grey}))
     return handles
 
 

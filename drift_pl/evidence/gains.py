@@ -90,9 +90,9 @@ def _in_diversity(pair: Pair, base_reward: float) -> EqualGain:
         gain = diversity_gain(baseline, method)
     except NoOverlap as reason:
         return _no_gain(reason, at_final)
-    ends = [_rewards(end, end, base_reward) for end in (gain.low, gain.high)]
+    low, high = (_rewards(end, end, base_reward) for end in (gain.low, gain.high))
     estimate = _estimate(gain.value, pair, partial(paired_gain_interval, diversity_gains))
-    return EqualGain(estimate, gain.low, gain.high, *ends, at_final)
+    return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
 
 
 def _in_alignment(pair: Pair, base_reward: float) -> EqualGain:
@@ -102,14 +102,15 @@ def _in_alignment(pair: Pair, base_reward: float) -> EqualGain:
         gain = alignment_gain(baseline, method, base_reward)
     except NoOverlap as reason:
         return _no_gain(reason, at_final)
-    ends = [_rewards(baseline.reward_at(end), method.reward_at(end), base_reward) for end in (gain.low, gain.high)]
+    ends = (gain.low, gain.high)
+    low, high = (_rewards(baseline.reward_at(end), method.reward_at(end), base_reward) for end in ends)
     estimate = _estimate(gain.value, pair, partial(paired_gain_interval, alignment_gains))
-    return EqualGain(estimate, gain.low, gain.high, *ends, at_final)
+    return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
 
 
 def _hypervolume_difference(pair: Pair, scale: Scale) -> Estimate:
     baseline, method = scale.hypervolume(pair.baseline), scale.hypervolume(pair.method)
-    if baseline is None or method is None:
+    if scale.reward_bound is None or baseline is None or method is None:
         return Estimate(None, note=NO_BOUND)
     statistic = partial(hypervolumes, reward_bound=scale.reward_bound, floor=scale.floor)
     return _estimate(method - baseline, pair, partial(paired_difference_interval, statistic))

@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from drift_pl.errors import UserError
 
 DEFAULT_DIVERSITY = ("pairwise_distance", "coverage")
@@ -56,18 +58,30 @@ def understand(question: Question, base: Mapping[str, float | None], methods: Se
     return replace(question, reward=reward, diversity=diversity, baseline=_baseline(question.baseline, methods))
 
 
-def refuse_low_bound(question: Question, base_reward: float, highest: float, where: str) -> None:
+def refuse_low_bound(
+    question: Question, base: Mapping[str, float | None], rewards_SKP: Mapping[str, np.ndarray]
+) -> None:
     """Normalising by less than was reached would make a hypervolume above 1.
+
+    Args:
+        base: as in `understand`.
+        rewards_SKP: method -> rewards per seed, point and prompt; NaN where a prompt has none.
 
     Raises:
         UserError: a reward exceeds the bound, or the bound leaves nothing above the base model's.
     """
     bound = question.reward_bound
-    if bound is not None and not (bound >= highest and bound > base_reward):
-        raise UserError(
-            f"reward_bound={bound:g} is too low: {where} has a prompt with {question.reward} {highest:.6g}, and the base "
-            f"model's mean is {base_reward:.6g}; give the highest that the judges can give"
-        )
+    if bound is None:
+        return
+    remedy = "give the highest that the judges can give"
+    for name, values_SKP in rewards_SKP.items():
+        if np.nanmax(values_SKP) > bound:
+            raise UserError(
+                f"reward_bound={bound:g} is too low: {name} has a prompt with {question.reward} "
+                f"{np.nanmax(values_SKP):.6g}; {remedy}"
+            )
+    if not bound > (base[question.reward] or 0.0):
+        raise UserError(f"reward_bound={bound:g} is what the base model has already; {remedy}")
 
 
 def _known(key: str, name: str, base: Mapping[str, float | None]) -> str:

@@ -11,6 +11,15 @@ from drift_pl.evidence.evaluations import Evaluation
 EVALUATE = "python -m drift_pl.evaluate ckpt_path="
 BASE_TOLERANCE = 1e-6
 """Two evaluations of one base model with one protocol agree to this; relative above 1."""
+ARGUMENTS = {
+    "seeds_per_prompt": "seeds_per_prompt",
+    "steps": "sampler.eval_steps",
+    "guidance_scale": "sampler.eval_guidance_scale",
+    "resolution": "evaluation.resolution",
+    "precision": "trainer.precision",
+    "vendi_order": "evaluation.vendi_order",
+}
+"""Fields of the protocol that an argument of `evaluate` sets."""
 BUDGET = ("images", "optimiser_steps", "prompts_digest")
 
 Groups = Mapping[str, Sequence[Evaluation]]
@@ -59,7 +68,7 @@ def _refuse_twice(group: Sequence[Evaluation]) -> None:
         if first.seed == second.seed:
             raise UserError(
                 f"{first.path} and {second.path} are both seed {first.seed} of {first.method}: give each run once, or "
-                f"tell methods apart with {EVALUATE}RUN method=NAME"
+                f"tell methods apart with {EVALUATE}{second.path.parent} method=NAME"
             )
 
 
@@ -67,9 +76,10 @@ def _refuse_other_protocol(first: Evaluation, second: Evaluation) -> None:
     for field in first.protocol | second.protocol:
         one, other = first.protocol.get(field), second.protocol.get(field)
         if one != other:
+            argument = f" {ARGUMENTS[field]}={json.dumps(one)}" if field in ARGUMENTS else ""
             raise UserError(
-                f"{first.path} and {second.path} differ in protocol.{field} ({_shown(field, one, other)}): evaluate "
-                f"both alike, {EVALUATE}RUN"
+                f"{first.path} and {second.path} differ in protocol.{field} ({_shown(field, one, other)}): measure "
+                f"both alike, {EVALUATE}{second.path.parent}{argument} fresh=true"
             )
 
 
@@ -89,8 +99,8 @@ def _refuse_other_base(first: Evaluation, second: Evaluation) -> None:
         if one.shape != other.shape or not np.allclose(one, other, BASE_TOLERANCE, BASE_TOLERANCE, equal_nan=True):
             raise UserError(
                 f"{first.path} and {second.path}: one protocol, but the base model's {measure} differs "
-                f"({_mean(one)} and {_mean(other)}): something else changed (weights, library or machine); evaluate "
-                f"both in one place, {EVALUATE}RUN"
+                f"({_mean(one)} and {_mean(other)}): something else changed (weights, library or machine); measure "
+                f"both in one place, {EVALUATE}{second.path.parent} fresh=true"
             )
 
 

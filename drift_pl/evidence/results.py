@@ -1,4 +1,4 @@
-"""All numbers of a comparison, as one dataclass that goes into pareto.json; table, figure and page show nothing else."""
+"""All numbers of a comparison in one dataclass, which is pareto.json; table, figure and page show nothing else."""
 
 import json
 import math
@@ -141,7 +141,8 @@ class MethodResult:
         files: each seed's evaluation file.
         points: the base model first.
         final: index of the final point.
-        final_values: measure -> mean and interval over seeds at the final point.
+        final_values: measure -> mean and interval over seeds at the final point; besides `Results.measures` those of
+            all prompts together, such as `fid`.
         fronts: measure of diversity -> front.
     """
 

@@ -8,10 +8,11 @@ from drift_pl.evidence.results import EqualGain, Estimate, FrontResult, Gains, L
 
 DAGGER = "†"
 DAGGER_NOTE = (
-    f"{DAGGER} alignment by the attribute reader falls below the base model's, at the final point or on the front: part "
-    "of this diversity is broken images"
+    f"{DAGGER} alignment by the attribute reader falls below the base model's, at the final point or on the front: "
+    "part of this diversity is broken images"
 )
 NOTHING = "-"
+PAIRED = "paired, and averaged point by point before any front"
 
 
 @dataclass
@@ -56,25 +57,26 @@ def tables(results: Results) -> list[Table]:
 
 def markdown(results: Results) -> str:
     """The whole report: what was compared, notes, tables."""
-    lines = ["# Reward-diversity fronts", "", *(f"- {line}" for line in [*summary(results), *results.notes])]
+    lines = ["# Reward-diversity fronts", "", *(f"- {line}" for line in summary(results))]
+    lines += [f"- {_harmless(note)}" for note in results.notes]
     for table in tables(results):
-        lines += ["", f"## {_escaped(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
+        lines += ["", f"## {_harmless(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
         for number, (name, *cells) in enumerate(table.rows):
             lines.append(_row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
         for note in table.footnotes():
-            lines += ["", note]
+            lines += ["", _harmless(note)]
     return "\n".join(lines) + "\n"
 
 
 def summary(results: Results) -> list[str]:
     """What was compared, a sentence each."""
-    protocol, seeds = results.protocol, results.seeds
-    judges = ", ".join(protocol["judges"])
+    protocol, seeds = results.protocol, ", ".join(map(str, results.seeds))
+    trained = f"training seed {seeds}" if len(results.seeds) == 1 else f"training seeds {seeds}, {PAIRED}"
+    judges = code(", ".join(protocol["judges"]))
     said = [
-        f"methods: {', '.join(code(method.name) for method in results.methods)}; training seeds "
-        f"{', '.join(map(str, seeds))}, paired and averaged point by point before any front",
-        f"{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images; {code(results.reward)} by {judges}; "
-        f"encoder {protocol['encoder']}",
+        f"methods: {', '.join(code(method.name) for method in results.methods)}; {trained}",
+        f"{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images; {code(results.reward)} by "
+        f"{judges}; encoder {code(protocol['encoder'])}",
         f"base model: {', '.join(f'{name} {number(results.base[name])}' for name in _shown(results))}",
     ]
     if results.baseline is not None:
@@ -134,9 +136,9 @@ def _hypervolumes(results: Results, name: str) -> Table:
 
 def _final_points(results: Results) -> Table:
     """All measures, held-out judges among them."""
-    names = results.measures
+    names = list(results.methods[0].final_values)
     table = Table("Every measure at the final point", ["model", "final point", *names])
-    table.rows.append(["base", "", *(number(results.base[name]) for name in names)])
+    table.rows.append(["base", NOTHING, *(number(results.base.get(name)) for name in names)])
     for method in results.methods:
         cells = [_mean_interval(table, method.final_values[name]) for name in names]
         table.rows.append([method.name, method.points[method.final].label, *cells])
@@ -164,20 +166,20 @@ def _compared(results: Results, name: str) -> Iterator[tuple[MethodResult, Front
 
 
 def _append(table: Table, method: MethodResult, front: FrontResult, cells: list[str]) -> None:
-    """A row, with alignment beside it and the mark of a method that breaks images."""
+    """A row: name, first cell, alignment beside it, the other cells; marked if the method breaks images."""
     final = method.points[method.final].mean.get("alignment")
     if front.alignment_falls:
         table.marked.add(len(table.rows))
-    table.rows.append([method.name, *cells, f"{number(final)}, {number(front.lowest_alignment)}"])
+    table.rows.append([method.name, cells[0], f"{number(final)}, {number(front.lowest_alignment)}", *cells[1:]])
 
 
 def _with_alignment(table: Table, results: Results) -> Table:
     """Names the column of alignment, or drops it where nothing measured it."""
     base = results.base.get("alignment")
     if base is None:
-        table.rows = [row[:-1] for row in table.rows]
+        table.rows = [row[:2] + row[3:] for row in table.rows]
     else:
-        table.header.append(f"alignment (base {number(base)}): final, lowest")
+        table.header.insert(2, f"alignment: final, lowest (base {number(base)})")
     return table
 
 
@@ -232,6 +234,11 @@ def code(name: str) -> str:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _harmless(text: str) -> str:
+    """Text outside of code, in which a method's name is no HTML."""
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
 
 
 def _escaped(text: str) -> str:

@@ -5,6 +5,7 @@ Shapes: B resamplings of the prompts, S seeds, K and M checkpoints of the baseli
 is the base model, P prompts, 2: reward and diversity; `...` any number of fronts at once.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -122,6 +123,7 @@ def paired_difference_interval(
     return _interval(difference, baseline_SKP2, method_SMP2, generator, replicates, level)
 
 
+@functools.cache
 def t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t, for any real number of degrees of freedom of at least 1.
 
@@ -202,7 +204,7 @@ def _why_not(each_S: Array, centre_B: Array, prompts: int) -> str | None:
     if without:
         return f"no gain from the fronts of seed {', '.join(without)} alone (counted from 0): no interval in common"
     if undefined > MAX_UNDEFINED:
-        return f"no gain in {undefined:.0%} of the resamplings of the prompts"
+        return f"no gain in {100 * undefined:.0f} % of the resamplings of the prompts"
     return None
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from drift_pl.errors import UserError
@@ -83,8 +84,11 @@ def lora_switched_off(network: nn.Module) -> Iterator[None]:
     """Within it the network computes what it did before the adapter was added, bit for bit.
 
     Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a gradient,
-    not between that pass and its backward.
+    not between that pass and its backward. It nests: whoever finds the adapter switched off leaves it so.
     """
+    if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
+        yield
+        return
     network.disable_adapters()
     try:
         yield

@@ -87,7 +87,12 @@ def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_p
     assert queue.work(tier.jobs) == []
     assert len(commands.named("drift_pl.fit")) == 4, "a swept method has no run of its own"
     assert len(commands.named("drift_pl.evaluate")) == 6
-    assert (tmp_path / "results" / "A" / "swept-s8" / "pictures" / "base.png").read_bytes() == b"png"
+    results = tmp_path / "results" / "A"
+    assert (results / "swept-s7" / "pictures" / "base.png").read_bytes() == b"png"
+    assert not (results / "swept-s8" / "pictures").exists(), "pictures of one seed are enough"
+    for seed, kept in ((7, "pictures/base.png"), (8, None)):
+        points = json.loads((results / f"swept-s{seed}" / "evaluation.json").read_text())["points"]
+        assert [point["picture"] for point in points] == [kept, None]
     assert json.loads((tmp_path / "results" / "A" / "levers-s7" / "evaluation.json").read_text())["method"] == "levers"
     queue.work(tier.jobs)
     assert len(commands.calls) == 10

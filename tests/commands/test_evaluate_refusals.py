@@ -179,12 +179,13 @@ def test_a_file_of_another_protocol_run_or_version(
 
 
 def test_the_identity_is_that_of_the_settings_as_they_were_written(tiny_run: Path, tmp_path: Path) -> None:
-    """A setting that older configs lack makes no run another one; a setting that was changed does."""
+    """A run from before a setting existed is marked without it, though it reads as its default today."""
     written = (tiny_run / "config.yaml").read_text()
     identity = recorded_identity(tiny_run / "config.yaml")
     assert identity == run_identity(build_config([("experiment", str(tiny_run / "config.yaml"))]))
     for old, new, equal in (
         ("  threads: 1\n", "", True),
+        ("  vendi_order: 1.0\n", "", False),
         ("  eval_steps: 2\n", "", False),
         ("  eval_steps: 2\n", "  eval_steps: 3\n", False),
         ("  iterations: 4\n", "  iterations: 9\n", True),

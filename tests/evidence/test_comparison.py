@@ -39,14 +39,14 @@ def test_arrays_are_in_the_order_of_seeds_iterations_and_prompts(tmp_path: Path)
     second = write_file(tmp_path, "m", 0, [make_point(0, [0.0, 0.0]), early, late])
     (method,) = compared([first, second]).methods
     assert method.seeds == (0, 1)
-    assert [str(key) for key in method.points] == ["base", "iteration 10", "iteration 20"]
+    assert method.labels() == ["base", "iteration 10", "iteration 20"]
     wanted = [[[0, 0], [1.1, 1.2], [1.3, 1.4]], [[0, 0], [0.1, 0.2], [0.3, np.nan]]]
     np.testing.assert_array_equal(method.values_SKP("reward"), wanted)
 
 
 def test_last_points_only(tmp_path: Path) -> None:
     paths = write_study(tmp_path)
-    assert [str(key) for key in compared(paths, last_only=True).methods[1].points] == ["base", "iteration 20"]
+    assert compared(paths, last_only=True).methods[1].labels() == ["base", "iteration 20"]
 
 
 @pytest.mark.parametrize("field", PROTOCOL)
@@ -57,7 +57,7 @@ def test_another_protocol_is_refused_by_the_name_of_the_field_and_of_both_runs(t
     second = write_file(tmp_path, "b", 0, [make_point(0, 0.0), make_point(10, 1.0)], {field: other})
     message = refusal([first, second])
     assert f"{first}/evaluation.json and {second}/evaluation.json differ in protocol.{field} (" in message
-    assert "python -m drift_pl.evaluate ckpt_path=" in message
+    assert f"python -m drift_pl.evaluate ckpt_path={second}" in message
 
 
 def test_prompts_that_differ_are_shown(tmp_path: Path) -> None:
@@ -102,17 +102,21 @@ def test_other_points_of_a_methods_seeds_are_refused(tmp_path: Path) -> None:
     paths = write_study(tmp_path)
     edit(paths[1], lambda content: content["points"].pop(1))
     message = refusal(paths)
-    assert f"{paths[0]}/evaluation.json and {paths[1]}/evaluation.json are seeds of plain_flowgrpo" in message
-    assert "only one has iteration 10;" in message
-    for key, value, label in (("lora_scale", 0.5, "LoRA scale 0.5"), ("weights", "live", "live weights")):
+    assert f"{paths[0]}/evaluation.json has iteration 10, average weights and {paths[1]}/evaluation.json" in message
+    assert message.endswith(f"python -m drift_pl.evaluate ckpt_path={paths[1]}")
+    for key, value, label in (
+        ("lora_scale", 0.5, "LoRA scale 0.5, average weights"),
+        ("weights", "live", "live weights"),
+    ):
         drift = write_study(tmp_path / key, ["drift"])
-        edit(drift[2], lambda content, change={key: value}: content["points"][2].update(change))
-        assert label in (message := refusal(drift)) or "iteration 20;" in message
+        edit(drift[2], lambda content, change={key: value}: content["points"].append(content["points"][2] | change))
+        edit(drift[2], lambda content: content["points"][-1].update(name="other"))
+        assert f"{drift[2]}/evaluation.json has iteration 20, {label}" in refusal(drift)
 
 
 def test_a_point_twice_and_a_base_alone_are_refused(tmp_path: Path) -> None:
     twice = [make_point(0, 0.0), make_point(10, 1.0), make_point(10, 1.1) | {"name": "again"}]
-    assert "holds iteration 10 twice" in refusal([write_file(tmp_path, "a", 0, twice)])
+    assert "holds iteration 10, average weights twice" in refusal([write_file(tmp_path, "a", 0, twice)])
     assert "holds the base model alone" in refusal([write_file(tmp_path, "b", 0, [make_point(0, 0.0)])])
 
 

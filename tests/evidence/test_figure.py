@@ -21,7 +21,7 @@ def results_of(folder: Path, methods: tuple[str, ...], *diversity: str) -> Resul
 
 
 def test_each_panel_has_its_lines_and_the_legend_names_all(tmp_path: Path) -> None:
-    """Per method and panel: a path, a front, a final point, and a thin front for each of two seeds; a star per panel."""
+    """Per method and panel: a path, a front, a final point, a thin front for each of two seeds; one star."""
     names = ("_plain$flowgrpo$", "drift")
     results = results_of(tmp_path, names, "pairwise_distance", "coverage")
     figure = build_figure(results)
@@ -35,6 +35,17 @@ def test_each_panel_has_its_lines_and_the_legend_names_all(tmp_path: Path) -> No
     labels = [text.get_text().lstrip("\u200b") for text in legend.get_texts()]
     assert labels == [*names, "base model", "final point", "front of 2 seeds' mean", "front of one seed"]
     assert figure.get_figwidth() == TWO_COLUMNS_IN
+
+
+def test_four_panels_leave_no_empty_ones(tmp_path: Path) -> None:
+    measures = ("pairwise_distance", "coverage", "alignment", "heldout/clip_score")
+    figure = build_figure(results_of(tmp_path, ("alone",), *measures))
+    assert [panel.get_ylabel() for panel in figure.axes if panel.get_visible()] == [
+        "pairwise distance",
+        "coverage",
+        "alignment",
+        "heldout/clip score",
+    ]
 
 
 def test_lines_are_the_numbers(tmp_path: Path) -> None:

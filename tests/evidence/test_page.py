@@ -98,8 +98,13 @@ def test_ids_that_the_script_asks_for_are_there(tmp_path: Path) -> None:
 
 
 def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:
-    points = [make_point(0, 0.0), make_point(10, 1.0, pairwise_distance=0.7)]
-    paths = [write_file(tmp_path / str(number), name, 0, points) for number, name in enumerate((NASTY, "plain"))]
+    names = {NASTY: "live", "plain": "average"}
+    paths = [
+        write_file(
+            tmp_path / kind, name, 0, [make_point(0, 0.0), make_point(10, 1.0, pairwise_distance=0.7, weights=kind)]
+        )
+        for name, kind in names.items()
+    ]
     results = results_of(paths)
     page, data = page_of(results, tmp_path / "out")
     assert [method["name"] for method in data["methods"]] == [NASTY, "plain"]
@@ -109,6 +114,9 @@ def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:
     row = next(line for line in markdown(results).splitlines() if line.startswith("| `</script>"))
     assert "\\|" in row
     assert row.count("`") == 2
+    text = re.sub("`[^`\n]*`", "", markdown(results))
+    assert "alert(1)" in text
+    assert "<" not in text
 
 
 def test_pictures_are_copied_once_per_point_and_linked_beside_the_page(tmp_path: Path) -> None:

@@ -46,6 +46,19 @@ def lora(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None], tmp_pat
     return save(tiny_policy, tmp_path / "lora")
 
 
+def test_the_reference_nests(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]) -> None:
+    """Guidance that mixes the base in asks for the reference while the base itself is evaluated."""
+    base = sample(tiny_policy)
+    tune(tiny_policy)
+    tuned = sample(tiny_policy)
+    with tiny_policy.reference():
+        with tiny_policy.reference():
+            assert torch.equal(sample(tiny_policy), base)
+        assert torch.equal(sample(tiny_policy), base)
+    assert torch.equal(sample(tiny_policy), tuned)
+    assert not torch.equal(tuned, base)
+
+
 def test_a_warm_start_is_the_adapter_that_was_saved(
     tiny_policy: StableDiffusion3Policy, tiny_pipeline: Path, lora: Path
 ) -> None:
