@@ -21,6 +21,7 @@ PointsStatistic = Callable[[Array], Array]
 MIN_SEEDS = 3
 # More resamplings without a gain than this share, and the percentiles mean nothing.
 MAX_UNDEFINED = 0.01
+NO_GAIN = "no interval in common, or no reward above the base model's there"
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _interval(
     centre, *centre_B = compare(baseline_BSK2.mean(1), method_BSM2.mean(1))
     each_S, *each_BS = compare(baseline_BSK2, method_BSM2)
     if np.isnan(centre):
-        raise NoOverlap("no gain: the fronts of the points averaged over seeds have no interval in common")
+        raise NoOverlap(f"no gain from the fronts of the points averaged over seeds: {NO_GAIN}")
     per_seed = tuple(None if np.isnan(value) else float(value) for value in each_S)
     interval = Interval(float(centre), None, None, seeds, per_seed)
     reason = _why_not(each_S, np.array(centre_B), prompts)
@@ -202,7 +203,7 @@ def _why_not(each_S: Array, centre_B: Array, prompts: int) -> str | None:
     if prompts < 2:
         return "one prompt alone says nothing about others"
     if without:
-        return f"no gain from the fronts of seed {', '.join(without)} alone (counted from 0): no interval in common"
+        return f"no gain from the fronts of seed {', '.join(without)} alone (counted from 0): {NO_GAIN}"
     if undefined > MAX_UNDEFINED:
         return f"no gain in {100 * undefined:.0f} % of the resamplings of the prompts"
     return None

@@ -83,11 +83,11 @@ def test_seeds_are_paired_by_their_number_and_points_by_their_iteration(tmp_path
 
 
 def test_seeds_are_averaged_before_the_front(tmp_path: Path) -> None:
-    """Rewards 1.5 and 0.5, then 0.6 and 1.4: 1 and 1 on average, so the second point, less diverse, is dominated.
+    """Rewards 1.5 and 0.5, then 0.4 and 1.6: 1 and 1 on average, so the second point, less diverse, is dominated.
 
-    Hypervolume 1 x 0.6 / (4 x 0.8), and not the mean of the seeds' own, (0.9 + 0.75) / 2 / 3.2.
+    Hypervolume 1 x 0.6 / (4 x 0.8), and not the mean of the seeds' own, (0.9 + 0.85) / 2 / 3.2.
     """
-    for seed, rewards in enumerate([(1.5, 0.6), (0.5, 1.4)]):
+    for seed, rewards in enumerate([(1.5, 0.4), (0.5, 1.6)]):
         points = [make_point(10, rewards[0], pairwise_distance=0.6), make_point(20, rewards[1], pairwise_distance=0.5)]
         write_file(tmp_path, "noisy", seed, [make_point(0, 0.0), *points])
     results = run(sorted(tmp_path.iterdir()), tmp_path / "out", "reward_bound=4", "diversity=[pairwise_distance]")

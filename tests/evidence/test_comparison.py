@@ -32,11 +32,11 @@ def refusal(paths: list[Path], **options: bool) -> str:
 
 
 def test_arrays_are_in_the_order_of_seeds_iterations_and_prompts(tmp_path: Path) -> None:
-    """Seed 1 is given first and holds its points backwards; a prompt without a value is NaN."""
+    """Seed 1 is given first, and seed 0 holds its points backwards; a prompt without a value is NaN."""
     early, late = make_point(10, [0.1, 0.2]), make_point(20, [0.3, None])
-    first = write_file(tmp_path, "m", 1, [make_point(0, [0.0, 0.0]), late, early])
+    first = write_file(tmp_path, "m", 1, [make_point(0, [0.0, 0.0]), early, late])
     early, late = make_point(10, [1.1, 1.2]), make_point(20, [1.3, 1.4])
-    second = write_file(tmp_path, "m", 0, [make_point(0, [0.0, 0.0]), early, late])
+    second = write_file(tmp_path, "m", 0, [make_point(0, [0.0, 0.0]), late, early])
     (method,) = compared([first, second]).methods
     assert method.seeds == (0, 1)
     assert method.labels() == ["base", "iteration 10", "iteration 20"]

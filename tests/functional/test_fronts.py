@@ -25,6 +25,7 @@ from drift_pl.functional.fronts import (
 # From the base model at reward 0 and diversity 1; the last point of each list is dominated.
 A = pareto_front([0, 1, 2, 0.5], [1, 0.8, 0.4, 0.7])
 B = pareto_front([3, 1, 0, 1], [0.5, 0.9, 1, 0.6])
+MORE_DIVERSE = pareto_front([0, 1], [1.5, 1])
 
 
 def random_front(numbers: np.random.Generator, size: int = 9) -> Front:
@@ -116,20 +117,21 @@ def test_the_gains_at_one_level_worked_out_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reached", "reason", "at_least"),
+    ("ask", "reason", "at_least"),
     [
-        (diversity_gain_at(B, A, reward=3), "never reaches reward 3: its front spans 0 to 2", None),
+        (lambda: diversity_gain_at(B, A, 3), "never reaches reward 3: its front spans 0 to 2", None),
         # at diversity 0.4 A has reward 2; B, never below 0.5, has 3 already there
-        (alignment_gain_at(A, B, 0.4, 0), "stays above diversity 0.4: its front spans 0.5 to 1", 0.5),
-        (alignment_gain_at(pareto_front([0, 1], [1.5, 1]), A, 1.2, 0), "never reaches diversity 1.2", None),
-        (diversity_gain_at(A, B, reward=2.5), "not on the baseline's own front, which spans 0 to 2", None),
-        (diversity_gain_at(A, B, reward=-1), "not on the baseline's own front, which spans 0 to 2", None),
-        (alignment_gain_at(A, B, diversity=1, base_reward=0), "nothing to compare with", None),
+        (lambda: alignment_gain_at(A, B, 0.4, 0), "stays above diversity 0.4: its front spans 0.5 to 1", 0.5),
+        (lambda: alignment_gain_at(MORE_DIVERSE, A, 1.2, 0), "never reaches diversity 1.2", None),
+        (lambda: diversity_gain_at(A, B, 2.5), "not on the baseline's own front, which spans 0 to 2", None),
+        (lambda: diversity_gain_at(A, B, -1), "not on the baseline's own front, which spans 0 to 2", None),
+        (lambda: alignment_gain_at(A, B, 1, 0), "nothing to compare with", None),
     ],
 )
 def test_a_level_that_is_not_reached_has_a_reason_and_no_gain(
-    reached: Reached, reason: str, at_least: float | None
+    ask: Callable[[], Reached], reason: str, at_least: float | None
 ) -> None:
+    reached = ask()
     assert reached.gain is None
     assert reason in str(reached.reason)
     assert reached.at_least == (at_least if at_least is None else pytest.approx(at_least))
