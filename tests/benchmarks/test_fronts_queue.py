@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class Commands:
             return 1
         given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
         if arguments[0] == "drift_pl.fit":
+            time.sleep(0.05)  # long enough for another worker to begin
             Path(given["run_dir"]).mkdir(parents=True)
             (Path(given["run_dir"]) / "summary.json").write_text("{}")
         if arguments[0] == "drift_pl.evaluate":
