@@ -129,6 +129,8 @@ def pareto(request: Request) -> "Results":
     from drift_pl.evidence.question import Question
     from drift_pl.evidence.table import markdown
 
+    if request.out.is_file():
+        raise UserError(f"out={request.out} is a file: give a folder, e.g. out=pareto")
     evaluations = [read_evaluation(path) for path in request.paths]
     comparison = compare(evaluations, request.points == "last", request.budgets == "differ")
     question = Question(request.reward, request.diversity, request.baseline, request.reward_bound)

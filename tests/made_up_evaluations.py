@@ -87,9 +87,9 @@ def write_file(
 def write_study(folder: Path, methods: Sequence[str] = ("plain_flowgrpo", "drift"), seeds: int = 3) -> list[Path]:
     """Methods whose gains are worked out by hand in `tests/commands/test_pareto.py`.
 
-    (reward, pairwise distance): the base (0, 0.8); the first method (f, 0.6) and (2f, 0.4); the others (f, 0.7) and
-    (2f, 0.6), where f is 0.5, 1, 1.5 for three seeds: 1 on average. The gains do not depend on f, so seeds that are
-    paired agree, and seeds that are not do not.
+    (reward, pairwise distance): the base (1, 0.8); the first method (1 + f, 0.6) and (1 + 2f, 0.4); the others
+    (1 + f, 0.7) and (1 + 2f, 0.6), where f is 0.5, 1, 1.5 for three seeds: 1 on average. The gains do not depend on f,
+    so seeds that are paired agree, and seeds that are not do not.
     """
     paths = []
     for method in methods:
@@ -97,9 +97,9 @@ def write_study(folder: Path, methods: Sequence[str] = ("plain_flowgrpo", "drift
         for seed in range(seeds):
             far = 1 + 0.5 * (seed - (seeds - 1) / 2)
             points = [
-                make_point(0, 0.0),
-                make_point(10, far, pairwise_distance=middle, coverage=0.45, alignment=0.92),
-                make_point(20, 2 * far, pairwise_distance=last, coverage=0.4, alignment=0.95),
+                make_point(0, 1.0),
+                make_point(10, 1 + far, pairwise_distance=middle, coverage=0.45, alignment=0.92),
+                make_point(20, 1 + 2 * far, pairwise_distance=last, coverage=0.4, alignment=0.95),
             ]
             paths.append(write_file(folder, method, seed, points))
     return paths

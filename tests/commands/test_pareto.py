@@ -30,13 +30,15 @@ def front_of(results: dict[str, Any], method: str, diversity: str = "pairwise_di
 
 
 def test_gains_by_hand(tmp_path: Path) -> None:
-    """Means: A (0, 0.8), (1, 0.6), (2, 0.4); B (0, 0.8), (1, 0.7), (2, 0.6): D_A = 0.8 - 0.2 r, D_B = 0.8 - 0.1 r.
+    """Means: A (1, 0.8), (2, 0.6), (3, 0.4); B (1, 0.8), (2, 0.7), (3, 0.6). At reward 1 + x, where 1 is the base's,
+    D_A = 0.8 - 0.2 x and D_B = 0.8 - 0.1 x.
 
-    Over rewards 0 to 2: 1.4 / 1.2 - 1 = 1/6, ceiling 1.6 / 1.2 - 1 = 1/3, at A's end 0.6 / 0.4 - 1 = 1/2.
+    Over rewards 1 to 3: 1.4 / 1.2 - 1 = 1/6, ceiling 1.6 / 1.2 - 1 = 1/3, at A's end 0.6 / 0.4 - 1 = 1/2.
     Over diversities 0.6 to 0.8: 0.2 / 0.1 - 1 = 1. B never falls to A's final 0.4: at least 2 / 2 - 1 = 0 there.
-    Hypervolumes below reward 4 and diversity 0.8: (0.6 + 0.4) / 3.2 and (0.7 + 0.6) / 3.2.
+    Hypervolumes between rewards 1 and 5, below diversity 0.8: (0.6 + 0.4) / 3.2 and (0.7 + 0.6) / 3.2; seeds lie
+    0.5, 1 and 1.5 times as far.
     """
-    results = run(write_study(tmp_path), tmp_path / "out", "reward_bound=4", "diversity=[pairwise_distance]")
+    results = run(write_study(tmp_path), tmp_path / "out", "reward_bound=5", "diversity=[pairwise_distance]")
     assert (results["format"], results["version"]) == ("drift_pl.pareto", 1)
     assert results["baseline"] == "plain_flowgrpo"
     assert results["seeds"] == [0, 1, 2]
@@ -45,21 +47,24 @@ def test_gains_by_hand(tmp_path: Path) -> None:
     gains = front["gains"]
     diversity, alignment = gains["diversity"], gains["alignment"]
     assert diversity["gain"]["value"] == pytest.approx(1 / 6)
-    assert [diversity["low"], diversity["high"]] == pytest.approx([0, 2])
+    assert [diversity["low"], diversity["high"]] == pytest.approx([1, 3])
     assert diversity["at_final"] == pytest.approx(
-        {"level": 2.0, "gain": 0.5, "beyond": False, "at_least": None, "note": None}
+        {"level": 3.0, "gain": 0.5, "beyond": False, "at_least": None, "note": None}
     )
     assert gains["ceiling"] == pytest.approx(1 / 3)
     assert alignment["gain"]["value"] == pytest.approx(1)
     assert [alignment["low"], alignment["high"]] == pytest.approx([0.6, 0.8])
     assert alignment["low_rewards"] == pytest.approx(
-        {"baseline": 1, "method": 2, "baseline_above_base": 1, "method_above_base": 2}
+        {"baseline": 2, "method": 3, "baseline_above_base": 1, "method_above_base": 2}
     )
     assert alignment["at_final"]["gain"] is None
     assert alignment["at_final"]["at_least"] == pytest.approx(0)
     assert alignment["at_final"]["beyond"] is True
     assert front["hypervolume"] == pytest.approx(1.3 / 3.2)
-    assert gains["hypervolume"]["value"] == pytest.approx(0.3 / 3.2)
+    difference = gains["hypervolume"]
+    assert difference["value"] == pytest.approx(0.3 / 3.2)
+    assert difference["per_seed"] == pytest.approx([0.15 / 3.2, 0.3 / 3.2, 0.45 / 3.2])
+    assert difference["low"] < difference["value"] < difference["high"]
 
 
 def test_everything_is_written(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -117,24 +122,24 @@ def test_the_default_baseline(tmp_path: Path, methods: tuple[str, ...], baseline
 def test_the_table_says_what_a_sceptic_asks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One seed: no intervals. No bound: no hypervolume. A level that is not reached, and broken images, are marked."""
     paths = write_study(tmp_path, seeds=1)
-    broken = [make_point(0, 0.0), make_point(20, 1.5, pairwise_distance=0.7, alignment=0.88, heldout_clip_score=0.2)]
+    broken = [make_point(0, 1.0), make_point(20, 2.5, pairwise_distance=0.7, alignment=0.88, heldout_clip_score=0.2)]
     paths.append(write_file(tmp_path, "broken", 0, broken))
     run(paths, tmp_path / "out", "diversity=[pairwise_distance]")
     text = (tmp_path / "out" / "pareto.md").read_text()
     assert capsys.readouterr().out.startswith(text)
     assert "1 training seed: no intervals, which need 3" in text
-    assert "| `drift` | +16.7 % [1] | 0.9500, 0.9200 | +33.3 % | 0.0000 (+0.0000) to 2.0000 (+2.0000) |" in text
-    assert "| +50.0 % at 2.0000 |" in text
+    assert "| `drift` | +16.7 % [1] | 0.9500, 0.9200 | +33.3 % | 1.0000 (+0.0000) to 3.0000 (+2.0000) |" in text
+    assert "| +50.0 % at 3.0000 |" in text
     assert "[1] no interval: 1 of the at least 3 seeds" in text
     assert "> +0.0 % at 0.4000 [2]" in text
     assert "[2] the method stays above diversity 0.4" in text
-    assert "> its front, at 2.0000 [2]" in text
-    assert "[2] the method never reaches reward 2" in text
+    assert "> its front, at 3.0000 [2]" in text
+    assert "[2] the method never reaches reward 3" in text
     assert "| `broken` † | - [1] |" in text
     assert "[1] not normalised: give the highest reward of the judges, reward_bound=X" in text
     assert text.count("`drift` †") == 0
     assert "† alignment by the attribute reader falls below" in text
-    assert "| `broken` | iteration 20 | 0.7000 [1] | 0.5000 [1] | 0.8800 [1] | 0.2000 [1] | 1.5000 [1] |" in text
+    assert "| `broken` | iteration 20 | 0.7000 [1] | 0.5000 [1] | 0.8800 [1] | 0.2000 [1] | 2.5000 [1] |" in text
 
 
 def test_alignment_below_the_bases_on_the_way_is_marked_too(tmp_path: Path) -> None:
@@ -149,10 +154,10 @@ def test_alignment_below_the_bases_on_the_way_is_marked_too(tmp_path: Path) -> N
 
 
 def test_means_and_intervals_over_seeds_by_hand(tmp_path: Path) -> None:
-    """Final rewards 1, 2, 3: mean 2, half width t(0.975; 2) / sqrt(3) = 4.302653 / 1.7320508."""
+    """Final rewards 2, 3, 4: mean 3, half width t(0.975; 2) / sqrt(3) = 4.302653 / 1.7320508."""
     results = run(write_study(tmp_path), tmp_path / "out")
     final = results["methods"][0]["final_values"]["reward"]
-    assert [final["value"], final["low"], final["high"]] == pytest.approx([2, 2 - 2.4841377, 2 + 2.4841377])
+    assert [final["value"], final["low"], final["high"]] == pytest.approx([3, 3 - 2.4841377, 3 + 2.4841377])
 
 
 def test_a_prompt_without_a_value_counts_for_nothing_and_a_point_without_one_is_left_out(tmp_path: Path) -> None:
@@ -223,7 +228,7 @@ BAD_ARGUMENTS = {
     "points=first": "choose points=all or points=last",
     "budgets=": "budgets= has no value",
     "reward_bound=high": "reward_bound=high is not a finite number",
-    "reward_bound=1.5": "reward_bound=1.5 is too low: plain_flowgrpo has a prompt with reward 3.75",
+    "reward_bound=1.5": "reward_bound=1.5 is too low: plain_flowgrpo has a prompt with reward 5;",
     "reward_bound=-1": "reward_bound=-1 is too low",
     "diversity=[coverage,,]": "give each measure once",
     "diversity=[covrage]": "diversity=covrage: no such measure; did you mean 'coverage'? there are",
@@ -241,6 +246,8 @@ def test_bad_arguments_are_one_line_and_write_nothing(tmp_path: Path, capsys: py
         assert message in error
         assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+    assert main([*paths, f"out={paths[0]}/evaluation.json"]) == 2
+    assert "is a file: give a folder, e.g. out=pareto" in capsys.readouterr().err
 
 
 def test_a_file_that_is_missing_or_older_says_what_makes_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

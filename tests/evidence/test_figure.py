@@ -49,12 +49,12 @@ def test_four_panels_leave_no_empty_ones(tmp_path: Path) -> None:
 
 
 def test_lines_are_the_numbers(tmp_path: Path) -> None:
-    """Means (0, 0.8), (1, 0.6), (2, 0.4), and the second seed's own, 1.25 times as far (f = 1.25)."""
+    """Means (1, 0.8), (2, 0.6), (3, 0.4), and the second seed's own, f = 1.25 times as far."""
     results = results_of(tmp_path, ("alone",), "pairwise_distance")
     figure = build_figure(results)
     lines = {line.get_gid(): line for line in figure.axes[0].lines}
-    wanted = {"path alone": [[0, 0.8], [1, 0.6], [2, 0.4]], "front alone": [[0, 0.8], [1, 0.6], [2, 0.4]]}
-    wanted |= {"final alone": [[2, 0.4]], "seed front alone": [[0, 0.8], [1.25, 0.6], [2.5, 0.4]], None: [[0, 0.8]]}
+    wanted = {"path alone": [[1, 0.8], [2, 0.6], [3, 0.4]], "front alone": [[1, 0.8], [2, 0.6], [3, 0.4]]}
+    wanted |= {"final alone": [[3, 0.4]], "seed front alone": [[1, 0.8], [2.25, 0.6], [3.5, 0.4]], None: [[1, 0.8]]}
     for gid, xy_N2 in wanted.items():
         np.testing.assert_allclose(lines[gid].get_xydata(), xy_N2, err_msg=str(gid))
     assert lines["front alone"].get_linewidth() > lines["path alone"].get_linewidth()

@@ -69,7 +69,7 @@ def test_every_point_is_on_the_page(tmp_path: Path) -> None:
     page, data = page_of(results, tmp_path / "out")
     assert data["diversity"] == ["pairwise_distance", "coverage"]
     for method, shown in zip(results.methods, data["methods"], strict=True):
-        assert shown["name"] == method.name
+        assert (shown["name"], shown["final"]) == (method.name, method.final)
         assert [point["label"] for point in shown["points"]] == [point.label for point in method.points]
         for point, expected in zip(shown["points"], method.points, strict=True):
             assert (point["mean"], point["per_seed"]) == (expected.mean, expected.per_seed)
@@ -108,6 +108,7 @@ def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:
     results = results_of(paths)
     page, data = page_of(results, tmp_path / "out")
     assert [method["name"] for method in data["methods"]] == [NASTY, "plain"]
+    assert "<" not in page.scripts[0]
     assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
     assert not any("alert" in script for script in page.scripts[1:])
     assert NASTY in page.texts

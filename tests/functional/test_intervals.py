@@ -232,6 +232,17 @@ def test_seeds_and_prompts_add_up_and_their_interaction_counts_once() -> None:
     assert interval.mean - interval.low == pytest.approx(math.hypot(*parts), rel=0.03)
 
 
+def test_what_prompts_do_to_single_seeds_is_taken_off_what_they_do_to_all() -> None:
+    """Seeds that are alike on average, so that prompts alone make the interval; oracle: (MS_P - MS_SP) / S P."""
+    numbers = np.random.default_rng(4)
+    both_SP = 1.5 * numbers.normal(size=(3, 40))
+    effect_SP = symmetric(numbers, 40) + both_SP - both_SP.mean(1, keepdims=True)
+    interval = linear_interval(np.zeros((3, 40)), effect_SP)
+    rest_SP = effect_SP - effect_SP.mean(0)
+    variance = (3 * effect_SP.mean(0).var(ddof=1) - (rest_SP**2).sum() / 2 / 39) / 3 / 40
+    assert (interval.high - interval.low) / 2 == pytest.approx(stats.t.ppf(0.975, 39) * math.sqrt(variance), rel=0.03)
+
+
 def scaled(scale_S: Array, prompts: int = 4) -> tuple[Array, Array]:
     """The front from (0, 1) to (1, 0.5) for all seeds, and the same at `scale_S` times the diversity."""
     points_K2 = np.array([[0.0, 1.0], [1.0, 0.5]])
