@@ -87,7 +87,7 @@ def test_wheel_holds_weights_and_prompts(wheel_names: set[str]) -> None:
     builtin = ROOT / "drift_pl" / "builtin"
     files = {str(path.relative_to(ROOT)) for glob in DATA for path in builtin.glob(glob) if path.is_file()}
     assert files - wheel_names == set()
-    assert "drift_pl/py.typed" in wheel_names
+    assert {"drift_pl/py.typed", "drift_pl/evidence/page.html"} <= wheel_names
 
 
 def test_installed_wheel_finds_its_experiments_from_anywhere(wheel_path: Path, tmp_path: Path) -> None:

@@ -162,13 +162,13 @@ def nondominated(points_N2: Array) -> Curve:
     """Front of points (reward, diversity), [..., N, 2], each dominated point replaced by the next one on the front.
 
     Returns:
-        Rewards ascending and diversities descending, [..., N]; points of the front may be repeated.
+        Rewards ascending and diversities descending, [..., N], points of the front repeated; NaN where a point is.
     """
     order_N = np.lexsort((points_N2[..., 1], points_N2[..., 0]), axis=-1)
     reward_N, diversity_N = np.moveaxis(np.take_along_axis(points_N2, order_N[..., None], -2), -1, 0)
     best_from_here_N = np.maximum.accumulate(diversity_N[..., ::-1], -1)[..., ::-1]
     best_later_N = np.concatenate([best_from_here_N[..., 1:], np.full_like(best_from_here_N[..., :1], -np.inf)], -1)
-    kept_reward_N = np.where(diversity_N > best_later_N, reward_N, np.inf)
+    kept_reward_N = np.where(diversity_N <= best_later_N, np.inf, reward_N)
     return np.minimum.accumulate(kept_reward_N[..., ::-1], -1)[..., ::-1], best_from_here_N
 
 

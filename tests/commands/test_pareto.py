@@ -199,6 +199,13 @@ def test_sweeps_are_points_of_their_own(tmp_path: Path) -> None:
     assert method["final"] == 1
 
 
+def test_a_vendi_score_is_measured_from_one(tmp_path: Path) -> None:
+    """Images that are all alike have a Vendi score of 1: hypervolume 1 x (2 - 1) / (4 x (3 - 1))."""
+    path = write_file(tmp_path, "m", 0, [make_point(0, 0.0, vendi=3.0), make_point(10, 1.0, vendi=2.0)])
+    results = run([path], tmp_path / "out", "diversity=vendi", "reward_bound=4")
+    assert front_of(results, "m", "vendi")["hypervolume"] == pytest.approx(1 / 8)
+
+
 def test_measures_of_all_prompts_stand_in_the_last_table(tmp_path: Path) -> None:
     """`fid` has no values per prompt, and the base model has none: it is a distance from it."""
     point = make_point(10, 1.0) | {"values": {"fid": {"mean": 0.25, "low": None, "high": None, "prompts": 2}}}
