@@ -234,7 +234,7 @@ def test_the_deadline_holds_for_a_server_that_always_fails_and_for_one_that_asks
         message = message_of(HttpJudge(server.url, attempts=1000, first_wait_s=0.01, deadline_s=0.5))
         assert time.monotonic() - start < 3
         assert "rewards.args.deadline_s=0.5" in message
-        assert "status 503" in message
+        assert "status 503" in message or "still under way" in message  # whichever saw the end of the time first
 
 
 def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> None:
