@@ -17,11 +17,12 @@ ROWS = (
     ("training",),
     (
         *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
-        *("help_text", "command"),
+        *("help_text", "command", "command_options", "new_folder"),
         *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
         *("evaluate_options", "run_checkpoints", "evaluation_points"),
+        *("tuned_policy", "export_weights", "generated_pictures"),
     ),
-    ("evidence",),
+    ("evidence", "card_facts", "model_card"),
     ("fit", "evaluate", "pareto", "generate", "export", "report"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
@@ -49,6 +50,8 @@ QUICK = (
     "arguments",
     "help_text",
     "command",
+    "command_options",
+    "new_folder",
     "errors",
     "evaluate_options",
     "run_checkpoints",

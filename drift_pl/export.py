@@ -1,0 +1,113 @@
+"""The command that shares weights: `python -m drift_pl.export ckpt_path=RUN_FOLDER out=FOLDER [KEY=VALUE ...]`.
+
+Writes a LoRA that stock diffusers loads, or a whole pipeline, and a model card that is filled from the run.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from drift_pl.command import run_command
+from drift_pl.command_options import Command, Request, asks_for_help, help_text, key, parse_request
+from drift_pl.config import Config
+from drift_pl.fit import quieten
+from drift_pl.new_folder import new_folder, refuse_taken
+from drift_pl.run_checkpoints import CONFIG, recorded_identity
+from drift_pl.tuned_policy import TunedPolicy, find_checkpoint, load_tuned
+
+
+@dataclass
+class ExportOptions:
+    """What a command line asks for."""
+
+    ckpt_path: str = key(
+        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-29573817-s0", required=True
+    )
+    out: str = key("", "folder to write; it must be new or empty", "exports/my-lora", required=True)
+    weights: str = key(
+        "average", "average (the EMA, in runs that have one) or live", "live", choices=("average", "live")
+    )
+    format: str = key(
+        "lora", "lora (the adapter alone) or full (the pipeline, merged)", "full", choices=("lora", "full")
+    )
+    pretrained: str | None = key(
+        None,
+        "where the base model is now; null: where the run found it",
+        "/models/sd3.5-medium",
+        sets="policy.pretrained",
+        name="policy.pretrained",
+    )
+
+
+COMMAND = Command(
+    "export",
+    "Write a run's weights for diffusers: a LoRA for load_lora_weights, or a whole pipeline, with a model card.",
+    "ckpt_path=runs/shapes_div-29573817-s0 out=exports/my-lora",
+    ExportOptions,
+)
+
+
+def export(request: Request[ExportOptions]) -> Path:
+    """Writes the folder, whole or not at all, and returns it.
+
+    Raises:
+        UserError: something cannot be used; nothing has been written then.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
+    options = request.options
+    out = Path(options.out).expanduser()
+    refuse_taken(out)
+    run_dir, path = find_checkpoint(options.ckpt_path)
+    config = request.config(run_dir / CONFIG)
+    quieten()
+    from drift_pl.export_weights import save_full, save_lora
+
+    tuned = load_tuned(config, run_dir, path, options.weights)
+    card = _card(config, run_dir, out, options.format, tuned)
+    save = save_lora if options.format == "lora" else save_full
+    with new_folder(out) as folder:
+        save(tuned.policy, folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    return out
+
+
+def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolicy) -> str:
+    from drift_pl.card_facts import Base, Weights, evaluation_table
+    from drift_pl.export_weights import describe_pipeline
+    from drift_pl.locate import locate
+    from drift_pl.model_card import Export, model_card
+
+    name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
+    location = Path(locate(name, "policy.pretrained"))
+    weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
+    exported = Export(
+        folder=out.absolute().name,
+        form=form,
+        weights=weights,
+        base=Base(name, location if location.exists() else None),
+        class_name=facts.class_name,
+        absent=facts.absent,
+        call_arguments=facts.call_arguments,
+        evaluation=evaluation_table(run_dir, weights),
+    )
+    return model_card(config, recorded_identity(run_dir / CONFIG).rpartition("-s")[0], exported)
+
+
+def _run(argv: list[str]) -> None:
+    if asks_for_help(argv):
+        print(help_text(COMMAND), end="")
+        return
+    request = parse_request(COMMAND, argv)
+    out = export(request)
+    files = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
+    print(f"written: {out}: {', '.join(files)}")
+    print(f"load:    see {out / 'README.md'}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(_run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`.
+
+Base model and fine-tuned model on the same noise, each image a PNG, and one grid with the two side by side.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drift_pl.command import run_command
+from drift_pl.command_options import Command, Request, asks_for_help, help_text, key, parse_request
+from drift_pl.config import Config
+from drift_pl.errors import UserError
+from drift_pl.fit import quieten
+from drift_pl.new_folder import free_name, refuse_taken
+from drift_pl.run_checkpoints import CONFIG
+from drift_pl.tuned_policy import find_checkpoint, load_tuned
+
+if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
+    import torch
+
+
+@dataclass
+class GenerateOptions:
+    """What a command line asks for; None leaves it to the run's own config."""
+
+    ckpt_path: str = key(
+        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-29573817-s0", required=True
+    )
+    prompt: str = key("", "what the images are to show", "a red circle", required=True)
+    n: int = key(16, "images of each model", "16", least=1)
+    seed: int = key(0, "of the noise; image k of a seed has the same noise for every prompt, run and method", "1")
+    aig: float | None = key(
+        None,
+        "power of annealed importance guidance: 0 is the tuned model, the larger the more of the base; null: the run's "
+        "sampler.eval_importance_power",
+        "1",
+        sets="sampler.eval_importance_power",
+    )
+    lora_scale: float | None = key(
+        None,
+        "factor of the adapter's output; null: the run's sampler.eval_lora_scale",
+        "0.5",
+        sets="sampler.eval_lora_scale",
+    )
+    steps: int | None = key(
+        None, "deterministic steps; null: the run's sampler.eval_steps", "20", sets="sampler.eval_steps"
+    )
+    guidance_scale: float | None = key(
+        None, "classifier-free guidance; null: as the run evaluates", "4.5", sets="sampler.eval_guidance_scale"
+    )
+    out: str | None = key(
+        None, "folder to write, new or empty; null: a new one in the run's folder, generated/PROMPT-sSEED", "pictures"
+    )
+    weights: str = key(
+        "average", "average (the EMA, in runs that have one) or live", "live", choices=("average", "live")
+    )
+    measure: bool = key(False, "also print mean reward and diversity, by the run's judges and encoder", "true")
+    pretrained: str | None = key(
+        None,
+        "where the base model is now; null: where the run found it",
+        "/models/sd3.5-medium",
+        sets="policy.pretrained",
+        name="policy.pretrained",
+    )
+    accelerator: str | None = key(
+        None, "auto, cpu, gpu; null: the run's trainer.accelerator", "cpu", sets="trainer.accelerator"
+    )
+    micro_batch: int | None = key(
+        None, "images per forward pass; null: the run's objective.micro_batch", "4", sets="objective.micro_batch"
+    )
+
+
+COMMAND = Command(
+    "generate",
+    "Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise.",
+    'ckpt_path=runs/shapes_div-29573817-s0 prompt="a red circle"',
+    GenerateOptions,
+)
+
+
+def generate(request: Request[GenerateOptions]) -> Path:
+    """Writes the pictures' folder, whole or not at all, prints what was measured, and returns the folder.
+
+    Raises:
+        UserError: something cannot be used; nothing has been written then.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
+    options = request.options
+    run_dir, path = find_checkpoint(options.ckpt_path)
+    if options.out:
+        refuse_taken(Path(options.out).expanduser())
+    config = request.config(run_dir / CONFIG)
+    quieten()
+    from drift_pl.generated_pictures import Measurer, draw, plan_of, save_pictures
+
+    device, autocast = _choose_device(config)
+    measurer = Measurer(config, device) if options.measure else None
+    tuned = load_tuned(config, run_dir, path, options.weights)
+    plan = plan_of(config, options.prompt, options.n, options.seed)
+    pictures = draw(tuned.policy, plan, device, autocast)
+    measured = measurer(pictures, options.prompt) if measurer else {}
+    default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
+    out = Path(options.out).expanduser() if options.out else free_name(default)
+    label = plan.label(tuned.checkpoint.iteration, tuned.checkpoint.weights)
+    facts = {"checkpoint": str(path), "weights": tuned.checkpoint.weights, "digest": tuned.checkpoint.digest}
+    save_pictures(pictures, out, label, plan, {**facts, **asdict(plan), "measured": measured})
+    for name, values in measured.items():
+        print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
+    return out
+
+
+def _choose_device(config: Config) -> "tuple[torch.device, Callable[[], AbstractContextManager[Any]]]":
+    """Where the config computes, and the context of its precision.
+
+    Raises:
+        UserError: the accelerator is not there.
+    """
+    import torch
+    from lightning.fabric import Fabric
+
+    from drift_pl.locate import first_line
+
+    trainer = config.trainer
+    if trainer.threads:
+        torch.set_num_threads(trainer.threads)
+    try:
+        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
+    except Exception as error:  # Lightning has several kinds for hardware that is not there
+        raise UserError(
+            f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
+        ) from error
+    return fabric.device, fabric.autocast
+
+
+def _slug(prompt: str) -> str:
+    """A prompt as a folder's name, whatever letters it is written in."""
+    words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
+    return words[:40].rstrip("-_") or "prompt"
+
+
+def _run(argv: list[str]) -> None:
+    if asks_for_help(argv):
+        print(help_text(COMMAND), end="")
+        return
+    request = parse_request(COMMAND, argv)
+    out = generate(request)
+    for which in ("base", "tuned"):
+        names = sorted(file.name for file in out.glob(f"{which}-*.png"))
+        print(f"{which + ':':<9}{out / names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""))
+    print(f"{'grid:':<9}{out / 'base_and_tuned.png'}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(_run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The LAION aesthetic predictor: a linear head on CLIP's image features, tuned to what people rate as beautiful."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
+
+from drift_pl.errors import UserError
+from drift_pl.locate import load_pretrained, locate
+from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, to_bytes
+
+HEAD = "trl-lib/ddpo-aesthetic-predictor"
+HEAD_FILE = "aesthetic-model.pth"
+
+
+class Aesthetic:
+    """head(CLIP(image) / |CLIP(image)|) / normaliser, in float32; near 5 to 6 of about 10 for ordinary pictures.
+
+    The improved-aesthetic-predictor (sac+logos+ava1-l14-linearMSE): linear layers 768-1024-128-64-16-1 without
+    activations on the projected image features of OpenAI's ViT-L/14. The prompt has no say.
+
+    Args:
+        pretrained: a CLIPModel (hub id, folder or pkg:PACKAGE/FOLDER), or for the package clip one of its names
+            (`ViT-L/14`) or files (`./ViT-L-14.pt`).
+        revision: branch, tag or commit of a CLIPModel on the hub.
+        head: the head's .pth or .safetensors file, a folder or a hub id that holds `head_file`. The author's file
+            sac+logos+ava1-l14-linearMSE.pth is the default's under another name.
+        head_file: its name in the folder or on the hub.
+        head_revision: branch, tag or commit of the head on the hub.
+        normaliser: what the score is divided by: 1 in DDPO and in flow_grpo. With 10, scores are near 0.5: a weight
+            beside other rewards then means something.
+        batch_size: images per forward pass.
+
+    Raises:
+        UserError: nothing loadable at `pretrained` or `head`, or the two do not fit.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = "openai/clip-vit-large-patch14",
+        revision: str | None = None,
+        head: str = HEAD,
+        head_file: str = HEAD_FILE,
+        head_revision: str | None = None,
+        normaliser: float = 1.0,
+        batch_size: int = 64,
+    ) -> None:
+        key = "rewards.args.head"
+        self.features = _features(pretrained, revision)
+        self.head = linear_head(read_tensors(find_file(head, head_file, key, head_revision), key), key)
+        if self.features.width != self.head[0].in_features:
+            raise UserError(
+                f"{key}={head} takes {self.head[0].in_features} features, and rewards.args.pretrained={pretrained} has "
+                f"{self.features.width}; the published head belongs to openai/clip-vit-large-patch14"
+            )
+        for network in (self.features, self.head):
+            network.requires_grad_(False).eval().float()
+        self.normaliser = normaliser
+        self.batch_size = batch_size
+
+    @torch.no_grad()
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            scores = [
+                self.head(normalize(self.features(part), dim=-1)).squeeze(-1)
+                for part in images_B3HW.split(self.batch_size)
+            ]
+            return torch.cat(scores) / self.normaliser
+
+    def to(self, device: torch.device | str) -> "Aesthetic":
+        self.features.to(device)
+        self.head.to(device)
+        return self
+
+
+def linear_head(tensors: dict[str, Tensor], key: str) -> nn.Sequential:
+    """Linear layers one after another, from the weights of `layers.N` in the order of N; the last gives one number.
+
+    The N between them are dropout layers, which do nothing when scoring. ImageReward has the same head.
+
+    Args:
+        tensors: `layers.N.weight` and `layers.N.bias`.
+        key: the config key that they were given for, to be named in errors.
+
+    Raises:
+        UserError: the tensors are not those of such layers.
+    """
+    numbers = sorted(int(found[1]) for name in tensors if (found := re.fullmatch(r"layers\.(\d+)\.weight", name)))
+    sizes = [tuple(tensors[f"layers.{number}.weight"].shape) for number in numbers]
+    chained = all(len(size) == 2 for size in sizes) and all(
+        before[0] == after[1] for before, after in zip(sizes, sizes[1:], strict=False)
+    )
+    if not sizes or not chained or sizes[-1][0] != 1:
+        raise UserError(
+            f"{key}: no linear layers that end in one number: layers.N.weight are {sizes}; "
+            "the published ones lead from 768 over 1024, 128, 64 and 16 to 1"
+        )
+    head = nn.Sequential(*(nn.Linear(inputs, outputs) for outputs, inputs in sizes))
+    places = {f"layers.{number}": str(place) for place, number in enumerate(numbers)}
+    named = [(name.rpartition("."), tensor) for name, tensor in tensors.items()]
+    load_exactly(head, {f"{places.get(stem, stem)}.{kind}": tensor for (stem, _, kind), tensor in named}, key)
+    return head
+
+
+class TransformersFeatures(nn.Module):
+    """Projected image features of a CLIPModel, [B, width], of images in [0, 1] rounded to 8 bits."""
+
+    def __init__(self, pretrained: str, revision: str | None) -> None:
+        super().__init__()
+        key = "rewards.args.pretrained"
+        self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained, key)
+        loader = partial(AutoImageProcessor.from_pretrained, revision=revision)
+        self.processor = load_pretrained(loader, pretrained, key)
+        self.width = self.model.config.projection_dim
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        return self.model.get_image_features(inputs["pixel_values"].to(self.model.device)).pooler_output
+
+
+class ClipPackageFeatures(nn.Module):
+    """The same of a model of the package clip; its weights pass through float16, as they are published."""
+
+    def __init__(self, pretrained: str) -> None:
+        super().__init__()
+        import clip  # not at the top: it warns when it is imported
+
+        def load(name: str) -> nn.Module:
+            return clip.load(name, device="cpu")[0].visual
+
+        self.model = load_pretrained(load, pretrained, "rewards.args.pretrained")
+        side = self.model.input_resolution
+        # CLIP's mean and standard deviation, bicubic resizing and centre crop are this class' defaults
+        self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        self.width = self.model.output_dim
+
+    def forward(self, images_B3HW: Tensor) -> Tensor:
+        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        return self.model(inputs["pixel_values"].to(self.model.conv1.weight.device))
+
+
+def _features(pretrained: str, revision: str | None) -> TransformersFeatures | ClipPackageFeatures:
+    if pretrained.startswith(("ViT-", "RN")) or Path(locate(pretrained, "rewards.args.pretrained")).is_file():
+        return ClipPackageFeatures(pretrained)
+    return TransformersFeatures(pretrained, revision)

@@ -1,0 +1,237 @@
+"""JSON over HTTP to a judge: several requests at once, retries with back-off, one deadline over all of them."""
+
+import concurrent.futures
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx2
+import tenacity
+
+from drift_pl.errors import UserError
+from drift_pl.locate import first_line
+
+Part = TypeVar("Part")
+RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+LONGEST_WAIT_S = 30.0
+
+
+class Transient(Exception):
+    """A failure that may pass.
+
+    Attributes:
+        wait_s: what the server asked to wait, seconds.
+    """
+
+    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+@dataclass
+class Call:
+    """What the requests of one call share.
+
+    Attributes:
+        deadline: on the monotonic clock, seconds.
+        stop: set once there is nothing more to be done.
+        failures: errors of requests that failed for good, the first one first; later ones may follow from it.
+    """
+
+    deadline: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    failures: list[UserError] = field(default_factory=list)
+
+    def fail(self, error: UserError) -> UserError:
+        self.failures.append(error)
+        self.stop.set()
+        return error
+
+
+class TooLate(tenacity.stop.stop_base):
+    """No further attempt if it would begin after the deadline, on the monotonic clock."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        return time.monotonic() + state.upcoming_sleep >= self.deadline
+
+
+class JsonClient:
+    """POSTs JSON and reads JSON.
+
+    The token is read from the environment at each call. It is no attribute, so it is in no configuration, checkpoint
+    or error message: where a server repeats it, it is blotted out.
+
+    Args:
+        url: http or https. Errors name it without its query, and it may not hold a user name or password.
+        token_env: name of the environment variable whose content is sent as a bearer token; None for no token.
+        concurrency: requests under way at once.
+        attempts: times that a request is sent, if the connection fails or the server answers 429 or 5xx.
+        first_wait_s: seconds before the second attempt; doubled before each further one, up to 30, or what the
+            server's Retry-After asks.
+        timeout_s: seconds without a sign of the server after which an attempt has failed.
+        deadline_s: seconds for everything that one call asks.
+        expected: what the server should answer, for errors.
+
+    Raises:
+        UserError: the url or a number cannot be used, or the environment variable is not set.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token_env: str | None,
+        concurrency: int,
+        attempts: int,
+        first_wait_s: float,
+        timeout_s: float,
+        deadline_s: float,
+        expected: str,
+    ) -> None:
+        split = urlsplit(url)
+        if split.scheme not in ("http", "https") or not split.hostname:
+            raise UserError("rewards.args.url is not a url; give one such as http://127.0.0.1:8001/score")
+        if split.username is not None or split.password is not None:
+            raise UserError(
+                "rewards.args.url holds a user name or password, which a run's files would keep; give a token by "
+                "rewards.args.token_env=NAME_OF_AN_ENVIRONMENT_VARIABLE"
+            )
+        positive = {"concurrency": concurrency, "attempts": attempts, "timeout_s": timeout_s, "deadline_s": deadline_s}
+        for name, value in positive.items():
+            if not value > 0:
+                raise UserError(f"rewards.args.{name}={value} must be positive, such as 4")
+        self.url, self.token_env = url, token_env
+        self.shown_url = urlunsplit((split.scheme, split.netloc, split.path, "", ""))
+        self.concurrency, self.attempts = concurrency, attempts
+        self.first_wait_s, self.timeout_s, self.deadline_s = first_wait_s, timeout_s, deadline_s
+        self.expected = expected
+        self._token()
+
+    def post_all(self, body: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
+        """The server's answers to `body(part)` for each part, in the order of the parts.
+
+        Raises:
+            UserError: a request failed for good, or the deadline passed; the other requests are given up.
+        """
+        call = Call(time.monotonic() + self.deadline_s)
+        pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        # a pool of connections of its own for each call: nothing is shared with a forked or later process
+        with httpx2.Client(headers=self._headers()) as client:
+            try:
+                futures = [pool.submit(self._post, client, body, part, call) for part in parts]
+                left = call.deadline - time.monotonic()
+                _, late = concurrent.futures.wait(futures, left, return_when=concurrent.futures.FIRST_EXCEPTION)
+                if call.failures:
+                    raise call.failures[0]
+                if late:
+                    raise self._deadline_passed("requests were still under way")
+                return [future.result() for future in futures]
+            finally:
+                call.stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def error(self, problem: str) -> UserError:
+        """One line that names the server."""
+        return UserError(f"rewards.args.url={self.shown_url}: {self._blotted(problem)}")
+
+    def unexpected(self, answer: Any, what: str = "") -> UserError:
+        """An error that shows the start of an answer, and what was expected."""
+        # blotted out before it is cut, so that no half of a token is left
+        shown = self._blotted(" ".join(str(answer).split()))[:120]
+        return self.error(f"answered with {what}{shown!r}; expected status 200 and {self.expected}")
+
+    def _post(self, client: httpx2.Client, body: Callable[[Part], Any], part: Part, call: Call) -> Any:
+        if call.stop.is_set():  # another request has failed for good, and this one had not begun
+            raise self.error("given up")
+        content = body(part)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            wait=self._wait_s,
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self.attempts),
+                tenacity.stop_when_event_set(call.stop),
+                TooLate(call.deadline),
+            ),
+            sleep=tenacity.sleep_using_event(call.stop),
+            reraise=True,
+        )
+        try:
+            return retrying(self._attempt, client, content, call.deadline)
+        except UserError as error:
+            raise call.fail(error) from error.__cause__
+        except Transient as error:
+            attempts = retrying.statistics["attempt_number"]
+            if attempts < self.attempts:
+                failure = self._deadline_passed(f"last of {attempts} attempts: {error}")
+            else:
+                failure = self.error(
+                    f"no answer in {attempts} attempts ({error}); start the server, or give the url of one that runs"
+                )
+            raise call.fail(failure) from error
+
+    def _wait_s(self, state: tenacity.RetryCallState) -> float:
+        """Seconds before the next attempt: doubled each time, or more if the server asks for it."""
+        backoff = tenacity.wait_exponential(multiplier=self.first_wait_s, max=LONGEST_WAIT_S)
+        asked = state.outcome.exception() if state.outcome else None
+        return max(backoff(state), asked.wait_s if isinstance(asked, Transient) else 0.0)
+
+    def _attempt(self, client: httpx2.Client, content: Any, deadline: float) -> Any:
+        left = min(self.timeout_s, deadline - time.monotonic())
+        if left <= 0:
+            raise Transient("no time left")
+        try:
+            response = client.post(self.url, json=content, timeout=left)
+        except httpx2.TransportError as error:
+            raise Transient(f"{type(error).__name__}: {first_line(error)}") from error
+        if response.status_code in RETRIED_STATUS:
+            raise Transient(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
+        if not response.is_success:
+            raise self.unexpected(response.text, f"status {response.status_code} and ")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise self.unexpected(response.text, "no JSON but ") from error
+
+    def _blotted(self, text: str) -> str:
+        token = self._token()
+        for form in {token, repr(token)[1:-1], json.dumps(token)[1:-1]} if token else ():
+            text = text.replace(form, "***")
+        return text
+
+    def _deadline_passed(self, state: str) -> UserError:
+        return self.error(
+            f"not answered within rewards.args.deadline_s={self.deadline_s:g} ({state}); "
+            "give more time, or fewer images to a request"
+        )
+
+    def _headers(self) -> dict[str, str]:
+        token = self._token()
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _token(self) -> str | None:
+        if self.token_env is None:
+            return None
+        token = os.environ.get(self.token_env, "").strip()
+        if not token:
+            raise UserError(
+                f"rewards.args.token_env={self.token_env}: this environment variable is not set; "
+                f"export {self.token_env}=... before the run"
+            )
+        if not token.isascii() or not token.isprintable():
+            raise UserError(f"rewards.args.token_env={self.token_env}: its content is not one line of ASCII characters")
+        return token
+
+
+def _seconds(retry_after: str | None) -> float:
+    """A Retry-After header in seconds; its other form, a date, is left to the back-off."""
+    try:
+        return max(0.0, float(retry_after or 0))
+    except ValueError:
+        return 0.0
