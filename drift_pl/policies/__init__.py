@@ -1,5 +1,5 @@
 """Foreign models behind one narrow protocol; the only room that imports diffusers and peft."""
 
-from drift_pl.policies.flow import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 POLICIES = {"sd3": StableDiffusion3Policy}

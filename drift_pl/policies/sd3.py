@@ -1,0 +1,84 @@
+"""Rectified-flow policies: Stable Diffusion 3 and 3.5 pipeline folders."""
+
+import copy
+from collections.abc import Iterator, Sequence
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+from torch import Tensor, nn
+
+from drift_pl.errors import UserError
+from drift_pl.policies.pipeline_policy import PipelinePolicy, checked_side
+from drift_pl.types import Condition
+
+
+class StableDiffusion3Policy(PipelinePolicy):
+    """Stable Diffusion 3 and 3.5 (arXiv 2403.03206), with or without T5. See `PipelinePolicy` for its arguments.
+
+    `max_sequence_length=0` leaves out T5's tokens, and the zeros that stand in for them.
+    """
+
+    family = "sd3"
+    pipeline_class = StableDiffusion3Pipeline
+    text_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    optional_parts = ("text_encoder_3", "tokenizer_3")
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        self._warn_of_spelled_words(prompts)
+        with torch.no_grad():
+            tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
+                prompt=list(prompts),
+                prompt_2=None,
+                prompt_3=None,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_sequence_length,
+                device=self.pipeline.vae.device,
+            )
+        return Condition(tokens_BLE, pooled_BE, self._written_channels(tokens_BLE))
+
+    def sigmas(self, num_steps: int) -> Tensor:
+        """Noise levels of the model's own scheduler, float32 [T + 1]; the time shift is in them."""
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        scheduler.set_timesteps(num_steps)
+        return scheduler.sigmas.float().cpu()
+
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Images in [0, 1]; the autoencoder runs in its own dtype and never in tiles (seams would be scored)."""
+        vae = self.pipeline.vae
+        scaled = latents_BCHW.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
+        with torch.no_grad(), torch.autocast(scaled.device.type, enabled=False):
+            images = vae.decode(scaled, return_dict=False)[0]
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        timestep = sigma * self.pipeline.scheduler.config.num_train_timesteps
+        dtype = self.network.dtype
+        assert condition.pooled_BE is not None
+        return self.network(
+            hidden_states=latents_BCHW.to(dtype),
+            timestep=timestep.to(latents_BCHW.device).expand(latents_BCHW.shape[0]),
+            encoder_hidden_states=condition.tokens_BLE.to(dtype),
+            pooled_projections=condition.pooled_BE.to(dtype),
+            return_dict=False,
+        )[0]
+
+    def _blocks(self) -> Iterator[nn.Module]:
+        yield from self.network.transformer_blocks
+
+    def _written_channels(self, tokens_BLE: Tensor) -> Tensor:
+        """CLIP tokens come first and fill the two CLIP widths; then T5's full width, or zeros where T5 is missing."""
+        num_tokens, width = tokens_BLE.shape[1:]
+        clip_tokens = self.pipeline.tokenizer.model_max_length
+        clip_width = self.pipeline.text_encoder.config.hidden_size + self.pipeline.text_encoder_2.config.hidden_size
+        written_L = torch.full((num_tokens,), 0 if self.pipeline.text_encoder_3 is None else width)
+        written_L[:clip_tokens] = clip_width
+        return written_L.to(tokens_BLE.device)
+
+    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+        config, factor = self.network.config, self.pipeline.vae_scale_factor
+        unit = factor * config.patch_size
+        side = checked_side(resolution or config.sample_size * factor, unit, key)
+        largest = unit * config.pos_embed_max_size
+        if side > largest:
+            raise UserError(f"{key}={side} is more than this model's positions reach: use at most {largest}")
+        return config.in_channels, side // factor, side // factor
