@@ -121,7 +121,9 @@ class ShapingConfig:
     weight: float = option(0.0, "alpha: weight of the diversity potential in the advantage; 0 switches it off")
     gamma: float = option(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T")
     potential: str = option("mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain")
-    normalise: str = option("raw", "raw: absolute distance; minmax: relative to the group's smallest and largest")
+    normalise: str = option(
+        "raw", "raw: absolute distance; minmax: relative to the group's range; centred: less the mean of who passes"
+    )
     form: str = option("terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images")
     gate: str = option("none", "who gets the bonus: none (all), median, quantile (reward at or above the group's)")
     gate_quantile: float = option(0.5, "quantile: the gate, in [0, 1)")

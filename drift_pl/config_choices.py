@@ -15,7 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "incentive.shaping.potential": ("mean", "nearest", "logdet", "vendi"),
     "incentive.shaping.form": ("terminal", "per_step"),
     "incentive.shaping.gate": ("none", "median", "quantile"),
-    "incentive.shaping.normalise": ("raw", "minmax"),
+    "incentive.shaping.normalise": ("raw", "minmax", "centred"),
     "objective.advantage_std": ("group", "global", "kept", "none"),
     "objective.reward_normalisation": ("sum", "per_judge"),
     "objective.kl_form": ("exact", "flow_grpo", "mean"),

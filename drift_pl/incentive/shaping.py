@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.incentive.potentials import POTENTIALS, reward_gate, stretch
+from drift_pl.incentive.potentials import POTENTIALS, centre, reward_gate, stretch
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ class DiversityShaping:
         weight: alpha >= 0. The reward part of an advantage is in standard deviations of the reward, so alpha = 1 weighs
             a cosine distance of 1 like one standard deviation.
         gamma: discount; gamma^T is a plain factor of the bonus.
-        normalise: `raw` takes d_i as it is; `minmax` stretches the group's d to [0, 1].
+        normalise: `raw` takes d_i as it is; `minmax` stretches the group's d to [0, 1]; `centred` takes d_i among those
+            who pass the gate, less their mean. Behind a gate the other two make passing itself worth something (with
+            d = 0.5, half the weight); `centred` does not: it moves reward only among those who pass.
         floor: smallest spread that `minmax` stretches in full, so that near-copies are not told apart by noise:
             clip((d - d_min) / max(d_max - d_min, floor), 0, 1). In the unit of the potential.
-        potential: what d_i is, always against all valid images of the group: `mean` distance to the others, distance to
-            the `nearest` other, leave-one-out gain of the `logdet` or of the `vendi` score. Two opposite modes have the
-            largest `mean` there is, and zero of each of the others; see `incentive/potentials.py`.
+        potential: what d_i is, against all valid images of the group unless it is centred: `mean` distance to the
+            others, distance to the `nearest` other, leave-one-out gain of the `logdet` or of the `vendi` score. Two
+            opposite modes have the largest `mean` there is, and zero of each of the others; see
+            `incentive/potentials.py`.
         gate: who gets the bonus: `none`, everyone; `median`, images whose reward is at or above the median of their
             group's finite rewards; `quantile`, at or above `gate_quantile`. The others get the potential 0, and
             `minmax` stretches among those who pass (DRIVE). `vendi` as it is may be below 0, and so below the others.
@@ -115,8 +118,10 @@ class DiversityShaping:
 
     def phi(self, embedding_PGD: Tensor, valid_PG: Tensor, reward_PG: Tensor | None = None) -> Tensor:
         """The potential of a state after the start: d^_i of each valid image that passes the gate, else 0, [P, G]."""
-        diversity_PG = POTENTIALS[self.potential](embedding_PGD, valid_PG)
         passing_PG = self._passing(valid_PG, reward_PG)
+        if self.normalise == "centred":
+            return centre(POTENTIALS[self.potential](embedding_PGD, passing_PG), passing_PG)
+        diversity_PG = POTENTIALS[self.potential](embedding_PGD, valid_PG)
         if self.normalise == "raw":
             return torch.where(passing_PG, diversity_PG, 0)
         return stretch(diversity_PG, passing_PG, self.floor)

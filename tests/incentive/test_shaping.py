@@ -58,7 +58,7 @@ def test_copies_and_groups_without_images_get_a_finite_bonus() -> None:
     embedding = torch.ones(3, 4, 2)
     valid = torch.tensor([[True] * 4, [False] * 4, [True, False, False, False]])
     embedding[~valid] = torch.nan
-    for normalise in ("raw", "minmax"):
+    for normalise in ("raw", "minmax", "centred"):
         bonus = DiversityShaping(1.0, normalise=normalise)(embedding, valid, 5)
         torch.testing.assert_close(bonus, torch.zeros(3, 4), rtol=0, atol=1e-6)
 
@@ -88,7 +88,7 @@ def test_the_bonus_is_the_potential_of_the_name(potential: str, generator: torch
     assert expected[valid].abs().min() > 0
 
 
-@pytest.mark.parametrize("normalise", ["raw", "minmax"])
+@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred"])
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_the_order_of_images_and_what_is_invalid_are_nothing(
     potential: str, normalise: str, generator: torch.Generator
@@ -105,7 +105,7 @@ def test_the_order_of_images_and_what_is_invalid_are_nothing(
     assert torch.equal(bonus[~valid], torch.zeros(2))
 
 
-@pytest.mark.parametrize("normalise", ["raw", "minmax"])
+@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred"])
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_a_group_of_copies_gets_nothing_and_no_nan(potential: str, normalise: str) -> None:
     """0 / 0 wherever a diversity is divided by the group's own."""
@@ -144,6 +144,28 @@ def test_minmax_stretches_among_those_who_pass() -> None:
     torch.testing.assert_close(DiversityShaping(1.0).phi(embedding, valid), torch.tensor([[1, 1, 0.75, 1, 1.5]]))
     gated = DiversityShaping(1.0, normalise="minmax", gate="median")(embedding, valid, 3, reward)
     torch.testing.assert_close(gated, torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0]]))
+
+
+def test_centred_compares_those_who_pass_with_one_another() -> None:
+    """Of the angles 0, 90, 180 (the reward passes) and 170 degrees (it does not): d = 1.5, 1, 1.5 among the three."""
+    embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.pi, 17 * math.pi / 18]]))
+    reward, valid = torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.ones(1, 4, dtype=torch.bool)
+    shaping = DiversityShaping(3.0, normalise="centred", gate="quantile", gate_quantile=0.3)
+    expected = torch.tensor([[0.5, -1.0, 0.5, 0.0]])
+    torch.testing.assert_close(shaping(embedding, valid, 4, reward), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate", ["none", "quantile"])
+def test_passing_the_gate_is_worth_nothing_when_centred(gate: str, generator: torch.Generator) -> None:
+    """The bonus sums to zero over those who pass, and so it does over the group; without a gate it is raw, centred."""
+    embedding, reward, valid = group_of_five(generator)
+    bonus = DiversityShaping(1.0, normalise="centred", gate=gate, gate_quantile=0.25)(embedding, valid, 3, reward)
+    torch.testing.assert_close(bonus.sum(1), torch.zeros(2), rtol=0, atol=1e-6)
+    assert bonus.abs().max() > 0.01
+    if gate == "none":
+        raw = DiversityShaping(1.0)(embedding, valid, 3, reward)
+        mean = raw.sum(1, keepdim=True) / valid.sum(1, keepdim=True)
+        torch.testing.assert_close(bonus, torch.where(valid, raw - mean, 0), rtol=0, atol=1e-6)
 
 
 def test_a_gate_needs_the_rewards(generator: torch.Generator) -> None:

@@ -36,7 +36,8 @@ def return_to_go(shaping: DiversityShaping, states: Tensor, step: int) -> Tensor
 @pytest.mark.parametrize("gamma", [1.0, 0.8])
 @pytest.mark.parametrize(
     "options",
-    [{"potential": name} for name in POTENTIALS] + [{"normalise": "minmax"}, {"gate": "median"}],
+    [{"potential": name} for name in POTENTIALS]
+    + [{"normalise": "minmax"}, {"normalise": "centred"}, {"gate": "median"}],
     ids=lambda options: "".join(options.values()),
 )
 def test_the_return_to_go_telescopes(
