@@ -24,6 +24,7 @@ class Job:
         evaluation: of `python -m drift_pl.evaluate`.
         pictures: whether its pictures are kept: those of one seed are enough to look at.
         source: another method of the same tier whose run is evaluated in another way; None: trains a run of its own.
+        checkpoint: name of the only checkpoint that is evaluated; None: all of the run's.
     """
 
     tier: str
@@ -33,6 +34,7 @@ class Job:
     evaluation: tuple[str, ...]
     pictures: bool
     source: str | None = None
+    checkpoint: str | None = None
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class Job:
     @property
     def digest(self) -> str:
         """Twelve hex digits over what shapes its result; another digest voids a result."""
-        text = json.dumps([self.method, self.seed, self.overrides, self.evaluation, self.source])
+        text = json.dumps([self.method, self.seed, self.overrides, self.evaluation, self.source, self.checkpoint])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -76,7 +78,7 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
     """Tier name -> tier.
 
     Raises:
-        UserError: a key is missing or unknown, or a method evaluates the run of one that is not there.
+        UserError: a key is unknown, or a method evaluates the run of one that is not there.
     """
     plan = yaml.safe_load(path.read_text())
     frozen = plan["frozen"]
@@ -92,12 +94,16 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
     for seed in tier["seeds"]:
         for method, difference in methods.items():
             difference = difference or {}
+            unknown = set(difference) - {"fit", "evaluate", "source", "checkpoint"}
+            if unknown:
+                raise UserError(f"{path}: tiers.{name}.{method} has unknown keys {sorted(unknown)}")
             source = difference.get("source")
             if source is not None and source not in methods:
                 raise UserError(f"{path}: tiers.{name}.{method}.source={source} is none of {', '.join(methods)}")
             fit = [*frozen["fit"], *_list(tier, "fit"), *_list(difference, "fit")]
             evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
-            jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), seed == tier["seeds"][0], source))
+            pictures, checkpoint = seed == tier["seeds"][0], difference.get("checkpoint")
+            jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), pictures, source, checkpoint))
     return Tier(
         name=name,
         title=tier["title"],

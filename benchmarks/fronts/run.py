@@ -3,6 +3,7 @@
     python benchmarks/fronts/run.py A B            # trains, evaluates and compares what is still missing of two tiers
     python benchmarks/fronts/run.py --status       # what is there, what is missing, about how long it will take
     python benchmarks/fronts/run.py A --commit     # and commits every result as it comes
+    python benchmarks/fronts/run.py A --compare    # fronts and gains over the seeds that are complete
 
 Runs live in `runs/fronts/` and go on from their last checkpoint; results in `docs/results/fronts/TIER/`.
 """
@@ -99,15 +100,12 @@ class Queue:
         return failed
 
     def compare(self, tier: Tier) -> int:
-        """Fronts and gains of the methods that have all their seeds."""
-        folders = [
-            str(self.results / job.name)
-            for method in tier.methods
-            for job in tier.jobs
-            if job.method == method and all(self.is_done(other) for other in tier.jobs if other.method == method)
-        ]
-        if not any(f"/{tier.baseline}-s" in folder for folder in folders):
+        """Fronts and gains over the seeds that every method of the tier has; none yet: nothing."""
+        seeds = [seed for seed in tier.seeds if all(self.is_done(job) for job in tier.jobs if job.seed == seed)]
+        if not seeds:
             return 0
+        jobs = [job for method in tier.methods for job in tier.jobs if job.method == method and job.seed in seeds]
+        folders = [str(self.results / job.name) for job in jobs]
         out = self.results / tier.name
         arguments = [*folders, f"baseline={tier.baseline}", f"out={out}", *tier.comparison]
         return self.command(["drift_pl.pareto", *arguments], self.runs / f"{tier.name}.log")
@@ -130,7 +128,8 @@ class Queue:
             if self.command(fit, log):
                 return False
         evaluation = run / "evaluation" / f"{job.method}.json"
-        evaluate = ["drift_pl.evaluate", f"ckpt_path={run}", f"method={job.method}", f"out={evaluation}"]
+        measured = run / "checkpoints" / f"{job.checkpoint}.ckpt" if job.checkpoint else run
+        evaluate = ["drift_pl.evaluate", f"ckpt_path={measured}", f"method={job.method}", f"out={evaluation}"]
         if self.command([*evaluate, *job.evaluation], log):
             return False
         self._keep(job, evaluation, result, time.monotonic() - started)
@@ -177,6 +176,7 @@ def _main(argv: list[str]) -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "fronts")
     parser.add_argument("--workers", type=int, default=1, help="jobs at a time; a core each")
     parser.add_argument("--commit", action="store_true", help="commit every result as it comes")
+    parser.add_argument("--compare", action="store_true", help="only compare what is there")
     parser.add_argument("--status", action="store_true", help="say what is there and what is missing")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args(argv)
@@ -189,11 +189,11 @@ def _main(argv: list[str]) -> None:
     if options.status:
         print(status(queue, tiers))
         return
+    failed = [] if options.compare else queue.work([job for tier in tiers for job in tier.jobs])
+    if failed:
+        names = ", ".join(job.name for job in failed)
+        raise UserError(f"failed: {names}; the reason is in {queue.runs / failed[0].name}.log")
     for tier in tiers:
-        failed = queue.work(tier.jobs)
-        if failed:
-            names = ", ".join(job.name for job in failed)
-            raise UserError(f"failed: {names}; the reason is in {queue.runs / failed[0].name}.log")
         if queue.compare(tier):
             raise UserError(f"tier {tier.name} cannot be compared; the reason is in {queue.runs / tier.name}.log")
 

@@ -1,6 +1,8 @@
 """The study's queue: every job once, sources first, nothing of another plan, half a result is none."""
 
+import hashlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -143,15 +145,65 @@ def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
     assert not queue.is_done(tier.jobs[0])
 
 
-def test_only_methods_with_all_their_seeds_are_compared(tier: Tier, tmp_path: Path) -> None:
+def test_only_seeds_that_every_method_has_are_compared(tier: Tier, tmp_path: Path) -> None:
     commands = Commands(fail="A/levers-s8")
     queue = queue_in(tmp_path, commands)
     queue.work(tier.jobs)
     queue.compare(tier)
     (call,) = commands.named("drift_pl.pareto")
     assert "baseline=plain" in call
-    assert [Path(entry).name for entry in call[1:5]] == ["plain-s7", "plain-s8", "swept-s7", "swept-s8"]
-    assert not any("levers" in entry for entry in call)
+    assert [Path(entry).name for entry in call[1:4]] == ["plain-s7", "levers-s7", "swept-s7"]
+    assert not any(entry.endswith("-s8") for entry in call)
+
+
+def test_no_complete_seed_is_no_comparison(tier: Tier, tmp_path: Path) -> None:
+    commands = Commands(fail="A/levers")
+    queue = queue_in(tmp_path, commands)
+    queue.work(tier.jobs)
+    assert queue.compare(tier) == 0
+    assert not commands.named("drift_pl.pareto")
+
+
+def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
+    """So that an interrupted queue leaves as many seeds of each."""
+    path = tmp_path / "two.yaml"
+    tiers = {name: PLAN_TEXT["tiers"]["A"] for name in ("A", "B")}
+    path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
+    commands = Commands()
+    queue_in(tmp_path, commands, workers=1).work([job for tier in read_plan(path).values() for job in tier.jobs])
+    runs = [
+        Path(argument.removeprefix("run_dir="))
+        for call in commands.named("drift_pl.fit")
+        for argument in call
+        if argument.startswith("run_dir=")
+    ]
+    assert [f"{run.parent.name}/{run.name}" for run in runs] == [
+        f"{tier}/{method}-s{seed}" for seed in (7, 8) for tier in "AB" for method in ("plain", "levers")
+    ]
+
+
+def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> None:
+    path = tmp_path / "last.yaml"
+    swept = {**PLAN_TEXT["tiers"]["A"]["methods"]["swept"], "checkpoint": "last"}
+    methods = {**PLAN_TEXT["tiers"]["A"]["methods"], "swept": swept}
+    path.write_text(
+        yaml.safe_dump({**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}}, sort_keys=False)
+    )
+    last = read_plan(path)["A"].jobs[2]
+    assert last.checkpoint == "last"
+    assert last.digest != tier.jobs[2].digest
+    called: list[str] = []
+
+    def command(arguments: list[str], log: Path) -> int:
+        called.extend(argument for argument in arguments if argument.startswith("ckpt_path="))
+        return 1
+
+    Queue(tmp_path / "runs", tmp_path / "results", 1, command)._do(last)
+    run = tmp_path / "runs" / "A" / "plain-s7"
+    run.mkdir(parents=True)
+    (run / "summary.json").write_text("{}")
+    Queue(tmp_path / "runs", tmp_path / "results", 1, command)._do(last)
+    assert called == ["ckpt_path=auto", f"ckpt_path={run}/checkpoints/last.ckpt"]
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -164,11 +216,19 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_plan(path)
 
 
-@pytest.mark.skipif(not PLAN.exists(), reason="no plan yet")
 def test_every_job_of_the_plan_has_a_valid_config() -> None:
     from drift_pl.arguments import parse
 
     for tier in read_plan().values():
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
-                parse([*job.overrides, f"seed={job.seed}"])
+                config = parse([*job.overrides, f"seed={job.seed}"]).config
+                assert config.objective.learning_rate == 1e-3 and config.trainer.iterations == 48, "one budget for all"
+
+
+def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:
+    """World, judge, baseline, budget, learning rate, length and measures; changing one voids all figures."""
+    plan = yaml.safe_load(PLAN.read_text())
+    text = json.dumps(plan["frozen"], sort_keys=True) + (FRONTS / "plain.yaml").read_text()
+    tags = re.findall(r"`fronts-protocol-\d+` \(`([0-9a-f]{16})`\)", (FRONTS.parents[1] / "CHANGELOG.md").read_text())
+    assert tags[0] == hashlib.sha256(text.encode()).hexdigest()[:16], "the protocol changed: every figure is void"
