@@ -167,7 +167,7 @@ def test_no_complete_seed_is_no_comparison(tier: Tier, tmp_path: Path) -> None:
 def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     """So that an interrupted queue leaves as many seeds of each."""
     path = tmp_path / "two.yaml"
-    tiers = {name: PLAN_TEXT["tiers"]["A"] for name in ("A", "B")}
+    tiers = dict.fromkeys(("A", "B"), PLAN_TEXT["tiers"]["A"])
     path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
     commands = Commands()
     queue_in(tmp_path, commands, workers=1).work([job for tier in read_plan(path).values() for job in tier.jobs])
@@ -223,7 +223,7 @@ def test_every_job_of_the_plan_has_a_valid_config() -> None:
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
                 config = parse([*job.overrides, f"seed={job.seed}"]).config
-                assert config.objective.learning_rate == 1e-3 and config.trainer.iterations == 48, "one budget for all"
+                assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, 48), "one budget for all"
 
 
 def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:
