@@ -5,42 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from tiny_judges import save_tiny_aesthetic_head
+from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.errors import UserError
 from drift_pl.scoring.aesthetic import HEAD, HEAD_FILE, Aesthetic
 
 PROMPTS = ["", "a red cat", "sky", "blue"]
-
-
-class PublishedMlp(nn.Module):
-    """The published head's shape and names, dropout layers included; only the first width is smaller."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        sizes = [width, 1024, 128, 64, 16, 1]
-        linears = [nn.Linear(before, after) for before, after in zip(sizes, sizes[1:], strict=False)]
-        dropouts = [nn.Dropout(0.2), nn.Dropout(0.2), nn.Dropout(0.1)]
-        self.layers = nn.Sequential(
-            linears[0], dropouts[0], linears[1], dropouts[1], linears[2], dropouts[2], linears[3], linears[4]
-        )
-
-
-def save_head(path: Path, width: int) -> Path:
-    with torch.random.fork_rng():
-        torch.manual_seed(6)
-        head = PublishedMlp(width)
-        for layer in head.layers:  # the usual start is so small that after five layers every image scores the same
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-    assert [name for name in head.state_dict() if "weight" in name] == [f"layers.{n}.weight" for n in (0, 2, 4, 6, 7)]
-    if path.suffix == ".safetensors":
-        save_file(head.state_dict(), path)
-    else:
-        torch.save(head.state_dict(), path)
-    return path
 
 
 def images(generator: torch.Generator, count: int, side: int = 24) -> Tensor:
@@ -64,7 +36,7 @@ def head_by_hand(path: Path, features: Tensor) -> Tensor:
 def test_a_score_is_the_published_formula(
     tiny_preference: Path, tmp_path: Path, normaliser: float, generator: torch.Generator
 ) -> None:
-    head = save_head(tmp_path / "head.pth", 16)
+    head = save_tiny_aesthetic_head(tmp_path / "head.pth", 16)
     batch = images(generator, 4)
     model, processor = CLIPModel.from_pretrained(tiny_preference).eval(), CLIPProcessor.from_pretrained(tiny_preference)
     inputs = processor(images=[pil(image) for image in batch], return_tensors="pt")
@@ -87,7 +59,7 @@ def test_a_model_of_the_package_clip_scores_as_itself(tmp_path: Path, generator:
         # weights go through float16 as the published ones have
         network = CLIP(32, 32, 2, 64, 8, 77, 49408, 64, 1, 1).half()
     torch.save(network.state_dict(), tmp_path / "ViT-tiny.pt")
-    head = save_head(tmp_path / "head.pth", 32)
+    head = save_tiny_aesthetic_head(tmp_path / "head.pth", 32)
     batch = images(generator, 3, side=32)
     model, preprocess = clip.load(str(tmp_path / "ViT-tiny.pt"), device="cpu")
     with torch.no_grad():
@@ -101,8 +73,10 @@ def test_the_head_may_be_safetensors_or_in_a_folder(
     tiny_preference: Path, tmp_path: Path, generator: torch.Generator
 ) -> None:
     batch = images(generator, 2)
-    expected = Aesthetic(str(tiny_preference), head=str(save_head(tmp_path / "head.pth", 16)))(batch, PROMPTS[:2])
-    save_head(tmp_path / "head.safetensors", 16)
+    expected = Aesthetic(str(tiny_preference), head=str(save_tiny_aesthetic_head(tmp_path / "head.pth", 16)))(
+        batch, PROMPTS[:2]
+    )
+    save_tiny_aesthetic_head(tmp_path / "head.safetensors", 16)
     for where in ({"head": str(tmp_path / "head.safetensors")}, {"head": str(tmp_path), "head_file": "head.pth"}):
         assert torch.equal(Aesthetic(str(tiny_preference), **where)(batch, PROMPTS[:2]), expected)
 
@@ -110,7 +84,7 @@ def test_the_head_may_be_safetensors_or_in_a_folder(
 def test_scores_do_not_depend_on_the_batch_on_the_prompt_or_on_autocast(
     tiny_preference: Path, tmp_path: Path, generator: torch.Generator
 ) -> None:
-    head = str(save_head(tmp_path / "head.pth", 16))
+    head = str(save_tiny_aesthetic_head(tmp_path / "head.pth", 16))
     batch = images(generator, 4).requires_grad_()
     judge = Aesthetic(str(tiny_preference), head=head)
     together = judge(batch, PROMPTS)
@@ -127,8 +101,8 @@ def test_what_does_not_fit_is_said_in_one_line(
     tiny_preference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match=r"takes 768 features, and .* has 16"):
-        Aesthetic(str(tiny_preference), head=str(save_head(tmp_path / "wide.pth", 768)))
-    weights = torch.load(save_head(tmp_path / "head.pth", 16), weights_only=True)
+        Aesthetic(str(tiny_preference), head=str(save_tiny_aesthetic_head(tmp_path / "wide.pth", 768)))
+    weights = torch.load(save_tiny_aesthetic_head(tmp_path / "head.pth", 16), weights_only=True)
     broken = {
         "unchained": {name: tensor for name, tensor in weights.items() if not name.startswith("layers.4")},
         "no-bias": {name: tensor for name, tensor in weights.items() if name != "layers.4.bias"},

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from tiny_models import IMAGE_SIDE, TEXT_TOKENS, tiny_tokenizer
+from tiny_judges import save_tiny_hps
+from tiny_models import IMAGE_SIDE
 from torch import Tensor
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
+from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.errors import UserError
 from drift_pl.scoring.hps import CHECKPOINT, HpsV2
@@ -19,69 +20,12 @@ PROMPTS = ["a red cat", "sky", "a red cat", "a very long prompt that goes far be
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CLIPModel of ViT-H-14's kind: 16 heads, gelu, another width for images than for texts."""
-    folder = tmp_path_factory.mktemp("hps") / "clip"
-    tokenizer = tiny_tokenizer()
-    text = {
-        **{"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3},
-        **{"num_attention_heads": 16, "max_position_embeddings": TEXT_TOKENS, "hidden_act": "gelu"},
-        **{"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id},
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    vision = {
-        **{"hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 16},
-        **{"image_size": IMAGE_SIDE, "patch_size": 4, "hidden_act": "gelu"},
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24))
-        for parameter in model.parameters():  # biases start at zero and norms at one: a swap of two would pass unseen
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    model.save_pretrained(folder)
-    images = CLIPImageProcessor(
-        size={"shortest_edge": IMAGE_SIDE}, crop_size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}
-    )
-    CLIPProcessor(image_processor=images, tokenizer=tokenizer).save_pretrained(folder)
-    return folder
-
-
-def in_open_clip_names(model: CLIPModel) -> dict[str, Tensor]:
-    """The model's tensors by open_clip's names, the other way round and written without looking at the loader."""
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    named = {"logit_scale": state["logit_scale"]}
-    for ours, tower, projection in (("vision_model", "visual.", "visual.proj"), ("text_model", "", "text_projection")):
-        half = projection.split(".")[0] if tower else "text"
-        named[projection] = state[f"{'visual' if half == 'visual' else 'text'}_projection.weight"].T.contiguous()
-        named[f"{tower}positional_embedding"] = state[f"{ours}.embeddings.position_embedding.weight"]
-        layer = 0
-        while f"{ours}.encoder.layers.{layer}.mlp.fc1.weight" in state:
-            old, new = f"{ours}.encoder.layers.{layer}", f"{tower}transformer.resblocks.{layer}"
-            for kind in ("weight", "bias"):
-                q, k, v = (state[f"{old}.self_attn.{letter}_proj.{kind}"] for letter in ("q", "k", "v"))
-                named[f"{new}.attn.in_proj_{kind}"] = torch.cat([q, k, v])
-                named[f"{new}.attn.out_proj.{kind}"] = state[f"{old}.self_attn.out_proj.{kind}"]
-                named[f"{new}.ln_1.{kind}"] = state[f"{old}.layer_norm1.{kind}"]
-                named[f"{new}.ln_2.{kind}"] = state[f"{old}.layer_norm2.{kind}"]
-                named[f"{new}.mlp.c_fc.{kind}"] = state[f"{old}.mlp.fc1.{kind}"]
-                named[f"{new}.mlp.c_proj.{kind}"] = state[f"{old}.mlp.fc2.{kind}"]
-            layer += 1
-    for kind in ("weight", "bias"):
-        named[f"visual.ln_pre.{kind}"] = state[f"vision_model.pre_layrnorm.{kind}"]
-        named[f"visual.ln_post.{kind}"] = state[f"vision_model.post_layernorm.{kind}"]
-        named[f"ln_final.{kind}"] = state[f"text_model.final_layer_norm.{kind}"]
-    named["visual.class_embedding"] = state["vision_model.embeddings.class_embedding"]
-    named["visual.conv1.weight"] = state["vision_model.embeddings.patch_embedding.weight"]
-    named["token_embedding.weight"] = state["text_model.embeddings.token_embedding.weight"]
-    assert sum(tensor.numel() for tensor in named.values()) == sum(tensor.numel() for tensor in state.values())
-    return named
+    return save_tiny_hps(tmp_path_factory.mktemp("hps")) / "clip"
 
 
 @pytest.fixture(scope="module")
-def checkpoint(clip_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("hps") / CHECKPOINT
-    tensors = in_open_clip_names(CLIPModel.from_pretrained(clip_folder))
-    torch.save({"epoch": 1, "state_dict": tensors}, path)
-    return path
+def checkpoint(clip_folder: Path) -> Path:
+    return clip_folder.parent / CHECKPOINT
 
 
 def images(generator: torch.Generator, count: int, height: int, width: int) -> Tensor:

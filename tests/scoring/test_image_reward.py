@@ -6,6 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tiny_judges import (
+    BLOCKS,
+    CONFIG,
+    LAYERS,
+    PATCH,
+    SIDE,
+    TEXT_HEADS,
+    WIDTH,
+    WORDS,
+    image_reward_tensors,
+    save_tiny_image_reward,
+)
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
@@ -14,81 +26,12 @@ from transformers import BertTokenizer
 from drift_pl.errors import UserError
 from drift_pl.scoring.image_reward import ImageReward
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "cat", "sky", "blue", "dog", "##s"]
-SIDE, PATCH, WIDTH, BLOCKS = 32, 16, 128, 2  # two heads of 64
-HIDDEN, LAYERS, TEXT_HEADS = 32, 2, 4
 PROMPTS = ["a red cat", "Sky", "blue dogs " * 30, ""]
-CONFIG = {
-    **{"architectures": ["BertModel"], "attention_probs_dropout_prob": 0.1, "hidden_dropout_prob": 0.1},
-    **{"hidden_act": "gelu", "hidden_size": HIDDEN, "intermediate_size": 48, "layer_norm_eps": 1e-12},
-    **{"max_position_embeddings": 40, "model_type": "bert", "num_attention_heads": TEXT_HEADS},
-    **{"num_hidden_layers": LAYERS, "pad_token_id": 0, "type_vocab_size": 2, "vocab_size": len(WORDS) + 2},
-    **{"encoder_width": 768, "add_cross_attention": True, "initializer_range": 0.02},
-}
-
-
-def published_shapes() -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the published checkpoint, its sizes made small."""
-    image, text = "blip.visual_encoder.", "blip.text_encoder."
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{image}cls_token": (1, 1, WIDTH),
-        f"{image}pos_embed": (1, 1 + (SIDE // PATCH) ** 2, WIDTH),
-        f"{image}patch_embed.proj.weight": (WIDTH, 3, PATCH, PATCH),
-        f"{image}patch_embed.proj.bias": (WIDTH,),
-        f"{text}embeddings.word_embeddings.weight": (CONFIG["vocab_size"], HIDDEN),
-        f"{text}embeddings.position_embeddings.weight": (CONFIG["max_position_embeddings"], HIDDEN),
-    }
-
-    def norm(name: str, width: int) -> None:
-        shapes.update({f"{name}.weight": (width,), f"{name}.bias": (width,)})
-
-    def linear(name: str, inputs: int, outputs: int) -> None:
-        shapes.update({f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)})
-
-    norm(f"{image}norm", WIDTH)
-    for number in range(BLOCKS):
-        block = f"{image}blocks.{number}."
-        norm(f"{block}norm1", WIDTH)
-        norm(f"{block}norm2", WIDTH)
-        for name, inputs, outputs in (("attn.qkv", 1, 3), ("attn.proj", 1, 1), ("mlp.fc1", 1, 4), ("mlp.fc2", 4, 1)):
-            linear(f"{block}{name}", inputs * WIDTH, outputs * WIDTH)
-    norm(f"{text}embeddings.LayerNorm", HIDDEN)
-    for number in range(LAYERS):
-        layer = f"{text}encoder.layer.{number}."
-        for attention, keys in (("attention", HIDDEN), ("crossattention", WIDTH)):
-            linear(f"{layer}{attention}.self.query", HIDDEN, HIDDEN)
-            linear(f"{layer}{attention}.self.key", keys, HIDDEN)
-            linear(f"{layer}{attention}.self.value", keys, HIDDEN)
-            linear(f"{layer}{attention}.output.dense", HIDDEN, HIDDEN)
-            norm(f"{layer}{attention}.output.LayerNorm", HIDDEN)
-        linear(f"{layer}intermediate.dense", HIDDEN, CONFIG["intermediate_size"])
-        linear(f"{layer}output.dense", CONFIG["intermediate_size"], HIDDEN)
-        norm(f"{layer}output.LayerNorm", HIDDEN)
-    linear("blip.vision_proj", WIDTH, 256)
-    linear("blip.text_proj", HIDDEN, 256)
-    sizes = [HIDDEN, 1024, 128, 64, 16, 1]
-    for number, inputs, outputs in zip((0, 2, 4, 6, 7), sizes, sizes[1:], strict=False):
-        linear(f"mlp.layers.{number}", inputs, outputs)
-    return shapes
-
-
-def make_tensors() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(8)
-    tensors = {
-        name: torch.randn(shape, generator=generator) * (1.5 * shape[-1] ** -0.5 if len(shape) == 2 else 0.7)
-        for name, shape in published_shapes().items()
-    }
-    tensors["blip.text_encoder.embeddings.position_ids"] = torch.arange(40)[None]
-    return tensors
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image_reward")
-    torch.save(make_tensors(), path / "ImageReward.pt")
-    (path / "med_config.json").write_text(json.dumps(CONFIG))
-    BertTokenizer(vocab={word: number for number, word in enumerate(WORDS)}).save_pretrained(path / "tokenizer")
-    return path
+    return save_tiny_image_reward(tmp_path_factory.mktemp("image_reward"))
 
 
 def judge(folder: Path, **options: object) -> ImageReward:
@@ -174,7 +117,7 @@ TOKENS = [[2, 5, 6, 7, 3], [2, 8, 3], [2, *([9, 10, 11] * 11), 3], [2, 3]]
 
 def expected_scores(batch: Tensor) -> Tensor:
     padded = torch.tensor([ids + [0] * (35 - len(ids)) for ids in TOKENS])
-    raw = by_hand(make_tensors(), published_pixels(batch), padded, [len(ids) for ids in TOKENS])
+    raw = by_hand(image_reward_tensors(), published_pixels(batch), padded, [len(ids) for ids in TOKENS])
     return (raw - 0.16717362830052426) / 1.0333394966054072
 
 
@@ -217,7 +160,7 @@ def test_scores_do_not_depend_on_the_batch_or_on_autocast(folder: Path, generato
 
 
 def test_what_does_not_fit_is_said_in_one_line(folder: Path, tmp_path: Path) -> None:
-    tensors = make_tensors()
+    tensors = image_reward_tensors()
     wrong = {
         "lacks a block": (
             {name: tensor for name, tensor in tensors.items() if name != "blip.visual_encoder.blocks.1.mlp.fc2.bias"},
