@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.arguments import build_config, parse
 from drift_pl.build_incentive import build_prompting, build_selection, build_shaping
@@ -30,21 +31,58 @@ SIZES = [
     *("trainer.precision=32-true", "trainer.logger=[csv]"),
 ]
 BUILTIN = "pkg:drift_pl.builtin/weights"
+SD3 = [
+    f"policy.pretrained={BUILTIN}/pipeline",
+    f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
+    f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
+    f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
+    "policy.resolution=32",
+]
+PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
+HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 PATHS = {
-    "pickscore_div": [
-        f"policy.pretrained={BUILTIN}/pipeline",
-        f"rewards.0.args.pretrained={BUILTIN}/preference",
-        f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
-        f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
-        f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
-        "policy.resolution=32",
-    ]
+    "pickscore_div": [*SD3, *PICKSCORE],
+    "pickscore_flowgrpo": [*SD3, *PICKSCORE],
+    "pickscore_div_fast": [*SD3, *PICKSCORE],
+    "pickscore_div_24gb": [*SD3, *PICKSCORE],
+    "pickscore_flowgrpo_24gb": [*SD3, *PICKSCORE],
+    "hps_div": [*SD3, "rewards.0.args.pretrained={hps}", "rewards.0.args.processor={hps}/clip", *HELD_OUT_PICKSCORE],
+    "imagereward_div": [
+        *SD3,
+        "rewards.0.args.pretrained={image_reward}",
+        "rewards.0.args.tokenizer={image_reward}/tokenizer",
+        *HELD_OUT_PICKSCORE,
+    ],
+    "multi_reward_div": [
+        *SD3,
+        *PICKSCORE,
+        "rewards.1.args.pretrained={hps}",
+        "rewards.1.args.processor={hps}/clip",
+        f"rewards.2.args.pretrained={BUILTIN}/preference",
+        f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference",
+        "evaluation.rewards.0.args.head={aesthetic}",
+    ],
 }
+"""Where an experiment's models are here; in braces: folders that a test makes."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small files of the judges' published formats."""
+    root = tmp_path_factory.mktemp("judges")
+    for name in ("hps", "image_reward"):
+        (root / name).mkdir()
+    return {
+        "hps": save_tiny_hps(root / "hps"),
+        "image_reward": save_tiny_image_reward(root / "image_reward"),
+        "aesthetic": save_tiny_aesthetic_head(root / "head.pth", width=64),
+    }
 
 
 @pytest.mark.parametrize("name", list_experiments())
-def test_experiment_runs(name: str, tmp_path: Path) -> None:
-    argv = [f"experiment={name}", *SIZES, *PATHS.get(name, []), f"run_dir={tmp_path / 'run'}"]
+def test_experiment_runs(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    paths = [entry.format_map(folders) for entry in PATHS.get(name, [])]
+    argv = [f"experiment={name}", *SIZES, *paths, f"run_dir={tmp_path / 'run'}"]
     run_dir = fit(parse(argv).config)
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["iterations"] == 2
