@@ -22,6 +22,7 @@ from drift_pl.build_incentive import (
 from drift_pl.build_scoring import build_evaluation_plan, build_evaluator, build_judges
 from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches, window_bounds
+from drift_pl.errors import UserError
 from drift_pl.evaluation import Evaluator
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.policies import POLICIES
@@ -189,6 +190,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) ->
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
+    refuse_precision(trainer.accelerator, trainer.precision)
     return L.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -205,6 +207,19 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) ->
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+
+
+def refuse_precision(accelerator: str, precision: str) -> None:
+    """Older accelerators compute bfloat16 by emulation, many times slower, or not at all.
+
+    Raises:
+        UserError: bf16-mixed on one of them.
+    """
+    if accelerator not in ("auto", "gpu", "cuda") or precision != "bf16-mixed" or not torch.cuda.is_available():
+        return
+    if not torch.cuda.is_bf16_supported(including_emulation=False):
+        name = torch.cuda.get_device_name()
+        raise UserError(f"trainer.precision=bf16-mixed: {name} has no bfloat16; use trainer.precision=32-true")
 
 
 def build_strategy(config: Config) -> Strategy | str:

@@ -1,6 +1,6 @@
 """Where weights and prompt files come from: the hub, a local folder or an installed package, all by one string."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -59,18 +59,45 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loa
     """`loader(location)`, with what goes wrong told in one line that names the config key.
 
     Raises:
-        UserError: nothing loadable is there, or the hub cannot be reached.
+        UserError: nothing loadable is there; or the hub cannot be reached, has no such model, or wants its licence
+            accepted first.
     """
     location = locate(name, key)
     try:
         return loader(location)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if _is_out_of_memory(error):
+            raise
         if Path(location).exists():
             raise UserError(f"{key}={name}: cannot be loaded: {first_line(error)}") from error
+        folder = f"{key}=/path/to/folder"
+        causes = {type(cause).__name__ for cause in _causes(error)}
+        if "GatedRepoError" in causes:
+            raise UserError(
+                f"{key}={name}: this model is gated: accept its terms at https://huggingface.co/{name} and log in "
+                f"(hf auth login, or HF_TOKEN in the environment), or give a local folder, {folder}"
+            ) from error
+        if "RepositoryNotFoundError" in causes:
+            raise UserError(
+                f"{key}={name}: neither a folder nor a model on the hub (or a private one: log in with hf auth login); "
+                f"check the name, org/model, or give a local folder, {folder}"
+            ) from error
         raise UserError(
             f"{key}={name}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
-            f"without network access give a local folder, {key}=/path/to/folder"
+            f"without network access give a local folder, {folder}"
         ) from error
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from: libraries put the hub's own errors into theirs."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an accelerator has no room, by name: this module does without torch."""
+    return type(error).__name__ == "OutOfMemoryError"
 
 
 def first_line(error: BaseException) -> str:
