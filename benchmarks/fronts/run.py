@@ -73,22 +73,21 @@ class Queue:
 
     def work(self, jobs: Sequence[Job]) -> list[Job]:
         """Does what is missing, in order, and returns the jobs that failed."""
-        missing = [job for job in jobs if not self.is_done(job)]
+        missing = [job for job in jobs if not self.is_done(job) and not self._copy_of_another_tier(job)]
         failed: list[Job] = []
         started = time.monotonic()
-        trained = {job.run_name for job in missing}  # a source must be trained before it is evaluated in another way
-        waiting = sorted(missing, key=lambda job: (job.seed, job.source is not None and job.run_name in trained))
+        # a source is trained before it is evaluated in another way
+        waiting = sorted(missing, key=lambda job: (job.seed, job.source is not None))
         with ThreadPoolExecutor(self.workers) as pool:
             going: dict[Future[bool], Job] = {}
             while waiting or going:
                 while waiting and len(going) < self.workers:
-                    ready = next((job for job in waiting if self._is_ready(job, going.values())), None)
+                    taken = {job.run_name for job in going.values()}
+                    ready = next((job for job in waiting if job.run_name not in taken), None)
                     if ready is None:
                         break
                     waiting.remove(ready)
                     going[pool.submit(self._do, ready)] = ready
-                if not going:  # what is left waits for sources that failed
-                    return failed + waiting
                 for future in wait(going, return_when=FIRST_COMPLETED).done:
                     job = going.pop(future)
                     if not future.result():
@@ -110,14 +109,20 @@ class Queue:
         arguments = [*folders, f"baseline={tier.baseline}", f"out={out}", *tier.comparison]
         return self.command(["drift_pl.pareto", *arguments], self.runs / f"{tier.name}.log")
 
-    def _is_ready(self, job: Job, going: Sequence[Job]) -> bool:
-        """A source that is being trained, or is not trained yet, is waited for."""
-        if job.source is None:
-            return True
-        return job.run_name not in {other.run_name for other in going} and self._is_trained(job)
-
     def _is_trained(self, job: Job) -> bool:
         return (self.runs / job.run_name / "summary.json").is_file()
+
+    def _copy_of_another_tier(self, job: Job) -> bool:
+        """Takes over the result of a job that is the same but for its tier, if there is one."""
+        for path in sorted(self.results.glob(f"*/{job.method}-s{job.seed}/job.json")):
+            content = json.loads(path.read_text())
+            if content["digest"] == job.digest:
+                result = self.results / job.name
+                shutil.copytree(path.parent, result, ignore=shutil.ignore_patterns("job.json"))
+                (result / "job.json").write_text(json.dumps({**content, "job": job.name}, indent=2) + "\n")
+                self._commit(job, result)
+                return True
+        return False
 
     def _do(self, job: Job) -> bool:
         run, result, log = self.runs / job.run_name, self.results / job.name, self.runs / f"{job.name}.log"
@@ -149,6 +154,9 @@ class Queue:
         (result / "evaluation.json").write_text(json.dumps(measured) + "\n")
         content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
         (result / "job.json").write_text(json.dumps({**content, "minutes": round(seconds / 60, 1)}, indent=2) + "\n")
+        self._commit(job, result)
+
+    def _commit(self, job: Job, result: Path) -> None:
         if self.commit:
             with self._git:
                 subprocess.run(["git", "add", str(result)], cwd=ROOT, check=True)

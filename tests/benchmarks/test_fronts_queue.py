@@ -167,7 +167,7 @@ def test_no_complete_seed_is_no_comparison(tier: Tier, tmp_path: Path) -> None:
 def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     """So that an interrupted queue leaves as many seeds of each."""
     path = tmp_path / "two.yaml"
-    tiers = dict.fromkeys(("A", "B"), PLAN_TEXT["tiers"]["A"])
+    tiers = {"A": PLAN_TEXT["tiers"]["A"], "B": {**PLAN_TEXT["tiers"]["A"], "fit": ["trainer.iterations=4"]}}
     path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
     commands = Commands()
     queue_in(tmp_path, commands, workers=1).work([job for tier in read_plan(path).values() for job in tier.jobs])
@@ -180,6 +180,24 @@ def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     assert [f"{run.parent.name}/{run.name}" for run in runs] == [
         f"{tier}/{method}-s{seed}" for seed in (7, 8) for tier in "AB" for method in ("plain", "levers")
     ]
+
+
+def test_the_same_job_of_another_tier_is_not_run_again(tier: Tier, tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    methods = {**PLAN_TEXT["tiers"]["A"]["methods"], "levers": {"fit": ["experiment=pickscore_div"]}}
+    tiers = {"A": PLAN_TEXT["tiers"]["A"], "B": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}
+    path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
+    commands = Commands()
+    queue = queue_in(tmp_path, commands)
+    queue.work(tier.jobs)
+    before = len(commands.calls)
+    queue.work(read_plan(path)["B"].jobs)
+    trained = {argument for call in commands.calls[before:] for argument in call if argument.startswith("run_dir=")}
+    assert {Path(entry).name for entry in trained} == {"levers-s7", "levers-s8"}
+    shared = json.loads((tmp_path / "results" / "B" / "plain-s7" / "job.json").read_text())
+    assert shared["job"] == "B/plain-s7"
+    assert (tmp_path / "results" / "B" / "plain-s7" / "pictures" / "base.png").is_file()
+    assert all(queue.is_done(job) for job in read_plan(path)["B"].jobs)
 
 
 def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> None:
