@@ -82,7 +82,10 @@ class SamplerConfig:
 
 @dataclass
 class PromptsConfig:
-    train: str = option("pkg:drift_pl.builtin/prompts/train.txt", "text file of training prompts, one per line")
+    train: str = option(
+        "pkg:drift_pl.builtin/prompts/train.txt",
+        "training prompts: a text file with one per line, JSON lines (.jsonl), or hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN",
+    )
     tuning: str = option("pkg:drift_pl.builtin/prompts/tuning.txt", "prompts for evaluations during training")
     test: str = option("pkg:drift_pl.builtin/prompts/test.txt", "held-out prompts for summary.json")
     per_iteration: int = option(8, "prompts (groups) per iteration, over all processes")
