@@ -1,9 +1,10 @@
 """Where weights and prompt files come from: the hub, a local folder or an installed package, all by one string."""
 
+import importlib
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from drift_pl.errors import UserError
 
@@ -71,6 +72,23 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loa
             f"{key}={name}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
             f"without network access give a local folder, {key}=/path/to/folder"
         ) from error
+
+
+def import_extra(module: str, extra: str, key: str) -> Any:
+    """An optional package.
+
+    Args:
+        module: what is imported.
+        extra: the extra of this package that installs it.
+        key: the config key that asks for it, to be named in errors, with its value if that helps.
+
+    Raises:
+        UserError: it is not installed; the message says how it is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{key} needs the package {module}: pip install 'drift-pl[{extra}]' ({error})") from error
 
 
 def first_line(error: BaseException) -> str:

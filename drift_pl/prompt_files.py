@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.errors import UserError
-from drift_pl.locate import first_line, read_text
+from drift_pl.locate import first_line, import_extra, read_text
 
 JSON_LINES = (".jsonl", ".ndjson")
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
@@ -93,12 +93,7 @@ def _read_dataset(name: str, key: str) -> list[Prompt]:
     split, _, column = rest.rpartition(":")
     if not (location and split and column):
         raise UserError(f"{key}={name}: a dataset is named by name, split and column, e.g. {RIGHT_DATASET}")
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(
-            f"{key}={name} needs the package datasets: pip install 'drift-pl[datasets]', or give a text file"
-        ) from error
+    datasets = import_extra("datasets", "datasets", f"{key}={name}")
     source, config = _dataset_source(location)
     try:
         rows = datasets.load_dataset(source, name=config, split=split)

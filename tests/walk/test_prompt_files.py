@@ -135,7 +135,7 @@ def test_a_dataset_that_cannot_be_used_is_refused_in_one_line(
 
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"needs the package datasets: pip install 'drift-pl\[datasets\]', or give"):
+    with pytest.raises(UserError, match=r"needs the package datasets: pip install 'drift-pl\[datasets\]'"):
         read_prompts("hf:owner/name:train:caption", "prompts.train")
 
 
