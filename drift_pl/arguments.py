@@ -31,10 +31,12 @@ UNHASHED = (
     *("trainer.alarm.threshold", "trainer.alarm.stop"),
     # what is shown and kept of it
     *("trainer.progress", "trainer.monitor_lpips", "trainer.logger", "trainer.save_every", "trainer.keep_checkpoints"),
+    *("trainer.keep_boundary",),
     *("evaluation.every", "evaluation.grid_prompts", "evaluation.grid_seeds"),
     # what it runs on: results are the same up to the order of float sums
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads"),
-    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing"),
+    *("trainer.judge_groups", "trainer.judge_thread"),
+    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing", "policy.reference_device"),
 )
 """Keys that do not tell one set of results from another; every other key goes into `config_hash`."""
 

@@ -43,7 +43,7 @@ from drift_pl.training.callbacks.evaluation import EvaluationPlan
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
-from drift_pl.training.plans import OptimizerPlan, RolloutPlan
+from drift_pl.training.plans import JudgingPlan, OptimizerPlan, RolloutPlan
 from drift_pl.training.update import ClippedUpdate
 
 # A lost host is noticed after this long instead of torch's half hour.
@@ -93,6 +93,8 @@ def build_policy(config: Config) -> Policy:
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
         warm_start=policy.lora.pretrained,
+        tuning=policy.tuning,
+        reference_device=policy.reference_device,
     )
 
 
@@ -111,6 +113,7 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         rival=rival,
         encoder=build_method_encoder(config, rival),
         categories=categories,
+        judging=JudgingPlan(config.trainer.judge_groups, config.trainer.judge_thread),
         advantage=AdvantageRule(objective.advantage_std, objective.advantage_clip),
         per_judge=objective.reward_normalisation == "per_judge",
         update=ClippedUpdate(
@@ -168,7 +171,7 @@ def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, 
         key = f"trainer.callbacks.{number}"
         callbacks.append(create(key, callback.name, callback.args, CALLBACKS, "drift_pl.callbacks"))
     folder = run_dir / "checkpoints"
-    callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt")]
+    callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)]
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,

@@ -50,6 +50,8 @@ class LoraConfig:
 class PolicyConfig:
     pretrained: str = option("pkg:drift_pl.builtin/weights/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
     family: str = option("sd3", "pipeline family of `pretrained`")
+    tuning: str = option("lora", "what trains: lora (an adapter), full (all weights; policy.lora is ignored)")
+    reference_device: str = option("device", "full: where the frozen reference lives, device (accelerator) or cpu")
     lora: LoraConfig = section(LoraConfig, "the trained adapter")
     guidance_scale: float = option(4.5, "classifier-free guidance in rollouts and training; 1 switches it off")
     negative_prompt: str = option("", "prompt of the unconditional branch")
@@ -77,12 +79,17 @@ class SamplerConfig:
     eval_steps: int = option(40, "ODE steps in evaluation")
     eval_guidance_scale: float | None = option(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = option(None, "evaluate with annealed importance guidance of this power")
-    eval_lora_scale: float = option(1.0, "evaluate with the adapter's output multiplied by this")
+    eval_lora_scale: float = option(
+        1.0, "evaluate with what was learnt (the adapter's output, or full: the weights' change) times this"
+    )
 
 
 @dataclass
 class PromptsConfig:
-    train: str = option("pkg:drift_pl.builtin/prompts/train.txt", "text file of training prompts, one per line")
+    train: str = option(
+        "pkg:drift_pl.builtin/prompts/train.txt",
+        "training prompts: a text file with one per line, JSON lines (.jsonl), or hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN",
+    )
     tuning: str = option("pkg:drift_pl.builtin/prompts/tuning.txt", "prompts for evaluations during training")
     test: str = option("pkg:drift_pl.builtin/prompts/test.txt", "held-out prompts for summary.json")
     per_iteration: int = option(8, "prompts (groups) per iteration, over all processes")
@@ -205,8 +212,15 @@ class TrainerConfig:
     strategy: str = option("auto", "auto (one process, or DDP on several), ddp")
     precision: str = option("32-true", "Lightning precision: 32-true, bf16-mixed")
     threads: int = option(0, "CPU threads per process; 0: as torch chooses")
+    judge_groups: int = option(0, "groups that judges are given in one call; 0: all of an iteration")
+    judge_thread: bool = option(
+        False, "judge the groups that are ready in a thread while the next are sampled; needs judge_groups"
+    )
     save_every: int = option(10, "iterations between checkpoints (the length of a Lightning epoch)")
     keep_checkpoints: int = option(2, "numbered checkpoints kept beside last.ckpt; -1: all")
+    keep_boundary: bool = option(
+        True, "copy the trained state to main memory before each iteration: a broken run is saved from it"
+    )
     logger: list[str] = option(["tensorboard"], "where metrics go: tensorboard, csv; []: nowhere")
     progress: bool = option(True, "show the progress bar")
     monitor_lpips: bool = option(True, "measure pairwise LPIPS of the training groups too, the dearest of the measures")

@@ -109,12 +109,23 @@ def validate(config: Config) -> None:
     extra = [name for name in config.evaluation.extra if name not in EXTRA_MEASURES]
     if extra:
         raise UserError(f"evaluation.extra: {extra[0]!r} is unknown: use some of {', '.join(EXTRA_MEASURES)}")
+    _validate_tuning(config)
+    if config.trainer.judge_thread and not config.trainer.judge_groups:
+        raise UserError("trainer.judge_thread=true needs parts to judge one by one: set e.g. trainer.judge_groups=1")
     _validate_shares(config)
     _validate_window(config.sampler)
     _validate_prompting(config.incentive.prompting)
     _validate_selection(config)
     _validate_method(config)
     derive_batches(config)
+
+
+def _validate_tuning(config: Config) -> None:
+    if config.policy.tuning == "full" and config.policy.lora.pretrained is not None:
+        raise UserError(
+            f"policy.lora.pretrained={config.policy.lora.pretrained} starts an adapter, and policy.tuning=full trains "
+            "none: use policy.tuning=lora, or policy.lora.pretrained=null"
+        )
 
 
 def _validate_shares(config: Config) -> None:

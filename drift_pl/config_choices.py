@@ -5,6 +5,8 @@ EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "policy.family": ("sd3",),
+    "policy.tuning": ("lora", "full"),
+    "policy.reference_device": ("device", "cpu"),
     "sampler.kind": ("flow_sde", "dance_sde", "flow_cps"),
     "sampler.window_schedule": ("random", "sliding"),
     "incentive.method": ("drift", *RIVAL_METHODS),
@@ -67,6 +69,7 @@ LOWER_BOUNDS: dict[str, tuple[float, bool]] = {
     "trainer.num_nodes": (1, True),
     "trainer.save_every": (1, True),
     "trainer.threads": (0, True),
+    "trainer.judge_groups": (0, True),
     "trainer.keep_checkpoints": (-1, True),
     "policy.guidance_scale": (1, True),
     "objective.weight_decay": (0, True),

@@ -44,7 +44,7 @@ class GenerateOptions:
     )
     lora_scale: float | None = key(
         None,
-        "factor of the adapter's output; null: the run's sampler.eval_lora_scale",
+        "factor of the adapter's output, or of the weights' change; null: the run's sampler.eval_lora_scale",
         "0.5",
         sets="sampler.eval_lora_scale",
     )

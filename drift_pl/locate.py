@@ -1,9 +1,10 @@
 """Where weights and prompt files come from: the hub, a local folder or an installed package, all by one string."""
 
+import importlib
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from drift_pl.errors import UserError
 
@@ -88,6 +89,29 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loa
         ) from error
 
 
+def import_extra(module: str, extra: str, key: str) -> Any:
+    """An optional package.
+
+    Args:
+        module: what is imported.
+        extra: the extra of this package that installs it.
+        key: the config key that asks for it, to be named in errors, with its value if that helps.
+
+    Raises:
+        UserError: it is not installed; the message says how it is.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{key} needs the package {module}: pip install 'drift-pl[{extra}]' ({error})") from error
+
+
+def first_line(error: BaseException) -> str:
+    """First non-empty line of an error's message, at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:200]
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error and what it was raised from: libraries put the hub's own errors into theirs."""
     while error is not None:
@@ -98,9 +122,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether an accelerator has no room, by name: this module does without torch."""
     return type(error).__name__ == "OutOfMemoryError"
-
-
-def first_line(error: BaseException) -> str:
-    """First non-empty line of an error's message, at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -124,7 +124,9 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         "judges": "; ".join(judges),
         "iterations": f"{export.weights.iteration} of {config.trainer.iterations}",
         "images": f"{images:,} ({config.prompts.per_iteration} prompts x {config.prompts.group_size} an iteration)",
-        "adapter": f"rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}",
+        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}"
+        if policy.tuning == "lora"
+        else "all weights of the denoiser",
         "sampling": f"{sampler.kind}, {sampler.steps} steps, {batches.trained_steps} of them trained, noise level "
         f"{sampler.noise_level:g}, guidance {policy.guidance_scale:g}",
         "objective": f"clip range {objective.clip_range:g}, KL weight {objective.kl_weight:g}, learning rate "

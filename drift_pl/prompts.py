@@ -4,29 +4,19 @@ from collections.abc import Sequence
 
 import torch
 
-from drift_pl.errors import UserError
-from drift_pl.locate import read_text
 from drift_pl.policies.protocol import Policy
+from drift_pl.prompt_files import read_prompt_file
 from drift_pl.rng import make_generator
 from drift_pl.types import Condition
 
 
 def read_prompts(name: str, key: str) -> tuple[str, ...]:
-    """Prompts of a UTF-8 text file, one per line; empty lines and lines that start with `#` are skipped.
-
-    Args:
-        name: a path, or pkg:PACKAGE/FILE.
-        key: the config key it was given for, to be named in errors.
+    """The texts of `read_prompt_file`.
 
     Raises:
-        UserError: there is no such file, it is not text, or it holds no prompt.
+        UserError: it cannot be read, or it holds no prompt.
     """
-    text = read_text(name, key, "a text file with one prompt per line")
-    lines = [line.strip() for line in text.splitlines()]
-    prompts = tuple(line for line in lines if line and not line.startswith("#"))
-    if not prompts:
-        raise UserError(f"{key}={name} holds no prompt: write one per line, e.g. 'a red circle'")
-    return prompts
+    return tuple(prompt.text for prompt in read_prompt_file(name, key))
 
 
 def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The walk: sampling images with the current policy, and computing again how likely its steps were."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -174,13 +174,20 @@ def rollout_in_micro_batches(
     micro_batch: int,
     first_step: int = 0,
     keep: Collection[str] = (),
+    ready: Callable[[Tensor], None] | None = None,
 ) -> Trajectory:
-    """`rollout`, at most `micro_batch` images at a time; groups may be larger than memory."""
+    """`rollout`, at most `micro_batch` images at a time; groups may be larger than memory.
+
+    Args:
+        ready: is given each micro-batch's images when they are there.
+    """
     parts = []
     for start in range(0, len(condition), micro_batch):
         rows = slice(start, start + micro_batch)
         inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
         parts.append(rollout(policy, sampler, *inputs, first_step, keep))
+        if ready is not None:
+            ready(parts[-1].images_B3HW)
     return Trajectory.concatenate(parts)
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "drift_pl"
 
 ROWS = (
-    ("types", "rng", "errors", "locate"),
+    ("types", "rng", "errors", "locate", "prompt_files"),
     ("functional",),
     ("incentive",),
     ("policies",),

@@ -86,6 +86,7 @@ def test_wheel_holds_the_experiments(wheel_names: set[str]) -> None:
 def test_wheel_holds_weights_and_prompts(wheel_names: set[str]) -> None:
     builtin = ROOT / "drift_pl" / "builtin"
     files = {str(path.relative_to(ROOT)) for glob in DATA for path in builtin.glob(glob) if path.is_file()}
+    files |= {str(path.relative_to(ROOT)) for path in (ROOT / "drift_pl" / "prompt_lists").iterdir()}
     assert files - wheel_names == set()
     assert {"drift_pl/py.typed", "drift_pl/evidence/page.html"} <= wheel_names
 

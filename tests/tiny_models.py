@@ -20,6 +20,11 @@ from transformers import (
     CLIPTokenizer,
     Dinov2Config,
     Dinov2Model,
+    DINOv3ConvNextConfig,
+    DINOv3ConvNextModel,
+    DINOv3ViTConfig,
+    DINOv3ViTImageProcessor,
+    DINOv3ViTModel,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -151,4 +156,25 @@ def save_tiny_lpips(folder: Path) -> Path:
     # torchmetrics holds each linear layer under two names: a copy of each, so that both names are in the file
     save_file({name: tensor.clone() for name, tensor in net.state_dict().items()}, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"net": "squeeze", "resize": 32}))
+    return folder
+
+
+def save_tiny_dinov3(folder: Path, kind: str) -> Path:
+    """A DINOv3-format folder, with its own image processor: `vit` (with register tokens) or `convnext`."""
+    torch.manual_seed(6)
+    if kind == "vit":
+        config = DINOv3ViTConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_register_tokens=2,
+            image_size=IMAGE_SIDE,
+            patch_size=4,
+        )
+        DINOv3ViTModel(config).save_pretrained(folder)
+    else:
+        config = DINOv3ConvNextConfig(hidden_sizes=[4, 8, 8, 16], depths=[1, 1, 1, 1], image_size=32)
+        DINOv3ConvNextModel(config).save_pretrained(folder)
+    DINOv3ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder

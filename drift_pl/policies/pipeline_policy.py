@@ -3,8 +3,8 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained
-from drift_pl.policies.lora import attach_lora, load_lora, lora_scaled, lora_switched_off, trainable_parameters
+from drift_pl.policies.adapter import Adapter, LoraAdapter
+from drift_pl.policies.full import FullTuning, read_weights
+from drift_pl.policies.lora import attach_lora, load_lora
 from drift_pl.types import Condition
 
 
@@ -32,6 +34,8 @@ class PipelinePolicy(ABC):
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
         warm_start: hub id, file or folder of a LoRA in diffusers' format to start from; None for a fresh one.
+        tuning: `lora`, or `full`: all weights of the denoiser, see `FullTuning`; the adapter's arguments are ignored.
+        reference_device: where the frozen copy of full fine-tuning lives, `device` or `cpu`.
 
     Attributes:
         family: name in `policy.family`.
@@ -40,6 +44,7 @@ class PipelinePolicy(ABC):
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
         network, latent_shape: see `Policy`.
+        adapter: what trains of the network.
 
     Raises:
         UserError: nothing loadable at `pretrained`, or a resolution that the model cannot make.
@@ -63,15 +68,22 @@ class PipelinePolicy(ABC):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         warm_start: str | None = None,
+        tuning: str = "lora",
+        reference_device: str = "device",
     ) -> None:
         self.pipeline = load_pretrained(self._load_pipeline, pretrained, "policy.pretrained")
         self.network: nn.Module = getattr(self.pipeline, self.denoiser)
         self.max_sequence_length = max_sequence_length
         for part in self._frozen_parts():
             part.requires_grad_(False).eval()
-        attach_lora(self.network, rank, alpha, targets, seed)
-        if warm_start is not None:
-            load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
+        self.adapter: Adapter
+        if tuning == "full":
+            self.adapter = FullTuning(self.network, self._original_weights(pretrained), reference_device)
+        else:
+            attach_lora(self.network, rank, alpha, targets, seed)
+            if warm_start is not None:
+                load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
+            self.adapter = LoraAdapter(self.network)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
         if gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
@@ -120,13 +132,13 @@ class PipelinePolicy(ABC):
         return without + guidance_scale * (with_prompt - without)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return trainable_parameters(self.network)
+        return self.adapter.trainable_parameters()
 
     def reference(self) -> AbstractContextManager[None]:
-        return lora_switched_off(self.network)
+        return self.adapter.reference()
 
     def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
-        return nullcontext() if scale == 1 else lora_scaled(self.network, scale)
+        return self.adapter.scaled(scale)
 
     @contextmanager
     def at_resolution(self, resolution: int | None) -> Iterator[None]:
@@ -147,6 +159,16 @@ class PipelinePolicy(ABC):
         """The autoencoder and the text encoders that there are."""
         parts = (getattr(self.pipeline, name) for name in ("vae", *self.text_parts))
         return [part for part in parts if part is not None]
+
+    def _original_weights(self, pretrained: str) -> Callable[[], dict[str, Tensor]]:
+        """What reads the denoiser's weights once more, in the dtype that they have now."""
+        network: Any = self.network
+        kind, dtype = type(network), network.dtype
+
+        def read(location: str) -> dict[str, Tensor]:
+            return read_weights(kind, location, self.denoiser, dtype)
+
+        return lambda: load_pretrained(read, pretrained, "policy.pretrained")
 
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
         """A word that the tokenizer can only spell letter by letter was never learnt: say so."""

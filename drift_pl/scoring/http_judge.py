@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from drift_pl.errors import UserError
+from drift_pl.prompt_files import read_metadata
 from drift_pl.scoring.http_client import JsonClient
 from drift_pl.scoring.weight_files import to_bytes
 
@@ -39,6 +40,8 @@ class HttpJudge:
         first_wait_s: seconds before the second attempt; doubled before each further one.
         timeout_s: seconds without a sign of the server after which an attempt has failed.
         deadline_s: seconds for all images of one call.
+        metadata: lists of prompts in JSON lines, `prompts.train` and the others: requests then also have "metadata",
+            for each image the other fields of its prompt's line, or null for a prompt that is in none of the lists.
 
     Raises:
         UserError: the url cannot be used, or the environment variable is not set; when called, the server cannot be
@@ -56,7 +59,10 @@ class HttpJudge:
         first_wait_s: float = 0.5,
         timeout_s: float = 120.0,
         deadline_s: float = 600.0,
+        metadata: Sequence[str] = (),
     ) -> None:
+        names = [metadata] if isinstance(metadata, str) else metadata
+        self.metadata = read_metadata(names, "rewards.args.metadata") if names else None
         self.client = JsonClient(
             url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
         )
@@ -82,7 +88,8 @@ class HttpJudge:
 
     def _body(self, part: tuple[Tensor, Sequence[str]]) -> dict[str, Any]:
         pixels_B3HW, prompts = part
-        return {"images": [png_base64(image) for image in pixels_B3HW], "prompts": list(prompts)}
+        body = {"images": [png_base64(image) for image in pixels_B3HW], "prompts": list(prompts)}
+        return body if self.metadata is None else {**body, "metadata": [self.metadata.get(text) for text in prompts]}
 
     def _scores(self, answer: Any, count: int) -> list[float]:
         scores = answer.get("scores") if isinstance(answer, dict) else None

@@ -1,6 +1,6 @@
 """Several judges at once: their raw scores and the weighted sum."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,12 +73,32 @@ def score_images(
     Raises:
         UserError: a judge fails, returns something else than a number per image, lacks its groups, or scores none.
     """
-    by_judge = {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+    by_judge = ask_judges(judges, images_B3HW, prompts, group_size)
+    return weighted_sum(judges, by_judge, allow_unscored), by_judge
+
+
+def ask_judges(
+    judges: Sequence[Judge], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+) -> dict[str, Tensor]:
+    """Each judge's raw scores by name, float32 [B].
+
+    Raises:
+        UserError: a judge fails, returns something else than a number per image, or lacks its groups.
+    """
+    return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+
+
+def weighted_sum(judges: Sequence[Judge], by_judge: Mapping[str, Tensor], allow_unscored: bool = False) -> Tensor:
+    """The judges' weighted sum, float32 [B]; NaN where any of them has no finite score.
+
+    Raises:
+        UserError: a judge scored none of the images, unless `allow_unscored`.
+    """
     for name, score_B in by_judge.items():
         if not allow_unscored and not score_B.isfinite().any():
             raise UserError(
-                f"the judge {name!r} scored none of {len(prompts)} images (NaN or infinity for all); the run's state "
+                f"the judge {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
                 "before this iteration is saved as checkpoints/last.ckpt: mend the judge and resume with ckpt_path=last"
             )
     total_B = torch.stack([judge.weight * by_judge[judge.name] for judge in judges]).sum(0)
-    return torch.where(total_B.isfinite(), total_B, torch.nan), by_judge
+    return torch.where(total_B.isfinite(), total_B, torch.nan)

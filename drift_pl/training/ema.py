@@ -36,6 +36,9 @@ class ParameterAverage:
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
         """Within it the live parameters hold the average; afterwards they are as before, bit for bit."""
+        if all(torch.equal(parameter, self.average[name]) for name, parameter in self._parameters.items()):
+            yield  # before the first update: nothing is written, so parameters that never changed still count as such
+            return
         # clone(): on a CPU a detached tensor would alias the parameter, and nothing could be restored.
         live = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         self._write(self.average)

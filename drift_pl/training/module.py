@@ -1,6 +1,5 @@
 """The LightningModule: one `training_step` is one iteration of DRIFT."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +23,7 @@ from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
 from drift_pl.training.parallel import gather_vectors
-from drift_pl.training.plans import OptimizerPlan, RolloutPlan, Shared
+from drift_pl.training.plans import JudgingPlan, OptimizerPlan, RolloutPlan, Shared
 from drift_pl.training.reporting import IterationReport
 from drift_pl.training.sampling import GroupSampling
 from drift_pl.training.scoring import GroupScoring
@@ -49,6 +48,7 @@ class DriftModule(L.LightningModule):
         rival: another method's way with rewards and advantages; `Rival()` itself changes nothing.
         encoder: embeds images for `shaping` or `rival`; None if neither needs it.
         categories: what images show, for a rival that counts; None if it does not.
+        judging: how judges are called.
         advantage: from rewards to advantages.
         per_judge: normalise each judge by its own spread before they are summed (GDPO).
         update: the loss and its passes.
@@ -70,6 +70,7 @@ class DriftModule(L.LightningModule):
         rival: Rival,
         encoder: Encoder | None,
         categories: Categories | None,
+        judging: JudgingPlan,
         advantage: AdvantageRule,
         per_judge: bool,
         update: ClippedUpdate,
@@ -91,7 +92,7 @@ class DriftModule(L.LightningModule):
         self.sample = GroupSampling(
             policy, self.encode_prompts, prompting, rollout, group_size, update.micro_batch, seed, frozenset(keep)
         )
-        self.score = GroupScoring(self.judges, group_size, encoder, policy.decode, categories)
+        self.score = GroupScoring(self.judges, group_size, encoder, policy.decode, categories, judging)
         self.average = ParameterAverage(policy.trainable_parameters(), ema_decay) if ema_decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
         self.finished = False  # set by whoever ends the run for good: its length, or the alarm
@@ -99,9 +100,10 @@ class DriftModule(L.LightningModule):
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
         report, started = IterationReport(), time.perf_counter()
-        condition, trajectory = self.sample(batch, self.device)
-        sampled = time.perf_counter()
-        scores = self.score(trajectory, batch.prompts)
+        with self.score.judging(batch.prompts) as judging:
+            condition, trajectory = self.sample(batch, self.device, judging.take)
+            sampled = time.perf_counter()
+            scores = self.score(trajectory, batch.prompts, judging)
         scored = time.perf_counter()
         reward_PG = self.credit(scores)
         kept_PG = self.selection(reward_PG)
@@ -232,9 +234,9 @@ class DriftModule(L.LightningModule):
             self.average.load_state_dict(checkpoint["average"])
 
     def boundary_state(self) -> dict[str, Any]:
-        """What changes in an iteration besides weights and optimiser: a copy."""
-        average = None if self.average is None else copy.deepcopy(self.average.state_dict())
-        return {"average": average, "base_group_std": self.base_group_std.clone()}
+        """What changes in an iteration besides weights and optimiser; to be copied by who keeps it."""
+        average = None if self.average is None else self.average.state_dict()
+        return {"average": average, "base_group_std": self.base_group_std}
 
     def load_boundary_state(self, state: dict[str, Any]) -> None:
         self.base_group_std.copy_(state["base_group_std"])

@@ -37,6 +37,20 @@ class RolloutPlan:
 
 
 @dataclass(frozen=True)
+class JudgingPlan:
+    """How judges are called.
+
+    Attributes:
+        groups: that they are given at once; 0: all of an iteration. What a network says of an image may differ in its
+            last bits with the images beside it.
+        thread: call them in a thread, while the next groups are sampled. Nothing depends on it but time.
+    """
+
+    groups: int = 0
+    thread: bool = False
+
+
+@dataclass(frozen=True)
 class OptimizerPlan:
     """AdamW and its warm-up (in iterations)."""
 

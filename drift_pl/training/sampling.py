@@ -1,5 +1,6 @@
 """The groups of an iteration: every image from its own noise and its own variation of the prompt."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,8 +41,14 @@ class GroupSampling:
     seed: int
     keep: frozenset[str] = frozenset()
 
-    def __call__(self, batch: PromptBatch, device: torch.device) -> tuple[VariedCondition, Trajectory]:
-        """A group of images for each prompt, and the varied conditions they were sampled under."""
+    def __call__(
+        self, batch: PromptBatch, device: torch.device, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[VariedCondition, Trajectory]:
+        """A group of images for each prompt, and the varied conditions they were sampled under.
+
+        Args:
+            ready: is given each micro-batch's images [b, 3, H, W] when they are there, in the order of B.
+        """
         samples = batch.sample_indices(self.group_size)
         key = (self.seed, batch.iteration)
         repeated = [prompt for prompt in batch.prompts for _ in range(self.group_size)]
@@ -58,6 +65,7 @@ class GroupSampling:
             self.micro_batch,
             window[0] if self.plan.shared_prefix else 0,
             self.keep,
+            ready,
         )
         return condition, trajectory
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.scoring.judges import Judge, score_images
+from drift_pl.scoring.judges import Judge, weighted_sum
 from drift_pl.scoring.protocol import Encoder
+from drift_pl.training.judging import Judging
+from drift_pl.training.plans import JudgingPlan
 from drift_pl.types import Scores, Trajectory
 
 
@@ -21,6 +23,7 @@ class GroupScoring:
         encoder: embeds images for shaping or for a rival method; None if nothing needs embeddings.
         decode: latents to images, for the embeddings of images that were expected half-way.
         categories: (images [B, 3, H, W], prompts) -> how well each fits each of C categories, [B, C]; or None.
+        plan: how judges are called.
     """
 
     judges: Sequence[Judge]
@@ -28,13 +31,23 @@ class GroupScoring:
     encoder: Encoder | None
     decode: Callable[[Tensor], Tensor]
     categories: Callable[[Tensor, Sequence[str]], Tensor] | None = None
+    plan: JudgingPlan = JudgingPlan()
 
-    def __call__(self, trajectory: Trajectory, prompts: Sequence[str]) -> Scores:
-        """Scores of P groups, one for each of `prompts`."""
+    def judging(self, prompts: Sequence[str]) -> Judging:
+        """What judges the images of an iteration's groups, one for each of `prompts`."""
+        return Judging(self.judges, prompts, self.group_size, self.plan)
+
+    def __call__(self, trajectory: Trajectory, prompts: Sequence[str], judging: Judging | None = None) -> Scores:
+        """Scores of P groups, one for each of `prompts`.
+
+        Args:
+            judging: that may have begun while the images were sampled; None: none has.
+        """
         images_B3HW = trajectory.images_B3HW
         repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
         shape = (len(prompts), self.group_size)
-        reward_B, by_judge = score_images(self.judges, images_B3HW, repeated, self.group_size)
+        by_judge = (judging or self.judging(prompts)).scores(images_B3HW)
+        reward_B = weighted_sum(self.judges, by_judge)
         embedding = predicted = category = None
         if self.encoder is not None:
             embedding = self.encoder(images_B3HW).unflatten(0, shape)

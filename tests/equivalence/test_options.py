@@ -232,3 +232,10 @@ def test_a_run_that_the_alarm_ends_is_finished_and_goes_on_when_asked(
 def test_what_cannot_be_is_refused(world: TinyWorld, tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         world.fit(tmp_path / "run", *overrides)
+
+
+def test_judges_in_a_thread_change_no_bit_of_a_run(world: TinyWorld, tmp_path: Path) -> None:
+    """Groups of four in micro-batches of three; a network judges each group while the next is sampled."""
+    settings = ["trainer.iterations=2", "trainer.judge_groups=1", "objective.micro_batch=3"]
+    beside = world.fit(tmp_path / "beside", *settings, "trainer.judge_thread=true")
+    assert_same_training_state(beside, world.fit(tmp_path / "after", *settings))

@@ -9,8 +9,19 @@ import pytest
 import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
+from tiny_models import save_tiny_dinov3
 from torchmetrics.functional.image.lpips import _NoTrainLpips
-from transformers import AutoImageProcessor, CLIPModel, CLIPProcessor, Dinov2Model
+from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+from torchvision.models import squeezenet1_1
+from transformers import (
+    AutoImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    Dinov2Model,
+    DINOv3ConvNextModel,
+    DINOv3ViTImageProcessor,
+    DINOv3ViTModel,
+)
 
 from drift_pl.errors import UserError
 from drift_pl.scoring.encoders import ClipEncoder, CombinedEncoder, LpipsEncoder, PooledEncoder
@@ -37,6 +48,25 @@ def test_an_embedding_is_the_models_pooled_output_at_unit_length(
     torch.testing.assert_close(embedding.norm(dim=1), torch.ones(5))
     assert (embedding[0] - embedding[1]).abs().max() > 1e-3
     assert embedding.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["vit", "convnext"])
+def test_a_dinov3_folder_loads_as_its_own_model(kind: str, tmp_path: Path, generator: torch.Generator) -> None:
+    """Oracle: the model's own class, on what its own processor makes of PIL images, resized (24) or not (32)."""
+    with torch.random.fork_rng(devices=[]):
+        folder = save_tiny_dinov3(tmp_path / kind, kind)
+    model = {"vit": DINOv3ViTModel, "convnext": DINOv3ConvNextModel}[kind].from_pretrained(folder).eval()
+    processor = DINOv3ViTImageProcessor.from_pretrained(folder)
+    for side in (32, 24):
+        batch = images(generator, 4, side)
+        pictures = [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in batch]
+        with torch.no_grad():
+            pooled = model(processor(pictures, return_tensors="pt")["pixel_values"]).pooler_output
+        embedding = PooledEncoder(str(folder), batch_size=3)(batch)
+        expected = pooled / pooled.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(embedding, expected, rtol=0, atol=1e-6)
+    assert embedding.shape == (4, 16)
+    assert (embedding[0] - embedding[1]).abs().max() > 1e-3
 
 
 def test_embeddings_do_not_depend_on_the_batch_or_on_autocast(tiny_encoder: Path, generator: torch.Generator) -> None:
@@ -156,6 +186,25 @@ def test_all_pairs_from_one_pass_are_torchmetrics_pairs(tiny_lpips: Path, genera
     assert ours[0, 1] > 1e-3
     assert 0 <= ours[3, 4] < ours[0, 1] / 10
     assert torch.equal(ours.diagonal(), torch.zeros(5).double())
+
+
+def test_torchmetrics_own_network_is_loaded_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
+) -> None:
+    """Oracle: the public metric, with its own linear layers; the backbone, a download, is put where torch keeps it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(8)
+        backbone = squeezenet1_1()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(backbone.state_dict(), tmp_path / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    batch = images(generator, 3, 40)
+    ours = LpipsEncoder("squeeze")(batch)
+    metric = LearnedPerceptualImagePatchSimilarity("squeeze", normalize=True)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        theirs = metric(batch[one : one + 1], batch[other : other + 1]).double()
+        torch.testing.assert_close(ours[one, other], theirs, rtol=0, atol=1e-6)
+    assert ours[0, 1] > 1e-3
 
 
 def test_small_images_are_resized_as_the_folder_says(tiny_lpips: Path, generator: torch.Generator) -> None:

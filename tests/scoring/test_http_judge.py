@@ -481,3 +481,16 @@ def test_the_page_shows_what_the_judge_sends() -> None:
     page = (Path(__file__).parents[2] / "docs" / "http_judge.md").read_text()
     for word in ('"images"', '"prompts"', '"scores"', "drift_pl.scoring.example_server", "token_env", "deadline_s"):
         assert word in page
+
+
+def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable[..., Server], tmp_path: Path) -> None:
+    """In the images' order, null for a prompt that no list has; nothing at all unless a list is named."""
+    server = serve(lambda _, asked: (200, {"scores": [0] * len(asked["prompts"])}, {}))
+    listed = tmp_path / "prompts.jsonl"
+    listed.write_text('{"prompt": "two cats", "count": 2}\n{"prompt": "a dog", "count": 1, "tag": ["x"]}\n')
+    prompts = ["a dog", "a cow", "two cats", "a dog"]
+    HttpJudge(server.url, batch_size=4, metadata=[str(listed)], **QUICK)(torch.zeros(4, 3, 2, 2), prompts)
+    HttpJudge(server.url, batch_size=4, **QUICK)(torch.zeros(4, 3, 2, 2), prompts)
+    dog = {"count": 1, "tag": ["x"]}
+    assert server.requests[0]["metadata"] == [dog, None, {"count": 2}, dog]
+    assert set(server.requests[1]) == {"images", "prompts"}

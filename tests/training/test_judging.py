@@ -1,0 +1,199 @@
+"""Judging beside the sampling: the same calls and the same bits, whole groups, errors as they are without."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from drift_pl.config import Config, RewardConfig
+from drift_pl.config_checks import validate
+from drift_pl.errors import UserError
+from drift_pl.incentive import NoVariation
+from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.prompts import PromptEncoder
+from drift_pl.scoring.judges import Judge
+from drift_pl.scoring.preference import PickScore
+from drift_pl.training.judging import Judging
+from drift_pl.training.plans import JudgingPlan, RolloutPlan
+from drift_pl.training.sampling import GroupSampling
+from drift_pl.training.scoring import GroupScoring
+from drift_pl.types import PromptBatch, Trajectory
+
+PROMPTS = ("a", "b", "c", "d", "e")
+SIZE = 3
+
+
+class Watched:
+    """Mean brightness plus the prompt's letter; notes every call."""
+
+    def __init__(self, groupwise: bool = False) -> None:
+        self.groupwise = groupwise
+        self.calls: list[tuple[tuple[int, ...], tuple[str, ...]]] = []
+        self.threads: set[str] = set()
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        self.calls.append((tuple(images.shape[: 1 + self.groupwise]), tuple(prompts)))
+        self.threads.add(threading.current_thread().name.partition("_")[0])
+        letters = torch.tensor([float(ord(prompt)) for prompt in prompts])
+        return images.mean((-1, -2, -3)) + (letters[:, None] if self.groupwise else letters)
+
+
+def judge_all(plan: JudgingPlan, parts: Sequence[Tensor], judges: list[Judge]) -> dict[str, Tensor]:
+    with Judging(judges, PROMPTS, SIZE, plan) as judging:
+        for part in parts:
+            judging.take(part)
+        return judging.scores(torch.cat(list(parts)))
+
+
+@pytest.mark.parametrize("groups", [1, 2, 5, 9])
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, 15])
+def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator, groups: int, micro_batch: int) -> None:
+    """Whatever images a micro-batch holds: judges get whole groups, in order, so many at a time."""
+    images = torch.rand(len(PROMPTS) * SIZE, 3, 4, 4, generator=generator)
+    found = {}
+    for thread in (False, True):
+        each, grouped = Watched(), Watched(groupwise=True)
+        judges = [Judge("each", each), Judge("grouped", grouped, 0.5)]
+        scores = judge_all(JudgingPlan(groups, thread), images.split(micro_batch), judges)
+        found[thread] = (scores, each.calls, grouped.calls)
+        assert each.threads == {"judges" if thread else "MainThread"}
+    (here, *calls_here), (there, *calls_there) = found[False], found[True]
+    assert calls_here == calls_there
+    assert here.keys() == there.keys() == {"each", "grouped"}
+    assert all(torch.equal(here[name], there[name]) for name in here)
+    counts = [min(groups, 5 - first) for first in range(0, 5, groups)]
+    assert [shape for shape, _ in calls_there[0]] == [(count * SIZE,) for count in counts]
+    assert [shape for shape, _ in calls_there[1]] == [(count, SIZE) for count in counts]
+    letters = torch.tensor([float(ord(prompt)) for prompt in PROMPTS]).repeat_interleave(SIZE)
+    torch.testing.assert_close(here["each"], images.mean((1, 2, 3)) + letters)
+    torch.testing.assert_close(here["grouped"], here["each"])
+
+
+def test_all_groups_at_once_is_one_call(generator: torch.Generator) -> None:
+    judge = Watched()
+    judge_all(JudgingPlan(), torch.rand(15, 3, 2, 2, generator=generator).split(4), [Judge("one", judge)])
+    assert judge.calls == [((15,), tuple(prompt for prompt in PROMPTS for _ in range(SIZE)))]
+
+
+def test_the_next_images_come_while_a_judge_is_at_work() -> None:
+    """The first group's judge waits for what happens only after `take` has come back."""
+    sampled_more, timed_out = threading.Event(), []
+
+    def slow(images: Tensor, prompts: Sequence[str]) -> Tensor:
+        timed_out.append(not sampled_more.wait(10))
+        return images.mean((1, 2, 3))
+
+    images = torch.rand(15, 3, 2, 2)
+    with Judging([Judge("slow", slow)], PROMPTS, SIZE, JudgingPlan(1, True)) as judging:
+        judging.take(images[:3])
+        judging.take(images[3:])
+        sampled_more.set()
+        assert torch.equal(judging.scores(images)["slow"], images.mean((1, 2, 3)))
+    assert timed_out == [False] * 5
+
+
+class Broken:
+    """Fails at the second group; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        self.calls += 1
+        if "b" in prompts:
+            raise ConnectionError("no answer")
+        return images.mean((1, 2, 3))
+
+
+def test_a_failing_judge_ends_the_iteration_as_it_does_without_a_thread() -> None:
+    messages = []
+    for thread in (False, True):
+        with pytest.raises(UserError, match="'broken' failed: ConnectionError: no answer") as caught:
+            judge_all(JudgingPlan(1, thread), torch.rand(15, 3, 2, 2).split(3), [Judge("broken", Broken())])
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_sampling_ends_at_the_first_images_after_a_judge_has_failed() -> None:
+    judging = Judging([Judge("broken", Broken())], PROMPTS, SIZE, JudgingPlan(1, True))
+    images = torch.rand(3, 3, 2, 2)
+    with judging:
+        judging.take(images)
+        judging.take(images)
+        judging._begun[1].exception(timeout=10)
+        with pytest.raises(UserError, match="no answer"):
+            judging.take(images)
+    assert len(judging._begun) == 2
+
+
+def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
+    begun, go_on, judge = threading.Event(), threading.Event(), Watched()
+
+    def slow(images: Tensor, prompts: Sequence[str]) -> Tensor:
+        begun.set()
+        go_on.wait(10)
+        return judge(images, prompts)
+
+    judging = Judging([Judge("slow", slow)], PROMPTS, SIZE, JudgingPlan(1, True))
+    judging.take(torch.rand(9, 3, 2, 2))
+    begun.wait(10)
+    with pytest.raises(MemoryError), judging:
+        raise MemoryError
+    go_on.set()
+    judging._worker.shutdown(wait=True)
+    assert len(judge.calls) == 1
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_a_judge_computes_in_the_precision_of_the_run(
+    precision: torch.dtype | None, generator: torch.Generator
+) -> None:
+    """A linear layer under autocast: the thread has no autocast of its own. Nor does it know of no_grad."""
+    layer = torch.nn.Linear(12, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(1, 12, generator=generator))
+    states = set()
+
+    def linear(images: Tensor, prompts: Sequence[str]) -> Tensor:
+        states.add((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return layer(images.flatten(1)).flatten()
+
+    images, scores = torch.rand(15, 3, 2, 2, generator=generator), []
+    for thread in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
+            scores.append(judge_all(JudgingPlan(1, thread), images.split(3), [Judge("linear", linear)])["linear"])
+    assert torch.equal(*scores)
+    assert states == {(False, precision is not None)}
+
+
+def test_an_iterations_scores_are_the_same_bits(
+    tiny_policy: StableDiffusion3Policy, tiny_preference: object, tune: Callable[..., None]
+) -> None:
+    """Sampling and scoring as the training step calls them, with a network for a judge; groups straddle batches."""
+    tune(tiny_policy)
+    rollout = RolloutPlan(4, 0.7, 1.0, "", window_first=0, window_end=3, window_size=2)
+    sample = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), NoVariation(), rollout, 4, micro_batch=3, seed=7)
+    batch = PromptBatch(iteration=0, prompts=("a red cat", "sky", "sea"), groups=(0, 1, 2))
+    judges = [Judge("pick", PickScore(str(tiny_preference)), 1.0)]
+    found: list[tuple[Trajectory, Tensor]] = []
+    for thread in (False, True):
+        score = GroupScoring(judges, 4, None, tiny_policy.decode, plan=JudgingPlan(1, thread))
+        with score.judging(batch.prompts) as judging:
+            _, trajectory = sample(batch, torch.device("cpu"), judging.take)
+            found.append((trajectory, score(trajectory, batch.prompts, judging).reward_PG))
+    (first, reward_PG), (second, other_PG) = found
+    assert torch.equal(first.images_B3HW, second.images_B3HW)
+    assert torch.equal(reward_PG, other_PG)
+    assert reward_PG.shape == (3, 4)
+    assert reward_PG.std() > 0
+
+
+def test_a_thread_without_parts_to_judge_is_refused() -> None:
+    config = Config(rewards=[RewardConfig("jpeg_compressibility")])
+    config.trainer.judge_thread = True
+    with pytest.raises(UserError, match=r"^trainer\.judge_thread=true .*set e\.g\. trainer\.judge_groups=1"):
+        validate(config)
+    config.trainer.judge_groups = 2
+    validate(config)
