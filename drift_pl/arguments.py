@@ -34,7 +34,7 @@ UNHASHED = (
     *("evaluation.every", "evaluation.grid_prompts", "evaluation.grid_seeds"),
     # what it runs on: results are the same up to the order of float sums
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads"),
-    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing"),
+    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing", "policy.text_encoder_device"),
 )
 """Keys that do not tell one set of results from another; every other key goes into `config_hash`."""
 

@@ -92,6 +92,9 @@ def build_policy(config: Config) -> Policy:
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
         warm_start=policy.lora.pretrained,
+        text_encoder_device=policy.text_encoder_device,
+        dtype=policy.dtype,
+        quantisation=policy.quantisation,
     )
 
 

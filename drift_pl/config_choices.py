@@ -4,7 +4,7 @@ RIVAL_METHODS = ("gardo", "diverse_grpo", "inverse_probability", "dra", "max_at_
 EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy.family": ("sd3",),
+    "policy.family": ("sd3", "flux", "zimage"),
     "sampler.kind": ("flow_sde", "dance_sde", "flow_cps"),
     "sampler.window_schedule": ("random", "sliding"),
     "incentive.method": ("drift", *RIVAL_METHODS),

@@ -5,6 +5,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained
+from drift_pl.policies.loading import loading_options
 from drift_pl.policies.lora import attach_lora, load_lora, lora_scaled, lora_switched_off, trainable_parameters
 from drift_pl.types import Condition
 
@@ -32,6 +34,9 @@ class PipelinePolicy(ABC):
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
         warm_start: hub id, file or folder of a LoRA in diffusers' format to start from; None for a fresh one.
+        text_encoder_device: where the text encoders compute, whatever `to` is told, e.g. `cpu`; None to let them move
+            with the rest. Each text is encoded once in a run.
+        dtype, quantisation: of the frozen weights, see `loading_options`; the adapter is float32 in any case.
 
     Attributes:
         family: name in `policy.family`.
@@ -39,6 +44,7 @@ class PipelinePolicy(ABC):
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
+        guidance_offset: what the pipeline's own `guidance_scale` is more than ours for the same images.
         network, latent_shape: see `Policy`.
 
     Raises:
@@ -50,6 +56,7 @@ class PipelinePolicy(ABC):
     denoiser: ClassVar[str] = "transformer"
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     optional_parts: ClassVar[tuple[str, ...]] = ()
+    guidance_offset: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -63,8 +70,13 @@ class PipelinePolicy(ABC):
         gradient_checkpointing: bool = False,
         compile: bool = False,
         warm_start: str | None = None,
+        text_encoder_device: str | None = None,
+        dtype: str | None = None,
+        quantisation: str | None = None,
     ) -> None:
-        self.pipeline = load_pretrained(self._load_pipeline, pretrained, "policy.pretrained")
+        load = partial(self._load_pipeline, **loading_options(dtype, quantisation, self.denoiser))
+        self.pipeline = load_pretrained(load, pretrained, "policy.pretrained")
+        self._text_encoder_device = text_encoder_device
         self.network: nn.Module = getattr(self.pipeline, self.denoiser)
         self.max_sequence_length = max_sequence_length
         for part in self._frozen_parts():
@@ -139,14 +151,23 @@ class PipelinePolicy(ABC):
             self.latent_shape = before
 
     def to(self, device: torch.device | str) -> Self:
-        for part in self._frozen_parts():
-            part.to(device)
+        self.pipeline.vae.to(device)
+        for part in self._text_encoders():
+            part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    @property
+    def text_device(self) -> torch.device:
+        """Where prompts are encoded."""
+        return next(self._text_encoders()[0].parameters()).device
+
+    def _text_encoders(self) -> list[Any]:
+        parts = (getattr(self.pipeline, name) for name in self.text_parts)
+        return [part for part in parts if part is not None]
 
     def _frozen_parts(self) -> list[Any]:
         """The autoencoder and the text encoders that there are."""
-        parts = (getattr(self.pipeline, name) for name in ("vae", *self.text_parts))
-        return [part for part in parts if part is not None]
+        return [self.pipeline.vae, *self._text_encoders()]
 
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
         """A word that the tokenizer can only spell letter by letter was never learnt: say so."""
@@ -165,8 +186,12 @@ class PipelinePolicy(ABC):
         return weights, metadata
 
     @classmethod
-    def _load_pipeline(cls, location: str) -> Any:
-        """Loads a pipeline; parts that its index lists as null are passed as None, as diffusers wants it."""
+    def _load_pipeline(cls, location: str, **options: Any) -> Any:
+        """Loads a pipeline; parts that its index lists as null are passed as None, as diffusers wants it.
+
+        Args:
+            options: further arguments of `from_pretrained`.
+        """
         diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
         absent: dict[str, None] = {}
         index = Path(location) / "model_index.json"
@@ -180,7 +205,7 @@ class PipelinePolicy(ABC):
                     f"it holds a {entries.get('_class_name')}, and policy.family={cls.family} needs a {expected}"
                 )
             absent = {part: None for part in cls.optional_parts if entries.get(part, [None, None])[0] is None}
-        return cls.pipeline_class.from_pretrained(location, **absent)
+        return cls.pipeline_class.from_pretrained(location, **absent, **options)
 
 
 def checked_side(side: int, unit: int, key: str) -> int:
