@@ -165,7 +165,7 @@ CHAT = (
 
 
 def tiny_chat_tokenizer() -> Qwen2Tokenizer:
-    """Byte alphabet, no merges: one token per character, 24 more for the template."""
+    """Byte alphabet, no merges: one token per byte, 19 more for the template."""
     symbols = list(bytes_to_unicode().values())
     tokenizer = Qwen2Tokenizer(vocab={symbol: number for number, symbol in enumerate(symbols)}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
