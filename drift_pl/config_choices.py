@@ -26,6 +26,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("32-true", "bf16-mixed"),
 }
 
+# as above, and null
+OPTIONAL_CHOICES: dict[str, tuple[str, ...]] = {
+    "policy.dtype": ("float32", "bfloat16", "float16"),
+    "policy.quantisation": ("bitsandbytes_4bit", "bitsandbytes_8bit"),
+}
+
 LOGGERS = ("tensorboard", "csv")
 
 # key -> (smallest allowed value, whether that value itself is allowed)

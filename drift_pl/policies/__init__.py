@@ -1,10 +1,13 @@
 """Foreign models behind one narrow protocol; the only room that imports diffusers and peft."""
 
+from collections.abc import Callable
+
 from drift_pl.policies.flux import FluxPolicy
+from drift_pl.policies.pipeline_policy import PipelinePolicy
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.policies.zimage import ZImagePolicy
 
-POLICIES = {
+POLICIES: dict[str, Callable[..., PipelinePolicy]] = {
     "sd3": StableDiffusion3Policy,
     "flux": FluxPolicy,
     "zimage": ZImagePolicy,

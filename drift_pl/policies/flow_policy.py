@@ -26,7 +26,7 @@ class FlowPolicy(PipelinePolicy):
 
         Args:
             num_image_tokens: what a scheduler with dynamic shifting shifts by: the more tokens, the more noise
-                (arXiv 2403.03206, section 5.3.2). Others shift by a constant of theirs.
+                (resolution-dependent shifting, arXiv 2403.03206). Others shift by a constant of theirs.
         """
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         config = scheduler.config

@@ -58,7 +58,7 @@ class FluxPolicy(FlowPolicy):
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""
         _, height, width = self.latent_shape
-        return self._shifted(np.linspace(1.0, 1 / num_steps, num_steps), height * width // PATCH**2)
+        return self._shifted(np.linspace(1.0, 1 / num_steps, num_steps).tolist(), height * width // PATCH**2)
 
     def predict(
         self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, negative: Condition, guidance_scale: float
@@ -75,7 +75,7 @@ class FluxPolicy(FlowPolicy):
             return torch.full((latents_BCHW.shape[0],), float(guidance_scale), device=latents_BCHW.device)
         if guidance_scale != 1:
             raise UserError(
-                f"policy.guidance_scale={guidance_scale}: this model takes no guidance (FLUX.1 [schnell] does not); set "
+                f"policy.guidance_scale={guidance_scale}: this model takes no guidance, like FLUX.1 [schnell]; set "
                 "policy.guidance_scale=1, and sampler.eval_guidance_scale=null or 1"
             )
         return None
@@ -83,9 +83,7 @@ class FluxPolicy(FlowPolicy):
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         return self._velocity(latents_BCHW, sigma, condition, self._guidance_B(1.0, latents_BCHW))
 
-    def _velocity(
-        self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, guidance_B: Tensor | None
-    ) -> Tensor:
+    def _velocity(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, guidance_B: Tensor | None) -> Tensor:
         dtype, device = self.network.dtype, latents_BCHW.device
         assert condition.pooled_BE is not None
         tokens_BNC = pack(latents_BCHW)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.training_utils import cast_training_params
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
@@ -82,6 +83,7 @@ class PipelinePolicy(ABC):
         for part in self._frozen_parts():
             part.requires_grad_(False).eval()
         attach_lora(self.network, rank, alpha, targets, seed)
+        cast_training_params(self.network, torch.float32)  # an adapter of half precision would lose small steps
         if warm_start is not None:
             load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
         self.network.eval()  # no dropout: rollout and replay must compute the same thing

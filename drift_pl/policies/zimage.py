@@ -24,7 +24,7 @@ DEFAULT_SIDE = 1024
 class ZImagePolicy(FlowPolicy):
     """Z-Image and Z-Image-Turbo (arXiv 2511.22699). See `PipelinePolicy` for its arguments.
 
-    Guidance: `guidance_scale` is this framework's throughout, v_negative + g (v_prompt - v_negative). The pipeline's own
+    Guidance: `guidance_scale` is g of v_negative + g (v_prompt - v_negative), as in every family. The pipeline's own
     `guidance_scale` counts from 0: it is ours minus 1. The Turbo model is sampled without (here 1, there 0).
 
     `max_sequence_length` is the largest number of text tokens (of the chat template too, about 10); longer texts are
@@ -87,7 +87,8 @@ class ZImagePolicy(FlowPolicy):
         return -torch.stack(self.network(images, time_B, rows, return_dict=False)[0]).squeeze(2)
 
     def _blocks(self) -> Iterator[nn.Module]:
-        yield from self.network.layers
+        for blocks in (self.network.noise_refiner, self.network.context_refiner, self.network.layers):
+            yield from blocks
 
     def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor

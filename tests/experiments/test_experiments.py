@@ -30,21 +30,26 @@ SIZES = [
     *("trainer.precision=32-true", "trainer.logger=[csv]"),
 ]
 BUILTIN = "pkg:drift_pl.builtin/weights"
+JUDGES = [
+    f"rewards.0.args.pretrained={BUILTIN}/preference",
+    f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
+    f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
+    f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
+    "policy.resolution=32",
+]
 PATHS = {
-    "pickscore_div": [
-        f"policy.pretrained={BUILTIN}/pipeline",
-        f"rewards.0.args.pretrained={BUILTIN}/preference",
-        f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
-        f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
-        f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
-        "policy.resolution=32",
-    ]
+    "pickscore_div": [f"policy.pretrained={BUILTIN}/pipeline", *JUDGES],
+    "flux_pickscore_div": ["policy.max_sequence_length=16", *JUDGES],
 }
+TINY = {"flux_pickscore_div": "tiny_flux"}
+"""Experiments of families that the built-in world has no model of, and fixtures of a folder of theirs."""
 
 
 @pytest.mark.parametrize("name", list_experiments())
-def test_experiment_runs(name: str, tmp_path: Path) -> None:
+def test_experiment_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     argv = [f"experiment={name}", *SIZES, *PATHS.get(name, []), f"run_dir={tmp_path / 'run'}"]
+    if name in TINY:
+        argv.append(f"policy.pretrained={request.getfixturevalue(TINY[name])}")
     run_dir = fit(parse(argv).config)
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary["iterations"] == 2
@@ -74,7 +79,7 @@ def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
     assert build_shaping(config) == DiversityShaping(6.0)
 
 
-@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div"])
+@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div", "flux_pickscore_div"])
 def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name: str) -> None:
     config = build_config([("experiment", name)])
     incentive = config.incentive
@@ -82,3 +87,12 @@ def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name
     assert incentive.prompting.rule != "none"
     assert incentive.shaping.weight > 0
     assert incentive.shaping.encoder.args["pretrained"] != config.evaluation.encoder.args["pretrained"]
+
+
+def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
+    """Flow-GRPO's FLUX configuration: 6 and 28 steps, guidance 3.5, a = 0.9, beta 0."""
+    flux, base = (build_config([("experiment", name)]) for name in ("flux_pickscore_div", "pickscore_div"))
+    assert (flux.sampler.steps, flux.sampler.eval_steps, flux.sampler.noise_level) == (6, 28, 0.9)
+    assert (flux.policy.family, flux.policy.guidance_scale, flux.objective.kl_weight) == ("flux", 3.5, 0.0)
+    assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
+    assert flux.policy.lora == base.policy.lora

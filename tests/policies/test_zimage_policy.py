@@ -174,7 +174,8 @@ def test_sizes_that_the_positions_do_not_reach_are_refused(tiny_zimage: Path) ->
     with pytest.raises(UserError, match=r"policy\.resolution=1024 is more"):  # the pipeline's own default
         make_policy(tiny_zimage, resolution=None)
     for length in (0, 97):
-        with pytest.raises(UserError, match=rf"^policy\.max_sequence_length={length}: .* 1 to 96 text tokens, e\.g\. 96"):
+        says = rf"^policy\.max_sequence_length={length}: .* 1 to 96 text tokens, e\.g\. 96"
+        with pytest.raises(UserError, match=says):
             make_policy(tiny_zimage, max_sequence_length=length).encode(PROMPTS)
 
 
