@@ -136,7 +136,8 @@ def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
         guidance_embeds=distilled,
         axes_dims_rope=(4, 2, 2),
     )
-    shift = {"use_dynamic_shifting": True, "shift": 3.0} if distilled else {"shift": 1.0}
+    own = {"base_shift": 0.4, "max_shift": 1.3, "base_image_seq_len": 16, "max_image_seq_len": 512}  # not the defaults
+    shift = {"use_dynamic_shifting": True, "shift": 3.0, **own} if distilled else {"shift": 1.0}
     pieces = ["\u2581", *"abcdefghijklmnopqrstuvwxyz"]
     tokenizer_2 = T5Tokenizer(
         vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -3.0) for piece in pieces)], extra_ids=0

@@ -32,10 +32,10 @@ class FlowPolicy(PipelinePolicy):
         config = scheduler.config
         mu = calculate_shift(
             num_image_tokens,
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
+            config.base_image_seq_len,
+            config.max_image_seq_len,
+            config.base_shift,
+            config.max_shift,
         )
         scheduler.set_timesteps(sigmas=list(levels), mu=mu)
         return scheduler.sigmas.float().cpu()

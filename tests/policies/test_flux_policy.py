@@ -1,6 +1,5 @@
 """FLUX.1 behind the protocol, against diffusers' own pipeline on the same weights."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -168,7 +167,7 @@ def test_a_resolution_is_a_multiple_of_a_token_in_pixels(tiny_flux: Path) -> Non
         make_policy(tiny_flux, resolution=14)
 
 
-def test_the_default_targets_adapt_both_kinds_of_blocks(tiny_flux: Path, tune: Callable[..., None]) -> None:
+def test_the_default_targets_adapt_both_kinds_of_blocks(tiny_flux: Path) -> None:
     """One double block (8 layers) and one single block (3): A and B each."""
     policy = make_policy(tiny_flux)
     layers = {name.partition(".lora_")[0] for name, _ in policy.trainable_parameters()}
