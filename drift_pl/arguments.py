@@ -36,7 +36,8 @@ UNHASHED = (
     # what it runs on: results are the same up to the order of float sums
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.threads"),
     *("trainer.judge_groups", "trainer.judge_thread"),
-    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing", "policy.reference_device"),
+    *("objective.micro_batch", "policy.compile", "policy.gradient_checkpointing"),
+    *("policy.reference_device", "policy.text_encoder_device"),
 )
 """Keys that do not tell one set of results from another; every other key goes into `config_hash`."""
 

@@ -95,6 +95,9 @@ def build_policy(config: Config) -> Policy:
         warm_start=policy.lora.pretrained,
         tuning=policy.tuning,
         reference_device=policy.reference_device,
+        text_encoder_device=policy.text_encoder_device,
+        dtype=policy.dtype,
+        quantisation=policy.quantisation,
     )
 
 

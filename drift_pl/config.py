@@ -49,16 +49,25 @@ class LoraConfig:
 @dataclass
 class PolicyConfig:
     pretrained: str = option("pkg:drift_pl.builtin/weights/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
-    family: str = option("sd3", "pipeline family of `pretrained`")
     tuning: str = option("lora", "what trains: lora (an adapter), full (all weights; policy.lora is ignored)")
     reference_device: str = option("device", "full: where the frozen reference lives, device (accelerator) or cpu")
+    family: str = option("sd3", "pipeline family of `pretrained`: sd3, flux, zimage")
     lora: LoraConfig = section(LoraConfig, "the trained adapter")
-    guidance_scale: float = option(4.5, "classifier-free guidance in rollouts and training; 1 switches it off")
-    negative_prompt: str = option("", "prompt of the unconditional branch")
+    guidance_scale: float = option(
+        4.5, "guidance in rollouts and training; 1 switches it off (flux: the scale that the network is told)"
+    )
+    negative_prompt: str = option("", "prompt of the unconditional branch (flux has none)")
     resolution: int | None = option(None, "image height and width in pixels; null: the model's own")
-    max_sequence_length: int = option(256, "T5 tokens per prompt; 0 leaves T5's tokens out altogether")
+    max_sequence_length: int = option(256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3")
     compile: bool = option(False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)")
     gradient_checkpointing: bool = option(False, "recompute activations in the backward pass to save memory")
+    text_encoder_device: str | None = option(
+        None, "where text encoders compute: null (with the model), or cpu, which saves their memory; texts are kept"
+    )
+    dtype: str | None = option(None, "frozen weights: float32, bfloat16, float16; null: as stored or float32")
+    quantisation: str | None = option(
+        None, "frozen weights of the denoiser: bitsandbytes_4bit, bitsandbytes_8bit; null: not quantised"
+    )
 
 
 @dataclass

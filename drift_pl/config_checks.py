@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from drift_pl.config import Config, PromptingConfig, SamplerConfig
-from drift_pl.config_choices import CHOICES, EXTRA_MEASURES, LOGGERS, LOWER_BOUNDS
+from drift_pl.config import Config, PolicyConfig, PromptingConfig, SamplerConfig
+from drift_pl.config_choices import CHOICES, EXTRA_MEASURES, LOGGERS, LOWER_BOUNDS, OPTIONAL_CHOICES
 from drift_pl.errors import UserError
 
 
@@ -88,6 +88,9 @@ def validate(config: Config) -> None:
     for key, choices in CHOICES.items():
         if get_value(config, key) not in choices:
             raise UserError(f"{key}={get_value(config, key)!r} is unknown: use one of {', '.join(choices)}")
+    for key, choices in OPTIONAL_CHOICES.items():
+        if get_value(config, key) not in (None, *choices):
+            raise UserError(f"{key}={get_value(config, key)!r} is unknown: use null or one of {', '.join(choices)}")
     for key, (bound, inclusive) in LOWER_BOUNDS.items():
         value = get_value(config, key)
         if value < bound or (value == bound and not inclusive):
@@ -109,9 +112,9 @@ def validate(config: Config) -> None:
     extra = [name for name in config.evaluation.extra if name not in EXTRA_MEASURES]
     if extra:
         raise UserError(f"evaluation.extra: {extra[0]!r} is unknown: use some of {', '.join(EXTRA_MEASURES)}")
-    _validate_tuning(config)
     if config.trainer.judge_thread and not config.trainer.judge_groups:
         raise UserError("trainer.judge_thread=true needs parts to judge one by one: set e.g. trainer.judge_groups=1")
+    _validate_policy(config.policy)
     _validate_shares(config)
     _validate_window(config.sampler)
     _validate_prompting(config.incentive.prompting)
@@ -120,11 +123,16 @@ def validate(config: Config) -> None:
     derive_batches(config)
 
 
-def _validate_tuning(config: Config) -> None:
-    if config.policy.tuning == "full" and config.policy.lora.pretrained is not None:
+def _validate_policy(policy: PolicyConfig) -> None:
+    if policy.tuning == "full" and policy.lora.pretrained is not None:
         raise UserError(
-            f"policy.lora.pretrained={config.policy.lora.pretrained} starts an adapter, and policy.tuning=full trains "
+            f"policy.lora.pretrained={policy.lora.pretrained} starts an adapter, and policy.tuning=full trains "
             "none: use policy.tuning=lora, or policy.lora.pretrained=null"
+        )
+    if policy.family == "flux" and policy.negative_prompt:
+        raise UserError(
+            f"policy.negative_prompt={policy.negative_prompt!r}: policy.family=flux has no branch for it; leave it "
+            "empty, policy.negative_prompt="
         )
 
 

@@ -4,9 +4,9 @@ RIVAL_METHODS = ("gardo", "diverse_grpo", "inverse_probability", "dra", "max_at_
 EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy.family": ("sd3",),
     "policy.tuning": ("lora", "full"),
     "policy.reference_device": ("device", "cpu"),
+    "policy.family": ("sd3", "flux", "zimage"),
     "sampler.kind": ("flow_sde", "dance_sde", "flow_cps"),
     "sampler.window_schedule": ("random", "sliding"),
     "incentive.method": ("drift", *RIVAL_METHODS),
@@ -26,6 +26,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.strategy": ("auto", "ddp"),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "trainer.precision": ("32-true", "bf16-mixed"),
+}
+
+# as above, and null
+OPTIONAL_CHOICES: dict[str, tuple[str, ...]] = {
+    "policy.dtype": ("float32", "bfloat16", "float16"),
+    "policy.quantisation": ("bitsandbytes_4bit", "bitsandbytes_8bit"),
 }
 
 LOGGERS = ("tensorboard", "csv")

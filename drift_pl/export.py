@@ -90,6 +90,7 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
         absent=facts.absent,
         call_arguments=facts.call_arguments,
         evaluation=evaluation_table(run_dir, weights),
+        guidance_offset=facts.guidance_offset,
     )
     return model_card(config, recorded_identity(run_dir / CONFIG).rpartition("-s")[0], exported)
 

@@ -25,18 +25,21 @@ class PipelineFacts:
         class_name: of the pipeline in diffusers.
         absent: parts that the base model lacks and that diffusers wants to be told of, e.g. `text_encoder_3`.
         call_arguments: names that a call of the pipeline takes.
+        guidance_offset: what the pipeline's own guidance scale is more than ours for the same images.
     """
 
     class_name: str
     absent: tuple[str, ...]
     call_arguments: tuple[str, ...]
+    guidance_offset: float = 0.0
 
 
 def describe_pipeline(policy: Policy) -> PipelineFacts:
     kind, pipeline = type(_pipeline(policy)), _pipeline(policy)
     optional = kind._optional_components
     absent = tuple(name for name, part in pipeline.components.items() if part is None and name not in optional)
-    return PipelineFacts(kind.__name__, absent, tuple(inspect.signature(kind.__call__).parameters))
+    arguments = tuple(inspect.signature(kind.__call__).parameters)
+    return PipelineFacts(kind.__name__, absent, arguments, getattr(policy, "guidance_offset", 0.0))
 
 
 def save_lora(policy: Policy, folder: Path) -> None:

@@ -80,8 +80,8 @@ def draw(
     policy.network.to(device)
     policy.to(device)
     condition, negative = (policy.encode([text]).to(device) for text in (plan.prompt, plan.negative_prompt))
-    sigmas = policy.sigmas(plan.steps)
     with autocast(), policy.at_resolution(plan.resolution):
+        sigmas = policy.sigmas(plan.steps)
         generators = sample_generators("generated_latents", plan.seed, samples=range(plan.n))
         noise_NCHW = normal_per_sample(generators, policy.latent_shape, device)
 

@@ -38,7 +38,7 @@ class Export:
     Attributes:
         folder: name of the folder.
         form: `lora` or `full`.
-        class_name, absent, call_arguments: of the pipeline, see `PipelineFacts`.
+        class_name, absent, call_arguments, guidance_offset: of the pipeline, see `PipelineFacts`.
         evaluation: Markdown.
     """
 
@@ -50,6 +50,7 @@ class Export:
     absent: tuple[str, ...]
     call_arguments: tuple[str, ...]
     evaluation: str
+    guidance_offset: float = 0.0
 
 
 def model_card(config: Config, config_hash: str, export: Export) -> str:
@@ -101,10 +102,11 @@ def _example(config: Config, export: Export) -> str:
     lines = [*imports, "", f"pipeline = {kind}.from_pretrained({base}{absent})"]
     if export.form == "lora":
         lines.append(f"pipeline.load_lora_weights({f'./{export.folder}'!r})  # this folder, or its id on the hub")
-    guidance = config.sampler.eval_guidance_scale
+    own_guidance = config.sampler.eval_guidance_scale
+    guidance = config.policy.guidance_scale if own_guidance is None else own_guidance
     arguments = {
         "num_inference_steps": config.sampler.eval_steps,
-        "guidance_scale": config.policy.guidance_scale if guidance is None else guidance,
+        "guidance_scale": guidance + export.guidance_offset,
         "negative_prompt": config.policy.negative_prompt or None,
         "max_sequence_length": config.policy.max_sequence_length,
     }

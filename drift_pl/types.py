@@ -48,18 +48,22 @@ class Condition:
         pooled_BE: pooled embedding, float [B, E'], or None where the family has none.
         num_channels_L: int64 [L], how many leading channels of each token a text encoder wrote. The rest is zero
             padding: SD3 pads CLIP's channels to T5's width, and appends whole zero tokens (0 here) in place of T5.
+        num_tokens_B: int64 [B], how many leading tokens of each row there are, where prompts differ in length; the rest
+            of a row is zero padding that no network sees and no variation touches. None: all L tokens of every row.
     """
 
     tokens_BLE: Tensor
     pooled_BE: Tensor | None
     num_channels_L: Tensor
+    num_tokens_B: Tensor | None = None
 
     def __len__(self) -> int:
         return self.tokens_BLE.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         pooled = None if self.pooled_BE is None else self.pooled_BE[index]
-        return replace(self, tokens_BLE=self.tokens_BLE[index], pooled_BE=pooled)
+        num_tokens = None if self.num_tokens_B is None else self.num_tokens_B[index]
+        return replace(self, tokens_BLE=self.tokens_BLE[index], pooled_BE=pooled, num_tokens_B=num_tokens)
 
     def repeat_interleave(self, repeats: int) -> "Condition":
         """Each row `repeats` times in a row: a prompt's group is contiguous."""
@@ -68,16 +72,19 @@ class Condition:
 
     def to(self, device: torch.device | str) -> "Condition":
         pooled = None if self.pooled_BE is None else self.pooled_BE.to(device)
-        return Condition(self.tokens_BLE.to(device), pooled, self.num_channels_L.to(device))
+        num_tokens = None if self.num_tokens_B is None else self.num_tokens_B.to(device)
+        return Condition(self.tokens_BLE.to(device), pooled, self.num_channels_L.to(device), num_tokens)
 
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":
         """Rows of several conditions of one policy, in order."""
         pooled = [condition.pooled_BE for condition in conditions if condition.pooled_BE is not None]
+        num_tokens = [condition.num_tokens_B for condition in conditions if condition.num_tokens_B is not None]
         return Condition(
             torch.cat([condition.tokens_BLE for condition in conditions]),
             torch.cat(pooled) if pooled else None,
             conditions[0].num_channels_L,
+            torch.cat(num_tokens) if num_tokens else None,
         )
 
 

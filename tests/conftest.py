@@ -56,6 +56,18 @@ def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.1-[dev]-format folder."""
+    return _saved("flux", tmp_path_factory, "save_tiny_flux")
+
+
+@pytest.fixture(scope="session")
+def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Z-Image-format folder."""
+    return _saved("zimage", tmp_path_factory, "save_tiny_zimage")
+
+
+@pytest.fixture(scope="session")
 def tiny_preference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIPModel folder in PickScore's format."""
     return _saved("preference", tmp_path_factory, "save_tiny_preference")

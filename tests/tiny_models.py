@@ -6,8 +6,12 @@ import torch
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from transformers import (
     BitImageProcessor,
@@ -16,6 +20,7 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPTextConfig,
+    CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     Dinov2Config,
@@ -25,6 +30,12 @@ from transformers import (
     DINOv3ViTConfig,
     DINOv3ViTImageProcessor,
     DINOv3ViTModel,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -56,6 +67,24 @@ def _text_config(tokenizer: CLIPTokenizer, hidden: int) -> CLIPTextConfig:
     )
 
 
+def _autoencoder() -> AutoencoderKL:
+    """16x16 images to 8x8 latents of 4 channels, with a scale and a shift."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=IMAGE_SIDE,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        mid_block_add_attention=False,
+        scaling_factor=1.5,
+        shift_factor=0.1,
+    )
+
+
 def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     """A Stable-Diffusion-3-format folder without T5: 16x16 images, 8x8 latents of 4 channels."""
     torch.manual_seed(seed)
@@ -76,20 +105,7 @@ def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     )
     with torch.no_grad():  # diffusers starts the output layer at zero: a velocity of zero tests nothing
         transformer.proj_out.weight.normal_(std=0.2)
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=IMAGE_SIDE,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        mid_block_add_attention=False,
-        scaling_factor=1.5,
-        shift_factor=0.1,
-    )
+    vae = _autoencoder()
     encoders = [CLIPTextModelWithProjection(_text_config(tokenizer, 16)) for _ in range(2)]
     pipeline = StableDiffusion3Pipeline(
         transformer=transformer,
@@ -101,6 +117,107 @@ def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
         tokenizer_2=tiny_tokenizer(),
         text_encoder_3=None,
         tokenizer_3=None,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
+    """A FLUX.1-format folder: 4 latent channels, packed to 16.
+
+    Args:
+        distilled: as [dev] (takes a guidance scale, shifts time by the resolution), not as [schnell] (neither).
+    """
+    torch.manual_seed(6)
+    tokenizer = tiny_tokenizer()
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        pooled_projection_dim=16,
+        guidance_embeds=distilled,
+        axes_dims_rope=(4, 2, 2),
+    )
+    own = {"base_shift": 0.4, "max_shift": 1.3, "base_image_seq_len": 16, "max_image_seq_len": 512}  # not the defaults
+    shift = {"use_dynamic_shifting": True, "shift": 3.0, **own} if distilled else {"shift": 1.0}
+    pieces = ["\u2581", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer_2 = T5Tokenizer(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -3.0) for piece in pieces)], extra_ids=0
+    )
+    encoder_2 = T5EncoderModel(
+        T5Config(vocab_size=len(tokenizer_2), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    )
+    pipeline = FluxPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**shift),
+        vae=_autoencoder(),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
+        tokenizer=tokenizer,
+        text_encoder_2=encoder_2,
+        tokenizer_2=tokenizer_2,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen3's chat template, as far as one question of a user goes."""
+
+
+def tiny_chat_tokenizer() -> Qwen2Tokenizer:
+    """Byte alphabet, no merges: one token per byte, 19 more for the template."""
+    symbols = list(bytes_to_unicode().values())
+    tokenizer = Qwen2Tokenizer(vocab={symbol: number for number, symbol in enumerate(symbols)}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def save_tiny_zimage(folder: Path, dynamic: bool = True) -> Path:
+    """A Z-Image-format folder: 4 latent channels, images of up to 64 pixels, texts of up to 96 tokens.
+
+    Args:
+        dynamic: a time shift by the resolution; otherwise by a constant, as the Turbo model has.
+    """
+    torch.manual_seed(7)
+    tokenizer = tiny_chat_tokenizer()
+    transformer = ZImageTransformer2DModel(
+        in_channels=4,
+        dim=16,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=16,
+        axes_dims=[4, 2, 2],
+        axes_lens=[128, 16, 16],
+    )
+    with torch.no_grad():  # they start at zero, and padding that says nothing tests nothing
+        transformer.x_pad_token.normal_()
+        transformer.cap_pad_token.normal_()
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=256,
+    )
+    shift = {"use_dynamic_shifting": True} if dynamic else {"shift": 3.0}
+    pipeline = ZImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(**shift),
+        vae=_autoencoder(),
+        text_encoder=Qwen3Model(config),
+        tokenizer=tokenizer,
     )
     pipeline.save_pretrained(folder)
     return folder

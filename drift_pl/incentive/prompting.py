@@ -132,25 +132,30 @@ class VariedCondition:
             pooled_BE = self._vary(one_token_B1E, self.pooled_noise_BE[:, None], written_1E, gate)[:, 0]
         return replace(self.clean, tokens_BLE=tokens_BLE, pooled_BE=pooled_BE)
 
-    def _vary(self, clean_BLE: Tensor, noise_BLE: Tensor, written_LE: Tensor, gate: float) -> Tensor:
-        mean_B11, std_B11 = _moments(clean_BLE, written_LE)
+    def _vary(self, clean_BLE: Tensor, noise_BLE: Tensor, written: Tensor, gate: float) -> Tensor:
+        mean_B11, std_B11 = _moments(clean_BLE, written)
         cads = self.form == "cads"
-        noise_BLE = noise_BLE * written_LE * (1.0 if cads else std_B11)
+        noise_BLE = noise_BLE * written * (1.0 if cads else std_B11)
         amplitude = self.scale * (1 - gate) ** 0.5
         signal = gate**0.5 if cads else 1.0
         varied_BLE = signal * clean_BLE + amplitude * noise_BLE.to(clean_BLE.dtype)
         if self.rescale == 0:
             return varied_BLE
-        varied_mean_B11, varied_std_B11 = _moments(varied_BLE, written_LE)
+        varied_mean_B11, varied_std_B11 = _moments(varied_BLE, written)
         unit_BLE = (varied_BLE - varied_mean_B11) / varied_std_B11.clamp(min=SMALLEST_SPREAD)
-        rescaled_BLE = (unit_BLE * std_B11 + mean_B11) * written_LE
+        rescaled_BLE = (unit_BLE * std_B11 + mean_B11) * written
         return (self.rescale * rescaled_BLE + (1 - self.rescale) * varied_BLE).to(clean_BLE.dtype)
 
 
 def written_channels(condition: Condition) -> Tensor:
-    """bool [L, E]: the entries of a prompt's tokens that a text encoder wrote."""
-    channel_E = torch.arange(condition.tokens_BLE.shape[-1], device=condition.tokens_BLE.device)
-    return channel_E < condition.num_channels_L[:, None]
+    """bool [L, E], or [B, L, E] where prompts differ in length: the entries that a text encoder wrote."""
+    num_tokens, num_channels = condition.tokens_BLE.shape[1:]
+    device = condition.tokens_BLE.device
+    written_LE = torch.arange(num_channels, device=device) < condition.num_channels_L[:, None]
+    if condition.num_tokens_B is None:
+        return written_LE
+    present_BL = torch.arange(num_tokens, device=device) < condition.num_tokens_B[:, None]
+    return present_BL[:, :, None] & written_LE
 
 
 def noise_gate(sigma: float, low: float, high: float) -> float:
@@ -163,7 +168,17 @@ def token_std(condition: Condition) -> Tensor:
     return _moments(condition.tokens_BLE, written_channels(condition))[1].flatten()
 
 
-def _moments(values_BLE: Tensor, written_LE: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation of each row's written entries, float32 [B, 1, 1]."""
-    written_BN = values_BLE[:, written_LE].float()
-    return written_BN.mean(1)[:, None, None], written_BN.std(1, correction=0)[:, None, None]
+def _moments(values_BLE: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and population standard deviation of each row's written entries, float32 [B, 1, 1].
+
+    Args:
+        written: bool [L, E], or [B, L, E] where rows differ.
+    """
+    if written.ndim == 2:
+        written_BN = values_BLE[:, written].float()
+        return written_BN.mean(1)[:, None, None], written_BN.std(1, correction=0)[:, None, None]
+    values_BLE, entries = values_BLE.float(), (1, 2)
+    count_B11 = written.sum(entries, keepdim=True).clamp(min=1)
+    mean_B11 = (values_BLE * written).sum(entries, keepdim=True) / count_B11
+    square_B11 = ((values_BLE - mean_B11).square() * written).sum(entries, keepdim=True)
+    return mean_B11, (square_B11 / count_B11).sqrt()

@@ -5,11 +5,13 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.training_utils import cast_training_params
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained
 from drift_pl.policies.adapter import Adapter, LoraAdapter
 from drift_pl.policies.full import FullTuning, read_weights
+from drift_pl.policies.loading import loading_options
 from drift_pl.policies.lora import attach_lora, load_lora
 from drift_pl.types import Condition
 
@@ -36,6 +39,9 @@ class PipelinePolicy(ABC):
         warm_start: hub id, file or folder of a LoRA in diffusers' format to start from; None for a fresh one.
         tuning: `lora`, or `full`: all weights of the denoiser, see `FullTuning`; the adapter's arguments are ignored.
         reference_device: where the frozen copy of full fine-tuning lives, `device` or `cpu`.
+        text_encoder_device: where the text encoders compute, whatever `to` is told, e.g. `cpu`; None to let them move
+            with the rest. Each text is encoded once in a run.
+        dtype, quantisation: of the frozen weights, see `loading_options`; the adapter is float32 in any case.
 
     Attributes:
         family: name in `policy.family`.
@@ -43,6 +49,7 @@ class PipelinePolicy(ABC):
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
+        guidance_offset: what the pipeline's own `guidance_scale` is more than ours for the same images.
         network, latent_shape: see `Policy`.
         adapter: what trains of the network.
 
@@ -55,6 +62,7 @@ class PipelinePolicy(ABC):
     denoiser: ClassVar[str] = "transformer"
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     optional_parts: ClassVar[tuple[str, ...]] = ()
+    guidance_offset: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -70,8 +78,13 @@ class PipelinePolicy(ABC):
         warm_start: str | None = None,
         tuning: str = "lora",
         reference_device: str = "device",
+        text_encoder_device: str | None = None,
+        dtype: str | None = None,
+        quantisation: str | None = None,
     ) -> None:
-        self.pipeline = load_pretrained(self._load_pipeline, pretrained, "policy.pretrained")
+        load = partial(self._load_pipeline, **loading_options(dtype, quantisation, self.denoiser))
+        self.pipeline = load_pretrained(load, pretrained, "policy.pretrained")
+        self._text_encoder_device = text_encoder_device
         self.network: nn.Module = getattr(self.pipeline, self.denoiser)
         self.max_sequence_length = max_sequence_length
         for part in self._frozen_parts():
@@ -81,6 +94,7 @@ class PipelinePolicy(ABC):
             self.adapter = FullTuning(self.network, self._original_weights(pretrained), reference_device)
         else:
             attach_lora(self.network, rank, alpha, targets, seed)
+            cast_training_params(self.network, torch.float32)  # an adapter of half precision would lose small steps
             if warm_start is not None:
                 load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
             self.adapter = LoraAdapter(self.network)
@@ -151,14 +165,23 @@ class PipelinePolicy(ABC):
             self.latent_shape = before
 
     def to(self, device: torch.device | str) -> Self:
-        for part in self._frozen_parts():
-            part.to(device)
+        self.pipeline.vae.to(device)
+        for part in self._text_encoders():
+            part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    @property
+    def text_device(self) -> torch.device:
+        """Where prompts are encoded."""
+        return next(self._text_encoders()[0].parameters()).device
+
+    def _text_encoders(self) -> list[Any]:
+        parts = (getattr(self.pipeline, name) for name in self.text_parts)
+        return [part for part in parts if part is not None]
 
     def _frozen_parts(self) -> list[Any]:
         """The autoencoder and the text encoders that there are."""
-        parts = (getattr(self.pipeline, name) for name in ("vae", *self.text_parts))
-        return [part for part in parts if part is not None]
+        return [self.pipeline.vae, *self._text_encoders()]
 
     def _original_weights(self, pretrained: str) -> Callable[[], dict[str, Tensor]]:
         """What reads the denoiser's weights once more, in the dtype that they have now."""
@@ -187,8 +210,12 @@ class PipelinePolicy(ABC):
         return weights, metadata
 
     @classmethod
-    def _load_pipeline(cls, location: str) -> Any:
-        """Loads a pipeline; parts that its index lists as null are passed as None, as diffusers wants it."""
+    def _load_pipeline(cls, location: str, **options: Any) -> Any:
+        """Loads a pipeline; parts that its index lists as null are passed as None, as diffusers wants it.
+
+        Args:
+            options: further arguments of `from_pretrained`.
+        """
         diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
         absent: dict[str, None] = {}
         index = Path(location) / "model_index.json"
@@ -202,7 +229,7 @@ class PipelinePolicy(ABC):
                     f"it holds a {entries.get('_class_name')}, and policy.family={cls.family} needs a {expected}"
                 )
             absent = {part: None for part in cls.optional_parts if entries.get(part, [None, None])[0] is None}
-        return cls.pipeline_class.from_pretrained(location, **absent)
+        return cls.pipeline_class.from_pretrained(location, **absent, **options)
 
 
 def checked_side(side: int, unit: int, key: str) -> int:

@@ -8,11 +8,12 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
 from drift_pl.errors import UserError
-from drift_pl.policies.pipeline_policy import PipelinePolicy, checked_side
+from drift_pl.policies.flow_policy import FlowPolicy
+from drift_pl.policies.pipeline_policy import checked_side
 from drift_pl.types import Condition
 
 
-class StableDiffusion3Policy(PipelinePolicy):
+class StableDiffusion3Policy(FlowPolicy):
     """Stable Diffusion 3 and 3.5 (arXiv 2403.03206), with or without T5. See `PipelinePolicy` for its arguments.
 
     `max_sequence_length=0` leaves out T5's tokens, and the zeros that stand in for them.
@@ -32,7 +33,7 @@ class StableDiffusion3Policy(PipelinePolicy):
                 prompt_3=None,
                 do_classifier_free_guidance=False,
                 max_sequence_length=self.max_sequence_length,
-                device=self.pipeline.vae.device,
+                device=self.text_device,
             )
         return Condition(tokens_BLE, pooled_BE, self._written_channels(tokens_BLE))
 
@@ -41,14 +42,6 @@ class StableDiffusion3Policy(PipelinePolicy):
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         scheduler.set_timesteps(num_steps)
         return scheduler.sigmas.float().cpu()
-
-    def decode(self, latents_BCHW: Tensor) -> Tensor:
-        """Images in [0, 1]; the autoencoder runs in its own dtype and never in tiles (seams would be scored)."""
-        vae = self.pipeline.vae
-        scaled = latents_BCHW.to(vae.dtype) / vae.config.scaling_factor + vae.config.shift_factor
-        with torch.no_grad(), torch.autocast(scaled.device.type, enabled=False):
-            images = vae.decode(scaled, return_dict=False)[0]
-        return (images.float() / 2 + 0.5).clamp(0, 1)
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         timestep = sigma * self.pipeline.scheduler.config.num_train_timesteps

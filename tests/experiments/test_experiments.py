@@ -31,17 +31,18 @@ SIZES = [
     *("trainer.precision=32-true", "trainer.logger=[csv]"),
 ]
 BUILTIN = "pkg:drift_pl.builtin/weights"
-SD3 = [
-    f"policy.pretrained={BUILTIN}/pipeline",
+JUDGES = [
     f"incentive.shaping.encoder.args.pretrained={BUILTIN}/shaping_encoder",
     f"evaluation.encoder.args.pretrained={BUILTIN}/evaluation_encoder",
     f"evaluation.lpips.args.pretrained={BUILTIN}/lpips",
     "policy.resolution=32",
 ]
+SD3 = [f"policy.pretrained={BUILTIN}/pipeline", *JUDGES]
 PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 PATHS = {
     "pickscore_div": [*SD3, *PICKSCORE],
+    "flux_pickscore_div": ["policy.pretrained={flux}", "policy.max_sequence_length=16", *JUDGES, *PICKSCORE],
     "pickscore_flowgrpo": [*SD3, *PICKSCORE],
     "pickscore_div_fast": [*SD3, *PICKSCORE],
     "pickscore_div_24gb": [*SD3, *PICKSCORE],
@@ -67,12 +68,13 @@ PATHS = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Small files of the judges' published formats."""
-    root = tmp_path_factory.mktemp("judges")
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_flux: Path) -> dict[str, Path]:
+    """Small files of the published formats."""
+    root = tmp_path_factory.mktemp("published")
     for name in ("hps", "image_reward"):
         (root / name).mkdir()
     return {
+        "flux": tiny_flux,
         "hps": save_tiny_hps(root / "hps"),
         "image_reward": save_tiny_image_reward(root / "image_reward"),
         "aesthetic": save_tiny_aesthetic_head(root / "head.pth", width=64),
@@ -112,7 +114,7 @@ def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
     assert build_shaping(config) == DiversityShaping(6.0)
 
 
-@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div"])
+@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div", "flux_pickscore_div"])
 def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name: str) -> None:
     config = build_config([("experiment", name)])
     incentive = config.incentive
@@ -120,3 +122,12 @@ def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name
     assert incentive.prompting.rule != "none"
     assert incentive.shaping.weight > 0
     assert incentive.shaping.encoder.args["pretrained"] != config.evaluation.encoder.args["pretrained"]
+
+
+def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
+    """Flow-GRPO's FLUX configuration: 6 and 28 steps, guidance 3.5, a = 0.9, beta 0."""
+    flux, base = (build_config([("experiment", name)]) for name in ("flux_pickscore_div", "pickscore_div"))
+    assert (flux.sampler.steps, flux.sampler.eval_steps, flux.sampler.noise_level) == (6, 28, 0.9)
+    assert (flux.policy.family, flux.policy.guidance_scale, flux.objective.kl_weight) == ("flux", 3.5, 0.0)
+    assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
+    assert flux.policy.lora == base.policy.lora

@@ -1,5 +1,7 @@
 """The variation of the condition: where it acts, how strong it is, what it is a function of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,26 @@ def test_the_spread_of_a_prompt_is_numpys_over_what_was_written(generator: torch
     clean = condition(generator)
     expected = [row[WRITTEN.numpy()].std() for row in clean.tokens_BLE.double().numpy()]
     np.testing.assert_allclose(token_std(clean), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["additive", "cads"])
+def test_prompts_of_different_lengths_vary_as_each_alone(form: str, generator: torch.Generator) -> None:
+    """Oracle: each prompt cut to its own tokens, with the same noise; float32 sums in another order."""
+    tokens, lengths = 3 + torch.randn(3, 12, 8, generator=generator), torch.tensor([12, 7, 1])
+    tokens *= (torch.arange(12) < lengths[:, None])[:, :, None]
+    channels = torch.tensor([6] * 4 + [8] * 8)
+    tokens *= torch.arange(8) < channels[:, None]
+    padded = Condition(tokens, None, channels, lengths)
+    varied = EmbeddingNoise(0.5, form=form, rescale=0.3)(padded, 0, 0, range(3))
+    together = varied.at(0.8)
+    assert together.num_tokens_B.tolist() == [12, 7, 1]
+    for row, length in enumerate(lengths.tolist()):
+        cut = Condition(tokens[row : row + 1, :length], None, channels[:length])
+        noise = varied.noise_BLE[row : row + 1, :length]
+        alone = replace(varied, clean=cut, noise_BLE=noise).at(0.8).tokens_BLE
+        torch.testing.assert_close(together.tokens_BLE[row : row + 1, :length], alone, rtol=1e-5, atol=1e-5)
+        assert not together.tokens_BLE[row, length:].any()
+        assert float(token_std(padded)[row]) == pytest.approx(float(token_std(cut)), rel=1e-5)
 
 
 def test_the_gate_is_one_at_low_noise_zero_at_high_noise_and_linear_between() -> None:

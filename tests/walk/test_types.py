@@ -1,5 +1,7 @@
 """What passes between stages: rows stay together, indices are global."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -27,6 +29,15 @@ def test_rows_and_concatenation_undo_each_other(pooled: bool) -> None:
     assert (parts.pooled_BE is None) == (not pooled)
     if pooled:
         assert torch.equal(parts.pooled_BE, whole.pooled_BE)
+
+
+def test_each_row_keeps_its_own_number_of_tokens() -> None:
+    whole = replace(make_condition(4), num_tokens_B=torch.tensor([2, 0, 1, 2]))
+    parts = Condition.concatenate([whole[torch.tensor([3, 2])], whole[:1], whole[1:2].to("cpu")])
+    assert parts.num_tokens_B.tolist() == [2, 1, 2, 0]
+    assert whole[1:3].repeat_interleave(2).num_tokens_B.tolist() == [0, 0, 1, 1]
+    assert whole.to("meta").num_tokens_B.device.type == "meta"
+    assert make_condition(2)[:1].num_tokens_B is None
 
 
 def test_two_processes_number_their_images_as_one_does() -> None:

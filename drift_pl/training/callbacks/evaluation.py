@@ -67,8 +67,8 @@ def evaluate_policy(
         reference: the base model's embeddings, for measures of drift.
     """
     negative = encode([plan.negative_prompt], device)
-    sampler = Sampler(policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative, plan.importance_power)
-    with context, policy.at_resolution(plan.resolution):
+    with context, policy.at_resolution(plan.resolution):  # the noise levels of some models depend on the resolution
+        sampler = Sampler(policy.sigmas(plan.steps), plan.guidance_scale, 0.0, negative, plan.importance_power)
         return evaluator.run(policy, encode, sampler, prompts, seeds, device, reference)
 
 

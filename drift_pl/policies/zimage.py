@@ -1,0 +1,100 @@
+"""Z-Image: a single-stream rectified flow with an LLM as text encoder."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from diffusers import ZImagePipeline
+from torch import Tensor, nn
+
+from drift_pl.errors import UserError
+from drift_pl.policies.flow_policy import FlowPolicy
+from drift_pl.policies.pipeline_policy import checked_side
+from drift_pl.types import Condition
+
+PATCH = 2
+"""Latents that make one token, along each axis."""
+
+TEXT_MULTIPLE = 32
+"""The network pads each text to a multiple of this with a learnt token."""
+
+DEFAULT_SIDE = 1024
+"""Pixels of the pipeline's images where nothing else is asked for; its config does not say."""
+
+
+class ZImagePolicy(FlowPolicy):
+    """Z-Image and Z-Image-Turbo (arXiv 2511.22699). See `PipelinePolicy` for its arguments.
+
+    Guidance: `guidance_scale` is g of v_negative + g (v_prompt - v_negative), as in every family. The pipeline's own
+    `guidance_scale` counts from 0: it is ours minus 1. The Turbo model is sampled without (here 1, there 0).
+
+    `max_sequence_length` is the largest number of text tokens (of the chat template too, about 10); longer texts are
+    cut. Shorter ones are not padded: the network sees each prompt's own tokens, and a `Condition` says how many
+    (`num_tokens_B`).
+
+    `policy.lora.targets` has no `add_*` layers here: use [to_q, to_k, to_v, to_out.0].
+    """
+
+    family = "zimage"
+    pipeline_class = ZImagePipeline
+    guidance_offset = -1.0
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Prompts as the LLM's last hidden states but one, [B, L, E] with zeros after each prompt's own tokens.
+
+        Raises:
+            UserError: a text length that the model does not take.
+        """
+        # positions: 0 is padding's, the text's start at 1, and the image's is the one after the padded text
+        largest = (self.network.config.axes_lens[0] - 2) // TEXT_MULTIPLE * TEXT_MULTIPLE
+        if not 1 <= self.max_sequence_length <= largest:
+            raise UserError(
+                f"policy.max_sequence_length={self.max_sequence_length}: this model takes 1 to {largest} text tokens, "
+                f"e.g. {min(512, largest)}"
+            )
+        self._warn_of_spelled_words(prompts)
+        with torch.no_grad():
+            rows, _ = self.pipeline.encode_prompt(
+                prompt=list(prompts),
+                device=self.text_device,
+                do_classifier_free_guidance=False,
+                max_sequence_length=self.max_sequence_length,
+            )
+        width = rows[0].shape[-1]
+        # one length for all, so that conditions can be concatenated and a row's noise does not depend on the others
+        tokens_BLE = rows[0].new_zeros(len(rows), self.max_sequence_length, width)
+        for tokens_LE, row_LE in zip(tokens_BLE, rows, strict=True):
+            tokens_LE[: len(row_LE)] = row_LE
+        return Condition(
+            tokens_BLE,
+            None,
+            torch.full((self.max_sequence_length,), width, device=tokens_BLE.device),
+            torch.tensor([len(row_LE) for row_LE in rows], device=tokens_BLE.device),
+        )
+
+    def sigmas(self, num_steps: int) -> Tensor:
+        """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""
+        _, height, width = self.latent_shape
+        return self._shifted(torch.linspace(1.0, 1 / num_steps, num_steps).tolist(), height * width // PATCH**2)
+
+    def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        """The network's time is 1 - sigma, and it predicts x_0 - noise: the negative velocity."""
+        assert condition.num_tokens_B is not None
+        dtype = self.network.dtype
+        lengths = condition.num_tokens_B.tolist()
+        rows = [tokens_LE[:length] for tokens_LE, length in zip(condition.tokens_BLE.to(dtype), lengths, strict=True)]
+        time_B = (1 - sigma).to(latents_BCHW.device).expand(latents_BCHW.shape[0])
+        images = list(latents_BCHW.to(dtype)[:, :, None].unbind(0))  # frames are an axis of the network's
+        return -torch.stack(self.network(images, time_B, rows, return_dict=False)[0]).squeeze(2)
+
+    def _blocks(self) -> Iterator[nn.Module]:
+        for blocks in (self.network.noise_refiner, self.network.context_refiner, self.network.layers):
+            yield from blocks
+
+    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+        config, factor = self.network.config, self.pipeline.vae_scale_factor
+        unit = factor * PATCH
+        side = checked_side(resolution or DEFAULT_SIDE, unit, key)
+        largest = unit * config.axes_lens[1]
+        if side > largest:
+            raise UserError(f"{key}={side} is more than this model's positions reach: use at most {largest}")
+        return config.in_channels, side // factor, side // factor

@@ -1,0 +1,96 @@
+"""How frozen weights are held. What needs a GPU is checked up to the config that diffusers is handed."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
+
+from drift_pl.arguments import parse
+from drift_pl.build import build_policy
+from drift_pl.config_choices import OPTIONAL_CHOICES
+from drift_pl.errors import UserError
+from drift_pl.policies import FluxPolicy, loading
+from drift_pl.policies.loading import loading_options
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the package and a device."""
+    monkeypatch.setattr(loading, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.49" if name == "bitsandbytes" else real(name))
+
+
+def test_nothing_is_asked_of_diffusers_by_default() -> None:
+    assert loading_options(None, None, "transformer") == {}
+
+
+def test_a_dtype_spares_the_autoencoder() -> None:
+    options = loading_options("bfloat16", None, "transformer")
+    assert options == {"dtype": {"default": torch.bfloat16, "vae": torch.float32}}
+    with pytest.raises(UserError, match=r"^policy\.dtype='bf16' is unknown: use null or one of float32, bfloat16"):
+        loading_options("bf16", None, "transformer")
+
+
+@pytest.mark.usefixtures("able")
+def test_the_denoiser_alone_is_quantised_to_four_bits() -> None:
+    """Oracle: diffusers' own resolution of its config, part by part."""
+    config = loading_options(None, "bitsandbytes_4bit", "transformer")["quantization_config"]
+    assert isinstance(config, PipelineQuantizationConfig)
+    assert config._resolve_quant_config(True, "vae") is None
+    assert config._resolve_quant_config(False, "text_encoder") is None
+    resolved = config._resolve_quant_config(True, "transformer")
+    assert isinstance(resolved, BitsAndBytesConfig)
+    assert resolved.load_in_4bit
+    assert resolved.bnb_4bit_quant_type == "nf4"
+    assert resolved.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("able")
+def test_the_denoiser_alone_is_quantised_to_eight_bits() -> None:
+    config = loading_options(None, "bitsandbytes_8bit", "unet")["quantization_config"]
+    assert config._resolve_quant_config(True, "transformer") is None
+    resolved = config._resolve_quant_config(True, "unet")
+    assert resolved.load_in_8bit
+    assert not resolved.load_in_4bit
+
+
+def test_the_command_line_knows_the_same_names() -> None:
+    assert OPTIONAL_CHOICES["policy.dtype"] == tuple(loading.DTYPES)
+    assert OPTIONAL_CHOICES["policy.quantisation"] == tuple(loading.QUANTISATIONS)
+
+
+def test_a_policy_hands_them_to_diffusers(
+    tiny_flux: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Up to `from_pretrained`, whose quantised loading needs a GPU."""
+    request.getfixturevalue("able")
+    given: dict[str, Any] = {}
+
+    def from_pretrained(location: str, **options: Any) -> None:
+        given.update(options, location=location)
+        raise OSError("as far as it goes")
+
+    monkeypatch.setattr(FluxPolicy.pipeline_class, "from_pretrained", from_pretrained)
+    arguments = [f"policy.pretrained={tiny_flux}", "policy.family=flux", "policy.quantisation=bitsandbytes_4bit"]
+    with pytest.raises(UserError, match=r"^policy\.pretrained=.*as far as it goes"):
+        build_policy(parse([*arguments, "policy.dtype=bfloat16"]).config)
+    assert given["location"] == str(tiny_flux)
+    assert given["dtype"]["default"] == torch.bfloat16
+    assert given["quantization_config"].components_to_quantize == ["transformer"]
+
+
+def test_what_quantisation_needs_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"^policy\.quantisation='int3' is unknown: use null or one of bitsandbytes_4"):
+        loading_options(None, "int3", "transformer")
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs the package bitsandbytes: pip install bitsandbytes, or .*=null$"):
+        loading_options(None, "bitsandbytes_4bit", "transformer")
+    monkeypatch.setattr(loading, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"^policy\.quantisation=bitsandbytes_4bit needs a CUDA device"):
+        loading_options(None, "bitsandbytes_4bit", "transformer")
