@@ -1,5 +1,13 @@
 """Foreign models behind one narrow protocol; the only room that imports diffusers and peft."""
 
-from drift_pl.policies.sd3 import StableDiffusion3Policy
+from collections.abc import Callable
 
-POLICIES = {"sd3": StableDiffusion3Policy}
+from drift_pl.policies.pipeline_policy import PipelinePolicy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
+from drift_pl.policies.unet import StableDiffusionPolicy, StableDiffusionXLPolicy
+
+POLICIES: dict[str, Callable[..., PipelinePolicy]] = {
+    "sd3": StableDiffusion3Policy,
+    "sd15": StableDiffusionPolicy,
+    "sdxl": StableDiffusionXLPolicy,
+}

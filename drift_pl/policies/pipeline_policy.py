@@ -3,7 +3,7 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -39,6 +39,7 @@ class PipelinePolicy(ABC):
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
+        load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
 
     Raises:
@@ -50,6 +51,7 @@ class PipelinePolicy(ABC):
     denoiser: ClassVar[str] = "transformer"
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     optional_parts: ClassVar[tuple[str, ...]] = ()
+    load_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -71,7 +73,8 @@ class PipelinePolicy(ABC):
             part.requires_grad_(False).eval()
         attach_lora(self.network, rank, alpha, targets, seed)
         if warm_start is not None:
-            load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
+            loaded = load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained")
+            load_lora(self.network, *loaded, self.denoiser)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
         if gradient_checkpointing:
             self.network.enable_gradient_checkpointing()
@@ -180,7 +183,7 @@ class PipelinePolicy(ABC):
                     f"it holds a {entries.get('_class_name')}, and policy.family={cls.family} needs a {expected}"
                 )
             absent = {part: None for part in cls.optional_parts if entries.get(part, [None, None])[0] is None}
-        return cls.pipeline_class.from_pretrained(location, **absent)
+        return cls.pipeline_class.from_pretrained(location, **absent, **cls.load_options)
 
 
 def checked_side(side: int, unit: int, key: str) -> int:
