@@ -113,7 +113,7 @@ DDPM_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "sca
 
 
 def save_tiny_sd15(folder: Path, seed: int = 0, **schedule: Any) -> Path:
-    """A Stable-Diffusion-1.5-format folder: 16x16 images, 8x8 latents of 4 channels; `schedule` changes its scheduler."""
+    """A Stable-Diffusion-1.5-format folder: 16x16 images, 8x8 latents; `schedule` changes its scheduler."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     pipeline = StableDiffusionPipeline(

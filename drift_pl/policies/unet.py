@@ -76,13 +76,11 @@ class StableDiffusionPolicy(PipelinePolicy):
         vae = self.pipeline.vae
         if vae.config.force_upcast and vae.dtype == torch.float16:  # its activations overflow
             vae.float()
-        scaled_BCHW = latents_BCHW.float() / vae.config.scaling_factor
-        if vae.config.latents_mean is not None and vae.config.latents_std is not None:
-            mean, std = (
-                latents_BCHW.new_tensor(numbers).float()[:, None, None]
-                for numbers in (vae.config.latents_mean, vae.config.latents_std)
-            )
-            scaled_BCHW = scaled_BCHW * std + mean
+        mean, std = vae.config.latents_mean, vae.config.latents_std
+        if mean is None or std is None:
+            mean, std = 0.0, 1.0
+        mean_C11, std_C11 = (torch.tensor(number, device=latents_BCHW.device).view(-1, 1, 1) for number in (mean, std))
+        scaled_BCHW = latents_BCHW.float() * std_C11 / vae.config.scaling_factor + mean_C11
         with torch.no_grad(), torch.autocast(scaled_BCHW.device.type, enabled=False):
             images = vae.decode(scaled_BCHW.to(vae.dtype), return_dict=False)[0]
         return (images.float() / 2 + 0.5).clamp(0, 1)
