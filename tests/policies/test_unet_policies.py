@@ -15,6 +15,7 @@ from drift_pl.policies import POLICIES
 from drift_pl.policies.unet import StableDiffusionPolicy
 from drift_pl.rng import sample_generators
 from drift_pl.rollout import Sampler, replay, rollout, sample_ode
+from drift_pl.types import Condition
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 NEGATIVE = "bad art"
@@ -198,6 +199,35 @@ def test_the_ratio_before_the_first_update_is_exactly_one(
         assert step.log_prob_B.requires_grad
         assert (step.mean_BCHW - step.reference_mean_BCHW).abs().max() > 1e-3
         assert float(step.length) == pytest.approx(float(sampler.sigmas[k] - sampler.sigmas[k + 1]))
+
+
+def test_guidance_and_the_levers_go_by_the_like_noised_flow(
+    make: Callable[..., Any], tune: Callable[..., None], generator: torch.Generator
+) -> None:
+    """Oracle: u^p with u = alpha / (alpha + sigma), mixed by hand; and a condition that says when it was asked for."""
+    policy, latents = make("sd15"), noises(generator)
+    tune(policy)
+    asked = []
+
+    class Varied(VariedCondition):
+        def at(self, sigma: float) -> Condition:
+            asked.append(sigma)
+            return super().at(sigma)
+
+    condition = Varied(policy.encode(PROMPTS))
+    sampler = make_sampler(policy, 1.0, importance_power=2.0)
+    with torch.no_grad():
+        ours = sampler.prediction(policy, latents, 2, condition)
+        tuned = make_sampler(policy, 1.0).prediction(policy, latents, 2, condition)
+        with policy.reference():
+            base = make_sampler(policy, 1.0).prediction(policy, latents, 2, condition)
+    plain = policy.pipeline.scheduler
+    plain.set_timesteps(STEPS)
+    signal, noise = float(plain.alphas_cumprod[plain.timesteps[2]]) ** 0.5, float(sampler.sigmas[2])
+    share = (signal / (signal + noise)) ** 2
+    torch.testing.assert_close(ours, share * tuned + (1 - share) * base, rtol=0, atol=1e-5)
+    assert (tuned - base).abs().max() > 1e-2
+    assert asked == pytest.approx([noise / (signal + noise)] * 3)
 
 
 @both_families
