@@ -93,8 +93,24 @@ def drawn_by_diffusers(pipeline: Any) -> Tensor:
     return pipeline(PROMPTS, negative_prompt=["bad"] * 2, latents=noise(), **settings).images
 
 
-def test_a_run_trains_and_evaluates(run: Path) -> None:
-    """The first ratio is exactly 1 in both iterations, and the images have changed."""
+def drawn_by_the_base(family: str, base: Path, prompt: str, *noise_of: Any) -> np.ndarray:
+    """The stock pipeline with DDIM as the runs evaluate: pixels [2, H, W, 3] in [0, 1]."""
+    start = normal_per_sample(sample_generators(*noise_of, samples=range(2)), (4, 8, 8), torch.device("cpu"))
+    stock = PIPELINES[family].from_pretrained(base)
+    stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, clip_sample=False)
+    stock.set_progress_bar_config(disable=True)
+    settings = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "np"}
+    return stock([prompt] * 2, latents=start, **settings).images
+
+
+def test_a_run_trains_and_evaluates(run: Path, family: str, base: Path) -> None:
+    """The first ratio is exactly 1 in both iterations, and the images have changed.
+
+    Oracle of the evaluation: the stock pipeline on its noise; pixels of 8 bits may round differently by one.
+    """
+    grid = np.load(run / "evaluation" / "base.npz")["grid"][0].transpose(0, 2, 3, 1)
+    expected = drawn_by_the_base(family, base, "a red bar", "evaluation_latents:a red bar")
+    assert np.abs(np.rint(expected * 255) - grid).max() <= 1
     summary = json.loads((run / "summary.json").read_text())
     assert summary["iterations"] == 2
     assert summary["base"].keys() == summary["tuned"].keys()
@@ -153,11 +169,6 @@ def test_generate_draws_base_and_tuned_by_ddim(moved: Path, base: Path, family: 
         which: np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "out").glob(f"{which}-*.png"))])
         for which in ("base", "tuned")
     }
-    start = normal_per_sample(sample_generators("generated_latents", 0, samples=range(2)), (4, 8, 8), "cpu")
-    stock = PIPELINES[family].from_pretrained(base)
-    stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config, clip_sample=False)
-    stock.set_progress_bar_config(disable=True)
-    settings = {"num_inference_steps": 2, "guidance_scale": 2.0, "output_type": "np"}
-    images = stock(["a red dot"] * 2, latents=start, **settings).images
+    images = drawn_by_the_base(family, base, "a red dot", "generated_latents", 0)
     assert np.abs(np.rint(images * 255) - pixels["base"]).max() <= 1
     assert np.abs(pixels["base"].astype(int) - pixels["tuned"].astype(int)).max() > 5
