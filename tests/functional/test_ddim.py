@@ -38,9 +38,11 @@ def levels(plain: DDIMScheduler, num_steps: int) -> tuple[list[int], Tensor]:
 def test_a_step_is_the_schedulers(prediction: str, eta: float, generator: torch.Generator) -> None:
     """Oracle: DDIMScheduler.step with the same noise, at every step of a grid, the last included.
 
-    It works in float32, where 1 - alpha_bar has lost 4 of 7 digits at the last timesteps: 1e-4.
+    It works in float32 throughout, its coefficients too: 1e-5. Its variance at the last timesteps is a difference of
+    nearly equal numbers, and good to 1e-3 only. A random x_0 there stands for noise of size 30, whose coefficient is
+    such a difference as well: 1e-4.
     """
-    plain = scheduler(prediction)
+    plain, tolerance = scheduler(prediction), 1e-4 if prediction == "sample" else 1e-5
     timesteps, sigmas = levels(plain, 10)
     for timestep, (sigma, sigma_next) in zip(timesteps, pairwise(sigmas), strict=True):
         x, output, noise = torch.randn(3, 2, 4, 3, 3, generator=generator)
@@ -48,9 +50,9 @@ def test_a_step_is_the_schedulers(prediction: str, eta: float, generator: torch.
         predicted = predicted_noise(output, x, sigma, prediction)
         mean, std = ddim_step(x, predicted, sigma, sigma_next, eta)
         assert mean.dtype == torch.float32
-        torch.testing.assert_close(mean + std * noise, theirs.prev_sample, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mean + std * noise, theirs.prev_sample, rtol=1e-5, atol=tolerance)
         clean = ddim_clean(x, predicted, sigma)
-        torch.testing.assert_close(clean, theirs.pred_original_sample, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(clean, theirs.pred_original_sample, rtol=1e-5, atol=tolerance)
         previous = timestep - 100
         variance = float(plain._get_variance(timestep, previous))
         assert float(std) == pytest.approx(eta * variance**0.5, rel=1e-3)
