@@ -25,6 +25,7 @@ from drift_pl.config_checks import derive_batches, window_bounds
 from drift_pl.errors import UserError
 from drift_pl.evaluation import Evaluator
 from drift_pl.functional.advantage import AdvantageRule
+from drift_pl.functional.ddim import ddim_std
 from drift_pl.policies import POLICIES
 from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import read_prompts
@@ -70,6 +71,7 @@ def build_run(config: Config, run_dir: Path) -> Run:
     evaluator = build_evaluator(config, judges)
     plan = build_evaluation_plan(config)
     policy = build_policy(config)
+    _refuse_noiseless_steps(config, policy)
     callbacks = build_callbacks(config, evaluator, plan, run_dir)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks),
@@ -99,6 +101,23 @@ def build_policy(config: Config) -> Policy:
         dtype=policy.dtype,
         quantisation=policy.quantisation,
     )
+
+
+def _refuse_noiseless_steps(config: Config, policy: Policy) -> None:
+    """A step without noise has no density to train by; where DDIM's last step ends is the model's own matter.
+
+    Raises:
+        UserError: the window may cover such a step.
+    """
+    if config.sampler.kind != "ddim":
+        return
+    first, end = window_bounds(config.sampler)
+    sigmas = policy.sigmas(config.sampler.steps)
+    if any(ddim_std(sigmas[step], sigmas[step + 1], config.sampler.noise_level) == 0 for step in range(first, end)):
+        raise UserError(
+            "sampler.noisy_last_step=true: this model's scheduler ends where DDIM has no noise in the last step; "
+            "use false"
+        )
 
 
 def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> DriftModule:

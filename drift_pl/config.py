@@ -72,11 +72,16 @@ class PolicyConfig:
 
 @dataclass
 class SamplerConfig:
-    kind: str = option("flow_sde", "stochastic steps: flow_sde (Flow-GRPO), dance_sde (DanceGRPO), flow_cps (Flow-CPS)")
+    kind: str = option(
+        "flow_sde",
+        "stochastic steps: flow_sde (Flow-GRPO), dance_sde (DanceGRPO), flow_cps (Flow-CPS); for the families sd15 and "
+        "sdxl ddim (DDPO: eta is noise_level, published with 1 and 50 steps)",
+    )
     steps: int = option(10, "denoising steps of a rollout")
     noise_level: float = option(
         0.7,
-        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8",
+        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8, "
+        "ddim 1",
     )
     window_size: int | None = option(None, "SDE steps that are sampled with noise and trained; null: all but the last")
     window_range: list[int] = option([], "[first, end): where the window may start and end; []: anywhere possible")

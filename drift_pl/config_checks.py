@@ -4,7 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from drift_pl.config import Config, PolicyConfig, PromptingConfig, SamplerConfig
-from drift_pl.config_choices import CHOICES, EXTRA_MEASURES, LOGGERS, LOWER_BOUNDS, OPTIONAL_CHOICES
+from drift_pl.config_choices import (
+    CHOICES,
+    DDPM_FAMILIES,
+    EXTRA_MEASURES,
+    LOGGERS,
+    LOWER_BOUNDS,
+    OPTIONAL_CHOICES,
+)
 from drift_pl.errors import UserError
 
 
@@ -116,6 +123,7 @@ def validate(config: Config) -> None:
         raise UserError("trainer.judge_thread=true needs parts to judge one by one: set e.g. trainer.judge_groups=1")
     _validate_policy(config.policy)
     _validate_shares(config)
+    _validate_kind(config)
     _validate_window(config.sampler)
     _validate_prompting(config.incentive.prompting)
     _validate_selection(config)
@@ -167,6 +175,20 @@ def _validate_method(config: Config) -> None:
         raise UserError(
             f"incentive.method={incentive.method} works on the sum of rewards: set objective.reward_normalisation=sum"
         )
+
+
+def _validate_kind(config: Config) -> None:
+    """A family is a flow or a DDPM, and each has its own stochastic steps."""
+    family, kind = config.policy.family, config.sampler.kind
+    if family in DDPM_FAMILIES and kind != "ddim":
+        raise UserError(f"sampler.kind={kind} is for flow models, and policy.family={family} is none: use ddim")
+    if kind == "ddim" and family not in DDPM_FAMILIES:
+        raise UserError(
+            f"sampler.kind=ddim is for policy.family={' or '.join(DDPM_FAMILIES)}, and {family} is a flow model: "
+            "use e.g. flow_sde"
+        )
+    if kind == "ddim" and config.sampler.noise_level > 1:
+        raise UserError(f"sampler.noise_level={config.sampler.noise_level}: ddim takes an eta in (0, 1], e.g. 1")
 
 
 def _validate_window(sampler: SamplerConfig) -> None:

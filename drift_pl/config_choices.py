@@ -1,13 +1,14 @@
 """What the keys of a config may hold: names to choose from, and smallest values."""
 
 RIVAL_METHODS = ("gardo", "diverse_grpo", "inverse_probability", "dra", "max_at_k")
+DDPM_FAMILIES = ("sd15", "sdxl")
 EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "policy.family": ("sd3", "flux", "zimage", *DDPM_FAMILIES),
     "policy.tuning": ("lora", "full"),
     "policy.reference_device": ("device", "cpu"),
-    "policy.family": ("sd3", "flux", "zimage"),
-    "sampler.kind": ("flow_sde", "dance_sde", "flow_cps"),
+    "sampler.kind": ("flow_sde", "dance_sde", "flow_cps", "ddim"),
     "sampler.window_schedule": ("random", "sliding"),
     "incentive.method": ("drift", *RIVAL_METHODS),
     "incentive.selection.rule": ("none", "band", "quantile", "min_variance", "median", "max_variance"),

@@ -47,6 +47,7 @@ class DrawingPlan:
     lora_scale: float
     resolution: int | None
     micro_batch: int
+    kind: str = "flow_sde"
 
     def label(self, iteration: int, weights: str) -> str:
         """What stands above the fine-tuned model's pictures."""
@@ -70,6 +71,7 @@ def plan_of(config: Config, prompt: str, n: int, seed: int) -> DrawingPlan:
         lora_scale=sampler.eval_lora_scale,
         resolution=config.evaluation.resolution,
         micro_batch=config.objective.micro_batch,
+        kind=sampler.kind,
     )
 
 
@@ -93,9 +95,9 @@ def draw(
             return torch.cat(parts).float().cpu()
 
         with policy.reference():
-            base = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative))
+            base = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative, kind=plan.kind))
         with policy.adapter_scale(plan.lora_scale):
-            tuned = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative, plan.importance_power))
+            tuned = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative, plan.importance_power, plan.kind))
     return {"base": base, "tuned": tuned}
 
 

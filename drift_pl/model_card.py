@@ -102,6 +102,9 @@ def _example(config: Config, export: Export) -> str:
     lines = [*imports, "", f"pipeline = {kind}.from_pretrained({base}{absent})"]
     if export.form == "lora":
         lines.append(f"pipeline.load_lora_weights({f'./{export.folder}'!r})  # this folder, or its id on the hub")
+    if export.form == "lora" and config.sampler.kind == "ddim":  # a full export ships its scheduler
+        lines[0] = f"from diffusers import DDIMScheduler, {kind}"
+        lines.append("pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)")
     own_guidance = config.sampler.eval_guidance_scale
     guidance = config.policy.guidance_scale if own_guidance is None else own_guidance
     arguments = {

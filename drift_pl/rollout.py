@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drift_pl.functional.ddim import ddim_clean, ddim_step, flow_time
 from drift_pl.functional.guidance import aig_weight, mix_predictions
 from drift_pl.functional.transition import (
     flow_cps_step,
@@ -26,7 +27,7 @@ class Transition:
 
     Attributes:
         mean_BCHW, std: of the Gaussian that the next state is drawn from; the policy does not change the std.
-        predicted_BCHW: the clean latents that the policy expects, x - sigma v.
+        predicted_BCHW: the clean latents that the policy expects: x - sigma v in a flow.
     """
 
     mean_BCHW: Tensor
@@ -39,14 +40,16 @@ class Sampler:
     """How a policy is sampled.
 
     Attributes:
-        sigmas: noise levels of the grid, float32 [T + 1], falling.
+        sigmas: noise levels of the grid, [T + 1], falling; see `Policy.sigmas`.
         guidance_scale: of rollouts and training.
         noise_level: a of `kind`.
         negative: condition of the unconditional branch, one row.
         importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
             in, all of it at pure noise and less and less towards the image; None for the policy alone.
         kind: of stochastic steps: `flow_sde` (Flow-GRPO: s = a sqrt(sigma / (1 - sigma))), `dance_sde` (DanceGRPO,
-            arXiv 2505.07818: s = a at every noise level), `flow_cps` (Flow-CPS).
+            arXiv 2505.07818: s = a at every noise level), `flow_cps` (Flow-CPS). `ddim` says besides that the policy
+            predicts the noise of a DDPM, and takes its deterministic steps by DDIM too (DDPO: eta = a in them, 0 in
+            deterministic ones).
     """
 
     sigmas: Tensor
@@ -60,42 +63,53 @@ class Sampler:
     def num_steps(self) -> int:
         return len(self.sigmas) - 1
 
-    def velocity(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        sigma = self.sigmas[step]
-        inputs = (latents_BCHW, sigma, condition.at(float(sigma)), self.negative, self.guidance_scale)
-        velocity = policy.predict(*inputs)
+    def time(self, step: int) -> float:
+        """Where a step starts, from 1 (noise) to 0 (image): a flow's noise level, or that of the like-noised flow."""
+        sigma = float(self.sigmas[step])
+        return flow_time(sigma) if self.kind == "ddim" else sigma
+
+    def prediction(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
+        """Velocity, or noise in a DDPM; the reference's is mixed in where that is asked for."""
+        time = self.time(step)
+        inputs = (latents_BCHW, self.sigmas[step], condition.at(time), self.negative, self.guidance_scale)
+        prediction = policy.predict(*inputs)
         if self.importance_power is None:
-            return velocity
+            return prediction
         with policy.reference():
             base = policy.predict(*inputs)
-        return mix_predictions(base, velocity, aig_weight(1 - float(sigma), self.importance_power))
+        return mix_predictions(base, prediction, aig_weight(1 - time, self.importance_power))
 
     def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
         """The stochastic step number `step`."""
-        velocity = self.velocity(policy, latents_BCHW, step, condition)
-        mean_BCHW, std = self._step(latents_BCHW, velocity, step)
-        return Transition(mean_BCHW, std, latents_BCHW.float() - self.sigmas[step] * velocity.float())
+        prediction, sigma = self.prediction(policy, latents_BCHW, step, condition), self.sigmas[step]
+        mean_BCHW, std = self._step(latents_BCHW, prediction, step)
+        if self.kind == "ddim":
+            return Transition(mean_BCHW, std, ddim_clean(latents_BCHW, prediction, sigma))
+        return Transition(mean_BCHW, std, latents_BCHW.float() - sigma * prediction.float())
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:
         """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
         nothing = torch.zeros(())
         return self._step(nothing, nothing, step)[1], self.sigmas[step] - self.sigmas[step + 1]
 
-    def _step(self, latents_BCHW: Tensor, velocity_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
         sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
+        if self.kind == "ddim":
+            return ddim_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
         if self.kind == "flow_cps":
-            return flow_cps_step(latents_BCHW, velocity_BCHW, sigma, sigma_next, self.noise_level)
+            return flow_cps_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
         constant = self.kind == "dance_sde"
         diffusion = (
             torch.as_tensor(self.noise_level)
             if constant
             else flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
         )
-        return flow_sde_step(latents_BCHW, velocity_BCHW, sigma, sigma_next, diffusion)
+        return flow_sde_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, diffusion)
 
     def ode_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        velocity = self.velocity(policy, latents_BCHW, step, condition)
-        return flow_ode_step(latents_BCHW, velocity, self.sigmas[step], self.sigmas[step + 1])
+        prediction = self.prediction(policy, latents_BCHW, step, condition)
+        inputs = (latents_BCHW, prediction, self.sigmas[step], self.sigmas[step + 1])
+        return ddim_step(*inputs, 0.0)[0] if self.kind == "ddim" else flow_ode_step(*inputs)
 
 
 @torch.no_grad()

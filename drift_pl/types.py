@@ -98,8 +98,8 @@ class Trajectory:
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
         images_B3HW: decoded final images in [0, 1], float32.
         mean_KBCHW: means of the trained steps under the policy that sampled them; None unless something asks for them.
-        predicted_KBCHW: the clean latents that the policy expected at each trained step, x - sigma v; None unless
-            something asks for them.
+        predicted_KBCHW: the clean latents that the policy expected at each trained step (x - sigma v in a flow); None
+            unless something asks for them.
     """
 
     latents_KBCHW: Tensor

@@ -68,6 +68,12 @@ def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_unets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Family -> a folder of a UNet model in its format."""
+    return {family: _saved(family, tmp_path_factory, f"save_tiny_{family}") for family in ("sd15", "sdxl")}
+
+
+@pytest.fixture(scope="session")
 def tiny_preference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIPModel folder in PickScore's format."""
     return _saved("preference", tmp_path_factory, "save_tiny_preference")

@@ -1,15 +1,21 @@
 """Small random-weight folders of the real formats, for tests that need a model and not a good one."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    PNDMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -221,6 +227,79 @@ def save_tiny_zimage(folder: Path, dynamic: bool = True) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+# What the published folders of both say, whichever scheduler they ship.
+DDPM_SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+
+
+def save_tiny_sd15(folder: Path, seed: int = 0, **schedule: Any) -> Path:
+    """A Stable-Diffusion-1.5-format folder: 16x16 images, 8x8 latents; `schedule` changes its scheduler."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    pipeline = StableDiffusionPipeline(
+        vae=_tiny_vae(scaling_factor=0.18215),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
+        tokenizer=tokenizer,
+        unet=_tiny_unet(cross_attention_dim=16),
+        scheduler=PNDMScheduler(**{**DDPM_SCHEDULE, "skip_prk_steps": True, "set_alpha_to_one": False, **schedule}),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
+    """An SDXL-format folder: 16x16 images, 8x8 latents of 4 channels, two text encoders."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    pipeline = StableDiffusionXLPipeline(
+        vae=_tiny_vae(scaling_factor=0.13025, force_upcast=True),
+        text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
+        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, 24)),
+        tokenizer=tokenizer,
+        tokenizer_2=tiny_tokenizer(),
+        unet=_tiny_unet(
+            cross_attention_dim=16 + 24,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + 24,
+        ),
+        scheduler=EulerDiscreteScheduler(**DDPM_SCHEDULE, timestep_spacing="leading"),
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _tiny_unet(**config: Any) -> UNet2DConditionModel:
+    """Both kinds of block, with and without attention."""
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=4,
+        **config,
+    )
+
+
+def _tiny_vae(**config: Any) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=IMAGE_SIDE,
+        **config,
+    )
 
 
 def save_tiny_preference(folder: Path) -> Path:

@@ -13,7 +13,8 @@ def aig_weight(progress: float, power: float) -> float:
     """Share u^p of the tuned model, in [0, 1].
 
     Args:
-        progress: u in [0, 1], 0 at pure noise and 1 at the finished image: 1 - sigma in a rectified flow.
+        progress: u in [0, 1], 0 at pure noise and 1 at the finished image: 1 - sigma in a rectified flow,
+            and in a DDPM that of the flow with the same ratio of signal to noise (`ddim.flow_time`).
         power: p >= 0. 0 is the tuned model throughout; the larger, the later the tuned model takes over.
 
     Raises:

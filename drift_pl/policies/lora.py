@@ -37,21 +37,24 @@ def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str
         )
 
 
-def load_lora(network: nn.Module, weights: Mapping[str, Tensor], metadata: Mapping[str, Any] | None) -> None:
+def load_lora(
+    network: nn.Module, weights: Mapping[str, Tensor], metadata: Mapping[str, Any] | None, part: str = "transformer"
+) -> None:
     """Starts the adapter from trained weights; the reference stays the model without any adapter.
 
     Args:
-        weights: `transformer.LAYER.lora_A.weight` [rank, in] and `lora_B` [out, rank], as diffusers stores them.
-        metadata: the adapter's config as diffusers stores it (`transformer.r`, `transformer.lora_alpha`), or None.
+        weights: `PART.LAYER.lora_A.weight` [rank, in] and `lora_B` [out, rank], as diffusers stores them.
+        metadata: the adapter's config as diffusers stores it (`PART.r`, `PART.lora_alpha`), or None.
+        part: the pipeline's name of `network`.
 
     Raises:
         UserError: rank, alpha or layers are not those of the attached adapter; the message says what to set.
     """
     own = {name.replace(".default.", "."): parameter for name, parameter in trainable_parameters(network)}
-    given = {name.removeprefix("transformer."): value for name, value in weights.items() if "lora_" in name}
+    given = {name.removeprefix(f"{part}."): value for name, value in weights.items() if "lora_" in name}
     rank = next((value.shape[0] for name, value in given.items() if "lora_A" in name), 0)
     # Without metadata diffusers takes alpha = rank.
-    alpha = (metadata or {}).get("transformer.lora_alpha", rank)
+    alpha = (metadata or {}).get(f"{part}.lora_alpha", rank)
     config = network.peft_config["default"]
     if rank and (config.r, config.lora_alpha) != (rank, alpha):
         raise UserError(

@@ -3,7 +3,7 @@
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,6 +50,7 @@ class PipelinePolicy(ABC):
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
         guidance_offset: what the pipeline's own `guidance_scale` is more than ours for the same images.
+        load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
         adapter: what trains of the network.
 
@@ -63,6 +64,7 @@ class PipelinePolicy(ABC):
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     optional_parts: ClassVar[tuple[str, ...]] = ()
     guidance_offset: ClassVar[float] = 0.0
+    load_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
         self,
@@ -96,7 +98,8 @@ class PipelinePolicy(ABC):
             attach_lora(self.network, rank, alpha, targets, seed)
             cast_training_params(self.network, torch.float32)  # an adapter of half precision would lose small steps
             if warm_start is not None:
-                load_lora(self.network, *load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained"))
+                loaded = load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained")
+                load_lora(self.network, *loaded, self.denoiser)
             self.adapter = LoraAdapter(self.network)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
         if gradient_checkpointing:
@@ -229,7 +232,7 @@ class PipelinePolicy(ABC):
                     f"it holds a {entries.get('_class_name')}, and policy.family={cls.family} needs a {expected}"
                 )
             absent = {part: None for part in cls.optional_parts if entries.get(part, [None, None])[0] is None}
-        return cls.pipeline_class.from_pretrained(location, **absent, **options)
+        return cls.pipeline_class.from_pretrained(location, **absent, **cls.load_options, **options)
 
 
 def checked_side(side: int, unit: int, key: str) -> int:

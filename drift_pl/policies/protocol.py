@@ -1,4 +1,4 @@
-"""What the framework asks of a model: encode prompts, predict a velocity, decode latents."""
+"""What the framework asks of a model: encode prompts, predict a velocity or the noise, decode latents."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -26,16 +26,20 @@ class Policy(Protocol):
         ...
 
     def sigmas(self, num_steps: int) -> Tensor:
-        """Noise levels of a sampling grid, float32 [T + 1], from 1 (noise) down to 0 (image)."""
+        """Noise levels of a sampling grid, [T + 1], from noise down to the image; on the CPU.
+
+        Of a flow float32, from 1 to 0. Of a DDPM sqrt(1 - alpha_bar) as float64, because alpha_bar is computed back
+        from it; it starts a little below 1 and ends where the model's scheduler ends, which need not be 0.
+        """
         ...
 
     def predict(
         self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, negative: Condition, guidance_scale: float
     ) -> Tensor:
-        """Velocity v = noise - x_0 at one noise level, guided: float [B, C, H, W].
+        """Velocity v = noise - x_0, or in a DDPM the noise, at one noise level, guided: float [B, C, H, W].
 
         Args:
-            sigma: 0-dimensional noise level, shared by the batch.
+            sigma: 0-dimensional noise level, shared by the batch; one of `sigmas`.
             negative: one row, the condition of the unconditional branch; unused at guidance scale 1.
         """
         ...

@@ -8,6 +8,7 @@ from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image
 
 from drift_pl.arguments import build_config, parse
 from drift_pl.build_incentive import build_prompting, build_selection, build_shaping
+from drift_pl.config_checks import derive_batches
 from drift_pl.experiment_files import list_experiments
 from drift_pl.fit import fit
 from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
@@ -40,9 +41,15 @@ JUDGES = [
 SD3 = [f"policy.pretrained={BUILTIN}/pipeline", *JUDGES]
 PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
+SD15 = ["policy.pretrained={sd15}", *JUDGES]
+AESTHETIC = [f"rewards.0.args.pretrained={BUILTIN}/preference", "rewards.0.args.head={aesthetic}"]
 PATHS = {
     "pickscore_div": [*SD3, *PICKSCORE],
     "flux_pickscore_div": ["policy.pretrained={flux}", "policy.max_sequence_length=16", *JUDGES, *PICKSCORE],
+    "sd15_ddpo_aesthetic": [*SD15, *AESTHETIC],
+    "sd15_ddpo_aesthetic_div": [*SD15, *AESTHETIC],
+    "sd15_ddpo_compressibility": SD15,
+    "sd15_ddpo_compressibility_div": SD15,
     "pickscore_flowgrpo": [*SD3, *PICKSCORE],
     "pickscore_div_fast": [*SD3, *PICKSCORE],
     "pickscore_div_24gb": [*SD3, *PICKSCORE],
@@ -68,13 +75,14 @@ PATHS = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, tiny_flux: Path) -> dict[str, Path]:
+def folders(tmp_path_factory: pytest.TempPathFactory, tiny_flux: Path, tiny_unets: dict[str, Path]) -> dict[str, Path]:
     """Small files of the published formats."""
     root = tmp_path_factory.mktemp("published")
     for name in ("hps", "image_reward"):
         (root / name).mkdir()
     return {
         "flux": tiny_flux,
+        "sd15": tiny_unets["sd15"],
         "hps": save_tiny_hps(root / "hps"),
         "image_reward": save_tiny_image_reward(root / "image_reward"),
         "aesthetic": save_tiny_aesthetic_head(root / "head.pth", width=64),
@@ -94,15 +102,24 @@ def test_experiment_runs(name: str, folders: dict[str, Path], tmp_path: Path) ->
     assert (run_dir / "samples" / "base_and_tuned.png").exists()
 
 
-def test_the_pair_differs_in_the_levers_only() -> None:
-    drift, plain = (build_config([("experiment", name)]) for name in ("shapes_div", "shapes_flowgrpo"))
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("shapes_div", "shapes_flowgrpo"),
+        ("sd15_ddpo_aesthetic_div", "sd15_ddpo_aesthetic"),
+        ("sd15_ddpo_compressibility_div", "sd15_ddpo_compressibility"),
+    ],
+)
+def test_the_pair_differs_in_the_levers_only(names: tuple[str, str]) -> None:
+    drift, plain = (build_config([("experiment", name)]) for name in names)
     assert drift.incentive != plain.incentive
     plain.incentive, plain.experiment = drift.incentive, drift.experiment
     assert drift == plain
 
 
-def test_plain_twin_has_every_lever_off() -> None:
-    incentive = build_config([("experiment", "shapes_flowgrpo")]).incentive
+@pytest.mark.parametrize("name", ["shapes_flowgrpo", "sd15_ddpo_aesthetic", "sd15_ddpo_compressibility"])
+def test_plain_twin_has_every_lever_off(name: str) -> None:
+    incentive = build_config([("experiment", name)]).incentive
     assert (incentive.selection.rule, incentive.prompting.rule, incentive.shaping.weight) == ("none", "none", 0.0)
 
 
@@ -114,7 +131,16 @@ def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
     assert build_shaping(config) == DiversityShaping(6.0)
 
 
-@pytest.mark.parametrize("name", ["shapes_div", "pickscore_div", "flux_pickscore_div"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "shapes_div",
+        "pickscore_div",
+        "flux_pickscore_div",
+        "sd15_ddpo_aesthetic_div",
+        "sd15_ddpo_compressibility_div",
+    ],
+)
 def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name: str) -> None:
     config = build_config([("experiment", name)])
     incentive = config.incentive
@@ -131,3 +157,17 @@ def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
     assert (flux.policy.family, flux.policy.guidance_scale, flux.objective.kl_weight) == ("flux", 3.5, 0.0)
     assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
     assert flux.policy.lora == base.policy.lora
+
+
+def test_ddpos_published_settings_are_in_its_experiments() -> None:
+    """https://github.com/kvablack/ddpo-pytorch, config/base.py and config/dgx.py."""
+    aesthetic, small = (
+        build_config([("experiment", f"sd15_ddpo_{name}")]) for name in ("aesthetic", "compressibility")
+    )
+    for config, updates, iterations in ((aesthetic, 2, 200), (small, 4, 100)):
+        sampler, objective, batches = config.sampler, config.objective, derive_batches(config)
+        assert (sampler.kind, sampler.steps, sampler.noise_level, batches.trained_steps) == ("ddim", 50, 1.0, 50)
+        assert (config.policy.guidance_scale, batches.images_per_iteration) == (5.0, 256)
+        assert (objective.clip_range, objective.advantage_clip, objective.learning_rate) == (1e-4, 5.0, 3e-4)
+        assert (objective.kl_weight, objective.ema_decay, objective.weight_decay) == (0.0, 0.0, 1e-4)
+        assert (batches.optimizer_steps_per_iteration, config.trainer.iterations) == (updates, iterations)

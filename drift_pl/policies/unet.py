@@ -1,0 +1,199 @@
+"""DDPM-trained UNets: Stable Diffusion 1.x and 2.x, and SDXL. They predict noise and are sampled by DDIM."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from torch import Tensor, nn
+
+from drift_pl.errors import UserError
+from drift_pl.functional.ddim import PREDICTIONS, predicted_noise
+from drift_pl.policies.pipeline_policy import PipelinePolicy, checked_side
+from drift_pl.types import Condition
+
+
+class StableDiffusionPolicy(PipelinePolicy):
+    """Stable Diffusion 1.x and 2.x (arXiv 2112.10752). See `PipelinePolicy` for its arguments.
+
+    `predict` gives the noise, whatever the network was trained to say, and the sampler's kind is `ddim`, with
+    `noise_level` as eta. DDPO (arXiv 2305.13301) was published with eta 1, 50 steps and guidance 5.
+
+    Whichever scheduler the folder ships, its betas and its timesteps (spacing, offset, last alpha_bar) are taken and
+    its way of stepping is not: it becomes a DDIMScheduler without clipping, which a full export then ships.
+    The text encoder's length is fixed, so `max_sequence_length` has no effect. The safety checker is not loaded.
+    """
+
+    family = "sd15"
+    pipeline_class = StableDiffusionPipeline
+    denoiser = "unet"
+    load_options = {
+        **dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder")),
+        "requires_safety_checker": False,
+    }
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        self._warn_of_spelled_words(prompts)
+        with torch.no_grad():
+            tokens_BLE, _ = self.pipeline.encode_prompt(
+                list(prompts),
+                device=self.pipeline.vae.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+        return Condition(tokens_BLE, None, _all_channels(tokens_BLE))
+
+    def sigmas(self, num_steps: int) -> Tensor:
+        """sqrt(1 - alpha_bar) of the model's own timesteps, float64 [T + 1], and of where its scheduler ends.
+
+        diffusers steps from a timestep t to t - 1000 // T, which is not the next timestep where the timesteps are
+        spaced unevenly (`linspace`, or `trailing` with T that does not divide 1000). Here every step ends at the noise
+        level that the next one starts from.
+
+        Raises:
+            UserError: the model has fewer timesteps, or starts from a state without any signal.
+        """
+        scheduler = copy.deepcopy(self.pipeline.scheduler)
+        total, offset = scheduler.config.num_train_timesteps, scheduler.config.steps_offset
+        if num_steps > total - offset:
+            raise UserError(
+                f"{num_steps} steps (sampler.steps or sampler.eval_steps) are more than this model's "
+                f"{total - offset} timesteps: use e.g. 50"
+            )
+        scheduler.set_timesteps(num_steps)
+        last = 1 - torch.as_tensor(scheduler.final_alpha_cumprod).double()
+        sigmas = torch.cat([self._noise_levels()[scheduler.timesteps], last.sqrt()[None]])
+        if sigmas[0] == 1:
+            raise UserError(
+                "policy.pretrained: its scheduler starts at alpha_bar = 0, where a noise prediction says nothing of "
+                "the image: set timestep_spacing to leading in its scheduler_config.json"
+            )
+        return sigmas
+
+    def decode(self, latents_BCHW: Tensor) -> Tensor:
+        """Images in [0, 1]; the autoencoder runs in its own dtype, or in float32 where its folder asks for that."""
+        vae = self.pipeline.vae
+        if vae.config.force_upcast and vae.dtype == torch.float16:  # its activations overflow
+            vae.float()
+        mean, std = vae.config.latents_mean, vae.config.latents_std
+        if mean is None or std is None:
+            mean, std = 0.0, 1.0
+        mean_C11, std_C11 = (torch.tensor(number, device=latents_BCHW.device).view(-1, 1, 1) for number in (mean, std))
+        scaled_BCHW = latents_BCHW.float() * std_C11 / vae.config.scaling_factor + mean_C11
+        with torch.no_grad(), torch.autocast(scaled_BCHW.device.type, enabled=False):
+            images = vae.decode(scaled_BCHW.to(vae.dtype), return_dict=False)[0]
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def timestep(self, sigma: Tensor) -> int:
+        """The network's timestep of one of `sigmas`.
+
+        Raises:
+            ValueError: no timestep has this very noise level.
+        """
+        found = (self._noise_levels() == sigma.cpu()).nonzero()
+        if len(found) != 1:
+            raise ValueError(f"sigma={float(sigma)} ({sigma.dtype}) is not a noise level of this model's timesteps")
+        return int(found)
+
+    def _noise_levels(self) -> Tensor:
+        """Of all timesteps, float64 [1000], rising."""
+        return (1 - self.pipeline.scheduler.alphas_cumprod.double()).sqrt()
+
+    def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        dtype = self.network.dtype
+        output_BCHW = self.network(
+            latents_BCHW.to(dtype),
+            timestep=torch.tensor(self.timestep(sigma), device=latents_BCHW.device).expand(len(latents_BCHW)),
+            encoder_hidden_states=condition.tokens_BLE.to(dtype),
+            added_cond_kwargs=self._added_conditions(latents_BCHW, condition),
+            return_dict=False,
+        )[0]
+        return predicted_noise(output_BCHW, latents_BCHW, sigma, self.pipeline.scheduler.config.prediction_type)
+
+    def _added_conditions(self, latents_BCHW: Tensor, condition: Condition) -> dict[str, Tensor] | None:
+        """What the network is told besides the timestep and the text tokens."""
+        return None
+
+    def _blocks(self) -> Iterator[nn.Module]:
+        unet = self.network
+        yield from (*unet.down_blocks, *([] if unet.mid_block is None else [unet.mid_block]), *unet.up_blocks)
+
+    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+        config, factor = self.network.config, self.pipeline.vae_scale_factor
+        size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
+        side = checked_side(resolution or size * factor, factor, key) // factor
+        return config.in_channels, side, side
+
+    @classmethod
+    def _load_pipeline(cls, location: str, **options: Any) -> Any:
+        """The pipeline, its scheduler turned into DDIM's."""
+        pipeline = super()._load_pipeline(location, **options)
+        scheduler = pipeline.scheduler
+        if "beta_start" not in scheduler.config:
+            raise ValueError(
+                f"its scheduler is a {type(scheduler).__name__}, and policy.family={cls.family} needs one with betas"
+            )
+        if scheduler.config.get("prediction_type", "epsilon") not in PREDICTIONS:
+            raise ValueError(
+                f"its scheduler's prediction_type is {scheduler.config.prediction_type}, and none of "
+                f"{', '.join(PREDICTIONS)}"
+            )
+        if pipeline.unet.config.time_cond_proj_dim is not None:
+            raise ValueError("it is a latent-consistency model, which DDIM does not sample; use the model it came from")
+        pipeline.scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
+        return pipeline
+
+    @classmethod
+    def _load_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+        """Weights and config; what other trainers wrote, with an alpha per layer, is converted by diffusers."""
+        weights, alphas, metadata = cls.pipeline_class.lora_state_dict(
+            location, use_safetensors=True, return_lora_metadata=True
+        )
+        values = {float(alpha) for alpha in (alphas or {}).values()}
+        if len(values) > 1:
+            raise ValueError(f"its layers have alphas of their own: {', '.join(map(str, sorted(values)[:4]))}")
+        return weights, {f"{cls.denoiser}.lora_alpha": values.pop()} if values else metadata
+
+
+class StableDiffusionXLPolicy(StableDiffusionPolicy):
+    """SDXL (arXiv 2307.01952): two text encoders, a pooled embedding, and the size of the image as conditions.
+
+    The network is told that the image was never larger nor cropped: original and target size are the resolution, as
+    the pipeline's own defaults are. An empty prompt is zeros where the folder says `force_zeros_for_empty_prompt`, as
+    it is in the pipeline for a call without a negative prompt.
+    """
+
+    family = "sdxl"
+    pipeline_class = StableDiffusionXLPipeline
+    text_parts = ("text_encoder", "text_encoder_2")
+    load_options = {**dict.fromkeys(("feature_extractor", "image_encoder")), "add_watermarker": False}
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        self._warn_of_spelled_words(prompts)
+        with torch.no_grad():
+            tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
+                list(prompts),
+                device=self.pipeline.vae.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+            )
+        if self.pipeline.config.force_zeros_for_empty_prompt:
+            written_B = torch.tensor([bool(prompt) for prompt in prompts], device=tokens_BLE.device)
+            tokens_BLE, pooled_BE = tokens_BLE * written_B[:, None, None], pooled_BE * written_B[:, None]
+        return Condition(tokens_BLE, pooled_BE, _all_channels(tokens_BLE))
+
+    def _added_conditions(self, latents_BCHW: Tensor, condition: Condition) -> dict[str, Tensor]:
+        """The pooled embedding; original height and width, crop's top and left, target height and width in pixels."""
+        assert condition.pooled_BE is not None
+        height, width = (side * self.pipeline.vae_scale_factor for side in latents_BCHW.shape[-2:])
+        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=self.network.dtype, device=latents_BCHW.device)
+        return {
+            "text_embeds": condition.pooled_BE.to(self.network.dtype),
+            "time_ids": sizes.expand(len(latents_BCHW), -1),
+        }
+
+
+def _all_channels(tokens_BLE: Tensor) -> Tensor:
+    """The text encoders write every channel of every token."""
+    return torch.full((tokens_BLE.shape[1],), tokens_BLE.shape[2], device=tokens_BLE.device)
