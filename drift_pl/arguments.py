@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from drift_pl.config import Config, NamedConfig
-from drift_pl.config_checks import derive_batches, validate
+from drift_pl.config_checks import derive_batches, get_value, validate
 from drift_pl.errors import UserError
 from drift_pl.experiment_files import load_experiment
 from drift_pl.keys import find_non_finite, format_value, resolve_type, working_example
@@ -40,6 +40,10 @@ UNHASHED = (
     *("policy.reference_device", "policy.text_encoder_device"),
 )
 """Keys that do not tell one set of results from another; every other key goes into `config_hash`."""
+
+YOUNGER = ("policy.tuning", "policy.dtype", "policy.quantisation")
+"""Keys that came after the first release: at their default they are left out of `config_hash`, so that earlier runs
+keep theirs and can be resumed and compared. A new key whose default changes nothing is added here."""
 
 
 @dataclass(frozen=True)
@@ -201,13 +205,13 @@ def config_yaml(config: Config) -> str:
 
 
 def config_hash(config: Config) -> str:
-    """Eight hex digits over everything that shapes results: all keys but `UNHASHED`.
+    """Eight hex digits over everything that shapes results: all keys but `UNHASHED`, and `YOUNGER` ones if given.
 
     Runs that differ in their seed, their length or the machine alone share it, and so do experiments of
     different names that say the same.
     """
-    plain = asdict(config)
-    for key in UNHASHED:
+    plain, default = asdict(config), Config()
+    for key in (*UNHASHED, *(key for key in YOUNGER if get_value(config, key) == get_value(default, key))):
         *sections, name = key.split(".")
         node = plain
         for part in sections:

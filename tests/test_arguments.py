@@ -210,6 +210,14 @@ def test_hash_tells_results_apart_and_nothing_else() -> None:
     assert set(UNHASHED) <= names
 
 
+def test_a_younger_key_at_its_default_leaves_the_hash_of_earlier_runs() -> None:
+    """The hash of an earlier version, made before these keys existed, and any other value changes it."""
+    experiment = f"experiment={Path(__file__).parents[1] / 'benchmarks' / 'fronts' / 'plain.yaml'}"
+    assert config_hash(config_of(experiment)) == "fee41df6"
+    for change in ("policy.tuning=full", "policy.dtype=bfloat16", "policy.quantisation=bitsandbytes_4bit"):
+        assert config_hash(config_of(experiment, change)) != "fee41df6"
+
+
 def test_hash_is_the_same_in_every_process() -> None:
     code = (
         "from drift_pl.arguments import config_hash; from drift_pl.config import Config; import sys;"

@@ -38,7 +38,7 @@ class StableDiffusionPolicy(PipelinePolicy):
         with torch.no_grad():
             tokens_BLE, _ = self.pipeline.encode_prompt(
                 list(prompts),
-                device=self.pipeline.vae.device,
+                device=self.text_device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )
@@ -174,7 +174,7 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
                 list(prompts),
-                device=self.pipeline.vae.device,
+                device=self.text_device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )
