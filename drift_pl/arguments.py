@@ -210,14 +210,20 @@ def config_hash(config: Config) -> str:
     Runs that differ in their seed, their length or the machine alone share it, and so do experiments of
     different names that say the same.
     """
-    plain, default = asdict(config), Config()
-    for key in (*UNHASHED, *(key for key in YOUNGER if get_value(config, key) == get_value(default, key))):
+    return settings_hash(asdict(config))
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """`config_hash` of settings as a file holds them, in nested dictionaries; it changes them."""
+    default = Config()
+    for key in (*UNHASHED, *YOUNGER):
         *sections, name = key.split(".")
-        node = plain
+        node = settings
         for part in sections:
-            node = node[part]
-        del node[name]
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
+            node = node.get(part) or {}
+        if name in node and (key in UNHASHED or node[name] == get_value(default, key)):
+            del node[name]
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

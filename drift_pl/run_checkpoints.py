@@ -2,12 +2,10 @@
 
 import difflib
 import glob
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from drift_pl.arguments import UNHASHED
+from drift_pl.arguments import settings_hash
 from drift_pl.errors import UserError
 from drift_pl.literals import load_yaml
 
@@ -44,16 +42,9 @@ def recorded_identity(config_file: Path) -> str:
     It is `run_identity` of the config as it was written, and not as it is read today: a setting that the package has
     gained since is not in it, and does not make the run another one.
     """
-    plain = load_yaml(config_file.read_text(encoding="utf-8"))
-    seed = plain.get("seed")
-    for key in UNHASHED:
-        *sections, name = key.split(".")
-        node = plain
-        for part in sections:
-            node = node.get(part) or {}
-        node.pop(name, None)
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), default=str)
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-s{seed}"
+    settings = load_yaml(config_file.read_text(encoding="utf-8"))
+    seed = settings.get("seed")
+    return f"{settings_hash(settings)}-s{seed}"
 
 
 def _files(name: str) -> list[Path]:
