@@ -1,0 +1,155 @@
+"""Every model family against the library that defines it, on small random-weight folders of its format.
+
+    python benchmarks/parity.py        # prints the table and writes docs/results/parity.json
+
+Largest deviations, float32 on the CPU: images from the same noise against the pipeline's own (pixels in [0, 1]); the
+ratio of new to old likelihood before the first update, replayed as a rollout was sampled; log-densities against
+torch.distributions; and DDIM's step against diffusers' scheduler.
+"""
+
+import json
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from diffusers.utils import logging as diffusers_logging
+from torch import Tensor
+
+from drift_pl.fit import quieten
+from drift_pl.functional.ddim import ddim_step
+from drift_pl.functional.transition import gaussian_log_prob
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies import POLICIES
+from drift_pl.policies.pipeline_policy import PipelinePolicy
+from drift_pl.rng import sample_generators
+from drift_pl.rollout import Sampler, replay, rollout, sample_ode
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import tiny_models  # noqa: E402
+
+PROMPTS, NEGATIVE, STEPS = ["a red cat", "two big dog", "sky"], "bad art", 5
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+FOLDERS = {
+    "sd3": tiny_models.save_tiny_pipeline,
+    "flux": tiny_models.save_tiny_flux,
+    "zimage": tiny_models.save_tiny_zimage,
+    "sd15": tiny_models.save_tiny_sd15,
+    "sdxl": tiny_models.save_tiny_sdxl,
+}
+TOKENS = {"sd3": 0, "flux": 12, "zimage": 80}
+
+
+def load(family: str, folder: Path) -> PipelinePolicy:
+    return POLICIES[family](
+        str(folder), rank=4, alpha=8, targets=TARGETS, resolution=16, max_sequence_length=TOKENS.get(family, 77)
+    )
+
+
+def sampler_of(policy: PipelinePolicy, guidance_scale: float, kind: str) -> Sampler:
+    return Sampler(policy.sigmas(STEPS), guidance_scale, 0.7, policy.encode([NEGATIVE]), kind=kind)
+
+
+def image_deviation(
+    policy: PipelinePolicy, noise_BCHW: Tensor, guidance_scale: float, kind: str, folder: Path
+) -> float:
+    """Largest difference of a pixel to the pipeline's own images."""
+    sampler = sampler_of(policy, guidance_scale, kind)
+    ours = policy.decode(sample_ode(policy, sampler, noise_BCHW, VariedCondition(policy.encode(PROMPTS))))
+    optional: dict[str, Any] = dict.fromkeys(policy.optional_parts)
+    pipeline: Any = policy.pipeline_class.from_pretrained(folder, **optional)
+    pipeline.set_progress_bar_config(disable=True)
+    if kind == "ddim":
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    arguments: dict[str, Any] = {"num_inference_steps": STEPS, "output_type": "pt"}
+    arguments["guidance_scale"] = guidance_scale + policy.guidance_offset
+    if policy.family == "flux":
+        arguments["latents"] = pipeline._pack_latents(noise_BCHW, *noise_BCHW.shape)
+    else:
+        arguments |= {"latents": noise_BCHW.clone(), "negative_prompt": [NEGATIVE] * len(PROMPTS)}
+    if policy.family in TOKENS:
+        arguments["max_sequence_length"] = TOKENS[policy.family]
+    side = {"height": 16, "width": 16}
+    theirs = pipeline(prompt=PROMPTS, **side, **arguments).images.float()
+    return float((ours - theirs).abs().max())
+
+
+def ratio_deviation(policy: PipelinePolicy, noise_BCHW: Tensor, kind: str) -> float:
+    """Largest |ratio - 1| of an adapter that does something, before any update."""
+    generator = torch.Generator().manual_seed(1)
+    for _, parameter in policy.trainable_parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    sampler, condition = sampler_of(policy, 3.0, kind), VariedCondition(policy.encode(PROMPTS))
+    streams = sample_generators("parity", samples=range(len(noise_BCHW)))
+    trajectory = rollout(policy, sampler, condition, (0, 1, 2), noise_BCHW, streams)
+    rows = torch.arange(len(noise_BCHW))
+    steps = [replay(policy, sampler, trajectory, k, rows, condition, with_reference=False) for k in range(3)]
+    new_KB = torch.stack([step.log_prob_B for step in steps]).detach()
+    return float(((new_KB - trajectory.log_prob_KB).exp() - 1).abs().max())
+
+
+def log_density_deviation() -> float:
+    generator = torch.Generator().manual_seed(2)
+    x, mean = torch.randn(2, 64, 4, 8, 8, generator=generator)
+    deviations = []
+    for std in (0.05, 0.3, 1.0):
+        theirs = torch.distributions.Normal(mean, std).log_prob(mean + std * x).flatten(1).mean(1)
+        deviations.append((gaussian_log_prob(mean + std * x, mean, torch.tensor(std)) - theirs).abs().max())
+    return float(max(deviations))
+
+
+def ddim_deviation(policy: PipelinePolicy, eta: float) -> float:
+    """Largest difference of a step's mean and of its standard deviation to DDIMScheduler.step, over 50 steps."""
+    generator = torch.Generator().manual_seed(3)
+    scheduler = DDIMScheduler.from_config(policy.pipeline.scheduler.config, clip_sample=False)
+    scheduler.set_timesteps(50)
+    sigmas, worst = policy.sigmas(50), 0.0
+    for number, timestep in enumerate(scheduler.timesteps):
+        x, noise, drawn = torch.randn(3, 2, 4, 8, 8, generator=generator)
+        theirs = scheduler.step(noise, timestep, x, eta=eta, variance_noise=drawn).prev_sample
+        mean, std = ddim_step(x, noise, sigmas[number], sigmas[number + 1], eta)
+        worst = max(worst, float((mean + std * drawn - theirs).abs().max()))
+    return worst
+
+
+def measure() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"family": "all", "measure": "log-density, torch.distributions.Normal", "deviation": log_density_deviation()}
+    ]
+    noise_BCHW = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for family, save in FOLDERS.items():
+        kind = "ddim" if family in ("sd15", "sdxl") else "flow_sde"
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = save(Path(temporary) / family)
+            policy = load(family, folder)
+            for scale in (1.0, 4.5):
+                deviation = image_deviation(policy, noise_BCHW, scale, kind, folder)
+                name = f"images, {policy.pipeline_class.__name__}, guidance {scale:g}"
+                rows.append({"family": family, "measure": name, "deviation": deviation})
+            if kind == "ddim":
+                for eta in (0.0, 1.0):
+                    name = f"step, DDIMScheduler, eta {eta:g}"
+                    rows.append({"family": family, "measure": name, "deviation": ddim_deviation(policy, eta)})
+            deviation = ratio_deviation(policy, noise_BCHW, kind)
+            rows.append({"family": family, "measure": "ratio before the first update", "deviation": deviation})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| family | measure, against | largest deviation |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {row['family']} | {row['measure']} | {row['deviation']:.1e} |" for row in rows)])
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", message="unknown to the model's tokenizer")
+    quieten()
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
+    measured = measure()
+    (ROOT / "docs" / "results" / "parity.json").write_text(json.dumps(measured, indent=2) + "\n")
+    print(table(measured))
