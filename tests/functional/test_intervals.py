@@ -25,6 +25,8 @@ from drift_pl.functional.fronts import (
 )
 from drift_pl.functional.intervals import (
     Interval,
+    _interaction,
+    _limits,
     alignment_gains,
     diversity_gains,
     hypervolumes,
@@ -248,6 +250,34 @@ def scaled(scale_S: Array, prompts: int = 4) -> tuple[Array, Array]:
     points_K2 = np.array([[0.0, 1.0], [1.0, 0.5]])
     baseline = np.broadcast_to(points_K2[None, :, None], (len(scale_S), 2, prompts, 2))
     return baseline, np.stack([baseline[..., 0], baseline[..., 1] * scale_S[:, None, None]], -1)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interactions_variance_is_that_of_resampled_means(seeds: int) -> None:
+    """Means of P independent prompts: resampling gives each seed's deviation the variance of its prompts over P."""
+    rng, prompts, replicates = np.random.default_rng(4), 20, 40_000
+    value_SP = rng.normal(size=(seeds, prompts)) * np.arange(1, seeds + 1)[:, None]
+    count_BP = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=replicates)
+    deviation_SP = value_SP - value_SP.mean(0)
+    expected = deviation_SP.var(1).sum() / prompts / (seeds - 1) / seeds
+    # the relative error of a variance of 40,000 draws is 0.7 %; one degree of freedom more or less is 20 to 50 %
+    assert _interaction(count_BP @ value_SP.T / prompts) == pytest.approx(expected, rel=0.03)
+
+
+def test_what_the_seeds_spread_holds_already_is_taken_off_as_a_variance() -> None:
+    """With three quarters of the prompts' variance in it, half of the reach is left: the root of a quarter."""
+    rng, seeds = np.random.default_rng(5), 4
+    centre_B = rng.normal(size=5000)
+    alone_BS = np.repeat(centre_B[:, None], seeds, axis=1)
+    pattern_S = np.array([1.0, -1.0, 1.0, -1.0])
+    # the deviations' variance, summed over seeds, over S (S - 1), is to be 3/4 of the variance of the centre
+    size = np.sqrt(0.75 * (seeds - 1))
+    together_BS = alone_BS + size * centre_B[:, None] * pattern_S
+    reaches = []
+    for each_BS in (alone_BS, together_BS):
+        low, high = _limits(0.0, centre_B, np.zeros(seeds), each_BS, 30, 0.95)
+        reaches.append((low, high))
+    assert reaches[1] == pytest.approx([reach / 2 for reach in reaches[0]], rel=1e-6)
 
 
 def test_a_gain_is_taken_on_the_scale_of_logarithms() -> None:
