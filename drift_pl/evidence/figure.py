@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which colour-blind readers tell apart, without the yellow that paper swallows."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4419", "#8A8A8A", "#6A3D9A")
+"""Okabe and Ito's, which colour-blind readers tell apart, without the yellow that paper swallows; then three more."""
 BASELINE_COLOUR = "#000000"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN_IN, TWO_COLUMNS_IN = 3.3, 6.9
