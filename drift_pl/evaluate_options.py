@@ -20,7 +20,7 @@ from drift_pl.keys import all_keys, format_value, resolve_type, type_name
 from drift_pl.literals import coerce, load_yaml, parse_override
 
 PROGRAM = "python -m drift_pl.evaluate"
-EXAMPLE = f"{PROGRAM} ckpt_path=runs/shapes_div-29573817-s0"
+EXAMPLE = f"{PROGRAM} ckpt_path=runs/shapes_div-bf23135e-s0"
 FLAGS = {"-h, --help": "show this text", "--debug": "show the traceback of an error"}
 
 SHORT = {

@@ -22,7 +22,7 @@ class ExportOptions:
     """What a command line asks for."""
 
     ckpt_path: str = key(
-        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-29573817-s0", required=True
+        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-bf23135e-s0", required=True
     )
     out: str = key("", "folder to write; it must be new or empty", "exports/my-lora", required=True)
     weights: str = key(
@@ -43,7 +43,7 @@ class ExportOptions:
 COMMAND = Command(
     "export",
     "Write a run's weights for diffusers: a LoRA for load_lora_weights, or a whole pipeline, with a model card.",
-    "ckpt_path=runs/shapes_div-29573817-s0 out=exports/my-lora",
+    "ckpt_path=runs/shapes_div-bf23135e-s0 out=exports/my-lora",
     ExportOptions,
 )
 

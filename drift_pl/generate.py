@@ -30,7 +30,7 @@ class GenerateOptions:
     """What a command line asks for; None leaves it to the run's own config."""
 
     ckpt_path: str = key(
-        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-29573817-s0", required=True
+        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-bf23135e-s0", required=True
     )
     prompt: str = key("", "what the images are to show", "a red circle", required=True)
     n: int = key(16, "images of each model", "16", least=1)
@@ -79,7 +79,7 @@ class GenerateOptions:
 COMMAND = Command(
     "generate",
     "Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise.",
-    'ckpt_path=runs/shapes_div-29573817-s0 prompt="a red circle"',
+    'ckpt_path=runs/shapes_div-bf23135e-s0 prompt="a red circle"',
     GenerateOptions,
 )
 

@@ -106,7 +106,7 @@ def _runs_in(folder: Path) -> str:
     runs = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
     if runs:
         return f"there are the runs {_listed(runs)} in {folder}"
-    return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-29573817-s0"
+    return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-bf23135e-s0"
 
 
 def _listed(names: list[str]) -> str:
