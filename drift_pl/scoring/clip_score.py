@@ -19,6 +19,7 @@ class ClipScore(ClipJudge):
         normaliser: what the hundredfold cosine is divided by: 1 as in torchmetrics, 30 as in flow_grpo, 100 for the
             cosine itself. The weight of a reward that was tuned with one does not fit another.
         batch_size: images per forward pass.
+        revision: branch, tag or commit of `pretrained` on the hub.
 
     Raises:
         UserError: nothing loadable at `pretrained` or `processor`.
@@ -30,8 +31,9 @@ class ClipScore(ClipJudge):
         processor: str | None = None,
         normaliser: float = 1.0,
         batch_size: int = 64,
+        revision: str | None = None,
     ) -> None:
-        super().__init__(pretrained, processor or pretrained, batch_size)
+        super().__init__(pretrained, processor or pretrained, batch_size, revision)
         self.normaliser = normaliser
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:

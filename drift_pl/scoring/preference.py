@@ -1,6 +1,7 @@
 """Judges that are a CLIPModel folder: PickScore and all of its format."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,14 +22,17 @@ class ClipJudge:
         pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
         processor: the same of its CLIPProcessor.
         batch_size: images per forward pass.
+        revision: branch, tag or commit of `pretrained` on the hub, and of its processor if that is the same.
 
     Raises:
         UserError: nothing loadable at `pretrained` or `processor`.
     """
 
-    def __init__(self, pretrained: str, processor: str, batch_size: int) -> None:
-        self.model = load_pretrained(CLIPModel.from_pretrained, pretrained, "rewards.args.pretrained")
-        self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor, "rewards.args.processor")
+    def __init__(self, pretrained: str, processor: str, batch_size: int, revision: str | None = None) -> None:
+        load_model = partial(CLIPModel.from_pretrained, revision=revision)
+        self.model = load_pretrained(load_model, pretrained, "rewards.args.pretrained")
+        load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)
+        self.processor = load_pretrained(load_processor, processor, "rewards.args.processor")
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
         self._text_by_prompt: dict[str, Tensor] = {}
@@ -71,6 +75,7 @@ class PickScore(ClipJudge):
         processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
         normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
         batch_size: images per forward pass.
+        revision: branch, tag or commit of `pretrained` on the hub.
 
     Raises:
         UserError: nothing loadable at `pretrained` or `processor`.
@@ -82,9 +87,10 @@ class PickScore(ClipJudge):
         processor: str | None = None,
         normaliser: float = 26.0,
         batch_size: int = 64,
+        revision: str | None = None,
     ) -> None:
         own_processor = PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained
-        super().__init__(pretrained, processor or own_processor, batch_size)
+        super().__init__(pretrained, processor or own_processor, batch_size, revision)
         self.normaliser = normaliser
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -1,6 +1,8 @@
 """PickScore, against the CLIPModel's own logits."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +10,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.errors import UserError
-from drift_pl.scoring.preference import PickScore
+from drift_pl.scoring.clip_score import ClipScore
+from drift_pl.scoring.preference import ClipJudge, PickScore
 
 PROMPTS = ["a red cat", "sky", "a red cat", "a very long prompt that goes far beyond what the model can read"]
 
@@ -73,3 +76,24 @@ def test_scores_are_float32_inside_autocast_and_carry_no_gradient(
     assert torch.equal(inside, outside)
     assert not outside.requires_grad
     assert not any(parameter.requires_grad for parameter in judge.model.parameters())
+
+
+@pytest.mark.parametrize("judge", [PickScore, ClipScore])
+def test_a_revision_reaches_the_model_and_a_processor_of_the_same_place_only(
+    judge: type[ClipJudge], tiny_preference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+    for kind in (CLIPModel, CLIPProcessor):
+        load = kind.from_pretrained
+
+        def remember(
+            location: str, revision: str | None, load: Any = load, name: str = kind.__name__
+        ) -> CLIPModel | CLIPProcessor:
+            asked.append((name, revision))
+            return load(location)
+
+        monkeypatch.setattr(kind, "from_pretrained", remember)
+    judge(str(tiny_preference), revision="v1")
+    elsewhere = shutil.copytree(tiny_preference, tmp_path / "processor")
+    judge(str(tiny_preference), processor=str(elsewhere), revision="v2")
+    assert asked == [("CLIPModel", "v1"), ("CLIPProcessor", "v1"), ("CLIPModel", "v2"), ("CLIPProcessor", None)]
