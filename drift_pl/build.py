@@ -26,6 +26,7 @@ from drift_pl.errors import UserError
 from drift_pl.evaluation import Evaluator
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.functional.ddim import ddim_std
+from drift_pl.hardware import refuse_precision
 from drift_pl.policies import POLICIES
 from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import read_prompts
@@ -232,19 +233,6 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) ->
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-def refuse_precision(accelerator: str, precision: str) -> None:
-    """Older accelerators compute bfloat16 by emulation, many times slower, or not at all.
-
-    Raises:
-        UserError: bf16-mixed on one of them.
-    """
-    if accelerator not in ("auto", "gpu", "cuda") or precision != "bf16-mixed" or not torch.cuda.is_available():
-        return
-    if not torch.cuda.is_bf16_supported(including_emulation=False):
-        name = torch.cuda.get_device_name()
-        raise UserError(f"trainer.precision=bf16-mixed: {name} has no bfloat16; use trainer.precision=32-true")
 
 
 def build_strategy(config: Config) -> Strategy | str:

@@ -22,8 +22,9 @@ from drift_pl.fit import quieten
 from drift_pl.run_checkpoints import CONFIG, find_checkpoints, recorded_identity
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
+    from drift_pl.checkpoint_weights import Checkpoint
     from drift_pl.evaluation import Evaluated
-    from drift_pl.evaluation_points import Bench, Checkpoint
+    from drift_pl.evaluation_points import Bench
     from drift_pl.evidence.evaluations import Evaluation, Point
     from drift_pl.training.callbacks.evaluation import EvaluationPlan
 
@@ -47,7 +48,8 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.evaluation_points import evaluation_plan, read_checkpoints
+    from drift_pl.checkpoint_weights import read_checkpoints
+    from drift_pl.evaluation_points import evaluation_plan
     from drift_pl.evidence.evaluations import write_evaluation
 
     identity = recorded_identity(run_dir / CONFIG)
@@ -58,7 +60,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     missing = _missing(_jobs(options, config, checkpoints), evaluation, config)
     if missing:
         bench = _build_bench(options, config, plan)
-        bench.refuse_other_adapters(checkpoints, config.policy.lora.rank)
+        bench.refuse_other_runs(checkpoints, config.policy.lora.rank)
         evaluation = _measure(bench, missing, evaluation)
     write_evaluation(evaluation)
     _write_sheet(evaluation)
@@ -144,22 +146,10 @@ def _missing(jobs: list[Job], evaluation: "Evaluation", config: Config) -> list[
 
 
 def _build_bench(options: EvaluateOptions, config: Config, plan: "EvaluationPlan") -> "Bench":
-    import torch
-    from lightning.fabric import Fabric
-
     from drift_pl.evaluation_points import Bench
-    from drift_pl.locate import first_line
+    from drift_pl.hardware import choose_device
 
-    trainer = config.trainer
-    if trainer.threads:
-        torch.set_num_threads(trainer.threads)
-    try:
-        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
-    except Exception as error:  # Lightning has several kinds for hardware that is not there
-        raise UserError(
-            f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
-        ) from error
-    return Bench(config, plan, options.judges, fabric.device, fabric.autocast)
+    return Bench(config, plan, options.judges, *choose_device(config))
 
 
 def _measure(bench: "Bench", jobs: list[Job], evaluation: "Evaluation") -> "Evaluation":

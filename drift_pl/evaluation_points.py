@@ -1,10 +1,9 @@
 """A run's checkpoints as points: loaded into one policy, one after the other, and measured as `fit` measures."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,69 +11,15 @@ from torch import Tensor
 
 from drift_pl.build import build_policy
 from drift_pl.build_scoring import build_evaluation_plan, build_evaluator, build_judges
+from drift_pl.checkpoint_weights import Checkpoint, load_weights, refuse_other_shapes, without_warm_start
 from drift_pl.config import Config, NamedConfig, RewardConfig
 from drift_pl.config_checks import derive_batches
-from drift_pl.errors import UserError
 from drift_pl.evaluation import Evaluated
 from drift_pl.policies.protocol import Policy
 from drift_pl.prompts import PromptEncoder, read_prompts
 from drift_pl.scoring.judges import Judge
 from drift_pl.scoring.protocol import move
 from drift_pl.training.callbacks.evaluation import EvaluationPlan, evaluate_policy
-from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is known of a checkpoint without keeping its weights.
-
-    Attributes:
-        weights: which are measured: `average` (the EMA) or `live`.
-        digest: twelve hex digits of these weights.
-        shapes: of the trained parameters, by their names in the policy's network.
-    """
-
-    path: Path
-    iteration: int
-    weights: str
-    digest: str
-    shapes: dict[str, tuple[int, ...]]
-
-
-def read_checkpoints(paths: Sequence[Path], identity: str, which: str) -> list[Checkpoint]:
-    """Checkpoints in the order of iterations; last.ckpt only if no other is of its iteration.
-
-    Args:
-        identity: of the run that they belong to.
-        which: `average` for the EMA where there is one, or `live`.
-
-    Raises:
-        UserError: a file is none of this package's checkpoints, or of another run.
-    """
-    found: list[Checkpoint] = []
-    for path in sorted(paths, key=lambda path: path.name == "last.ckpt"):
-        content = read_checkpoint(path)
-        if content["run_identity"] != identity:
-            raise UserError(
-                f"ckpt_path={path} is of the run {content['run_identity']}, and the config.yaml beside it is of "
-                f"{identity}: give checkpoints that lie in the folder of their own run"
-            )
-        iteration = checkpoint_iteration(content)
-        if path.name == "last.ckpt" and any(other.iteration == iteration for other in found):
-            continue
-        weights, label = trained_weights(content, which)
-        shapes = {name: tuple(value.shape) for name, value in weights.items()}
-        found.append(Checkpoint(path, iteration, label, _digest(weights), shapes))
-    return sorted(found, key=lambda checkpoint: checkpoint.iteration)
-
-
-def trained_weights(content: Mapping[str, Any], which: str) -> tuple[dict[str, Tensor], str]:
-    """Parameters by their names in the policy's network, and whether they are the `average` or `live`."""
-    average = content.get("average")
-    if which == "average" and average is not None:
-        return {name: value for name, value in average.items() if name != "num_updates"}, "average"
-    state = content["state_dict"]
-    return {name.removeprefix("network."): state[name] for name in state if name.startswith("network.")}, "live"
 
 
 class WatchedEncoder(PromptEncoder):
@@ -115,9 +60,7 @@ class Bench:
         self.evaluator = build_evaluator(config, build_judges(config.rewards, "rewards"))
         own = self.evaluator.heldout_judges
         self.evaluator = replace(self.evaluator, heldout_judges=[*own, *_numbered(build_judges(judges, "judges"), own)])
-        # the checkpoint's weights replace those of a warm start, whose file may be gone
-        lora = replace(config.policy.lora, pretrained=None)
-        self.policy = build_policy(replace(config, policy=replace(config.policy, lora=lora)))
+        self.policy = build_policy(without_warm_start(config))
         self.encode = WatchedEncoder(self.policy)
         self._parameters = dict(self.policy.trainable_parameters())
         self.policy.network.to(device)
@@ -126,21 +69,10 @@ class Bench:
         for judge in self.evaluator.judges:
             move(judge.reward, device)
 
-    def refuse_other_adapters(self, checkpoints: Sequence[Checkpoint], rank: int) -> None:
-        """Checkpoints must fit the adapter that the run's config describes.
-
-        Raises:
-            UserError: names or shapes differ.
-        """
-        own = {name: tuple(parameter.shape) for name, parameter in self._parameters.items()}
+    def refuse_other_runs(self, checkpoints: Sequence[Checkpoint], rank: int) -> None:
+        """`refuse_other_shapes`, before any is measured."""
         for checkpoint in checkpoints:
-            for name in sorted(own.keys() | checkpoint.shapes.keys()):
-                ours, theirs = own.get(name), checkpoint.shapes.get(name)
-                if ours != theirs:
-                    raise UserError(
-                        f"ckpt_path={checkpoint.path}: its {name} is {_shape(theirs)}, and {_shape(ours)} in the "
-                        f"adapter of config.yaml (policy.lora.rank={rank}): they are of different runs"
-                    )
+            refuse_other_shapes(self._parameters, checkpoint, rank)
 
     def base(self) -> Evaluated:
         """The model before fine-tuning: the adapter is off, and nothing is mixed in."""
@@ -155,10 +87,7 @@ class Bench:
         Args:
             reference: the base model's embeddings, for measures of drift.
         """
-        weights, _ = trained_weights(read_checkpoint(checkpoint.path), checkpoint.weights)
-        with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                parameter.copy_(weights[name])
+        load_weights(self._parameters, checkpoint)
         with self.policy.adapter_scale(scale):
             return self._measure(replace(self.plan, importance_power=power), reference)
 
@@ -224,16 +153,3 @@ def _numbered(judges: Sequence[Judge], taken: Sequence[Judge]) -> list[Judge]:
         count = names.count(name)
         numbered.append(replace(judge, name=name if count == 1 else f"{name}#{count}"))
     return numbered
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        content.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()[:12]
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else " x ".join(map(str, shape))

@@ -6,23 +6,15 @@ Base model and fine-tuned model on the same noise, each image a PNG, and one gri
 import os
 import re
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from drift_pl.command import run_command
 from drift_pl.command_options import Command, Request, asks_for_help, help_text, key, parse_request
-from drift_pl.config import Config
-from drift_pl.errors import UserError
 from drift_pl.fit import quieten
 from drift_pl.new_folder import free_name, refuse_taken
 from drift_pl.run_checkpoints import CONFIG
 from drift_pl.tuned_policy import find_checkpoint, load_tuned
-
-if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
-    import torch
 
 
 @dataclass
@@ -98,8 +90,9 @@ def generate(request: Request[GenerateOptions]) -> Path:
     config = request.config(run_dir / CONFIG)
     quieten()
     from drift_pl.generated_pictures import Measurer, draw, plan_of, save_pictures
+    from drift_pl.hardware import choose_device
 
-    device, autocast = _choose_device(config)
+    device, autocast = choose_device(config)
     measurer = Measurer(config, device) if options.measure else None
     tuned = load_tuned(config, run_dir, path, options.weights)
     plan = plan_of(config, options.prompt, options.n, options.seed)
@@ -113,29 +106,6 @@ def generate(request: Request[GenerateOptions]) -> Path:
     for name, values in measured.items():
         print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
     return out
-
-
-def _choose_device(config: Config) -> "tuple[torch.device, Callable[[], AbstractContextManager[Any]]]":
-    """Where the config computes, and the context of its precision.
-
-    Raises:
-        UserError: the accelerator is not there.
-    """
-    import torch
-    from lightning.fabric import Fabric
-
-    from drift_pl.locate import first_line
-
-    trainer = config.trainer
-    if trainer.threads:
-        torch.set_num_threads(trainer.threads)
-    try:
-        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
-    except Exception as error:  # Lightning has several kinds for hardware that is not there
-        raise UserError(
-            f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
-        ) from error
-    return fabric.device, fabric.autocast
 
 
 def _slug(prompt: str) -> str:

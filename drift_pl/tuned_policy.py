@@ -9,7 +9,7 @@ from drift_pl.errors import UserError
 from drift_pl.run_checkpoints import CONFIG, find_checkpoints, recorded_identity
 
 if TYPE_CHECKING:  # what is wrong with a path is told without torch
-    from drift_pl.evaluation_points import Checkpoint
+    from drift_pl.checkpoint_weights import Checkpoint
     from drift_pl.policies.protocol import Policy
 
 
@@ -44,35 +44,13 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
     Raises:
         UserError: the checkpoint is another run's or does not fit, or the base model cannot be loaded.
     """
-    import torch
-
     from drift_pl.build import build_policy
-    from drift_pl.evaluation_points import read_checkpoints, trained_weights
-    from drift_pl.training.checkpointing import read_checkpoint
+    from drift_pl.checkpoint_weights import load_weights, read_checkpoints, refuse_other_shapes, without_warm_start
 
     checkpoint = read_checkpoints([path], recorded_identity(run_dir / CONFIG), weights)[0]
-    # the checkpoint's weights replace those of a warm start, whose file may be gone
-    lora = replace(config.policy.lora, pretrained=None)
-    plain = replace(config.policy, lora=lora, compile=False, gradient_checkpointing=False)
-    policy = build_policy(replace(config, policy=plain))
+    config = without_warm_start(config)
+    policy = build_policy(replace(config, policy=replace(config.policy, compile=False, gradient_checkpointing=False)))
     parameters = dict(policy.trainable_parameters())
-    _refuse_other_shapes({name: tuple(value.shape) for name, value in parameters.items()}, checkpoint, config)
-    values, _ = trained_weights(read_checkpoint(path), checkpoint.weights)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(values[name])
+    refuse_other_shapes(parameters, checkpoint, config.policy.lora.rank)
+    load_weights(parameters, checkpoint)
     return TunedPolicy(policy, checkpoint)
-
-
-def _refuse_other_shapes(own: dict[str, tuple[int, ...]], checkpoint: "Checkpoint", config: Config) -> None:
-    for name in sorted(own.keys() | checkpoint.shapes.keys()):
-        ours, theirs = own.get(name), checkpoint.shapes.get(name)
-        if ours != theirs:
-            raise UserError(
-                f"ckpt_path={checkpoint.path}: its {name} is {_shape(theirs)}, and {_shape(ours)} in the policy of "
-                f"config.yaml (policy.lora.rank={config.policy.lora.rank}): they are of different runs"
-            )
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else " x ".join(map(str, shape))

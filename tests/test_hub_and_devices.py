@@ -7,9 +7,9 @@ import torch
 from httpx2 import Request, Response
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from drift_pl.build import refuse_precision
 from drift_pl.command import run_command
 from drift_pl.errors import UserError
+from drift_pl.hardware import refuse_precision
 from drift_pl.locate import load_pretrained
 
 KEY = "policy.pretrained"

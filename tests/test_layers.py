@@ -19,7 +19,7 @@ ROWS = (
         *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
         *("help_text", "command", "command_options", "new_folder"),
         *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
-        *("evaluate_options", "run_checkpoints", "evaluation_points"),
+        *("evaluate_options", "run_checkpoints", "checkpoint_weights", "evaluation_points", "hardware"),
         *("tuned_policy", "export_weights", "generated_pictures"),
     ),
     ("evidence", "card_facts", "model_card"),
@@ -35,7 +35,7 @@ ONLY_FROM = {
     "evidence": {"evidence", "errors", "functional"},
 }
 HOMES = {
-    "lightning": {"training", "build", *DOORS},
+    "lightning": {"training", "build", "hardware", *DOORS},
     "pytorch_lightning": set(),
     "diffusers": {"policies", "builtin"},
     "peft": {"policies", "builtin"},

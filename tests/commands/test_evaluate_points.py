@@ -8,8 +8,9 @@ import torch
 from measured import last, means, same
 
 from drift_pl.arguments import build_config
+from drift_pl.checkpoint_weights import read_checkpoints
 from drift_pl.evaluate import main
-from drift_pl.evaluation_points import Bench, evaluation_plan, read_checkpoints
+from drift_pl.evaluation_points import Bench, evaluation_plan
 from drift_pl.evidence.evaluations import Evaluation, read_evaluation
 from drift_pl.run_checkpoints import recorded_identity
 
