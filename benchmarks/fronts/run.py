@@ -10,6 +10,7 @@ Runs live in `runs/fronts/` and go on from their last checkpoint; results in `do
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -104,7 +105,8 @@ class Queue:
         if not seeds:
             return 0
         jobs = [job for method in tier.methods for job in tier.jobs if job.method == method and job.seed in seeds]
-        folders = [str(self.results / job.name) for job in jobs]
+        # as seen from the folder that commands run in: results name their files, and are kept
+        folders = [os.path.relpath(self.results / job.name, ROOT) for job in jobs]
         out = self.results / tier.name
         arguments = [*folders, f"baseline={tier.baseline}", f"out={out}", *tier.comparison]
         return self.command(["drift_pl.pareto", *arguments], self.runs / f"{tier.name}.log")
