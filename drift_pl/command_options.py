@@ -49,6 +49,22 @@ def key(
     return field(default=default, metadata={**doc, "sets": sets, "name": name})
 
 
+def checkpoint_key() -> Any:
+    """Which run, or which of its checkpoints."""
+    return key("", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-bf23135e-s0", required=True)
+
+
+def weights_key() -> Any:
+    """Which of a checkpoint's weights."""
+    return key("average", "average (the EMA, in runs that have one) or live", "live", choices=("average", "live"))
+
+
+def pretrained_key() -> Any:
+    """Where the base model of a run from elsewhere is."""
+    meaning, name = "where the base model is now; null: where the run found it", "policy.pretrained"
+    return key(None, meaning, "/models/sd3.5-medium", sets=name, name=name)
+
+
 @dataclass(frozen=True)
 class Command(Generic[Options]):
     """What a command's `--help` and messages say of it.

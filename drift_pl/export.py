@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drift_pl.command import run_command
-from drift_pl.command_options import Command, Request, asks_for_help, help_text, key, parse_request
+from drift_pl.command_options import (
+    Command,
+    Request,
+    asks_for_help,
+    checkpoint_key,
+    help_text,
+    key,
+    parse_request,
+    pretrained_key,
+    weights_key,
+)
 from drift_pl.config import Config
 from drift_pl.fit import quieten
 from drift_pl.new_folder import new_folder, refuse_taken
@@ -21,23 +31,13 @@ from drift_pl.tuned_policy import TunedPolicy, find_checkpoint, load_tuned
 class ExportOptions:
     """What a command line asks for."""
 
-    ckpt_path: str = key(
-        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-bf23135e-s0", required=True
-    )
+    ckpt_path: str = checkpoint_key()
     out: str = key("", "folder to write; it must be new or empty", "exports/my-lora", required=True)
-    weights: str = key(
-        "average", "average (the EMA, in runs that have one) or live", "live", choices=("average", "live")
-    )
+    weights: str = weights_key()
     format: str = key(
         "lora", "lora (the adapter alone) or full (the pipeline, merged)", "full", choices=("lora", "full")
     )
-    pretrained: str | None = key(
-        None,
-        "where the base model is now; null: where the run found it",
-        "/models/sd3.5-medium",
-        sets="policy.pretrained",
-        name="policy.pretrained",
-    )
+    pretrained: str | None = pretrained_key()
 
 
 COMMAND = Command(

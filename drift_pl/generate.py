@@ -10,7 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from drift_pl.command import run_command
-from drift_pl.command_options import Command, Request, asks_for_help, help_text, key, parse_request
+from drift_pl.command_options import (
+    Command,
+    Request,
+    asks_for_help,
+    checkpoint_key,
+    help_text,
+    key,
+    parse_request,
+    pretrained_key,
+    weights_key,
+)
 from drift_pl.fit import quieten
 from drift_pl.new_folder import free_name, refuse_taken
 from drift_pl.run_checkpoints import CONFIG
@@ -21,9 +31,7 @@ from drift_pl.tuned_policy import find_checkpoint, load_tuned
 class GenerateOptions:
     """What a command line asks for; None leaves it to the run's own config."""
 
-    ckpt_path: str = key(
-        "", "a run folder (its last checkpoint), or a checkpoint", "runs/shapes_div-bf23135e-s0", required=True
-    )
+    ckpt_path: str = checkpoint_key()
     prompt: str = key("", "what the images are to show", "a red circle", required=True)
     n: int = key(16, "images of each model", "16", least=1)
     seed: int = key(0, "of the noise; image k of a seed has the same noise for every prompt, run and method", "1")
@@ -49,17 +57,9 @@ class GenerateOptions:
     out: str | None = key(
         None, "folder to write, new or empty; null: a new one in the run's folder, generated/PROMPT-sSEED", "pictures"
     )
-    weights: str = key(
-        "average", "average (the EMA, in runs that have one) or live", "live", choices=("average", "live")
-    )
+    weights: str = weights_key()
     measure: bool = key(False, "also print mean reward and diversity, by the run's judges and encoder", "true")
-    pretrained: str | None = key(
-        None,
-        "where the base model is now; null: where the run found it",
-        "/models/sd3.5-medium",
-        sets="policy.pretrained",
-        name="policy.pretrained",
-    )
+    pretrained: str | None = pretrained_key()
     accelerator: str | None = key(
         None, "auto, cpu, gpu; null: the run's trainer.accelerator", "cpu", sets="trainer.accelerator"
     )

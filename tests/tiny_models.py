@@ -73,8 +73,8 @@ def _text_config(tokenizer: CLIPTokenizer, hidden: int) -> CLIPTextConfig:
     )
 
 
-def _autoencoder() -> AutoencoderKL:
-    """16x16 images to 8x8 latents of 4 channels, with a scale and a shift."""
+def _autoencoder(**config: Any) -> AutoencoderKL:
+    """16x16 images to 8x8 latents of 4 channels."""
     return AutoencoderKL(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -83,12 +83,14 @@ def _autoencoder() -> AutoencoderKL:
         latent_channels=4,
         norm_num_groups=4,
         sample_size=IMAGE_SIDE,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        mid_block_add_attention=False,
-        scaling_factor=1.5,
-        shift_factor=0.1,
+        **config,
     )
+
+
+def _flow_autoencoder() -> AutoencoderKL:
+    """As flow models have it: no quantisation layers, a shift beside the scale."""
+    plain = {"use_quant_conv": False, "use_post_quant_conv": False, "mid_block_add_attention": False}
+    return _autoencoder(**plain, scaling_factor=1.5, shift_factor=0.1)
 
 
 def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
@@ -111,7 +113,7 @@ def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     )
     with torch.no_grad():  # diffusers starts the output layer at zero: a velocity of zero tests nothing
         transformer.proj_out.weight.normal_(std=0.2)
-    vae = _autoencoder()
+    vae = _flow_autoencoder()
     encoders = [CLIPTextModelWithProjection(_text_config(tokenizer, 16)) for _ in range(2)]
     pipeline = StableDiffusion3Pipeline(
         transformer=transformer,
@@ -159,7 +161,7 @@ def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
     pipeline = FluxPipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(**shift),
-        vae=_autoencoder(),
+        vae=_flow_autoencoder(),
         text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
         tokenizer=tokenizer,
         text_encoder_2=encoder_2,
@@ -221,7 +223,7 @@ def save_tiny_zimage(folder: Path, dynamic: bool = True) -> Path:
     pipeline = ZImagePipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(**shift),
-        vae=_autoencoder(),
+        vae=_flow_autoencoder(),
         text_encoder=Qwen3Model(config),
         tokenizer=tokenizer,
     )
@@ -238,7 +240,7 @@ def save_tiny_sd15(folder: Path, seed: int = 0, **schedule: Any) -> Path:
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     pipeline = StableDiffusionPipeline(
-        vae=_tiny_vae(scaling_factor=0.18215),
+        vae=_autoencoder(scaling_factor=0.18215),
         text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
         tokenizer=tokenizer,
         unet=_tiny_unet(cross_attention_dim=16),
@@ -256,7 +258,7 @@ def save_tiny_sdxl(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
     pipeline = StableDiffusionXLPipeline(
-        vae=_tiny_vae(scaling_factor=0.13025, force_upcast=True),
+        vae=_autoencoder(scaling_factor=0.13025, force_upcast=True),
         text_encoder=CLIPTextModel(_text_config(tokenizer, 16)),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer, 24)),
         tokenizer=tokenizer,
@@ -285,19 +287,6 @@ def _tiny_unet(**config: Any) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         attention_head_dim=4,
         norm_num_groups=4,
-        **config,
-    )
-
-
-def _tiny_vae(**config: Any) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=4,
-        sample_size=IMAGE_SIDE,
         **config,
     )
 

@@ -12,7 +12,8 @@ from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
-from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, to_bytes
+from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
 HEAD_FILE = "aesthetic-model.pth"

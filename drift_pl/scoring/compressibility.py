@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from drift_pl.scoring.pixels import to_bytes
+
 
 def jpeg_kilobytes(images_B3HW: Tensor, quality: int) -> Tensor:
     """Size of each image as a JPEG file, in units of 1000 bytes, float32 [B].
@@ -15,7 +17,7 @@ def jpeg_kilobytes(images_B3HW: Tensor, quality: int) -> Tensor:
         images_B3HW: images in [0, 1].
         quality: JPEG quality, 1 to 95.
     """
-    pixels = (images_B3HW.detach().float().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = to_bytes(images_B3HW).permute(0, 2, 3, 1).cpu().numpy()
     sizes = []
     for image in pixels:
         buffer = io.BytesIO()

@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 
 from drift_pl.errors import UserError
 from drift_pl.locate import first_line, import_extra
-from drift_pl.scoring.weight_files import to_bytes
+from drift_pl.scoring.pixels import to_bytes
 
 KEY = "encoder.name=dreamsim"
 

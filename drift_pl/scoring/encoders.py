@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
+from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
 
 LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
@@ -47,8 +48,7 @@ class PooledEncoder:
         return self
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
-        pixels = (images_B3HW.float().clamp(0, 1) * 255).round().byte()
-        inputs = self.processor(images=list(pixels), return_tensors="pt")
+        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
         pooled = self.model(inputs["pixel_values"].to(self.model.device)).pooler_output
         return normalize(pooled.flatten(1), dim=-1)
 
@@ -76,8 +76,7 @@ class ClipEncoder(PooledEncoder):
         self.batch_size = batch_size
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
-        pixels = (images_B3HW.float().clamp(0, 1) * 255).round().byte()
-        inputs = self.processor(images=list(pixels), return_tensors="pt")
+        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
         features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
         return normalize(features.pooler_output, dim=-1)
 

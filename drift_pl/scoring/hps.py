@@ -11,8 +11,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from drift_pl.errors import UserError
 from drift_pl.locate import load_pretrained, locate
+from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.preference import ClipJudge
-from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, to_bytes
+from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
 HPS = "xswu/HPSv2"
 CHECKPOINT = "HPS_v2.1_compressed.pt"

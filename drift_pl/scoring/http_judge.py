@@ -14,7 +14,7 @@ from torch import Tensor
 from drift_pl.errors import UserError
 from drift_pl.prompt_files import read_metadata
 from drift_pl.scoring.http_client import JsonClient
-from drift_pl.scoring.weight_files import to_bytes
+from drift_pl.scoring.pixels import to_bytes
 
 SCORES = '{"scores": [one number or null for each image]}'
 CHOICES = '{"choices": [{"message": {"content": "a number"}}]}'

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.locate import load_pretrained
+from drift_pl.scoring.pixels import to_bytes
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 # PickScore_v1 is published without a processor of its own.
@@ -51,8 +52,7 @@ class ClipJudge:
 
     def _image_features(self, images_B3HW: Tensor) -> Tensor:
         # The processor is defined on 8-bit images; on floats it would divide by 255 again.
-        pixels = (images_B3HW.float().clamp(0, 1) * 255).round().byte()
-        inputs = self.processor.image_processor(images=list(pixels), return_tensors="pt")
+        inputs = self.processor.image_processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
         features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
         return normalize(features.pooler_output, dim=-1)
 

@@ -83,8 +83,3 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], key: str) -> Non
         more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
         raise UserError(f"{key}: these are not the weights of a {type(module).__name__}: {faults[0]}{more}")
     module.load_state_dict(tensors)
-
-
-def to_bytes(images_B3HW: Tensor) -> Tensor:
-    """Images in [0, 1] rounded to 8 bits, uint8 [B, 3, H, W]: what files and image processors are defined on."""
-    return (images_B3HW.detach().float().clamp(0, 1) * 255).round().byte()
