@@ -116,4 +116,6 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
 
 
 def _list(node: dict[str, Any], key: str) -> Sequence[str]:
-    return [str(entry) for entry in node.get(key) or []]
+    """Overrides in order; a list among them is another recipe's, which this one goes on from."""
+    entries = node.get(key) or []
+    return [str(each) for entry in entries for each in (entry if isinstance(entry, list) else [entry])]

@@ -224,6 +224,19 @@ def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> 
     assert called == ["ckpt_path=auto", f"ckpt_path={run}/checkpoints/last.ckpt"]
 
 
+def test_a_recipe_may_go_on_from_another(tmp_path: Path) -> None:
+    content = """
+frozen: {fit: [experiment=shapes_flowgrpo], evaluate: [], pareto: []}
+recipes: {levers: &levers [trainer.iterations=3, seed=1]}
+tiers:
+  A: {title: a, seeds: [1], baseline: further, methods: {further: {fit: [*levers, trainer.iterations=5]}}}
+"""
+    path = tmp_path / "plan.yaml"
+    path.write_text(content)
+    (job,) = read_plan(path)["A"].jobs
+    assert job.overrides == ("experiment=shapes_flowgrpo", "trainer.iterations=3", "seed=1", "trainer.iterations=5")
+
+
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     methods = {**PLAN_TEXT["tiers"]["A"]["methods"], "swept": {"source": "plane"}}
