@@ -1,12 +1,12 @@
 """How much room is there for any method? The base model's own images, reweighted as well as can be.
 
     python benchmarks/fronts/room.py A B           # docs/results/fronts/TIER/room.json and room.png
-    python benchmarks/fronts/room.py A B --draw    # room.png again, beside what has been trained since
+    python benchmarks/fronts/room.py A B --draw    # again from room.json, beside what has been trained since
 
 Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
 known in closed form (`drift_pl.functional.tilting`). So 256 images per test prompt give, without any training, the
 front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, and of one that could see what the
-evaluation encoder sees. Weights are found on one half of a prompt's images and measured on the other, both ways.
+evaluation encoder sees.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optima import explore, front_of, gains_over_kl
 from plan import PLAN, Tier, read_plan
 from torch import Tensor
 
@@ -28,16 +29,11 @@ from drift_pl.config import Config
 from drift_pl.errors import UserError
 from drift_pl.evaluation_points import Bench, evaluation_plan
 from drift_pl.fit import quieten
-from drift_pl.functional.fronts import Front, NoOverlap, diversity_gain, pareto_front
-from drift_pl.functional.tilting import effective_samples, tilt, tilted_mean, weighted_pairwise_distance
+from drift_pl.functional.fronts import NoOverlap
 from drift_pl.scoring.judges import score_images
 
 ROOT = Path(__file__).parents[2]
 IMAGES_PER_PROMPT = 256
-# in units of the reward's mean spread within a prompt
-KL_WEIGHTS = (10.0, 3.0, 1.5, 1.0, 0.6, 0.35, 0.2)
-DIVERSITY_WEIGHTS = (0.5, 1.5, 3.0, 6.0)
-FEWEST_EFFECTIVE = 10
 LABELS = {
     "kl": "a perfect KL",
     "drift": "and shaping, drift's encoder",
@@ -74,64 +70,6 @@ def score(config: Config, prompts: Sequence[str], images_PN3HW: Tensor) -> Tenso
     return torch.stack(rows).double()
 
 
-def measure(
-    reward_PN: Tensor, evaluation_PND: Tensor, shaping_PND: Tensor, kl_weight: float, diversity_weight: float
-) -> dict[str, float]:
-    """Reward and evaluation distance of the optimum, mean over prompts and over the two halves of their images."""
-    half = reward_PN.shape[1] // 2
-    halves = (slice(None, half), slice(half, None))
-    found = []
-    for fitted, measured in (halves, halves[::-1]):
-        mean_PD = tilted_mean(reward_PN[:, fitted], shaping_PND[:, fitted], kl_weight, diversity_weight)
-        score_PN = tilt(reward_PN[:, measured], shaping_PND[:, measured], mean_PD, kl_weight, diversity_weight)
-        weight_PN = score_PN.softmax(-1)
-        distance_P = weighted_pairwise_distance(evaluation_PND[:, measured], weight_PN)
-        reward_P = (weight_PN * reward_PN[:, measured]).sum(-1)
-        found.append(torch.stack([reward_P.mean(), distance_P.mean(), effective_samples(weight_PN).median()]))
-    reward, distance, effective = torch.stack(found).mean(0).tolist()
-    return {
-        "kl_weight": kl_weight,
-        "diversity_weight": diversity_weight,
-        "reward": reward,
-        "pairwise_distance": distance,
-        "effective_samples": effective,
-    }
-
-
-def front_of(points: Sequence[dict[str, float]]) -> Front:
-    return pareto_front([point["reward"] for point in points], [point["pairwise_distance"] for point in points])
-
-
-def explore(reward_PN: Tensor, embeddings: dict[str, Tensor]) -> dict[str, Any]:
-    """Points of every kind of optimum, and what their fronts gain over that of the KL alone."""
-    spread = float(reward_PN.std(1).mean())
-    evaluation_PND = embeddings["evaluation"]
-    kinds: dict[str, list[dict[str, float]]] = {}
-    for name in ("kl", *embeddings):
-        strengths = (0.0,) if name == "kl" else (0.0, *DIVERSITY_WEIGHTS)
-        shaping_PND = embeddings.get(name, evaluation_PND)
-        points = [
-            measure(reward_PN, evaluation_PND, shaping_PND, kl * spread, strength * spread)
-            for kl in KL_WEIGHTS
-            for strength in strengths
-        ]
-        kinds[name] = [point for point in points if point["effective_samples"] >= FEWEST_EFFECTIVE]
-    equal_PN = torch.full_like(reward_PN, 1 / reward_PN.shape[1])
-    base = {
-        "reward": float(reward_PN.mean()),
-        "pairwise_distance": float(weighted_pairwise_distance(evaluation_PND, equal_PN).mean()),
-    }
-    gains = {name: _gain(kinds["kl"], points, base) for name, points in kinds.items() if name != "kl"}
-    return {"spread": spread, "base": base, "kinds": kinds, "gain_over_kl": gains}
-
-
-def _gain(kl: list[dict[str, float]], points: list[dict[str, float]], base: dict[str, float]) -> dict[str, float]:
-    """Diversity gain at equal alignment over the rewards above the base's that both reach."""
-    above = [[base, *(p for p in each if p["reward"] >= base["reward"])] for each in (kl, points)]
-    gain = diversity_gain(front_of(above[0]), front_of(above[1]))
-    return {"value": gain.value, "from_reward": gain.low, "to_reward": gain.high}
-
-
 def measured_points(tier: Tier, results: Path) -> dict[str, list[tuple[float, float]]]:
     """Method -> (reward, distance) of its points, seeds averaged; nothing if the tier has not been compared."""
     path = results / tier.name / "pareto.json"
@@ -148,29 +86,25 @@ def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], p
     """The optima as lines, what was trained as points."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
     axes = figure.subplots()
     base = room["base"]
     for name, points in room["kinds"].items():
-        front = front_of([base, *(point for point in points if point["reward"] >= base["reward"])])
+        front = front_of(points, base)
         style = {"color": COLOURS[name], "linestyle": "--" if name == "evaluation" else "-"}
         axes.plot(front.reward_N, front.diversity_N, label=LABELS[name], linewidth=1.6, **style)
     markers = "osD^vPX<>"
     for marker, (name, pairs) in zip(markers, measured.items(), strict=False):
         axes.plot(*zip(*pairs, strict=True), marker, label=f"trained: {name}", markersize=4, color="0.25", alpha=0.75)
     axes.plot(base["reward"], base["pairwise_distance"], "*", color="black", markersize=11, label="base model")
-    axes.set(xlabel="reward", ylabel="pairwise distance (evaluation encoder)", ylim=(0.3, None))
+    axes.set(xlabel="reward", ylabel="pairwise distance (evaluation encoder)")
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower left", fontsize=7, frameon=False)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
     figure.savefig(path, dpi=200)
 
 
-def run(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None:
-    """Samples once, then answers for each tier's reward.
-
-    Raises:
-        UserError: the two fronts of a tier have no rewards in common.
-    """
+def sample(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None:
+    """Samples the base model once and writes room.json for each tier's reward."""
     quieten()
     config = config_of(tiers[0], tiers[0].baseline)
     prompts, images_PN3HW = sample_base(config, images_per_prompt)
@@ -186,19 +120,34 @@ def run(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None:
             for name, encoder in encoders.items()
         }
         for tier in tiers:
-            try:
-                room = explore(score(config_of(tier, tier.baseline), prompts, images_PN3HW), embeddings)
-            except NoOverlap as error:
-                raise UserError(
-                    f"tier {tier.name}: {error}; more images per prompt would help, --images 512"
-                ) from error
-            folder = results / tier.name
-            folder.mkdir(parents=True, exist_ok=True)
-            content = {"prompts": len(prompts), "images_per_prompt": images_per_prompt, **room}
-            (folder / "room.json").write_text(json.dumps(content, indent=1) + "\n")
-            for name, gain in room["gain_over_kl"].items():
-                span = f"rewards {gain['from_reward']:.4f} to {gain['to_reward']:.4f}"
-                print(f"{tier.name}  {LABELS[name]:36} {gain['value']:+.1%} over a perfect KL, {span}", flush=True)
+            room = explore(score(config_of(tier, tier.baseline), prompts, images_PN3HW), embeddings)
+            write(results / tier.name, {"prompts": len(prompts), "images_per_prompt": images_per_prompt, **room})
+
+
+def write(folder: Path, room: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "room.json").write_text(json.dumps(room, indent=1) + "\n")
+
+
+def conclude(tier: Tier, results: Path) -> None:
+    """Gains and figure from the points of room.json.
+
+    Raises:
+        UserError: it is not there, or two of its fronts have no rewards in common.
+    """
+    path = results / tier.name / "room.json"
+    if not path.is_file():
+        raise UserError(f"{path} is not there: without --draw this command makes it")
+    room = json.loads(path.read_text())
+    try:
+        room["gain_over_kl"] = gains_over_kl(room)
+    except NoOverlap as error:
+        raise UserError(f"{path}: {error}; more images would help: --images 512") from error
+    write(path.parent, room)
+    draw(room, measured_points(tier, results), path.with_suffix(".png"))
+    for name, gain in room["gain_over_kl"].items():
+        span = f"rewards {gain['from_reward']:.4f} to {gain['to_reward']:.4f}"
+        print(f"{tier.name}  {LABELS[name]:36} {gain['value']:+.1%} over a perfect KL, {span}")
 
 
 def _main(argv: list[str]) -> None:
@@ -215,12 +164,9 @@ def _main(argv: list[str]) -> None:
         raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
     tiers = [plan[name] for name in options.tiers]
     if not options.draw:
-        run(tiers, options.results, options.images)
+        sample(tiers, options.results, options.images)
     for tier in tiers:
-        path = options.results / tier.name / "room.json"
-        if not path.is_file():
-            raise UserError(f"{path} is not there: without --draw this command makes it")
-        draw(json.loads(path.read_text()), measured_points(tier, options.results), path.with_suffix(".png"))
+        conclude(tier, options.results)
 
 
 if __name__ == "__main__":

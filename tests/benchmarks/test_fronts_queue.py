@@ -272,7 +272,9 @@ def test_every_job_of_the_plan_has_a_valid_config() -> None:
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
                 config = parse([*job.overrides, f"seed={job.seed}"]).config
-                assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, length), "one budget for a tier"
+                assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, length), (
+                    "one budget for a tier"
+                )
 
 
 def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:
