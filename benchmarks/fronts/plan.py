@@ -61,6 +61,7 @@ class Tier:
         methods: in the order in which they are reported.
         seeds: of every method.
         baseline: the method that the others are compared with.
+        against: methods that the others are compared with besides.
         comparison: arguments of `python -m drift_pl.pareto`.
         jobs: seed by seed, so that every method has as many seeds when the queue is interrupted.
     """
@@ -70,6 +71,7 @@ class Tier:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     baseline: str
+    against: tuple[str, ...]
     comparison: tuple[str, ...]
     jobs: tuple[Job, ...]
 
@@ -78,7 +80,7 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
     """Tier name -> tier.
 
     Raises:
-        UserError: a key is unknown, or a method evaluates the run of one that is not there.
+        UserError: a key is unknown, or a method that is evaluated or compared with is not there.
     """
     plan = yaml.safe_load(path.read_text())
     frozen = plan["frozen"]
@@ -86,10 +88,14 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
 
 
 def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Path) -> Tier:
-    unknown = set(tier) - {"title", "seeds", "baseline", "fit", "evaluate", "pareto", "methods"}
+    unknown = set(tier) - {"title", "seeds", "baseline", "against", "fit", "evaluate", "pareto", "methods"}
     if unknown:
         raise UserError(f"{path}: tiers.{name} has unknown keys {sorted(unknown)}")
     methods: dict[str, Any] = tier["methods"]
+    baselines = [tier["baseline"], *tier.get("against", [])]
+    strange = [method for method in baselines if method not in methods]
+    if strange:
+        raise UserError(f"{path}: tiers.{name}: {strange[0]}, to compare with, is none of {', '.join(methods)}")
     jobs = []
     for seed in tier["seeds"]:
         for method, difference in methods.items():
@@ -109,7 +115,8 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
         title=tier["title"],
         methods=tuple(methods),
         seeds=tuple(tier["seeds"]),
-        baseline=tier["baseline"],
+        baseline=baselines[0],
+        against=tuple(baselines[1:]),
         comparison=(*frozen["pareto"], *_list(tier, "pareto")),
         jobs=tuple(jobs),
     )

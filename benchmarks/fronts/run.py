@@ -100,7 +100,10 @@ class Queue:
         return failed
 
     def compare(self, tier: Tier) -> int:
-        """Fronts and gains over the seeds that every method of the tier has; none yet: nothing."""
+        """Fronts and gains over the seeds that every method of the tier has; none yet: nothing.
+
+        Against the baseline in the tier's folder, against each further one in `against_METHOD/` in it.
+        """
         seeds = [seed for seed in tier.seeds if all(self.is_done(job) for job in tier.jobs if job.seed == seed)]
         if not seeds:
             return 0
@@ -108,8 +111,12 @@ class Queue:
         # as seen from the folder that commands run in: results name their files, and are kept
         folders = [os.path.relpath(self.results / job.name, ROOT) for job in jobs]
         out = self.results / tier.name
-        arguments = [*folders, f"baseline={tier.baseline}", f"out={out}", *tier.comparison]
-        return self.command(["drift_pl.pareto", *arguments], self.runs / f"{tier.name}.log")
+        outs = {tier.baseline: out} | {method: out / f"against_{method}" for method in tier.against}
+        log = self.runs / f"{tier.name}.log"
+        return max(
+            self.command(["drift_pl.pareto", *folders, f"baseline={method}", f"out={to}", *tier.comparison], log)
+            for method, to in outs.items()
+        )
 
     def _is_trained(self, job: Job) -> bool:
         return (self.runs / job.run_name / "summary.json").is_file()

@@ -156,6 +156,23 @@ def test_only_seeds_that_every_method_has_are_compared(tier: Tier, tmp_path: Pat
     assert not any(entry.endswith("-s8") for entry in call)
 
 
+def test_a_tier_may_be_compared_with_further_methods(tmp_path: Path) -> None:
+    path = tmp_path / "against.yaml"
+    content = {**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "against": ["levers"]}}}
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    tier, commands = read_plan(path)["A"], Commands()
+    queue = queue_in(tmp_path, commands)
+    queue.work(tier.jobs)
+    queue.compare(tier)
+    first, second = commands.named("drift_pl.pareto")
+    out = queue.results / "A"
+    assert {"baseline=plain", f"out={out}"} <= set(first)
+    assert {"baseline=levers", f"out={out / 'against_levers'}"} <= set(second)
+    path.write_text(yaml.safe_dump(content, sort_keys=False).replace("- levers", "- leavers"))
+    with pytest.raises(UserError, match="leavers, to compare with, is none of plain, levers, swept"):
+        read_plan(path)
+
+
 def test_no_complete_seed_is_no_comparison(tier: Tier, tmp_path: Path) -> None:
     commands = Commands(fail="A/levers")
     queue = queue_in(tmp_path, commands)
@@ -251,10 +268,13 @@ def test_every_job_of_the_plan_has_a_valid_config() -> None:
     from drift_pl.arguments import parse
 
     for tier in read_plan().values():
+        length = {"A": 48, "B": 48, "C": 24, "D": 24}[tier.name]
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
                 config = parse([*job.overrides, f"seed={job.seed}"]).config
-                assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, 48), "one budget for all"
+                assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, length), (
+                    "one budget for a tier"
+                )
 
 
 def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:

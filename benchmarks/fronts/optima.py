@@ -1,0 +1,96 @@
+"""Fronts of perfect methods from samples of the base model: `room.py` draws them.
+
+Weights are found on one half of a prompt's images and measured on the other, both ways. A mixture of two optima has the
+mean of their rewards and at least the mean of their distances: fronts are concave hulls.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drift_pl.functional.fronts import Front, diversity_gain, pareto_front
+from drift_pl.functional.tilting import effective_samples, tilt, tilted_mean, weighted_pairwise_distance
+
+# in units of the reward's mean spread within a prompt
+KL_WEIGHTS = (10.0, 3.0, 1.5, 1.0, 0.6, 0.35, 0.2)
+DIVERSITY_WEIGHTS = (0.5, 1.5, 3.0, 6.0)
+FEWEST_EFFECTIVE = 10
+
+
+def measure(
+    reward_PN: Tensor, evaluation_PND: Tensor, shaping_PND: Tensor, kl_weight: float, diversity_weight: float
+) -> dict[str, float]:
+    """Reward and evaluation distance of the optimum, mean over prompts and over the two halves of their images."""
+    half = reward_PN.shape[1] // 2
+    halves = (slice(None, half), slice(half, None))
+    found = []
+    for fitted, measured in (halves, halves[::-1]):
+        mean_PD = tilted_mean(reward_PN[:, fitted], shaping_PND[:, fitted], kl_weight, diversity_weight)
+        score_PN = tilt(reward_PN[:, measured], shaping_PND[:, measured], mean_PD, kl_weight, diversity_weight)
+        weight_PN = score_PN.softmax(-1)
+        distance_P = weighted_pairwise_distance(evaluation_PND[:, measured], weight_PN)
+        reward_P = (weight_PN * reward_PN[:, measured]).sum(-1)
+        found.append(torch.stack([reward_P.mean(), distance_P.mean(), effective_samples(weight_PN).median()]))
+    reward, distance, effective = torch.stack(found).mean(0).tolist()
+    return {
+        "kl_weight": kl_weight,
+        "diversity_weight": diversity_weight,
+        "reward": reward,
+        "pairwise_distance": distance,
+        "effective_samples": effective,
+    }
+
+
+def front_of(points: Sequence[dict[str, float]], base: dict[str, float]) -> Front:
+    """Concave hull of the points that gain reward, from the base model on."""
+    reached = [base, *(point for point in points if point["reward"] >= base["reward"])]
+    front = pareto_front([point["reward"] for point in reached], [point["pairwise_distance"] for point in reached])
+    hull: list[tuple[float, float]] = []
+    for reward, distance in zip(front.reward_N.tolist(), front.diversity_N.tolist(), strict=True):
+        while len(hull) > 1 and _is_below(hull[-1], hull[-2], (reward, distance)):
+            hull.pop()
+        hull.append((reward, distance))
+    return pareto_front(*zip(*hull, strict=True))
+
+
+def _is_below(point: tuple[float, float], left: tuple[float, float], right: tuple[float, float]) -> bool:
+    """Whether a point lies on or below the line between two others."""
+    slope = (right[1] - left[1]) / (right[0] - left[0])
+    return point[1] <= left[1] + slope * (point[0] - left[0])
+
+
+def explore(reward_PN: Tensor, embeddings: dict[str, Tensor]) -> dict[str, Any]:
+    """The base model, and points of every kind of optimum of which enough images are left to measure it by."""
+    spread = float(reward_PN.std(1).mean())
+    evaluation_PND = embeddings["evaluation"]
+    kinds: dict[str, list[dict[str, float]]] = {}
+    for name in ("kl", *embeddings):
+        strengths = (0.0,) if name == "kl" else (0.0, *DIVERSITY_WEIGHTS)
+        shaping_PND = embeddings.get(name, evaluation_PND)
+        points = [
+            measure(reward_PN, evaluation_PND, shaping_PND, kl * spread, strength * spread)
+            for kl in KL_WEIGHTS
+            for strength in strengths
+        ]
+        kinds[name] = [point for point in points if point["effective_samples"] >= FEWEST_EFFECTIVE]
+    equal_PN = torch.full_like(reward_PN, 1 / reward_PN.shape[1])
+    base = {
+        "reward": float(reward_PN.mean()),
+        "pairwise_distance": float(weighted_pairwise_distance(evaluation_PND, equal_PN).mean()),
+    }
+    return {"spread": spread, "base": base, "kinds": kinds}
+
+
+def gains_over_kl(room: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Diversity gain at equal alignment over the perfect KL, over the rewards above the base's that both reach.
+
+    Raises:
+        NoOverlap: there are none.
+    """
+    fronts = {name: front_of(points, room["base"]) for name, points in room["kinds"].items()}
+    gains = {name: diversity_gain(fronts["kl"], front) for name, front in fronts.items() if name != "kl"}
+    return {
+        name: {"value": gain.value, "from_reward": gain.low, "to_reward": gain.high} for name, gain in gains.items()
+    }

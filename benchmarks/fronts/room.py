@@ -1,0 +1,173 @@
+"""How much room is there for any method? The base model's own images, reweighted as well as can be.
+
+    python benchmarks/fronts/room.py A B           # docs/results/fronts/TIER/room.json and room.png
+    python benchmarks/fronts/room.py A B --draw    # again from room.json, beside what has been trained since
+
+Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
+known in closed form (`drift_pl.functional.tilting`). So 256 images per test prompt give, without any training, the
+front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, and of one that could see what the
+evaluation encoder sees.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from optima import explore, front_of, gains_over_kl
+from plan import PLAN, Tier, read_plan
+from torch import Tensor
+
+from drift_pl.arguments import parse
+from drift_pl.build_scoring import build_encoder, build_judges, build_shaping_encoder
+from drift_pl.command import run_command
+from drift_pl.config import Config
+from drift_pl.errors import UserError
+from drift_pl.evaluation_points import Bench, evaluation_plan
+from drift_pl.fit import quieten
+from drift_pl.functional.fronts import NoOverlap
+from drift_pl.scoring.judges import score_images
+
+ROOT = Path(__file__).parents[2]
+IMAGES_PER_PROMPT = 256
+LABELS = {
+    "kl": "a perfect KL",
+    "drift": "and shaping, drift's encoder",
+    "drift_plus": "and shaping, drift_plus's encoders",
+    "evaluation": "and shaping, the evaluation encoder",
+}
+COLOURS = {"kl": "#d55e00", "drift": "#56b4e9", "drift_plus": "#0072b2", "evaluation": "#999999"}
+
+
+def config_of(tier: Tier, method: str) -> Config:
+    """The configuration of a method's first run."""
+    job = next(job for job in tier.jobs if job.method == method)
+    return parse([*job.overrides, "prompts.test=pkg:drift_pl.builtin/prompts/test.txt"]).config
+
+
+def sample_base(config: Config, images_per_prompt: int) -> tuple[Sequence[str], Tensor]:
+    """Test prompts and images of the base model, [P, N, 3, H, W], from the noise that evaluations use too."""
+    config.evaluation.seeds_per_prompt = config.evaluation.grid_seeds = images_per_prompt
+    config.evaluation.max_prompts, config.evaluation.measures = 0, []
+    plan = evaluation_plan(config, "test")
+    config.evaluation.grid_prompts = len(plan.test_prompts)
+    base = Bench(config, plan, [], torch.device("cpu"), nullcontext).base()
+    return base.prompts, base.grid_PS3HW
+
+
+def score(config: Config, prompts: Sequence[str], images_PN3HW: Tensor) -> Tensor:
+    """Weighted sum of the judges' scores, [P, N]."""
+    judges = build_judges(config.rewards, "rewards")
+    num_images = images_PN3HW.shape[1]
+    rows = [
+        score_images(judges, images_N3HW, [prompt] * num_images, num_images)[0]
+        for prompt, images_N3HW in zip(prompts, images_PN3HW, strict=True)
+    ]
+    return torch.stack(rows).double()
+
+
+def measured_points(tier: Tier, results: Path) -> dict[str, list[tuple[float, float]]]:
+    """Method -> (reward, distance) of its points, seeds averaged; nothing if the tier has not been compared."""
+    path = results / tier.name / "pareto.json"
+    if not path.is_file():
+        return {}
+    methods = json.loads(path.read_text())["methods"]
+    return {
+        method["name"]: [(point["mean"]["reward"], point["mean"]["pairwise_distance"]) for point in method["points"]]
+        for method in methods
+    }
+
+
+def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], path: Path) -> None:
+    """The optima as lines, what was trained as points."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+    axes = figure.subplots()
+    base = room["base"]
+    for name, points in room["kinds"].items():
+        front = front_of(points, base)
+        style = {"color": COLOURS[name], "linestyle": "--" if name == "evaluation" else "-"}
+        axes.plot(front.reward_N, front.diversity_N, label=LABELS[name], linewidth=1.6, **style)
+    markers = "osD^vPX<>"
+    for marker, (name, pairs) in zip(markers, measured.items(), strict=False):
+        axes.plot(*zip(*pairs, strict=True), marker, label=f"trained: {name}", markersize=4, color="0.25", alpha=0.75)
+    axes.plot(base["reward"], base["pairwise_distance"], "*", color="black", markersize=11, label="base model")
+    axes.set(xlabel="reward", ylabel="pairwise distance (evaluation encoder)")
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=7, frameon=False)
+    figure.savefig(path, dpi=200)
+
+
+def sample(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None:
+    """Samples the base model once and writes room.json for each tier's reward."""
+    quieten()
+    config = config_of(tiers[0], tiers[0].baseline)
+    prompts, images_PN3HW = sample_base(config, images_per_prompt)
+    print(f"{len(prompts)} prompts x {images_per_prompt} images of the base model", flush=True)
+    encoders = {
+        "drift": build_shaping_encoder(config_of(tiers[0], "drift")),
+        "drift_plus": build_shaping_encoder(config_of(tiers[0], "drift_plus")),
+        "evaluation": build_encoder(config.evaluation.encoder, "evaluation.encoder"),
+    }
+    with torch.inference_mode():
+        embeddings = {
+            name: torch.stack([encoder(images_N3HW).float() for images_N3HW in images_PN3HW])
+            for name, encoder in encoders.items()
+        }
+        for tier in tiers:
+            room = explore(score(config_of(tier, tier.baseline), prompts, images_PN3HW), embeddings)
+            write(results / tier.name, {"prompts": len(prompts), "images_per_prompt": images_per_prompt, **room})
+
+
+def write(folder: Path, room: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "room.json").write_text(json.dumps(room, indent=1) + "\n")
+
+
+def conclude(tier: Tier, results: Path) -> None:
+    """Gains and figure from the points of room.json.
+
+    Raises:
+        UserError: it is not there, or two of its fronts have no rewards in common.
+    """
+    path = results / tier.name / "room.json"
+    if not path.is_file():
+        raise UserError(f"{path} is not there: without --draw this command makes it")
+    room = json.loads(path.read_text())
+    try:
+        room["gain_over_kl"] = gains_over_kl(room)
+    except NoOverlap as error:
+        raise UserError(f"{path}: {error}; more images would help: --images 512") from error
+    write(path.parent, room)
+    draw(room, measured_points(tier, results), path.with_suffix(".png"))
+    for name, gain in room["gain_over_kl"].items():
+        span = f"rewards {gain['from_reward']:.4f} to {gain['to_reward']:.4f}"
+        print(f"{tier.name}  {LABELS[name]:36} {gain['value']:+.1%} over a perfect KL, {span}")
+
+
+def _main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tiers", nargs="*", default=["A", "B"], help="names of tiers: whose rewards")
+    parser.add_argument("--images", type=int, default=IMAGES_PER_PROMPT, help="per prompt")
+    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "fronts")
+    parser.add_argument("--draw", action="store_true", help="only draw what is there")
+    parser.add_argument("--debug", action="store_true")
+    options = parser.parse_args(argv)
+    plan = read_plan(PLAN)
+    unknown = [name for name in options.tiers if name not in plan]
+    if unknown:
+        raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
+    tiers = [plan[name] for name in options.tiers]
+    if not options.draw:
+        sample(tiers, options.results, options.images)
+    for tier in tiers:
+        conclude(tier, options.results)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_main))

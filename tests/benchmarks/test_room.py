@@ -1,0 +1,80 @@
+"""What reweighting could do: hulls by hand, optima in their order, and one line for what is missing."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
+sys.path.insert(0, str(FRONTS))
+
+from optima import explore, front_of, gains_over_kl  # noqa: E402
+from room import conclude  # noqa: E402
+
+from drift_pl.errors import UserError  # noqa: E402
+
+
+def point(reward: float, distance: float) -> dict[str, float]:
+    return {"reward": reward, "pairwise_distance": distance}
+
+
+def test_a_front_is_the_concave_hull_from_the_base_on() -> None:
+    points = [point(0.5, 2.0), point(1.0, 0.9), point(2.0, 0.5), point(1.5, 0.6), point(3.0, 0.4), point(2.9, 0.1)]
+    front = front_of(points, point(1.0, 1.0))
+    # (0.5, 2) gains nothing; (1, 0.9) and (2.9, 0.1) are dominated; (1.5, 0.6) and (2, 0.5) lie below the line
+    assert front.reward_N.tolist() == [1.0, 3.0]
+    assert front.diversity_N.tolist() == [1.0, 0.4]
+    bent = front_of([*points, point(2.0, 0.9)], point(1.0, 1.0))
+    assert bent.reward_N.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_optima_keep_the_order_that_theory_gives_them() -> None:
+    """Rewards that favour one of two modes: shaping that sees the modes is ahead of the KL, a blind one is not."""
+    generator = torch.Generator().manual_seed(0)
+    mode_PN = torch.randint(2, (4, 200), generator=generator)
+    noise_PND = 0.3 * torch.randn(4, 200, 3, generator=generator)
+    seen_PND = torch.nn.functional.one_hot(mode_PN, 3) + noise_PND
+    reward_PN = (0.6 * mode_PN + torch.randn(4, 200, generator=generator)).double()
+    blind_PND = torch.randn(4, 200, 3, generator=generator)
+    room = explore(reward_PN, {"blind": blind_PND, "evaluation": seen_PND})
+    gains = gains_over_kl(room)
+    assert gains["evaluation"]["value"] > 0.05
+    assert abs(gains["blind"]["value"]) < 0.01
+    assert room["base"]["reward"] == pytest.approx(float(reward_PN.mean()))
+    for points in room["kinds"].values():
+        assert all(point["effective_samples"] >= 10 for point in points)
+
+
+def test_half_the_images_are_measured_that_the_weights_were_not_found_on() -> None:
+    """Noise all of it: fitted on the images that are measured, a diversity term would seem to gain by their noise."""
+    generator = torch.Generator().manual_seed(1)
+    embedding_PND = torch.randn(20, 40, 16, generator=generator)
+    room = explore(torch.randn(20, 40, generator=generator).double(), {"evaluation": embedding_PND})
+    highest = max(point["pairwise_distance"] for point in room["kinds"]["evaluation"])
+    assert highest < room["base"]["pairwise_distance"] + 0.01
+
+
+def test_without_its_points_it_says_how_to_make_them(tmp_path: Path) -> None:
+    from plan import read_plan
+
+    with pytest.raises(UserError, match=r"A/room\.json is not there: without --draw"):
+        conclude(read_plan()["A"], tmp_path)
+
+
+def test_figure_and_gains_come_from_the_points_alone(tmp_path: Path) -> None:
+    from plan import read_plan
+
+    base = point(0.0, 1.0)
+    kinds = {"kl": [point(1.0, 0.5)], "drift": [point(1.0, 0.8)], "drift_plus": [point(1.0, 0.5)]}
+    (tmp_path / "A").mkdir()
+    (tmp_path / "A" / "room.json").write_text(
+        json.dumps({"base": base, "kinds": {**kinds, "evaluation": [point(1.0, 0.9)]}})
+    )
+    conclude(read_plan()["A"], tmp_path)
+    gains = json.loads((tmp_path / "A" / "room.json").read_text())["gain_over_kl"]
+    # means of the lines from 1 to 0.5, to 0.8 and to 0.9: 0.75, 0.9 and 0.95
+    found = [gains[name]["value"] for name in ("drift", "drift_plus", "evaluation")]
+    assert found == pytest.approx([0.2, 0, 0.95 / 0.75 - 1])
+    assert (tmp_path / "A" / "room.png").stat().st_size > 10_000
