@@ -49,6 +49,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.checkpoint_weights import read_checkpoints
+    from drift_pl.evaluation_base import read_base, with_base_of
     from drift_pl.evaluation_points import evaluation_plan
     from drift_pl.evidence.evaluations import write_evaluation
 
@@ -57,11 +58,14 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     plan = evaluation_plan(config, options.prompts)
     evaluation = _open(options, config, plan, run_dir, identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
-    missing = _missing(_jobs(options, config, checkpoints), evaluation, config)
-    if missing:
+    base = read_base(Path(options.base), evaluation) if options.base else None
+    jobs = _jobs(options, config, checkpoints)
+    if _missing(jobs, evaluation, config):
         bench = _build_bench(options, config, plan)
         bench.refuse_other_runs(checkpoints, config.policy.lora.rank)
-        evaluation = _measure(bench, missing, evaluation)
+        if base is not None:
+            evaluation = with_base_of(evaluation, base)
+        evaluation = _measure(bench, _missing(jobs, evaluation, config), evaluation)
     write_evaluation(evaluation)
     _write_sheet(evaluation)
     return evaluation
@@ -134,14 +138,14 @@ def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Check
 def _missing(jobs: list[Job], evaluation: "Evaluation", config: Config) -> list[Job]:
     """Jobs that are not done; for measures of drift the base model once more, if its embeddings were not kept."""
     from drift_pl.evaluation import DRIFT_MEASURES
-    from drift_pl.evaluation_pictures import read_array
+    from drift_pl.evaluation_pictures import pictures_folder, read_array
 
     done = {point.identity() for point in evaluation.points}
     missing = [job for job in jobs if job.point.identity() not in done]
     drift = any(name in DRIFT_MEASURES for name in config.evaluation.extra)
     if not missing or missing[0] is jobs[0] or not drift:
         return missing
-    kept = read_array(_pictures(evaluation), "base", "embedding") is not None
+    kept = read_array(pictures_folder(evaluation.path), "base", "embedding") is not None
     return missing if kept else [jobs[0], *missing]
 
 
@@ -154,11 +158,11 @@ def _build_bench(options: EvaluateOptions, config: Config, plan: "EvaluationPlan
 
 def _measure(bench: "Bench", jobs: list[Job], evaluation: "Evaluation") -> "Evaluation":
     """Measures point by point; each is in the file as soon as it is done."""
-    from drift_pl.evaluation_pictures import read_array, save_point
+    from drift_pl.evaluation_pictures import pictures_folder, read_array, save_point
     from drift_pl.evidence.display import Progress, headline
     from drift_pl.evidence.evaluations import write_evaluation
 
-    folder = _pictures(evaluation)
+    folder = pictures_folder(evaluation.path)
     with Progress(len(jobs), len(bench.plan.test_prompts)) as progress:
         for job in jobs:
             point = job.point
@@ -189,25 +193,20 @@ def _with_values(point: "Point", evaluated: "Evaluated", picture: str) -> "Point
     return replace(point, values=values, per_prompt=per_prompt, picture=picture)
 
 
-def _pictures(evaluation: "Evaluation") -> Path:
-    """evaluation/points beside evaluation.json."""
-    return evaluation.path.with_suffix("") / "points"
-
-
 def _write_sheet(evaluation: "Evaluation") -> None:
     """The picture of all points whose images were kept."""
-    from drift_pl.evaluation_pictures import read_array, save_sheet
+    from drift_pl.evaluation_pictures import pictures_folder, read_array, save_sheet
     from drift_pl.evidence.display import headline
 
     labels: list[str] = []
     grids: list = []
     for point in evaluation.points:
-        grid = read_array(_pictures(evaluation), point.name, "grid")
+        grid = read_array(pictures_folder(evaluation.path), point.name, "grid")
         if grid is not None and (not grids or grid.shape == grids[0].shape):
             labels.append(f"{point.title()} {headline(point)}")
             grids.append(grid)
     if grids:
-        save_sheet(labels, grids, evaluation.protocol["prompts"], _pictures(evaluation) / "all.png")
+        save_sheet(labels, grids, evaluation.protocol["prompts"], pictures_folder(evaluation.path) / "all.png")
 
 
 def _run(argv: list[str]) -> None:
@@ -215,6 +214,7 @@ def _run(argv: list[str]) -> None:
         print(help_text(), end="")
         return
     options = parse_options(argv)
+    from drift_pl.evaluation_pictures import pictures_folder
     from drift_pl.evidence.display import table
 
     evaluation = evaluate(options)
@@ -222,7 +222,7 @@ def _run(argv: list[str]) -> None:
     print(f"\n{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images, means over prompts")
     print(table(evaluation))
     print(f"\nvalues:  {evaluation.path} (with 95 % intervals, and per prompt)")
-    print(f"images:  {_pictures(evaluation) / 'all.png'}")
+    print(f"images:  {pictures_folder(evaluation.path) / 'all.png'}")
     print(f"compare: python -m drift_pl.pareto {evaluation.path} ...")
 
 

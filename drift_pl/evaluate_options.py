@@ -67,6 +67,7 @@ class EvaluateOptions:
         [], "a point per checkpoint and power of annealed importance guidance, null for none; []: the run's own"
     )
     judges: list[RewardConfig] = option([], "held-out judges besides the config's: [{name: NAME, args: {...}}]")
+    base: str | None = option(None, "another evaluation file (or its run folder) to take the base model's point from")
     fresh: bool = option(False, "measure everything again, and replace the file")
     accelerator: str | None = option(None, "auto, cpu, gpu; null: the run's trainer.accelerator")
     micro_batch: int | None = option(None, "images per forward pass; null: the run's objective.micro_batch")
@@ -141,6 +142,7 @@ _EXAMPLES = {
     "prompts": "tuning",
     "method": "plain",
     "out": "evaluation-tuning.json",
+    "base": "runs/other/evaluation.json",
     "weights": "live",
     "lora_scale": "[0.5, 1.0]",
     "importance_power": "[0.5, 2.0]",

@@ -18,6 +18,11 @@ LETTER = 7
 """Width of a letter in pixels, about."""
 
 
+def pictures_folder(file: Path) -> Path:
+    """evaluation/points beside evaluation.json."""
+    return file.with_suffix("") / "points"
+
+
 def save_point(evaluated: Evaluated, title: str, folder: Path, name: str) -> Path:
     """Writes NAME.png, and NAME.npz with what other points are compared with; returns the picture's path."""
     grid_PS3HW = evaluated.grid_PS3HW

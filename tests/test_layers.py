@@ -19,10 +19,17 @@ ROWS = (
         *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
         *("help_text", "command", "command_options", "new_folder"),
         *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
-        *("evaluate_options", "run_checkpoints", "checkpoint_weights", "evaluation_points", "hardware"),
+        *(
+            "evaluate_options",
+            "run_checkpoints",
+            "checkpoint_weights",
+            "evaluation_points",
+            "evaluation_base",
+            "hardware",
+        ),
         *("tuned_policy", "export_weights", "generated_pictures"),
     ),
-    ("evidence", "card_facts", "model_card"),
+    ("evidence", "evaluation_base", "card_facts", "model_card"),
     ("fit", "evaluate", "pareto", "generate", "export", "report"),
 )
 ROW_OF = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -144,10 +144,16 @@ class Queue:
         evaluation = run / "evaluation" / f"{job.method}.json"
         measured = run / "checkpoints" / f"{job.checkpoint}.ckpt" if job.checkpoint else run
         evaluate = ["drift_pl.evaluate", f"ckpt_path={measured}", f"method={job.method}", f"out={evaluation}"]
-        if self.command([*evaluate, *job.evaluation], log):
+        if self.command([*evaluate, *job.evaluation, *self._base(job)], log):
             return False
         self._keep(job, evaluation, result, time.monotonic() - started)
         return True
+
+    def _base(self, job: Job) -> list[str]:
+        """The base model is one for a whole tier: the tier's first results have it, with pictures."""
+        results = [path.parent for path in self.results.glob(f"{job.tier}/*-s*/job.json")]
+        first = min(results, key=lambda path: (int(path.name.rpartition("-s")[2]), path.name), default=None)
+        return [] if first is None else [f"base={first / 'evaluation.json'}"]
 
     def _keep(self, job: Job, evaluation: Path, result: Path, seconds: float) -> None:
         """Keeps the evaluation, and pictures of one seed; job.json comes last, so that half a result is none."""

@@ -103,6 +103,19 @@ def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_p
     assert status(queue, [tier]).startswith("A  6 of 6 done")
 
 
+def test_the_base_model_is_measured_once_for_a_tier(tier: Tier, tmp_path: Path) -> None:
+    """Later jobs take it from the first seed's results, which have pictures."""
+    commands = Commands()
+    queue_in(tmp_path, commands, workers=1).work(tier.jobs)
+    calls = commands.named("drift_pl.evaluate")
+    given = [[Path(argument[5:]) for argument in call if argument.startswith("base=")] for call in calls]
+    assert given[0] == []
+    results = tmp_path / "results" / "A"
+    assert [path for (path,) in given[1:]] == [
+        results / f"{method}-s7" / "evaluation.json" for method in ("plain", *["levers"] * 4)
+    ]
+
+
 def test_a_run_goes_on_from_its_checkpoint_and_a_trained_one_is_only_evaluated(tier: Tier, tmp_path: Path) -> None:
     commands = Commands()
     trained = tmp_path / "runs" / "A" / "plain-s7"

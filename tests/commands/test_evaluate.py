@@ -189,3 +189,38 @@ def test_pictures_show_the_images_of_fit(tiny_run: Path, evaluation: Evaluation)
                         left = LABEL_WIDTH + prompt * (2 * 66 + 8) + seed * 66
                         assert sheet.getpixel((left + 33, 28 + row * 66 + 33)) == middle
                         assert own.getpixel((LABEL_WIDTH + seed * 66 + 33, 28 + prompt * 66 + 33)) == middle
+
+
+def test_the_base_model_is_taken_from_another_file(
+    tiny_run: Path, evaluation: Evaluation, sampled: list[int], tmp_path: Path
+) -> None:
+    """Values, picture and arrays are those that are there, also if only the base's embeddings are asked for again."""
+    out, argv = tmp_path / "mine.json", [f"ckpt_path={last(tiny_run)}", f"base={tiny_run}"]
+    assert main([*argv, f"out={out}"]) == 0
+    mine = read_evaluation(out)
+    assert len(sampled) == 1, "the checkpoint alone"
+    assert mine.points[0].per_prompt == evaluation.points[0].per_prompt
+    assert same(means(mine, 1), means(evaluation, 2))
+    for name in ("base.png", "base.npz"):
+        assert (tmp_path / "mine" / "points" / name).read_bytes() == (
+            tiny_run / "evaluation" / "points" / name
+        ).read_bytes()
+    assert mine.points[0].picture == "mine/points/base.png"
+    assert mine.points[1].values["fid"] == evaluation.points[2].values["fid"], "it needs the base's embeddings"
+
+
+@pytest.mark.parametrize(("extra", "samples", "picture"), [("[rke]", 1, None), ("[fid]", 2, "mine/points/base.png")])
+def test_a_base_without_pictures_gives_its_values(
+    tiny_run: Path, sampled: list[int], tmp_path: Path, extra: str, samples: int, picture: str | None
+) -> None:
+    """As result files are that were committed without them; measures of drift need its images, and so make them."""
+    argv = [f"ckpt_path={last(tiny_run)}", f"evaluation.extra={extra}"]
+    assert main([*argv, f"out={tmp_path / 'bare.json'}"]) == 0
+    shutil.rmtree(tmp_path / "bare")
+    sampled.clear()
+    assert main([*argv, f"base={tmp_path / 'bare.json'}", f"out={tmp_path / 'mine.json'}"]) == 0
+    bare, mine = (read_evaluation(tmp_path / name) for name in ("bare.json", "mine.json"))
+    assert len(sampled) == samples
+    assert mine.points[0].picture == picture
+    assert same(means(mine, 0), means(bare, 0))
+    assert same(means(mine, 1), means(bare, 1))

@@ -60,6 +60,8 @@ def refused(capsys: pytest.CaptureFixture, tiny_run: Path, tmp_path: Path) -> Ca
         ("prompts=tunning", ["prompts=tunning: no such file", "use test, tuning"]),
         ("method=", ["method=: use e.g. method=plain"]),
         ("out=mine", ["out=mine: use e.g. out=evaluation-tuning.json"]),
+        ("base=", ["base=: use e.g. base=runs/other/evaluation.json"]),
+        ("base=/no/such.json", ["/no/such.json: no such file; make it with python -m drift_pl.evaluate"]),
         ("weights=ema", ["weights=ema is unknown", "average, live"]),
         ("fresh=2", ["fresh=2 has the wrong type", "fresh=true"]),
         ("lora_scale=0.5", ["lora_scale=0.5 has the wrong type", "lora_scale=[0.5, 1.0]"]),
@@ -162,6 +164,8 @@ def test_a_file_of_another_protocol_run_or_version(
         line = refused(argument)
         assert part in line
         assert all(part in line for part in ("was measured otherwise", "out=", "fresh=true"))
+    other = refused("seeds_per_prompt=3", f"base={file}", f"out={tmp_path / 'other.json'}")
+    assert f"base={file} was measured otherwise: seeds_per_prompt is 2 there and 3 now" in other
     content = json.loads(file.read_text())
     for change, part in (
         ({"seed": 5}, f"is of the run {content['config_hash']}-s5, and this one is {content['config_hash']}-s0"),
