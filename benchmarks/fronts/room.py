@@ -5,8 +5,8 @@
 
 Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
 known in closed form (`drift_pl.functional.tilting`). So 256 images per test prompt give, without any training, the
-front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, and of one that could see what the
-evaluation encoder sees.
+front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, with one that knows the true
+attributes, and with the evaluation encoder itself.
 """
 
 import argparse
@@ -21,9 +21,12 @@ import torch
 from optima import explore, front_of, gains_over_kl
 from plan import PLAN, Tier, read_plan
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from drift_pl.arguments import parse
 from drift_pl.build_scoring import build_encoder, build_judges, build_shaping_encoder
+from drift_pl.builtin.reader import AttributeReader
+from drift_pl.builtin.world import ATTRIBUTES
 from drift_pl.command import run_command
 from drift_pl.config import Config
 from drift_pl.errors import UserError
@@ -38,9 +41,27 @@ LABELS = {
     "kl": "a perfect KL",
     "drift": "and shaping, drift's encoder",
     "drift_plus": "and shaping, drift_plus's encoders",
+    "attributes": "and shaping, the true attributes",
     "evaluation": "and shaping, the evaluation encoder",
 }
-COLOURS = {"kl": "#d55e00", "drift": "#56b4e9", "drift_plus": "#0072b2", "evaluation": "#999999"}
+COLOURS = {
+    "kl": "#d55e00",
+    "drift": "#56b4e9",
+    "drift_plus": "#0072b2",
+    "attributes": "#009e73",
+    "evaluation": "#999999",
+}
+
+
+class AttributeEncoder:
+    """What an image shows, as the attribute reader reads it: one number per value of an attribute, 1 or 0."""
+
+    def __init__(self) -> None:
+        self._reader = AttributeReader()
+
+    def __call__(self, images_B3HW: Tensor) -> Tensor:
+        read = self._reader(images_B3HW).attributes
+        return torch.cat([one_hot(read[name], len(values)) for name, values in ATTRIBUTES.items()], -1)
 
 
 def config_of(tier: Tier, method: str) -> Config:
@@ -91,8 +112,8 @@ def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], p
     base = room["base"]
     for name, points in room["kinds"].items():
         front = front_of(points, base)
-        style = {"color": COLOURS[name], "linestyle": "--" if name == "evaluation" else "-"}
-        axes.plot(front.reward_N, front.diversity_N, label=LABELS[name], linewidth=1.6, **style)
+        dashes = "--" if name == "evaluation" else "-"
+        axes.plot(front.reward_N, front.diversity_N, dashes, color=COLOURS[name], label=LABELS[name], linewidth=1.6)
     markers = "osD^vPX<>"
     for marker, (name, pairs) in zip(markers, measured.items(), strict=False):
         axes.plot(*zip(*pairs, strict=True), marker, label=f"trained: {name}", markersize=4, color="0.25", alpha=0.75)
@@ -112,6 +133,7 @@ def sample(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None
     encoders = {
         "drift": build_shaping_encoder(config_of(tiers[0], "drift")),
         "drift_plus": build_shaping_encoder(config_of(tiers[0], "drift_plus")),
+        "attributes": AttributeEncoder(),
         "evaluation": build_encoder(config.evaluation.encoder, "evaluation.encoder"),
     }
     with torch.inference_mode():

@@ -11,8 +11,9 @@ FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
 sys.path.insert(0, str(FRONTS))
 
 from optima import explore, front_of, gains_over_kl  # noqa: E402
-from room import conclude  # noqa: E402
+from room import AttributeEncoder, conclude  # noqa: E402
 
+from drift_pl.builtin.world import ATTRIBUTES, render, scenes_of  # noqa: E402
 from drift_pl.errors import UserError  # noqa: E402
 
 
@@ -54,6 +55,15 @@ def test_half_the_images_are_measured_that_the_weights_were_not_found_on() -> No
     room = explore(torch.randn(20, 40, generator=generator).double(), {"evaluation": embedding_PND})
     highest = max(point["pairwise_distance"] for point in room["kinds"]["evaluation"])
     assert highest < room["base"]["pairwise_distance"] + 0.01
+
+
+def test_attributes_are_told_apart_and_counted_alike() -> None:
+    """A circle and a square that are otherwise one: four of the five attributes agree."""
+    attributes = {name: torch.zeros(2, dtype=torch.long) for name in ATTRIBUTES}
+    attributes["shape"] = torch.tensor([0, 1])
+    first, second = AttributeEncoder()(render(scenes_of(attributes, torch.Generator().manual_seed(0))))
+    assert first @ first == second @ second == 5
+    assert first @ second == 4
 
 
 def test_without_its_points_it_says_how_to_make_them(tmp_path: Path) -> None:
