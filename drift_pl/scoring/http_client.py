@@ -163,7 +163,7 @@ class JsonClient:
             reraise=True,
         )
         try:
-            return retrying(self._attempt, client, content, call.deadline)
+            return retrying(self._attempt, client, content, call)
         except UserError as error:
             raise call.fail(error) from error.__cause__
         except Transient as error:
@@ -182,8 +182,10 @@ class JsonClient:
         asked = state.outcome.exception() if state.outcome else None
         return max(backoff(state), asked.wait_s if isinstance(asked, Transient) else 0.0)
 
-    def _attempt(self, client: httpx2.Client, content: Any, deadline: float) -> Any:
-        left = min(self.timeout_s, deadline - time.monotonic())
+    def _attempt(self, client: httpx2.Client, content: Any, call: Call) -> Any:
+        if call.stop.is_set():  # what ended the wait for this attempt was another request's failure
+            raise self.error("given up")
+        left = min(self.timeout_s, call.deadline - time.monotonic())
         if left <= 0:
             raise Transient("no time left")
         try:

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
 from PIL import Image
@@ -264,15 +265,27 @@ def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> N
     assert "rewards.args.deadline_s=0.5" in message
 
 
-def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server]) -> None:
+class SlowToClose(httpx2.Client):
+    """Leaves those who wait for their next attempt all the time to send it."""
+
+    def __exit__(self, *error: Any) -> None:
+        time.sleep(0.5)
+        super().__exit__(*error)
+
+
+def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that waits for its next attempt when another fails for good does not come back."""
+    monkeypatch.setattr(httpx2, "Client", SlowToClose)
     all_here = threading.Event()
 
     def answer(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
         if number == 2:
             all_here.set()
         all_here.wait(10)
-        return (401 if content["prompts"] == ["prompt 1"] else 503), {}, {}
+        if content["prompts"] != ["prompt 1"]:
+            return 503, {}, {}
+        time.sleep(0.2)  # the others are waiting by now
+        return 401, {}, {}
 
     server = serve(answer)
     judge = HttpJudge(server.url, batch_size=1, concurrency=3, attempts=9, first_wait_s=0.5)
