@@ -106,7 +106,11 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
             source = difference.get("source")
             if source is not None and source not in methods:
                 raise UserError(f"{path}: tiers.{name}.{method}.source={source} is none of {', '.join(methods)}")
-            fit = [*frozen["fit"], *_list(tier, "fit"), *_list(difference, "fit")]
+            if source is not None and "fit" in difference:
+                raise UserError(f"{path}: tiers.{name}.{method} has both source={source} and fit: keep one of them")
+            # what is only measured in another way is trained as its source is
+            trained = difference if source is None else methods[source] or {}
+            fit = [*frozen["fit"], *_list(tier, "fit"), *_list(trained, "fit")]
             evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
             pictures, checkpoint = seed == tier["seeds"][0], difference.get("checkpoint")
             jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), pictures, source, checkpoint))

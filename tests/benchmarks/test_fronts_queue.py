@@ -254,6 +254,32 @@ def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> 
     assert called == ["ckpt_path=auto", f"ckpt_path={run}/checkpoints/last.ckpt"]
 
 
+def test_a_sweep_of_a_result_that_was_taken_over_trains_its_source_again(tmp_path: Path) -> None:
+    """Another tier's result comes without its run: the sweep trains that, levers included, and no plain baseline."""
+    path = tmp_path / "plan.yaml"
+    methods = {"plain": None, "levers": {"fit": ["experiment=shapes_div"]}, "swept": {"source": "levers"}}
+    path.write_text(
+        yaml.safe_dump({**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}}, sort_keys=False)
+    )
+    levers, swept = read_plan(path)["A"].jobs[1:3]
+    assert swept.overrides == levers.overrides
+    assert swept.run_name == levers.run_name
+    commands = Commands()
+    queue_in(tmp_path, commands).work([swept])
+    (fit,) = commands.named("drift_pl.fit")
+    assert {"experiment=shapes_div", f"run_dir={tmp_path / 'runs' / 'A' / 'levers-s7'}"} <= set(fit)
+
+
+def test_a_source_is_trained_in_one_way(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    methods = {"plain": None, "swept": {"source": "plain", "fit": ["trainer.iterations=5"]}}
+    path.write_text(
+        yaml.safe_dump({**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}}, sort_keys=False)
+    )
+    with pytest.raises(UserError, match=r"tiers\.A\.swept has both source=plain and fit"):
+        read_plan(path)
+
+
 def test_a_recipe_may_go_on_from_another(tmp_path: Path) -> None:
     content = """
 frozen: {fit: [experiment=shapes_flowgrpo], evaluate: [], pareto: []}
@@ -281,7 +307,7 @@ def test_every_job_of_the_plan_has_a_valid_config() -> None:
     from drift_pl.arguments import parse
 
     for tier in read_plan().values():
-        length = {"A": 48, "B": 48, "C": 24, "D": 24}[tier.name]
+        length = {"A": 48, "B": 48, "C": 24, "D": 24, "E": 48}[tier.name]
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
                 config = parse([*job.overrides, f"seed={job.seed}"]).config
