@@ -29,9 +29,10 @@ class TinyWorld:
         return cls(root)
 
     def paths(self) -> list[str]:
-        """Overrides that put the tiny folders in place of an experiment's own."""
+        """shapes_drift (the three levers and nothing else), with the tiny folders in place of its own."""
         root = self.root
         return [
+            "experiment=shapes_drift",
             f"policy.pretrained={root}/pipeline",
             f"rewards.0.args.pretrained={root}/preference",
             f"incentive.shaping.encoder.args.pretrained={root}/shaping",
@@ -52,7 +53,7 @@ class TinyWorld:
         return [*self.paths(), *sizes, *sampler, *evaluation, *trainer]
 
     def fit(self, run_dir: Path, *overrides: str) -> dict[str, Any]:
-        """Runs `fit` with shapes_div's levers and a learning rate that shows; returns the last checkpoint."""
+        """Runs `fit` with shapes_drift's levers and a learning rate that shows; returns the last checkpoint."""
         argv = [*self.overrides(), "objective.learning_rate=0.01", "objective.ema_decay=0.5", *overrides]
         fit(parse([*argv, f"run_dir={run_dir}"]).config)
         return load(run_dir)

@@ -68,7 +68,7 @@ def test_points_along_training_are_those_of_fit(
 def test_header_and_points_say_what_was_done(tiny_run: Path, evaluation: Evaluation) -> None:
     """Four iterations of 4 prompts x 4 images, two optimiser steps each."""
     config = build_config([("experiment", str(tiny_run / "config.yaml"))])
-    assert (evaluation.method, evaluation.experiment, evaluation.seed) == ("shapes_div", "shapes_div", 0)
+    assert (evaluation.method, evaluation.experiment, evaluation.seed) == ("shapes_drift", "shapes_drift", 0)
     assert f"{evaluation.config_hash}-s0" == run_identity(config)
     assert {**evaluation.training, "prompts_digest": ""} == {
         **{"iterations": 4, "images": 64, "optimiser_steps": 8, "prompts_digest": ""}

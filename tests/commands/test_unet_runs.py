@@ -40,7 +40,7 @@ def base(family: str, tiny_unets: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def start(family: str, base: Path, evaluated_world: TinyWorld) -> Callable[..., Path]:
-    """Fits with shapes_div's levers, DDPO's steps and a stepwise bonus, which looks at the expected images."""
+    """Fits with shapes_drift's levers, DDPO's steps and a stepwise bonus, which looks at the expected images."""
 
     def call(run_dir: Path, *overrides: str) -> Path:
         model = [f"policy.pretrained={base}", f"policy.family={family}", "policy.guidance_scale=2.0"]

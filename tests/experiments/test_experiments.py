@@ -1,6 +1,7 @@
 """Every shipped experiment is a test case: it is read, and runs two iterations here with paths and sizes overridden."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from drift_pl.config_checks import derive_batches
 from drift_pl.experiment_files import list_experiments
 from drift_pl.fit import fit
 from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fronts"))
+from plan import read_plan  # noqa: E402
 
 SIZES = [
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),
@@ -105,7 +109,7 @@ def test_experiment_runs(name: str, folders: dict[str, Path], tmp_path: Path) ->
 @pytest.mark.parametrize(
     "names",
     [
-        ("shapes_div", "shapes_flowgrpo"),
+        ("shapes_drift", "shapes_flowgrpo"),
         ("sd15_ddpo_aesthetic_div", "sd15_ddpo_aesthetic"),
         ("sd15_ddpo_compressibility_div", "sd15_ddpo_compressibility"),
     ],
@@ -123,9 +127,18 @@ def test_plain_twin_has_every_lever_off(name: str) -> None:
     assert (incentive.selection.rule, incentive.prompting.rule, incentive.shaping.weight) == ("none", "none", 0.0)
 
 
-def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
+def test_shapes_div_is_the_studys_best_recipe() -> None:
+    """Of its runs, the levers and the KL; the study's sampler and length are shorter."""
+    (studied,) = (job for job in read_plan()["A"].jobs if (job.method, job.seed) == ("drift_plus_5", 100))
+    config, expected = build_config([("experiment", "shapes_div")]), parse([*studied.overrides]).config
+    assert config.incentive == expected.incentive
+    assert config.objective == expected.objective
+
+
+def test_the_levers_of_shapes_drift_are_their_rules_own_defaults() -> None:
     """A config default that differs from its rule's would change published results when a key is added."""
-    config = build_config([("experiment", "shapes_div")])
+    config = build_config([("experiment", "shapes_drift")])
+    assert config.objective.kl_weight == 0
     assert build_selection(config) == Band(2.0, "mean")
     assert build_prompting(config) == EmbeddingNoise(0.1)
     assert build_shaping(config) == DiversityShaping(6.0)
@@ -135,6 +148,7 @@ def test_the_levers_of_shapes_div_are_their_rules_own_defaults() -> None:
     "name",
     [
         "shapes_div",
+        "shapes_drift",
         "pickscore_div",
         "flux_pickscore_div",
         "sd15_ddpo_aesthetic_div",
