@@ -5,7 +5,7 @@ mean of their rewards and at least the mean of their distances: fronts are conca
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,28 +19,40 @@ DIVERSITY_WEIGHTS = (0.5, 1.5, 3.0, 6.0)
 FEWEST_EFFECTIVE = 10
 
 
-def measure(
-    reward_PN: Tensor, evaluation_PND: Tensor, shaping_PND: Tensor, kl_weight: float, diversity_weight: float
-) -> dict[str, float]:
-    """Reward and evaluation distance of the optimum, mean over prompts and over the two halves of their images."""
-    half = reward_PN.shape[1] // 2
+class Samples(NamedTuple):
+    """N images of the base model for each of P prompts, and what is measured of them."""
+
+    reward_PN: Tensor
+    evaluation_PND: Tensor  # by the evaluation encoder
+    on_prompt_PN: Tensor  # bool: shows all that the prompt names
+
+    def part(self, images: slice) -> "Samples":
+        return Samples(*(field[:, images] for field in self))
+
+
+def weighted(samples: Samples, weight_PN: Tensor) -> dict[str, float]:
+    """Reward, evaluation distance and alignment of a distribution over the images, mean over prompts."""
+    return {
+        "reward": float((weight_PN * samples.reward_PN).sum(-1).mean()),
+        "pairwise_distance": float(weighted_pairwise_distance(samples.evaluation_PND, weight_PN).mean()),
+        "alignment": float((weight_PN * samples.on_prompt_PN).sum(-1).mean()),
+    }
+
+
+def measure(samples: Samples, shaping_PND: Tensor, kl_weight: float, diversity_weight: float) -> dict[str, float]:
+    """What the optimum has, mean over prompts and over the two halves of their images."""
+    half = samples.reward_PN.shape[1] // 2
     halves = (slice(None, half), slice(half, None))
     found = []
     for fitted, measured in (halves, halves[::-1]):
-        mean_PD = tilted_mean(reward_PN[:, fitted], shaping_PND[:, fitted], kl_weight, diversity_weight)
-        score_PN = tilt(reward_PN[:, measured], shaping_PND[:, measured], mean_PD, kl_weight, diversity_weight)
-        weight_PN = score_PN.softmax(-1)
-        distance_P = weighted_pairwise_distance(evaluation_PND[:, measured], weight_PN)
-        reward_P = (weight_PN * reward_PN[:, measured]).sum(-1)
-        found.append(torch.stack([reward_P.mean(), distance_P.mean(), effective_samples(weight_PN).median()]))
-    reward, distance, effective = torch.stack(found).mean(0).tolist()
-    return {
-        "kl_weight": kl_weight,
-        "diversity_weight": diversity_weight,
-        "reward": reward,
-        "pairwise_distance": distance,
-        "effective_samples": effective,
-    }
+        reward_PN = samples.reward_PN[:, fitted]
+        mean_PD = tilted_mean(reward_PN, shaping_PND[:, fitted], kl_weight, diversity_weight)
+        part = samples.part(measured)
+        weight_PN = tilt(part.reward_PN, shaping_PND[:, measured], mean_PD, kl_weight, diversity_weight).softmax(-1)
+        found.append({**weighted(part, weight_PN), "effective_samples": float(effective_samples(weight_PN).median())})
+    first, second = found
+    means = {name: (first[name] + second[name]) / 2 for name in first}
+    return {"kl_weight": kl_weight, "diversity_weight": diversity_weight, **means}
 
 
 def front_of(points: Sequence[dict[str, float]], base: dict[str, float]) -> Front:
@@ -61,26 +73,26 @@ def _is_below(point: tuple[float, float], left: tuple[float, float], right: tupl
     return point[1] <= left[1] + slope * (point[0] - left[0])
 
 
-def explore(reward_PN: Tensor, embeddings: dict[str, Tensor]) -> dict[str, Any]:
-    """The base model, and points of every kind of optimum of which enough images are left to measure it by."""
-    spread = float(reward_PN.std(1).mean())
-    evaluation_PND = embeddings["evaluation"]
+def explore(samples: Samples, embeddings: dict[str, Tensor]) -> dict[str, Any]:
+    """The base model, those of its images that fit the prompt, and points of every kind of optimum.
+
+    Only points of which enough images are left to measure them by; ``embeddings`` are what shaping sees.
+    """
+    spread = float(samples.reward_PN.std(1).mean())
     kinds: dict[str, list[dict[str, float]]] = {}
     for name in ("kl", *embeddings):
         strengths = (0.0,) if name == "kl" else (0.0, *DIVERSITY_WEIGHTS)
-        shaping_PND = embeddings.get(name, evaluation_PND)
+        shaping_PND = embeddings.get(name, samples.evaluation_PND)
         points = [
-            measure(reward_PN, evaluation_PND, shaping_PND, kl * spread, strength * spread)
-            for kl in KL_WEIGHTS
-            for strength in strengths
+            measure(samples, shaping_PND, kl * spread, strength * spread) for kl in KL_WEIGHTS for strength in strengths
         ]
         kinds[name] = [point for point in points if point["effective_samples"] >= FEWEST_EFFECTIVE]
-    equal_PN = torch.full_like(reward_PN, 1 / reward_PN.shape[1])
-    base = {
-        "reward": float(reward_PN.mean()),
-        "pairwise_distance": float(weighted_pairwise_distance(evaluation_PND, equal_PN).mean()),
-    }
-    return {"spread": spread, "base": base, "kinds": kinds}
+    equal_PN = torch.full_like(samples.reward_PN, 1 / samples.reward_PN.shape[1])
+    room = {"spread": spread, "base": weighted(samples, equal_PN), "kinds": kinds}
+    fitting_PN = samples.on_prompt_PN.double()
+    if (fitting_PN.sum(-1) > 1).all():  # a distance takes two
+        room["on_prompt"] = weighted(samples, fitting_PN / fitting_PN.sum(-1, keepdim=True))
+    return room
 
 
 def gains_over_kl(room: dict[str, Any]) -> dict[str, dict[str, float]]:

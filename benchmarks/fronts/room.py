@@ -6,7 +6,7 @@
 Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
 known in closed form (`drift_pl.functional.tilting`). So 256 images per test prompt give, without any training, the
 front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, with one that knows the true
-attributes, and with the evaluation encoder itself.
+attributes, and with the evaluation encoder itself; and the point that dropping the images off the prompt would reach.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from optima import explore, front_of, gains_over_kl
+from optima import Samples, explore, front_of, gains_over_kl
 from plan import PLAN, Tier, read_plan
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from drift_pl.arguments import parse
 from drift_pl.build_scoring import build_encoder, build_judges, build_shaping_encoder
-from drift_pl.builtin.reader import AttributeReader
+from drift_pl.builtin.reader import AttributeMeasure, AttributeReader
 from drift_pl.builtin.world import ATTRIBUTES
 from drift_pl.command import run_command
 from drift_pl.config import Config
@@ -118,6 +118,9 @@ def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], p
     for marker, (name, pairs) in zip(markers, measured.items(), strict=False):
         axes.plot(*zip(*pairs, strict=True), marker, label=f"trained: {name}", markersize=4, color="0.25", alpha=0.75)
     axes.plot(base["reward"], base["pairwise_distance"], "*", color="black", markersize=11, label="base model")
+    if fitting := room.get("on_prompt"):
+        label = "its images that fit the prompt"
+        axes.plot(fitting["reward"], fitting["pairwise_distance"], "*", color="#cc3377", markersize=11, label=label)
     axes.set(xlabel="reward", ylabel="pairwise distance (evaluation encoder)")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
@@ -141,8 +144,13 @@ def sample(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None
             name: torch.stack([encoder(images_N3HW).float() for images_N3HW in images_PN3HW])
             for name, encoder in encoders.items()
         }
+        reader = AttributeMeasure()
+        on_prompt_PN = torch.stack(
+            [reader.counts(images_N3HW, prompt) for images_N3HW, prompt in zip(images_PN3HW, prompts, strict=True)]
+        )
         for tier in tiers:
-            room = explore(score(config_of(tier, tier.baseline), prompts, images_PN3HW), embeddings)
+            reward_PN = score(config_of(tier, tier.baseline), prompts, images_PN3HW)
+            room = explore(Samples(reward_PN, embeddings["evaluation"], on_prompt_PN), embeddings)
             write(results / tier.name, {"prompts": len(prompts), "images_per_prompt": images_per_prompt, **room})
 
 
@@ -167,6 +175,9 @@ def conclude(tier: Tier, results: Path) -> None:
         raise UserError(f"{path}: {error}; more images would help: --images 512") from error
     write(path.parent, room)
     draw(room, measured_points(tier, results), path.with_suffix(".png"))
+    for name in ("base", "on_prompt"):
+        if point := room.get(name):
+            print(f"{tier.name}  {name:36} " + ", ".join(f"{key} {value:.4f}" for key, value in point.items()))
     for name, gain in room["gain_over_kl"].items():
         span = f"rewards {gain['from_reward']:.4f} to {gain['to_reward']:.4f}"
         print(f"{tier.name}  {LABELS[name]:36} {gain['value']:+.1%} over a perfect KL, {span}")

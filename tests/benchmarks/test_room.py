@@ -10,7 +10,7 @@ import torch
 FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
 sys.path.insert(0, str(FRONTS))
 
-from optima import explore, front_of, gains_over_kl  # noqa: E402
+from optima import Samples, explore, front_of, gains_over_kl, weighted  # noqa: E402
 from room import AttributeEncoder, conclude  # noqa: E402
 
 from drift_pl.builtin.world import ATTRIBUTES, render, scenes_of  # noqa: E402
@@ -39,7 +39,8 @@ def test_optima_keep_the_order_that_theory_gives_them() -> None:
     seen_PND = torch.nn.functional.one_hot(mode_PN, 3) + noise_PND
     reward_PN = (0.6 * mode_PN + torch.randn(4, 200, generator=generator)).double()
     blind_PND = torch.randn(4, 200, 3, generator=generator)
-    room = explore(reward_PN, {"blind": blind_PND, "evaluation": seen_PND})
+    all_PN = torch.ones(4, 200, dtype=torch.bool)
+    room = explore(Samples(reward_PN, seen_PND, all_PN), {"blind": blind_PND, "evaluation": seen_PND})
     gains = gains_over_kl(room)
     assert gains["evaluation"]["value"] > 0.05
     assert abs(gains["blind"]["value"]) < 0.01
@@ -52,9 +53,26 @@ def test_half_the_images_are_measured_that_the_weights_were_not_found_on() -> No
     """Noise all of it: fitted on the images that are measured, a diversity term would seem to gain by their noise."""
     generator = torch.Generator().manual_seed(1)
     embedding_PND = torch.randn(20, 40, 16, generator=generator)
-    room = explore(torch.randn(20, 40, generator=generator).double(), {"evaluation": embedding_PND})
+    reward_PN = torch.randn(20, 40, generator=generator).double()
+    samples = Samples(reward_PN, embedding_PND, torch.ones(20, 40, dtype=torch.bool))
+    room = explore(samples, {"evaluation": embedding_PND})
     highest = max(point["pairwise_distance"] for point in room["kinds"]["evaluation"])
     assert highest < room["base"]["pairwise_distance"] + 0.01
+
+
+def test_images_that_fit_the_prompt_are_a_point_of_their_own() -> None:
+    """Four images, two on prompt: by hand, and left out where a prompt has one such image, which has no distance."""
+    reward_PN = torch.tensor([[1.0, 3.0, 0.0, 0.0]], dtype=torch.float64)
+    embedding_PND = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]])
+    on_prompt_PN = torch.tensor([[True, True, False, False]])
+    samples = Samples(reward_PN, embedding_PND, on_prompt_PN)
+    room = explore(samples, {"evaluation": embedding_PND})
+    assert room["on_prompt"] == pytest.approx({"reward": 2.0, "pairwise_distance": 1.0, "alignment": 1.0})
+    assert room["base"] == pytest.approx({"reward": 1.0, "pairwise_distance": 0.5, "alignment": 0.5})
+    tilted = weighted(samples, torch.tensor([[0.5, 0.25, 0.25, 0.0]], dtype=torch.float64))
+    assert tilted["alignment"] == pytest.approx(0.75)
+    alone = samples._replace(on_prompt_PN=torch.tensor([[True, False, False, False]]))
+    assert "on_prompt" not in explore(alone, {"evaluation": embedding_PND})
 
 
 def test_attributes_are_told_apart_and_counted_alike() -> None:
