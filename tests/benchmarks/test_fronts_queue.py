@@ -307,13 +307,22 @@ def test_every_job_of_the_plan_has_a_valid_config() -> None:
     from drift_pl.arguments import parse
 
     for tier in read_plan().values():
-        length = {"A": 48, "B": 48, "C": 24, "D": 24, "E": 48}[tier.name]
+        length = {"A": 48, "B": 48, "C": 24, "D": 24, "E": 48, "T": 48}[tier.name]
         for job in {job.method: job for job in tier.jobs}.values():
             if job.source is None:
                 config = parse([*job.overrides, f"seed={job.seed}"]).config
                 assert (config.objective.learning_rate, config.trainer.iterations) == (1e-3, length), (
                     "one budget for a tier"
                 )
+
+
+def test_what_is_reported_was_not_chosen_by() -> None:
+    """Test prompts meet seeds from 100 on alone, tuning prompts seeds 0 to 4 alone."""
+    for tier in read_plan().values():
+        for job in tier.jobs:
+            (prompts,) = (each for each in job.evaluate if each.startswith("prompts="))
+            assert (prompts, job.seed >= 100) in {("prompts=test", True), ("prompts=tuning", False)}, job
+            assert job.seed < 5 or job.seed >= 100
 
 
 def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:
