@@ -320,7 +320,7 @@ def test_what_is_reported_was_not_chosen_by() -> None:
     """Test prompts meet seeds from 100 on alone, tuning prompts seeds 0 to 4 alone."""
     for tier in read_plan().values():
         for job in tier.jobs:
-            (prompts,) = (each for each in job.evaluate if each.startswith("prompts="))
+            (prompts,) = (each for each in job.evaluation if each.startswith("prompts="))
             assert (prompts, job.seed >= 100) in {("prompts=test", True), ("prompts=tuning", False)}, job
             assert job.seed < 5 or job.seed >= 100
 
