@@ -89,3 +89,16 @@ def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
     """Largest absolute difference between the weights of two checkpoints."""
     pairs = zip(first["state_dict"].values(), second["state_dict"].values(), strict=True)
     return max(float((a - b).abs().max()) for a, b in pairs)
+
+
+def gradient_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """Norm of the difference of two checkpoints' averaged gradients (Adam's first moments), relative to the first's.
+
+    Where two runs add the same numbers in another order, this is as small as that makes it. Their weights need not be:
+    Adam moves one of next to no gradient as far as any other, and in the direction of what is left of rounding.
+    """
+    ours, theirs = (
+        torch.cat([state["exp_avg"].flatten() for state in each["optimizer_states"][0]["state"].values()])
+        for each in (first, second)
+    )
+    return float((ours - theirs).norm() / ours.norm())

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runs import TinyWorld, largest_difference, load
+from runs import TinyWorld, gradient_difference, largest_difference, load
 
 
 def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
-    """DDP over gloo; global statistics, so that every exchange between processes matters. To 1e-6: sums differ.
+    """DDP over gloo; global statistics, so that every exchange between processes matters.
 
+    Sums differ in their last bits: 2e-5 of the gradients. Without one of the exchanges it is half of them, or more.
     Judge and encoder are smooth: one that rounds to 8 bits makes a pixel's last bit a step of 1/255.
     """
     settings = ["objective.advantage_std=global", "objective.learning_rate=0.0003", "trainer.iterations=3"]
@@ -25,7 +26,8 @@ def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
     two = load(run_dir)
     one = world.fit(tmp_path / "one", *settings)
     start = world.fit(tmp_path / "start", *settings, "trainer.iterations=1", "trainer.save_every=1")
-    assert largest_difference(one, two) < 1e-6
-    assert largest_difference(one, start) > 1e-4, "the weights must have moved for the comparison to mean anything"
+    assert gradient_difference(one, two) < 1e-3
+    assert largest_difference(one, two) < 1e-4
+    assert largest_difference(one, start) > 1e-3, "the weights must have moved for the comparison to mean anything"
     assert one["PromptDataModule"] == two["PromptDataModule"] == {"iteration": 3}
     assert (run_dir / "summary.json").exists()
