@@ -1,4 +1,4 @@
-"""The one place where config becomes objects (its parts: `build_scoring`, `build_incentive`)."""
+"""The one place where config becomes objects (its parts: `build_scoring`, `build_incentive`, `build_objective`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from drift_pl.build_incentive import (
     build_selection,
     build_shaping,
 )
+from drift_pl.build_objective import build_advantage, build_update
 from drift_pl.build_scoring import build_evaluation_plan, build_evaluator, build_judges
 from drift_pl.config import Config
 from drift_pl.config_checks import derive_batches, window_bounds
 from drift_pl.errors import UserError
 from drift_pl.evaluation import Evaluator
-from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.functional.ddim import ddim_std
 from drift_pl.hardware import refuse_precision
 from drift_pl.policies import POLICIES
@@ -46,7 +46,6 @@ from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoi
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
 from drift_pl.training.plans import JudgingPlan, OptimizerPlan, RolloutPlan
-from drift_pl.training.update import ClippedUpdate
 
 # A lost host is noticed after this long instead of torch's half hour.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
@@ -137,21 +136,9 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         encoder=build_method_encoder(config, rival),
         categories=categories,
         judging=JudgingPlan(config.trainer.judge_groups, config.trainer.judge_thread),
-        advantage=AdvantageRule(objective.advantage_std, objective.advantage_clip),
+        advantage=build_advantage(config),
         per_judge=objective.reward_normalisation == "per_judge",
-        update=ClippedUpdate(
-            clip_range=objective.clip_range,
-            kl_weight=objective.kl_weight,
-            kl_form=objective.kl_form,
-            ratio=objective.ratio,
-            step_weights=objective.step_weights,
-            trainable_steps=(first, end),
-            skip_zero_advantage=objective.skip_zero_advantage,
-            inner_epochs=objective.inner_epochs,
-            updates=objective.updates,
-            micro_batch=objective.micro_batch,
-            max_grad_norm=objective.max_grad_norm,
-        ),
+        update=build_update(config),
         rollout=RolloutPlan(
             steps=sampler.steps,
             noise_level=sampler.noise_level,

@@ -167,12 +167,20 @@ class IncentiveConfig:
 
 @dataclass
 class ObjectiveConfig:
+    loss: str = option(
+        "surrogate",
+        "surrogate: clipped, of the sampled steps; nft: of the images noised anew (DiffusionNFT), for flows",
+    )
+    nft_times: int = option(4, "nft: noise levels that each image is noised to")
+    nft_beta: float = option(1.0, "nft: how far later steps are held to the policy that sampled")
     clip_range: float = option(1e-4, "clip of the ratio; log-densities are means over latents, so it is small")
     advantage_clip: float = option(5.0, "largest magnitude of an advantage")
     advantage_std: str = option("group", "what a centred reward is divided by: group, global, kept, none")
     kl_weight: float = option(0.0, "beta: weight of the divergence from the reference model")
     reward_normalisation: str = option("sum", "several judges: sum, or per_judge (each by its own group spread: GDPO)")
-    kl_form: str = option("exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std")
+    kl_form: str = option(
+        "exact", "surrogate: exact, Gaussian KL of a step; flow_grpo: times the step length; mean: without std"
+    )
     ratio: str = option("plain", "plain, or guard: GRPO-Guard's ratio, centred and scaled alike at every step")
     step_weights: str = option("none", "weight of a step's loss: none, inverse_length (GRPO-Guard), std")
     skip_zero_advantage: bool = option(True, "leave images of zero advantage out of the update's forward passes")

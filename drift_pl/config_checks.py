@@ -37,11 +37,13 @@ class BatchArithmetic:
     images_per_update: int
     optimizer_steps_per_iteration: int
     trained_steps: int
+    noise_levels: int
 
     def describe(self) -> str:
+        trained = f"{self.noise_levels} noise levels" if self.noise_levels else f"{self.trained_steps} trained steps"
         return (
             f"{self.images_per_iteration} images per iteration ({self.groups_per_process} groups, "
-            f"{self.images_per_process} images per process), {self.trained_steps} trained steps, "
+            f"{self.images_per_process} images per process), {trained}, "
             f"{self.optimizer_steps_per_iteration} optimiser steps of {self.images_per_update} images"
         )
 
@@ -71,6 +73,7 @@ def derive_batches(config: Config) -> BatchArithmetic:
         images_per_update=per_iteration * size // updates,
         optimizer_steps_per_iteration=updates * config.objective.inner_epochs,
         trained_steps=stochastic_steps(config.sampler) if window is None else window,
+        noise_levels=config.objective.nft_times if config.objective.loss == "nft" else 0,
     )
 
 
@@ -124,6 +127,7 @@ def validate(config: Config) -> None:
     _validate_policy(config.policy)
     _validate_shares(config)
     _validate_kind(config)
+    _validate_loss(config)
     _validate_window(config.sampler)
     _validate_prompting(config.incentive.prompting)
     _validate_selection(config)
@@ -189,6 +193,29 @@ def _validate_kind(config: Config) -> None:
         )
     if kind == "ddim" and config.sampler.noise_level > 1:
         raise UserError(f"sampler.noise_level={config.sampler.noise_level}: ddim takes an eta in (0, 1], e.g. 1")
+
+
+def _validate_loss(config: Config) -> None:
+    """nft knows a flow's images, and no steps."""
+    if config.objective.loss != "nft":
+        return
+    family, guidance = config.policy.family, config.policy.guidance_scale
+    if family in DDPM_FAMILIES:
+        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is none: use surrogate")
+    if guidance != 1 and family != "flux":  # flux is told a number instead: its velocity is the network's own
+        raise UserError(
+            f"objective.loss=nft trains the model's own velocity, and policy.guidance_scale={guidance} mixes two: set "
+            f"policy.guidance_scale=1 (and sampler.eval_guidance_scale={guidance} to evaluate with it)"
+        )
+    if config.incentive.shaping.form == "per_step" and config.incentive.shaping.weight > 0:
+        raise UserError(
+            "incentive.shaping.form=per_step needs sampled steps, and objective.loss=nft has none: use terminal"
+        )
+    if config.incentive.method == "diverse_grpo":
+        raise UserError(
+            "incentive.method=diverse_grpo diverges in early steps only, and objective.loss=nft has no steps: use "
+            "objective.loss=surrogate"
+        )
 
 
 def _validate_window(sampler: SamplerConfig) -> None:

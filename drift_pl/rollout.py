@@ -172,6 +172,7 @@ def rollout(
         torch.stack(states),
         torch.stack(log_probs),
         tuple(window),
+        latents_BCHW,
         policy.decode(latents_BCHW),
         torch.stack(means) if means else None,
         torch.stack(predictions) if predictions else None,

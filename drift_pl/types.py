@@ -96,7 +96,8 @@ class Trajectory:
         latents_KBCHW: float32 [K + 1, B, C, H, W]; entry k is the state before trained step k, entry K the last one.
         log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
-        images_B3HW: decoded final images in [0, 1], float32.
+        final_BCHW: latents of the final images, float32: after the trained steps and those that follow.
+        images_B3HW: final_BCHW decoded, in [0, 1], float32.
         mean_KBCHW: means of the trained steps under the policy that sampled them; None unless something asks for them.
         predicted_KBCHW: the clean latents that the policy expected at each trained step (x - sigma v in a flow); None
             unless something asks for them.
@@ -105,6 +106,7 @@ class Trajectory:
     latents_KBCHW: Tensor
     log_prob_KB: Tensor
     steps_K: tuple[int, ...]
+    final_BCHW: Tensor
     images_B3HW: Tensor
     mean_KBCHW: Tensor | None = None
     predicted_KBCHW: Tensor | None = None
@@ -121,6 +123,7 @@ class Trajectory:
             torch.cat([part.latents_KBCHW for part in parts], dim=1),
             torch.cat([part.log_prob_KB for part in parts], dim=1),
             parts[0].steps_K,
+            torch.cat([part.final_BCHW for part in parts]),
             torch.cat([part.images_B3HW for part in parts]),
             steps("mean_KBCHW"),
             steps("predicted_KBCHW"),

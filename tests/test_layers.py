@@ -18,7 +18,7 @@ ROWS = (
     (
         *("config", "config_choices", "config_checks", "keys", "literals", "experiment_files", "arguments"),
         *("help_text", "command", "command_options", "new_folder"),
-        *("registry", "build", "build_scoring", "build_incentive", "run_folder"),
+        *("registry", "build", "build_scoring", "build_incentive", "build_objective", "run_folder"),
         *(
             "evaluate_options",
             "run_checkpoints",

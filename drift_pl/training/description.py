@@ -33,4 +33,4 @@ def describe_iteration(
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
     report.add("policy/advantage_magnitude", advantage_PG.abs())
     # Drifts up when a policy learns to please a judge by brightness or contrast alone.
-    report.add("policy/latent_rms", trajectory.latents_KBCHW[-1].square().flatten(1).mean(1).sqrt())
+    report.add("policy/latent_rms", trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())

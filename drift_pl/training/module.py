@@ -22,12 +22,14 @@ from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
+from drift_pl.training.experience import Experience, clip_gradients
+from drift_pl.training.forward_update import ForwardUpdate
 from drift_pl.training.parallel import gather_vectors
 from drift_pl.training.plans import JudgingPlan, OptimizerPlan, RolloutPlan, Shared
 from drift_pl.training.reporting import IterationReport
 from drift_pl.training.sampling import GroupSampling
 from drift_pl.training.scoring import GroupScoring
-from drift_pl.training.update import ClippedUpdate, Experience, clip_gradients
+from drift_pl.training.update import ClippedUpdate
 from drift_pl.types import PromptBatch, Scores, Trajectory
 
 Categories = Callable[[Tensor, Sequence[str]], Tensor]
@@ -73,7 +75,7 @@ class DriftModule(L.LightningModule):
         judging: JudgingPlan,
         advantage: AdvantageRule,
         per_judge: bool,
-        update: ClippedUpdate,
+        update: ClippedUpdate | ForwardUpdate,
         rollout: RolloutPlan,
         optimizer: OptimizerPlan,
         ema_decay: float,
@@ -87,10 +89,9 @@ class DriftModule(L.LightningModule):
         self.selection, self.shaping, self.rival = selection, shaping, rival
         self.advantage, self.per_judge, self.update, self.optimizer = advantage, per_judge, update, optimizer
         self.encode_prompts = PromptEncoder(policy)
-        keep = {"means"} if update.ratio == "guard" else set()
-        keep |= {"predictions"} if stepwise and shaping is not None else set()
+        keep = update.keep | ({"predictions"} if stepwise and shaping is not None else set())
         self.sample = GroupSampling(
-            policy, self.encode_prompts, prompting, rollout, group_size, update.micro_batch, seed, frozenset(keep)
+            policy, self.encode_prompts, prompting, rollout, group_size, update.micro_batch, seed, keep
         )
         self.score = GroupScoring(self.judges, group_size, encoder, policy.decode, categories, judging)
         self.average = ParameterAverage(policy.trainable_parameters(), ema_decay) if ema_decay > 0 else None
@@ -112,7 +113,7 @@ class DriftModule(L.LightningModule):
         std_floor = self.std_floor(shared.median_group_std)
         advantage_PG = self.advantage(reward_PG, kept_PG, bonus_PG, shared.batch_std, std_floor)
         advantage_PG = self.rival.advantage(advantage_PG, scores)
-        experience = self.experience(trajectory, condition, scores, kept_PG, advantage_PG)
+        experience = self.experience(batch, trajectory, condition, scores, kept_PG, advantage_PG)
         self.update_policy(batch.iteration, experience, shared.counts_U, report)
         times = {"rollout": sampled - started, "judges": scored - sampled, "update": time.perf_counter() - scored}
         describe_iteration(report, scores, kept_PG, bonus_PG, advantage_PG, trajectory)
@@ -144,7 +145,13 @@ class DriftModule(L.LightningModule):
         )
 
     def experience(
-        self, trajectory: Trajectory, condition: VariedCondition, scores: Scores, kept_PG: Tensor, advantage_PG: Tensor
+        self,
+        batch: PromptBatch,
+        trajectory: Trajectory,
+        condition: VariedCondition,
+        scores: Scores,
+        kept_PG: Tensor,
+        advantage_PG: Tensor,
     ) -> Experience:
         """What the update learns from; images of a group with fewer than two kept ones do not count."""
         steps_K = trajectory.steps_K
@@ -155,6 +162,8 @@ class DriftModule(L.LightningModule):
             condition,
             advantage_PG.expand(len(steps_K), *kept_PG.shape).flatten(1),
             counted_PG.flatten(),
+            (self.sample.seed, batch.iteration),
+            batch.sample_indices(self.group_size),
             None if divergence_KPG is None else divergence_KPG.flatten(1),
         )
 
@@ -178,7 +187,7 @@ class DriftModule(L.LightningModule):
         return STD_FLOOR_SHARE * float(self.base_group_std)
 
     def update_policy(self, iteration: int, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
-        """Clipped policy-gradient steps on the rollout's transitions."""
+        """Optimiser steps on what the rollout showed."""
         optimizer = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self.optimizer.learning_rate * warmup_factor(iteration, self.optimizer.warmup)

@@ -7,7 +7,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from drift_pl.errors import UserError
 from drift_pl.functional.losses import (
     clipped_surrogate,
     gaussian_kl,
@@ -15,35 +14,12 @@ from drift_pl.functional.losses import (
     normalised_step_weights,
     step_weight,
 )
-from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.rollout import ReplayedStep, Sampler, replay
+from drift_pl.training.experience import Experience
 from drift_pl.training.parallel import gradient_sync, world_size
 from drift_pl.training.reporting import IterationReport
 from drift_pl.types import Trajectory
-
-
-@dataclass(frozen=True)
-class Experience:
-    """One iteration's rollout with what each image is worth.
-
-    Attributes:
-        trajectory: B images on this process.
-        condition: the varied conditions they were sampled under.
-        advantage_KB: float32 [K, B], of each image in each trained step.
-        counted_B: bool [B], False for images that were filtered out.
-        divergence_KB: factor of the KL term, float32 [K, B], or None for 1 everywhere.
-    """
-
-    trajectory: Trajectory
-    condition: VariedCondition
-    advantage_KB: Tensor
-    counted_B: Tensor
-    divergence_KB: Tensor | None = None
-
-    def shares(self, updates: int) -> list[Tensor]:
-        """Rows of each optimiser step: equal shares of whole groups, in order."""
-        return list(torch.arange(len(self.condition)).chunk(updates))
 
 
 @dataclass(frozen=True)
@@ -77,6 +53,11 @@ class ClippedUpdate:
     updates: int
     micro_batch: int
     max_grad_norm: float
+
+    @property
+    def keep(self) -> frozenset[str]:
+        """What it needs of a rollout besides, see `rollout`."""
+        return frozenset({"means"} if self.ratio == "guard" else ())
 
     def run(
         self,
@@ -115,7 +96,8 @@ class ClippedUpdate:
         # The gradient is averaged over processes, the loss is a mean over all images that count anywhere.
         scale = world_size() / (max(global_count, 1.0) * num_steps)
         weight_T = self._step_weights(sampler)
-        micro_batches = self._micro_batches(experience, rows_B)
+        skip = self.skip_zero_advantage and self.kl_weight == 0
+        micro_batches = experience.micro_batches(rows_B, self.micro_batch, skip)
         for number, (part_B, weight_B) in enumerate(micro_batches):
             condition = experience.condition[part_B]
             for k in range(num_steps):
@@ -167,30 +149,3 @@ class ClippedUpdate:
         """Of every step of the grid that may be trained, wherever the window is now; their mean is 1."""
         weights = [step_weight(self.step_weights, *sampler.spread(step)) for step in range(*self.trainable_steps)]
         return [0.0] * self.trainable_steps[0] + normalised_step_weights(torch.stack(weights)).tolist()
-
-    def _micro_batches(self, experience: Experience, rows_B: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Rows that count with weight 1. If none does, one row of weight 0: every process must take part in the sum."""
-        active_B = experience.counted_B
-        if self.skip_zero_advantage and self.kl_weight == 0:
-            active_B = active_B & (experience.advantage_KB != 0).any(0)
-        counted_B = rows_B[active_B[rows_B].cpu()]
-        device = active_B.device
-        if len(counted_B) == 0:
-            return [(rows_B[:1], torch.zeros(1, device=device))]
-        return [(part_B, torch.ones(len(part_B), device=device)) for part_B in counted_B.split(self.micro_batch)]
-
-
-def clip_gradients(module: L.LightningModule, max_norm: float, iteration: int) -> Tensor:
-    """Clips the gradient's norm in place and returns what it was.
-
-    Raises:
-        UserError: it is not finite; the optimiser has not stepped.
-    """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
-    if not norm.isfinite():
-        raise UserError(
-            f"iteration {iteration}: the gradient is not finite; the state before this iteration was saved as "
-            "last.ckpt. Lower objective.learning_rate, or use trainer.precision=32-true, and resume with ckpt_path=last"
-        )
-    return norm

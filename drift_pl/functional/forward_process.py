@@ -1,0 +1,69 @@
+"""The forward process of a flow, and a policy update by it: DiffusionNFT (arXiv 2509.16117).
+
+A flow noises a clean latent x_0 to x_t = (1 - t) x_0 + t e; its velocity is e - x_0. A policy may be updated by what it
+would answer to its own noised images, without a likelihood and without the steps that sampled them.
+"""
+
+import torch
+from torch import Tensor
+
+
+def stratified_times(number: int, generator: torch.Generator) -> list[float]:
+    """Noise levels in (0, 1), ascending: one in each of `number` equal parts, at the same random place in each."""
+    place = float(torch.rand((), generator=generator, dtype=torch.float64))
+    # an exact 0 would be an image without noise: its velocity is all error, and nothing is left to weigh it by
+    return [(part + min(max(place, 0.05), 0.95)) / number for part in range(number)]
+
+
+def noised(clean_BCHW: Tensor, noise_BCHW: Tensor, time: float) -> tuple[Tensor, Tensor]:
+    """The state x_t = (1 - t) x_0 + t e and its velocity e - x_0, each [B, C, H, W]; t from 0 (image) to 1 (noise)."""
+    return (1 - time) * clean_BCHW + time * noise_BCHW, noise_BCHW - clean_BCHW
+
+
+def nft_loss(
+    velocity_BCHW: Tensor,
+    old_velocity_BCHW: Tensor,
+    target_BCHW: Tensor,
+    advantage_B: Tensor,
+    advantage_limit: float,
+    beta: float,
+) -> Tensor:
+    """DiffusionNFT's loss (arXiv 2509.16117, eq. 5), in units of the advantage:
+
+        r |v_old + beta (v - v_old) - u|^2 + (1 - r) |v_old - beta (v - v_old) - u|^2,     r = 1/2 + A / (2 A_max),
+
+    u being the velocity of the noised image and |.|^2 a mean over latent elements, times A_max / beta. Good images
+    (r > 1/2) pull the policy towards themselves, bad ones push it away. Written out it is, but for a constant,
+
+        2 A <v - v_old, v_old - u> + beta A_max |v - v_old|^2.
+
+    So the first gradient, at v = v_old, is that of A |v - u|^2, whatever beta is, and beta holds later steps to the
+    policy that sampled. Its minimum over all functions of x_t is v_old - E[A (v_old - u)] / (beta A_max): the velocity
+    of the images reweighted by 1 + A / (beta A_max), to first order.
+
+    Args:
+        velocity_BCHW: v, with gradient.
+        old_velocity_BCHW: v_old, of the policy that sampled the images, without gradient.
+        target_BCHW: u = e - x_0.
+        advantage_B: A; its magnitude is cut at A_max.
+        advantage_limit: A_max > 0.
+        beta: > 0.
+
+    Returns:
+        float32 [B].
+    """
+    good_B = 0.5 + 0.5 * (advantage_B / advantage_limit).clamp(-1, 1)
+    change_BCHW = beta * (velocity_BCHW - old_velocity_BCHW)
+    error_BCHW = old_velocity_BCHW - target_BCHW
+    positive_B = (error_BCHW + change_BCHW).square().flatten(1).mean(1)
+    negative_B = (error_BCHW - change_BCHW).square().flatten(1).mean(1)
+    return (good_B * positive_B + (1 - good_B) * negative_B) * (advantage_limit / beta)
+
+
+def clean_error_weight(old_velocity_BCHW: Tensor, target_BCHW: Tensor, time: float) -> Tensor:
+    """What squared errors of the velocity are weighed by: t / mean|v_old - u|, float32 [B], without gradient.
+
+    As in DiffusionNFT (arXiv 2509.16117, section 3.3): squared errors of the clean latents, which are t^2 as large,
+    over the mean absolute one, so that all noise levels count alike and none needs a schedule.
+    """
+    return time / (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)

@@ -1,0 +1,99 @@
+"""The forward process, and DiffusionNFT's loss against its own equation and closed forms."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from drift_pl.functional.forward_process import clean_error_weight, nft_loss, noised, stratified_times
+from drift_pl.rng import make_generator
+
+SHAPE = (6, 4, 3, 3)
+
+
+def test_one_time_in_each_part_and_every_place_is_had() -> None:
+    draws = [stratified_times(4, make_generator("times", number)) for number in range(200)]
+    for times in draws:
+        assert [int(4 * time) for time in times] == [0, 1, 2, 3]
+        assert times == pytest.approx([times[0] + part / 4 for part in range(4)])
+    first = torch.tensor([times[0] for times in draws])
+    assert first.min() < 0.02
+    assert first.max() > 0.23
+    assert float(first.mean()) == pytest.approx(0.125, abs=0.02)
+    assert all(0 < time < 1 for times in draws for time in times)
+
+
+def test_an_image_is_found_back_from_its_noised_state_and_velocity(generator: torch.Generator) -> None:
+    clean, noise = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+    for time in (0.1, 0.5, 0.9):
+        state, velocity = noised(clean, noise, time)
+        torch.testing.assert_close(state - time * velocity, clean)
+        torch.testing.assert_close(state + (1 - time) * velocity, noise)
+
+
+def test_the_loss_is_the_papers(generator: torch.Generator) -> None:
+    """Oracle: eq. 5 of arXiv 2509.16117, its implicit policies and its optimality r written down as they are there."""
+    v, old, u = (torch.randn(SHAPE, generator=generator) for _ in range(3))
+    advantage = torch.tensor([-9.0, -5.0, -1.0, 0.0, 2.0, 7.0])
+    beta, limit = 0.3, 5.0
+    r = (0.5 + 0.5 * torch.clip(advantage / limit, -1, 1)).view(-1, 1, 1, 1)
+    v_plus, v_minus = (1 - beta) * old + beta * v, (1 + beta) * old - beta * v
+    expected = (r * (v_plus - u) ** 2 + (1 - r) * (v_minus - u) ** 2).mean((1, 2, 3)) * limit / beta
+    torch.testing.assert_close(nft_loss(v, old, u, advantage, limit, beta), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
+def test_the_first_gradient_is_that_of_the_weighted_flow_matching_loss(generator: torch.Generator, beta: float) -> None:
+    """Oracle: A |v - u|^2 at v = v_old, whatever beta is."""
+    old, u = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+    advantage = torch.randn(6, generator=generator)
+    ours, theirs = (old.clone().requires_grad_() for _ in range(2))
+    nft_loss(ours, old, u, advantage, 5.0, beta).sum().backward()
+    (advantage * (theirs - u).square().flatten(1).mean(1)).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_minimum_is_the_velocity_of_reweighted_images() -> None:
+    """Two images of one pixel, -1 and +1, and one is liked: in closed form, at a state that both may have come from.
+
+    The posterior of +1 is p; with v_old = E[u] the loss is smallest at v_old - E[A (v_old - u)] / (beta A_max).
+    """
+    p, time, state = 0.3, 0.6, 0.1
+    clean = torch.tensor([1.0, -1.0])
+    u = (state - clean) / time
+    probability, advantage = torch.tensor([p, 1 - p]), torch.tensor([1.0, -0.5])
+    old = (probability * u).sum()
+    v = old.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([v], max_iter=50, tolerance_grad=1e-9)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        values = nft_loss(as_images(v.expand(2)), as_images(old.expand(2)), as_images(u), advantage, 5.0, 0.4)
+        total = (probability * values).sum()
+        total.backward()
+        return total
+
+    optimizer.step(loss)
+    expected = old - (probability * advantage * (old - u)).sum() / (0.4 * 5)
+    assert float(v.detach()) == pytest.approx(float(expected), abs=1e-4)
+    assert float(expected) < float(old), "towards the liked image, +1, whose velocity is the smaller"
+
+
+def as_images(values_B: Tensor) -> Tensor:
+    return values_B.view(-1, 1, 1, 1)
+
+
+def test_a_zero_advantage_pulls_back_to_the_old_policy_only(generator: torch.Generator) -> None:
+    old, u = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+    v = (old + 0.5).requires_grad_()
+    nft_loss(v, old, u, torch.zeros(6), 5.0, 0.5).sum().backward()
+    torch.testing.assert_close(v.grad, torch.full(SHAPE, 2 * 0.5 * 5.0 * 0.5 / (4 * 3 * 3)))
+
+
+def test_weighted_errors_are_those_of_the_clean_latents_over_their_mean(generator: torch.Generator) -> None:
+    """With x_0 = x_t - t v: squared error t^2 |v - u|^2 over mean absolute error t |v - u|."""
+    old, u = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
+    state, time = torch.randn(SHAPE, generator=generator), 0.7
+    error = (state - time * old) - (state - time * u)
+    expected = error.square().mean((1, 2, 3)) / error.abs().mean((1, 2, 3))
+    ours = (old - u).square().mean((1, 2, 3)) * clean_error_weight(old, u, time)
+    torch.testing.assert_close(ours, expected)
