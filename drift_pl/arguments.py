@@ -41,7 +41,10 @@ UNHASHED = (
 )
 """Keys that do not tell one set of results from another; every other key goes into `config_hash`."""
 
-YOUNGER = ("policy.tuning", "policy.dtype", "policy.quantisation")
+YOUNGER = (
+    *("policy.tuning", "policy.dtype", "policy.quantisation"),
+    *("objective.loss", "objective.nft_times", "objective.nft_beta"),
+)
 """Keys that came after the first release: at their default they are left out of `config_hash`, so that earlier runs
 keep theirs and can be resumed and compared. A new key whose default changes nothing is added here."""
 

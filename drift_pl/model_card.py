@@ -123,6 +123,9 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
     batches, policy, objective = derive_batches(config), config.policy, config.objective
     images = export.weights.iteration * batches.images_per_iteration
     sampler = config.sampler
+    trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
+    if objective.loss == "nft":
+        trained, loss = "none of them trained", f"DiffusionNFT at {objective.nft_times} noise levels"
     judges = [f"`{judge.name}` x {judge.weight:g}{_arguments(judge)}" for judge in config.rewards]
     facts = {
         "base model": export.base.address,
@@ -132,9 +135,9 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}"
         if policy.tuning == "lora"
         else "all weights of the denoiser",
-        "sampling": f"{sampler.kind}, {sampler.steps} steps, {batches.trained_steps} of them trained, noise level "
+        "sampling": f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level "
         f"{sampler.noise_level:g}, guidance {policy.guidance_scale:g}",
-        "objective": f"clip range {objective.clip_range:g}, KL weight {objective.kl_weight:g}, learning rate "
+        "objective": f"{loss}, KL weight {objective.kl_weight:g}, learning rate "
         f"{objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
         "run": f"experiment `{config.experiment}`, seed {config.seed}, settings {config_hash}",
     }

@@ -171,6 +171,30 @@ def test_what_flow_cps_cannot_do(overrides: list[str], words: str) -> None:
     config_of("sampler.kind=flow_sde", *overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["policy.guidance_scale=4.5"], "set policy.guidance_scale=1 (and sampler.eval_guidance_scale=4.5 to evaluate"),
+        (["policy.family=sd15", "sampler.kind=ddim"], "is for flow models, and policy.family=sd15 is none: use surr"),
+        (["incentive.shaping.form=per_step", "incentive.shaping.weight=1"], "per_step needs sampled steps"),
+        (["incentive.method=diverse_grpo", "incentive.shaping.weight=0"], "diverse_grpo diverges in early steps only"),
+        (["objective.nft_times=0"], "objective.nft_times=0 is too small: it must be at least 1, e.g. 4"),
+        (["objective.nft_beta=0"], "objective.nft_beta=0.0 is too small: it must be more than 0, e.g. 1.0"),
+    ],
+)
+def test_what_nft_cannot_do(overrides: list[str], words: str) -> None:
+    plain = ["policy.guidance_scale=1", "objective.loss=nft"]
+    assert words in message_of(*plain, *overrides)
+    config_of(*plain)
+    if not overrides[0].startswith("objective"):
+        config_of(*plain, *overrides, "objective.loss=surrogate")
+
+
+def test_a_told_guidance_is_no_mixture() -> None:
+    """FLUX's network is told a number: its velocity is its own at any."""
+    config_of("policy={family: flux, guidance_scale: 3.5}", "objective.loss=nft")
+
+
 def test_a_file_that_is_not_text(folder: Path) -> None:
     (folder / "bad.yaml").write_bytes(b"\xff\xfe\x00seed")
     assert "not a YAML file" in message_of("experiment=bad")

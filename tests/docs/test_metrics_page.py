@@ -29,10 +29,15 @@ SIZES = [
 ]
 
 
-def test_page_and_run_name_the_same_keys(tmp_path: Path) -> None:
-    run_dir = fit(parse([*SIZES, f"run_dir={tmp_path / 'run'}"]).config)
+def logged_keys(run_dir: Path, *overrides: str) -> set[str]:
+    fit(parse([*SIZES, *overrides, f"run_dir={run_dir}"]).config)
     with (run_dir / "csv" / "metrics.csv").open() as file:
-        logged = set(next(csv.reader(file))) - {"step", "epoch"}
+        return set(next(csv.reader(file))) - {"step", "epoch"}
+
+
+def test_page_and_runs_name_the_same_keys(tmp_path: Path) -> None:
+    logged = logged_keys(tmp_path / "surrogate", "objective.loss=surrogate")
+    logged |= logged_keys(tmp_path / "nft", "objective.loss=nft")
     logged = {re.sub("(reward/)pickscore|(heldout/)jpeg_compressibility", r"\1\2NAME", key) for key in logged}
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
     documented = {key for row in rows for key in re.findall("`([^`]+)`", row.split("|")[1])}

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from runs import TinyWorld, gradient_difference, largest_difference, load
 
 
-def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loss", ["surrogate", "nft"])
+def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path, loss: str) -> None:
     """DDP over gloo; global statistics, so that every exchange between processes matters.
 
     Sums differ in their last bits: 2e-5 of the gradients. Without one of the exchanges it is half of them, or more.
@@ -17,6 +19,7 @@ def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path) -> None:
     settings = ["objective.advantage_std=global", "objective.learning_rate=0.0003", "trainer.iterations=3"]
     settings += ["objective.kl_weight=0.1", "trainer.save_every=3", "evaluation.every=3"]
     settings += ["rewards=[{name: 'judges:Brightness'}]", "incentive.shaping.encoder={name: 'judges:CoarsePixels'}"]
+    settings += [f"objective.loss={loss}", "policy.guidance_scale=1"]
     run_dir = tmp_path / "two"
     command = [sys.executable, "-m", "drift_pl.fit", *world.overrides(), "objective.ema_decay=0.5", *settings]
     command += ["trainer.devices=2", f"run_dir={run_dir}"]
