@@ -1,4 +1,4 @@
-"""Update time against the share of a group that is trained on, in short runs of shapes_div.
+"""Update time against the share of a group that is trained on, in short runs of shapes_drift.
 
     python benchmarks/over_sampling.py
 

@@ -3,7 +3,7 @@
     python benchmarks/overhead.py [out=FILE]
 
 Times P = 8 groups of G = 24 images with embeddings of 768 numbers on one thread, and the iterations of a short run of
-shapes_div in the same process: medians, and shares of the iteration's median. Absolute times belong to the machine.
+shapes_drift in the same process: medians, and shares of the iteration's median. Absolute times belong to the machine.
 """
 
 import json
@@ -70,7 +70,7 @@ def candidates() -> dict[str, Callable[[], object]]:
 def iteration_seconds() -> float:
     """Median iteration of the built-in model, the first left out."""
     with tempfile.TemporaryDirectory() as folder:
-        argv = ["experiment=shapes_div", f"run_dir={folder}/run", "trainer.logger=[csv]", "trainer.progress=false"]
+        argv = ["experiment=shapes_drift", f"run_dir={folder}/run", "trainer.logger=[csv]", "trainer.progress=false"]
         run_dir = fit(parse([*argv, *RUN]).config)
         lines = (run_dir / "csv" / "metrics.csv").read_text().splitlines()
     names = lines[0].split(",")
