@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drift_pl.arguments import parse
 from drift_pl.build import build_run
+from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.rng import make_generator
 from drift_pl.training.forward_update import ForwardUpdate, NoisedImages
 
@@ -197,6 +198,28 @@ def test_it_raises_the_reward_and_bad_images_push(world: TinyWorld, tmp_path: Pa
     assert gains[0] == 0
     assert min(gains[3:]) > 0
     assert gains[-1] > 0.002
+
+
+def test_an_image_is_learnt_from_under_the_condition_that_it_was_sampled_under(
+    world: TinyWorld, tmp_path: Path, experiences: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, Tensor]] = []
+    original = StableDiffusion3Policy.predict
+
+    def recording(self: StableDiffusion3Policy, latents: Tensor, sigma: Tensor, condition: Any, *rest: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            seen.append((float(sigma), condition.tokens_BLE))
+        return original(self, latents, sigma, condition, *rest)
+
+    monkeypatch.setattr(StableDiffusion3Policy, "predict", recording)
+    noise = ["incentive.prompting.rule=embedding_noise", "incentive.prompting.scale=0.5"]
+    whole = ["objective.updates=1", "objective.micro_batch=16"]
+    world.fit(tmp_path / "run", *ONE, *NFT, *OFF, *noise, *whole)
+    (experience,) = experiences
+    assert len(seen) == 4
+    for time, tokens in seen:
+        torch.testing.assert_close(tokens, experience.condition.at(time).tokens_BLE)
+    assert not torch.allclose(seen[-1][1], experience.condition.clean.tokens_BLE), "varied at high noise"
 
 
 @pytest.mark.parametrize(
