@@ -33,6 +33,7 @@ Command = Callable[[list[str], Path], int]
 
 def run_python(arguments: list[str], log: Path) -> int:
     """Runs a module of the package in a process of its own; its output goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         return subprocess.run([sys.executable, "-m", *arguments], stdout=file, stderr=file, cwd=ROOT).returncode
 

@@ -17,7 +17,7 @@ FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
 sys.path.insert(0, str(FRONTS))
 
 from plan import PLAN, Tier, read_plan  # noqa: E402
-from run import Queue, status  # noqa: E402
+from run import Queue, run_python, status  # noqa: E402
 
 PLAN_TEXT: dict[str, Any] = {
     "frozen": {"fit": ["experiment=shapes_flowgrpo"], "evaluate": ["prompts=test"], "pareto": []},
@@ -301,6 +301,12 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"swept\.source=plane is none of plain, levers, swept"):
         read_plan(path)
+
+
+def test_a_command_in_a_checkout_without_runs_has_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "fronts" / "A.log"
+    assert run_python(["platform"], log) == 0
+    assert log.read_text().strip()
 
 
 def test_every_job_of_the_plan_has_a_valid_config() -> None:
