@@ -142,7 +142,7 @@ def plain_flow_grpo(folder: Path, prompts: list[str]) -> dict[str, Tensor]:
     """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in 2 of the first 3."""
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     net, group, guidance, level, beta = pipe.transformer.requires_grad_(False), 4, 3.0, 0.7, 0.05
-    clip = parse([]).config.objective.clip_range
+    clip = parse(["experiment=shapes_drift"]).config.objective.clip_range
     targets = parse([]).config.policy.lora
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -208,8 +208,8 @@ def test_each_kind_of_model_has_its_own_kind_of_step(overrides: list[str], says:
 
 def test_a_last_step_is_trained_only_where_it_has_noise(tiny_unets: dict[str, Path]) -> None:
     """The tiny SDXL folder's scheduler ends at alpha_bar = 1, that of Stable Diffusion 1.5 before it."""
-    settings = ["policy.family=sd15", "sampler.kind=ddim", "sampler.noise_level=1", "sampler.steps=4"]
-    settings += ["sampler.window_range=[]", "sampler.window_size=null"]
+    settings = ["experiment=shapes_drift", "policy.family=sd15", "sampler.kind=ddim", "sampler.noise_level=1"]
+    settings += ["sampler.steps=4", "sampler.window_range=[]", "sampler.window_size=null"]
     without, noisy = (parse([*settings, f"sampler.noisy_last_step={last}"]).config for last in ("false", "true"))
     ends_at_image, ends_before = make(tiny_unets["sdxl"], "sdxl"), make(tiny_unets["sd15"])
     for config, policy in ((without, ends_at_image), (without, ends_before), (noisy, ends_before)):
