@@ -26,6 +26,14 @@ def judges_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
 
 
+@pytest.fixture(scope="module")
+def plain(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An iteration without levers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        return world.fit(tmp_path_factory.mktemp("plain") / "run", *ONE, *NFT, *OFF)
+
+
 @pytest.fixture
 def experiences(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What every update of a run learnt from."""
@@ -162,7 +170,7 @@ def test_micro_batch_does_not_matter(world: TinyWorld, tmp_path: Path) -> None:
 
 
 def test_the_first_optimiser_step_begins_at_the_old_policy(world: TinyWorld, tmp_path: Path) -> None:
-    """Its velocity has not changed; in a second step on the same images it has, and beta matters only there."""
+    """Its velocity has not changed; in a second step on the same images it has, and beta matters."""
     one = [*NFT, *OFF, "objective.updates=1"]
     first = first_metrics(world, tmp_path / "one", *one)
     assert first["policy/velocity_change"] == 0
@@ -170,19 +178,15 @@ def test_the_first_optimiser_step_begins_at_the_old_policy(world: TinyWorld, tmp
     assert "policy/clipped_high" not in first
     twice = first_metrics(world, tmp_path / "twice", *one, "objective.inner_epochs=2")
     assert twice["policy/velocity_change"] > 0
-    plain, loose = (
-        world.fit(tmp_path / f"beta{beta}", *ONE, *one, f"objective.nft_beta={beta}") for beta in (1.0, 0.01)
-    )
-    assert largest_difference(plain, loose) < 1e-5  # the same gradient, added up in another way
-    plain, loose = (
+    held, loose = (
         world.fit(tmp_path / f"again{beta}", *ONE, *one, "objective.inner_epochs=2", f"objective.nft_beta={beta}")
         for beta in (1.0, 0.01)
     )
-    assert largest_difference(plain, loose) > 1e-4
+    assert largest_difference(held, loose) > 1e-4
 
 
 def test_it_raises_the_reward_and_bad_images_push(world: TinyWorld, tmp_path: Path) -> None:
-    """Twenty iterations on brightness, and on its opposite, from the same noise."""
+    """Ten iterations on brightness, and on its opposite, from the same noise."""
     rewards = {}
     for sign in (1, -1):
         judge = f"rewards=[{{name: 'judges:Brightness', weight: {sign}}}]"
@@ -190,14 +194,14 @@ def test_it_raises_the_reward_and_bad_images_push(world: TinyWorld, tmp_path: Pa
 
         recorder.ROWS.clear()
         world.fit(
-            tmp_path / str(sign), *NFT, judge, *OFF, "trainer.iterations=20", "trainer.save_every=20",
+            tmp_path / str(sign), *NFT, judge, *OFF, "trainer.iterations=10", "trainer.save_every=10",
             "objective.learning_rate=0.003", "trainer.callbacks=[{name: 'recorder:Recorder'}]",
         )  # fmt: skip
         rewards[sign] = [row["reward/Brightness"] for row in recorder.ROWS]
     gains = [up - down for up, down in zip(rewards[1], rewards[-1], strict=True)]
     assert gains[0] == 0
     assert min(gains[3:]) > 0
-    assert gains[-1] > 0.002
+    assert gains[-1] > 5e-4
 
 
 def test_an_image_is_learnt_from_under_the_condition_that_it_was_sampled_under(
@@ -232,6 +236,5 @@ def test_an_image_is_learnt_from_under_the_condition_that_it_was_sampled_under(
     ],
     ids=lambda lever: lever[0].partition(".")[2],
 )
-def test_each_lever_acts_on_it(world: TinyWorld, tmp_path: Path, lever: list[str]) -> None:
-    plain = world.fit(tmp_path / "off", *ONE, *NFT, *OFF)
+def test_each_lever_acts_on_it(world: TinyWorld, plain: dict[str, Any], tmp_path: Path, lever: list[str]) -> None:
     assert largest_difference(plain, world.fit(tmp_path / "on", *ONE, *NFT, *OFF, *lever)) > 1e-4

@@ -9,7 +9,7 @@ import pytest
 from runs import TinyWorld, gradient_difference, largest_difference, load
 
 
-@pytest.mark.parametrize("loss", ["surrogate", "nft"])
+@pytest.mark.parametrize("loss", ["surrogate", pytest.param("nft", marks=pytest.mark.slow)])
 def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path, loss: str) -> None:
     """DDP over gloo; global statistics, so that every exchange between processes matters.
 
