@@ -136,7 +136,6 @@ class Queue:
 
     def _do(self, job: Job) -> bool:
         run, result, log = self.runs / job.run_name, self.results / job.name, self.runs / f"{job.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         if not self._is_trained(job):
             fit = ["drift_pl.fit", *job.overrides, f"seed={job.seed}", f"run_dir={run}", "ckpt_path=auto"]

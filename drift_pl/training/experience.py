@@ -1,6 +1,6 @@
-"""What an update learns from: a rollout with what each image is worth, and the gradient's norm."""
+"""What an update learns from, and what every update does with its losses: gradients added up, their norm clipped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drift_pl.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.training.parallel import gradient_sync, world_size
 from drift_pl.types import Trajectory
 
 
@@ -54,6 +55,30 @@ class Experience:
         if len(counted_B) == 0:
             return [(rows_B[:1], torch.zeros(1, device=device))]
         return [(part_B, torch.ones(len(part_B), device=device)) for part_B in counted_B.split(size)]
+
+
+def accumulate_gradients(
+    module: L.LightningModule,
+    micro_batches: Sequence[tuple[Tensor, Tensor]],
+    factors: Sequence[float],
+    global_count: float,
+    loss: Callable[[Tensor, Tensor, int], Tensor],
+) -> None:
+    """Adds up the gradients of an optimiser step: of the mean loss over passes and all images that count anywhere.
+
+    Args:
+        micro_batches: see `Experience.micro_batches`.
+        factors: of each pass over an image (a sampling step, a noise level).
+        global_count: images that count, summed over all processes.
+        loss: rows [b], their weights [b] and the number of the pass -> losses [b].
+    """
+    scale = world_size() / (max(global_count, 1.0) * len(factors))  # the gradient is averaged over processes
+    for number, (part_B, weight_B) in enumerate(micro_batches):
+        for n, factor in enumerate(factors):
+            last = number == len(micro_batches) - 1 and n == len(factors) - 1
+            loss_B = loss(part_B, weight_B, n)
+            with gradient_sync(module.trainer, last):
+                module.manual_backward((weight_B * loss_B).sum() * (scale * factor))
 
 
 def clip_gradients(module: L.LightningModule, max_norm: float, iteration: int) -> Tensor:

@@ -11,8 +11,7 @@ from drift_pl.functional.forward_process import clean_error_weight, nft_loss, no
 from drift_pl.policies.protocol import Policy
 from drift_pl.rng import make_generator, normal_per_sample, sample_generators
 from drift_pl.rollout import Sampler
-from drift_pl.training.experience import Experience
-from drift_pl.training.parallel import gradient_sync, world_size
+from drift_pl.training.experience import Experience, accumulate_gradients
 from drift_pl.training.reporting import IterationReport
 
 
@@ -96,9 +95,14 @@ class ForwardUpdate:
         old_NBCHW = self._old_velocities(policy, sampler, experience, images)
         for epoch in range(self.inner_epochs):
             for number, rows_B in enumerate(experience.shares(self.updates)):
-                old = None if epoch == 0 and number == 0 else old_NBCHW
-                count = float(counts_U[number])
-                self._accumulate(module, policy, sampler, experience, images, old, rows_B, count, report)
+                first = epoch == 0 and number == 0
+
+                def loss(part_B: Tensor, weight_B: Tensor, n: int, first: bool = first) -> Tensor:
+                    old_BCHW = None if first else old_NBCHW[n, part_B]
+                    return self._loss(policy, sampler, experience, images, old_BCHW, part_B, n, weight_B, report)
+
+                micro_batches = self._micro_batches(experience, rows_B)
+                accumulate_gradients(module, micro_batches, [1.0] * self.times, float(counts_U[number]), loss)
                 yield
 
     def _old_velocities(self, policy: Policy, sampler: Sampler, experience: Experience, images: NoisedImages) -> Tensor:
@@ -111,29 +115,6 @@ class ForwardUpdate:
                     with torch.no_grad():
                         old_NBCHW[n, part_B] = self._velocity(policy, sampler, experience, images, part_B, n)
         return old_NBCHW
-
-    def _accumulate(
-        self,
-        module: L.LightningModule,
-        policy: Policy,
-        sampler: Sampler,
-        experience: Experience,
-        images: NoisedImages,
-        old_NBCHW: Tensor | None,
-        rows_B: Tensor,
-        global_count: float,
-        report: IterationReport,
-    ) -> None:
-        # The gradient is averaged over processes, the loss is a mean over all images that count anywhere.
-        scale = world_size() / (max(global_count, 1.0) * self.times)
-        micro_batches = self._micro_batches(experience, rows_B)
-        for number, (part_B, weight_B) in enumerate(micro_batches):
-            for n in range(self.times):
-                last = number == len(micro_batches) - 1 and n == self.times - 1
-                old = None if old_NBCHW is None else old_NBCHW[n, part_B]
-                loss_B = self._loss(policy, sampler, experience, images, old, part_B, n, weight_B, report)
-                with gradient_sync(module.trainer, last):
-                    module.manual_backward((weight_B * loss_B).sum() * scale)
 
     def _loss(
         self,

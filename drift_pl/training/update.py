@@ -16,8 +16,7 @@ from drift_pl.functional.losses import (
 )
 from drift_pl.policies.protocol import Policy
 from drift_pl.rollout import ReplayedStep, Sampler, replay
-from drift_pl.training.experience import Experience
-from drift_pl.training.parallel import gradient_sync, world_size
+from drift_pl.training.experience import Experience, accumulate_gradients
 from drift_pl.training.reporting import IterationReport
 from drift_pl.types import Trajectory
 
@@ -91,21 +90,17 @@ class ClippedUpdate:
         report: IterationReport,
         first: bool,
     ) -> None:
-        steps_K = experience.trajectory.steps_K
-        num_steps = len(steps_K)
-        # The gradient is averaged over processes, the loss is a mean over all images that count anywhere.
-        scale = world_size() / (max(global_count, 1.0) * num_steps)
         weight_T = self._step_weights(sampler)
+        factors = [weight_T[step] for step in experience.trajectory.steps_K]
         skip = self.skip_zero_advantage and self.kl_weight == 0
-        micro_batches = experience.micro_batches(rows_B, self.micro_batch, skip)
-        for number, (part_B, weight_B) in enumerate(micro_batches):
+
+        def loss(part_B: Tensor, weight_B: Tensor, k: int) -> Tensor:
             condition = experience.condition[part_B]
-            for k in range(num_steps):
-                last = number == len(micro_batches) - 1 and k == num_steps - 1
-                step = replay(policy, sampler, experience.trajectory, k, part_B, condition, self.kl_weight > 0)
-                loss_B = self._loss(step, experience, part_B, k, weight_B, report, first)
-                with gradient_sync(module.trainer, last):
-                    module.manual_backward((weight_B * loss_B).sum() * (scale * weight_T[steps_K[k]]))
+            step = replay(policy, sampler, experience.trajectory, k, part_B, condition, self.kl_weight > 0)
+            return self._loss(step, experience, part_B, k, weight_B, report, first)
+
+        micro_batches = experience.micro_batches(rows_B, self.micro_batch, skip)
+        accumulate_gradients(module, micro_batches, factors, global_count, loss)
 
     def _loss(
         self,
