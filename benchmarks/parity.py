@@ -19,14 +19,14 @@ from diffusers import DDIMScheduler
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
-from drift_pl.fit import quieten
+from drift_pl.builders.quiet import quieten
+from drift_pl.core.rng import sample_generators
 from drift_pl.functional.ddim import ddim_step
 from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import POLICIES
-from drift_pl.policies.pipeline_policy import PipelinePolicy
-from drift_pl.rng import sample_generators
-from drift_pl.rollout import Sampler, replay, rollout, sample_ode
+from drift_pl.policies.pipeline import PipelinePolicy
+from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

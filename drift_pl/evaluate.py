@@ -13,19 +13,19 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drift_pl.command import run_command
-from drift_pl.config import Config
-from drift_pl.config_checks import derive_batches
-from drift_pl.errors import UserError
-from drift_pl.evaluate_options import EvaluateOptions, help_text, parse_options
-from drift_pl.fit import quieten
-from drift_pl.run_checkpoints import CONFIG, find_checkpoints, recorded_identity
+from drift_pl.builders.quiet import quieten
+from drift_pl.config.checkpoints import CONFIG, find_checkpoints, recorded_identity
+from drift_pl.config.checks import derive_batches
+from drift_pl.config.command import run_command
+from drift_pl.config.evaluate_options import EvaluateOptions, help_text, parse_options
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
-    from drift_pl.checkpoint_weights import Checkpoint
-    from drift_pl.evaluation import Evaluated
-    from drift_pl.evaluation_points import Bench
-    from drift_pl.evidence.evaluations import Evaluation, Point
+    from drift_pl.builders.bench import Bench
+    from drift_pl.builders.checkpoint_weights import Checkpoint
+    from drift_pl.evaluation.evaluator import Evaluated
+    from drift_pl.evaluation.record import Evaluation, Point
     from drift_pl.training.callbacks.evaluation import EvaluationPlan
 
 
@@ -48,10 +48,10 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.checkpoint_weights import read_checkpoints
-    from drift_pl.evaluation_base import read_base, with_base_of
-    from drift_pl.evaluation_points import evaluation_plan
-    from drift_pl.evidence.evaluations import write_evaluation
+    from drift_pl.builders.bench import evaluation_plan
+    from drift_pl.builders.checkpoint_weights import read_checkpoints
+    from drift_pl.evaluation.base import read_base, with_base_of
+    from drift_pl.evaluation.record import write_evaluation
 
     identity = recorded_identity(run_dir / CONFIG)
     checkpoints = read_checkpoints(paths, identity, options.weights)
@@ -75,8 +75,8 @@ def _open(
     options: EvaluateOptions, config: Config, plan: "EvaluationPlan", run_dir: Path, config_hash: str
 ) -> "Evaluation":
     """What the file holds already, of the same run and protocol; without points if there is none."""
-    from drift_pl.evaluation_points import describe_protocol, describe_training
-    from drift_pl.evidence.evaluations import FILE_NAME, Evaluation, first_difference, read_evaluation
+    from drift_pl.builders.bench import describe_protocol, describe_training
+    from drift_pl.evaluation.record import FILE_NAME, Evaluation, first_difference, read_evaluation
 
     experiment = Path(config.experiment).stem
     new = Evaluation(
@@ -111,7 +111,7 @@ def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> 
 
 def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Checkpoint"]) -> list[Job]:
     """The base model, and each checkpoint at each scale and power."""
-    from drift_pl.evidence.evaluations import Point
+    from drift_pl.evaluation.record import Point
 
     jobs = [Job(Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None), None)]
     scales = options.lora_scale or [config.sampler.eval_lora_scale]
@@ -137,8 +137,8 @@ def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Check
 
 def _missing(jobs: list[Job], evaluation: "Evaluation", config: Config) -> list[Job]:
     """Jobs that are not done; for measures of drift the base model once more, if its embeddings were not kept."""
-    from drift_pl.evaluation import DRIFT_MEASURES
-    from drift_pl.evaluation_pictures import pictures_folder, read_array
+    from drift_pl.evaluation.evaluator import DRIFT_MEASURES
+    from drift_pl.evaluation.pictures import pictures_folder, read_array
 
     done = {point.identity() for point in evaluation.points}
     missing = [job for job in jobs if job.point.identity() not in done]
@@ -150,17 +150,17 @@ def _missing(jobs: list[Job], evaluation: "Evaluation", config: Config) -> list[
 
 
 def _build_bench(options: EvaluateOptions, config: Config, plan: "EvaluationPlan") -> "Bench":
-    from drift_pl.evaluation_points import Bench
-    from drift_pl.hardware import choose_device
+    from drift_pl.builders.bench import Bench
+    from drift_pl.builders.hardware import choose_device
 
     return Bench(config, plan, options.judges, *choose_device(config))
 
 
 def _measure(bench: "Bench", jobs: list[Job], evaluation: "Evaluation") -> "Evaluation":
     """Measures point by point; each is in the file as soon as it is done."""
-    from drift_pl.evaluation_pictures import pictures_folder, read_array, save_point
-    from drift_pl.evidence.display import Progress, headline
-    from drift_pl.evidence.evaluations import write_evaluation
+    from drift_pl.evaluation.pictures import pictures_folder, read_array, save_point
+    from drift_pl.evaluation.record import write_evaluation
+    from drift_pl.reports.display import Progress, headline
 
     folder = pictures_folder(evaluation.path)
     with Progress(len(jobs), len(bench.plan.test_prompts)) as progress:
@@ -181,7 +181,7 @@ def _measure(bench: "Bench", jobs: list[Job], evaluation: "Evaluation") -> "Eval
 
 
 def _with_values(point: "Point", evaluated: "Evaluated", picture: str) -> "Point":
-    from drift_pl.evidence.evaluations import Value, summarise
+    from drift_pl.evaluation.record import Value, summarise
 
     per_prompt = {
         name: [value if math.isfinite(value) else None for value in value_P.tolist()]
@@ -195,8 +195,8 @@ def _with_values(point: "Point", evaluated: "Evaluated", picture: str) -> "Point
 
 def _write_sheet(evaluation: "Evaluation") -> None:
     """The picture of all points whose images were kept."""
-    from drift_pl.evaluation_pictures import pictures_folder, read_array, save_sheet
-    from drift_pl.evidence.display import headline
+    from drift_pl.evaluation.pictures import pictures_folder, read_array, save_sheet
+    from drift_pl.reports.display import headline
 
     labels: list[str] = []
     grids: list = []
@@ -214,8 +214,8 @@ def _run(argv: list[str]) -> None:
         print(help_text(), end="")
         return
     options = parse_options(argv)
-    from drift_pl.evaluation_pictures import pictures_folder
-    from drift_pl.evidence.display import table
+    from drift_pl.evaluation.pictures import pictures_folder
+    from drift_pl.reports.display import table
 
     evaluation = evaluate(options)
     protocol = evaluation.protocol

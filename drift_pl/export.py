@@ -8,8 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from drift_pl.command import run_command
-from drift_pl.command_options import (
+from drift_pl.builders.quiet import quieten
+from drift_pl.builders.restore import TunedPolicy, find_checkpoint, load_tuned
+from drift_pl.config.checkpoints import CONFIG, recorded_identity
+from drift_pl.config.command import run_command
+from drift_pl.config.command_options import (
     Command,
     Request,
     asks_for_help,
@@ -20,11 +23,8 @@ from drift_pl.command_options import (
     pretrained_key,
     weights_key,
 )
-from drift_pl.config import Config
-from drift_pl.fit import quieten
-from drift_pl.new_folder import new_folder, refuse_taken
-from drift_pl.run_checkpoints import CONFIG, recorded_identity
-from drift_pl.tuned_policy import TunedPolicy, find_checkpoint, load_tuned
+from drift_pl.config.schema import Config
+from drift_pl.core.files import new_folder, refuse_taken
 
 
 @dataclass
@@ -61,7 +61,7 @@ def export(request: Request[ExportOptions]) -> Path:
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = request.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.export_weights import save_full, save_lora
+    from drift_pl.policies.export import save_full, save_lora
 
     tuned = load_tuned(config, run_dir, path, options.weights)
     card = _card(config, run_dir, out, options.format, tuned)
@@ -73,10 +73,10 @@ def export(request: Request[ExportOptions]) -> Path:
 
 
 def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolicy) -> str:
-    from drift_pl.card_facts import Base, Weights, evaluation_table
-    from drift_pl.export_weights import describe_pipeline
-    from drift_pl.locate import locate
-    from drift_pl.model_card import Export, model_card
+    from drift_pl.core.locate import locate
+    from drift_pl.policies.export import describe_pipeline
+    from drift_pl.reports.card_facts import Base, Weights, evaluation_table
+    from drift_pl.reports.model_card import Export, model_card
 
     name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
     location = Path(locate(name, "policy.pretrained"))

@@ -1,19 +1,16 @@
 """The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...] [ckpt_path=last]`."""
 
 import json
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 
-from drift_pl.arguments import config_yaml, parse
-from drift_pl.command import run_command
-from drift_pl.config import Config
-from drift_pl.config_checks import derive_batches
-from drift_pl.errors import UserError
-from drift_pl.help_text import help_text
-from drift_pl.run_folder import (
+from drift_pl.builders.quiet import quieten
+from drift_pl.config.arguments import config_yaml, parse
+from drift_pl.config.checks import derive_batches
+from drift_pl.config.command import run_command
+from drift_pl.config.help_text import help_text
+from drift_pl.config.run_folder import (
     SUMMARY_MEASURES,
     RunFolder,
     choose_run_folder,
@@ -21,6 +18,8 @@ from drift_pl.run_folder import (
     run_identity,
     write_config,
 )
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
 
 TERMINATED = 143
 
@@ -36,7 +35,7 @@ def fit(config: Config) -> Path:
     folder = choose_run_folder(config)
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
-    from drift_pl.build import build_run
+    from drift_pl.builders.run import build_run
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, refuse_other_run
 
     if folder.resume_from is not None:
@@ -100,19 +99,6 @@ def _run(argv: list[str]) -> None:
         run_dir = fit(request.config)
         if is_first_process():
             _close(run_dir, request.config)
-
-
-def quieten() -> None:
-    """Silences libraries' notices that a user can do nothing about; our own warnings are shown as one line each."""
-    import lightning.pytorch  # noqa: F401  it sets its log level when imported
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("default", module="drift_pl")
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> int:

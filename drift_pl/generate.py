@@ -9,8 +9,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from drift_pl.command import run_command
-from drift_pl.command_options import (
+from drift_pl.builders.quiet import quieten
+from drift_pl.builders.restore import find_checkpoint, load_tuned
+from drift_pl.config.checkpoints import CONFIG
+from drift_pl.config.command import run_command
+from drift_pl.config.command_options import (
     Command,
     Request,
     asks_for_help,
@@ -21,10 +24,7 @@ from drift_pl.command_options import (
     pretrained_key,
     weights_key,
 )
-from drift_pl.fit import quieten
-from drift_pl.new_folder import free_name, refuse_taken
-from drift_pl.run_checkpoints import CONFIG
-from drift_pl.tuned_policy import find_checkpoint, load_tuned
+from drift_pl.core.files import free_name, refuse_taken
 
 
 @dataclass
@@ -89,8 +89,9 @@ def generate(request: Request[GenerateOptions]) -> Path:
         refuse_taken(Path(options.out).expanduser())
     config = request.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.generated_pictures import Measurer, draw, plan_of, save_pictures
-    from drift_pl.hardware import choose_device
+    from drift_pl.builders.drawing import Measurer, plan_of
+    from drift_pl.builders.hardware import choose_device
+    from drift_pl.evaluation.drawing import draw, save_pictures
 
     device, autocast = choose_device(config)
     measurer = Measurer(config, device) if options.measure else None

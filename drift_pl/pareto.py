@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drift_pl.command import run_command
-from drift_pl.errors import UserError
+from drift_pl.config.command import run_command
+from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # numpy and the rest are not needed for --help
-    from drift_pl.evidence.results import Results
+    from drift_pl.reports.results import Results
 
 HELP = """\
 usage: python -m drift_pl.pareto RUN_FOLDER_OR_EVALUATION_FILE ... [KEY=VALUE ...]
@@ -121,13 +121,13 @@ def pareto(request: Request) -> "Results":
     Raises:
         UserError: a file is missing or old, or two runs cannot be compared; nothing has been written then.
     """
-    from drift_pl.evidence.comparison import compare
-    from drift_pl.evidence.compute import compute
-    from drift_pl.evidence.evaluations import read_evaluation
-    from drift_pl.evidence.figure import draw
-    from drift_pl.evidence.page import write_page
-    from drift_pl.evidence.question import Question
-    from drift_pl.evidence.table import markdown
+    from drift_pl.evaluation.record import read_evaluation
+    from drift_pl.reports.comparison import compare
+    from drift_pl.reports.compute import compute
+    from drift_pl.reports.figure import draw
+    from drift_pl.reports.page import write_page
+    from drift_pl.reports.question import Question
+    from drift_pl.reports.table import markdown
 
     if request.out.is_file():
         raise UserError(f"out={request.out} is a file: give a folder, e.g. out=pareto")

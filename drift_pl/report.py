@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from drift_pl.command import run_command
-from drift_pl.errors import UserError
-from drift_pl.run_folder import SUMMARY_MEASURES
+from drift_pl.config.command import run_command
+from drift_pl.config.run_folder import SUMMARY_MEASURES
+from drift_pl.core.errors import UserError
 
 
 @dataclass(frozen=True)

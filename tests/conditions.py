@@ -2,7 +2,7 @@
 
 import torch
 
-from drift_pl.types import Condition
+from drift_pl.core.types import Condition
 
 # A Stable-Diffusion-3-like condition: CLIP tokens padded from 20 to 32 channels, full tokens, appended zero tokens.
 CHANNELS = torch.tensor([20] * 40 + [32] * 20 + [0] * 4)

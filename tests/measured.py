@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from drift_pl.evidence.evaluations import Evaluation
+from drift_pl.evaluation.record import Evaluation
 
 
 def last(run: Path) -> Path:

@@ -88,14 +88,14 @@ def test_wheel_holds_weights_and_prompts(wheel_names: set[str]) -> None:
     files = {str(path.relative_to(ROOT)) for glob in DATA for path in builtin.glob(glob) if path.is_file()}
     files |= {str(path.relative_to(ROOT)) for path in (ROOT / "drift_pl" / "prompt_lists").iterdir()}
     assert files - wheel_names == set()
-    assert {"drift_pl/py.typed", "drift_pl/evidence/page.html"} <= wheel_names
+    assert {"drift_pl/py.typed", "drift_pl/reports/page.html"} <= wheel_names
 
 
 def test_installed_wheel_finds_its_experiments_from_anywhere(wheel_path: Path, tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     zipfile.ZipFile(wheel_path).extractall(site)
-    code = "from drift_pl import experiment_files as e; print(e.experiments_folder(), *e.list_experiments())"
+    code = "from drift_pl.config import experiment_files as e; print(e.experiments_folder(), *e.list_experiments())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from tilting import effective_samples, tilt, tilted_mean, weighted_pairwise_distance
 from torch import Tensor
 
 from drift_pl.functional.fronts import Front, diversity_gain, pareto_front
-from drift_pl.functional.tilting import effective_samples, tilt, tilted_mean, weighted_pairwise_distance
 
 # in units of the reward's mean spread within a prompt
 KL_WEIGHTS = (10.0, 3.0, 1.5, 1.0, 0.6, 0.35, 0.2)

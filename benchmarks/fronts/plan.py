@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 
 PLAN = Path(__file__).with_name("plan.yaml")
 

@@ -4,7 +4,7 @@
     python benchmarks/fronts/room.py A B --draw    # again from room.json, beside what has been trained since
 
 Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
-known in closed form (`drift_pl.functional.tilting`). So 256 images per test prompt give, without any training, the
+known in closed form (`tilting`). So 256 images per test prompt give, without any training, the
 front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, with one that knows the true
 attributes, and with the evaluation encoder itself; and the point that dropping the images off the prompt would reach.
 """
@@ -23,17 +23,17 @@ from plan import PLAN, Tier, read_plan
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from drift_pl.arguments import parse
-from drift_pl.build_scoring import build_encoder, build_judges, build_shaping_encoder
+from drift_pl.builders.bench import Bench, evaluation_plan
+from drift_pl.builders.quiet import quieten
+from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder
 from drift_pl.builtin.reader import AttributeMeasure, AttributeReader
 from drift_pl.builtin.world import ATTRIBUTES
-from drift_pl.command import run_command
-from drift_pl.config import Config
-from drift_pl.errors import UserError
-from drift_pl.evaluation_points import Bench, evaluation_plan
-from drift_pl.fit import quieten
+from drift_pl.config.arguments import parse
+from drift_pl.config.command import run_command
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
 from drift_pl.functional.fronts import NoOverlap
-from drift_pl.scoring.judges import score_images
+from drift_pl.scoring.rewards import score_images
 
 ROOT = Path(__file__).parents[2]
 IMAGES_PER_PROMPT = 256

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from plan import PLAN, Job, Tier, read_plan
 
-from drift_pl.command import run_command
-from drift_pl.errors import UserError
+from drift_pl.config.command import run_command
+from drift_pl.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[[list[str], Path], int]

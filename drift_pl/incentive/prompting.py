@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from drift_pl.core.rng import normal_per_sample, sample_generators
+from drift_pl.core.types import Condition
 from drift_pl.functional.schedule import anneal_factor
-from drift_pl.rng import normal_per_sample, sample_generators
-from drift_pl.types import Condition
 
 # Divides what has no spread at all (a prompt that CADS shrank to nothing) without turning it into NaN.
 SMALLEST_SPREAD = 1e-12

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.rng import make_generator
+from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
-from drift_pl.rng import make_generator
-from drift_pl.types import Condition
 
 PLACE = "{prompt}"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from drift_pl.policies.flux import FluxPolicy
-from drift_pl.policies.pipeline_policy import PipelinePolicy
+from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.policies.unet import StableDiffusionPolicy, StableDiffusionXLPolicy
 from drift_pl.policies.zimage import ZImagePolicy

@@ -8,10 +8,10 @@ from diffusers import FluxPipeline
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from drift_pl.errors import UserError
-from drift_pl.policies.flow_policy import FlowPolicy
-from drift_pl.policies.pipeline_policy import checked_side
-from drift_pl.types import Condition
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Condition
+from drift_pl.policies.flow import FlowPolicy
+from drift_pl.policies.pipeline import checked_side
 
 PATCH = 2
 """Latents that make one token, along each axis."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.policies.lora import trainable_parameters
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from diffusers import PipelineQuantizationConfig
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -9,7 +9,7 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 
 
 def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str], seed: int) -> None:

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from drift_pl.types import Condition
+from drift_pl.core.types import Condition
 
 
 class Policy(Protocol):

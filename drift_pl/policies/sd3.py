@@ -7,10 +7,10 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
-from drift_pl.policies.flow_policy import FlowPolicy
-from drift_pl.policies.pipeline_policy import checked_side
-from drift_pl.types import Condition
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Condition
+from drift_pl.policies.flow import FlowPolicy
+from drift_pl.policies.pipeline import checked_side
 
 
 class StableDiffusion3Policy(FlowPolicy):

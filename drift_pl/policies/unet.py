@@ -8,10 +8,10 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Condition
 from drift_pl.functional.ddim import PREDICTIONS, predicted_noise
-from drift_pl.policies.pipeline_policy import PipelinePolicy, checked_side
-from drift_pl.types import Condition
+from drift_pl.policies.pipeline import PipelinePolicy, checked_side
 
 
 class StableDiffusionPolicy(PipelinePolicy):

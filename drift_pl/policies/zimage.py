@@ -6,10 +6,10 @@ import torch
 from diffusers import ZImagePipeline
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
-from drift_pl.policies.flow_policy import FlowPolicy
-from drift_pl.policies.pipeline_policy import checked_side
-from drift_pl.types import Condition
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Condition
+from drift_pl.policies.flow import FlowPolicy
+from drift_pl.policies.pipeline import checked_side
 
 PATCH = 2
 """Latents that make one token, along each axis."""

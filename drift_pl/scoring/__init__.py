@@ -6,10 +6,10 @@ from drift_pl.scoring.compressibility import JpegCompressibility, JpegIncompress
 from drift_pl.scoring.dreamsim import DreamSim
 from drift_pl.scoring.encoders import ClipEncoder, LpipsEncoder, PooledEncoder
 from drift_pl.scoring.hps import HpsV2
-from drift_pl.scoring.http_judge import ChatJudge, HttpJudge
+from drift_pl.scoring.http import ChatJudge, HttpJudge
 from drift_pl.scoring.image_reward import ImageReward
 from drift_pl.scoring.ocr import Ocr
-from drift_pl.scoring.preference import PickScore
+from drift_pl.scoring.pickscore import PickScore
 
 REWARDS = {
     "pickscore": PickScore,

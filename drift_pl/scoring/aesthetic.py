@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
-from drift_pl.errors import UserError
-from drift_pl.locate import load_pretrained, locate
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 

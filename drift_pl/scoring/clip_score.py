@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from drift_pl.scoring.preference import ClipJudge
+from drift_pl.scoring.pickscore import ClipJudge
 
 
 class ClipScore(ClipJudge):

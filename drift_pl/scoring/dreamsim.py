@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from drift_pl.errors import UserError
-from drift_pl.locate import first_line, import_extra
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line, import_extra
 from drift_pl.scoring.pixels import to_bytes
 
 KEY = "encoder.name=dreamsim"

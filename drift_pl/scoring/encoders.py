@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate, normalize
 from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
 from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
-from drift_pl.errors import UserError
-from drift_pl.locate import load_pretrained, locate
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
 

@@ -9,10 +9,10 @@ from torch.nn.functional import normalize, pad
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
-from drift_pl.errors import UserError
-from drift_pl.locate import load_pretrained, locate
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.scoring.pickscore import ClipJudge
 from drift_pl.scoring.pixels import to_bytes
-from drift_pl.scoring.preference import ClipJudge
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
 HPS = "xswu/HPSv2"

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 import tenacity
 
-from drift_pl.errors import UserError
-from drift_pl.locate import first_line
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line
 
 Part = TypeVar("Part")
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

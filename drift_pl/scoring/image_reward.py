@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig, BlipVisionModel, CLIPImageProcessor
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from drift_pl.errors import UserError
-from drift_pl.locate import first_line, load_pretrained
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line, load_pretrained
 from drift_pl.scoring.aesthetic import linear_head
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors

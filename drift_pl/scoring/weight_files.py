@@ -9,8 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from drift_pl.errors import UserError
-from drift_pl.locate import first_line, load_pretrained, locate
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line, load_pretrained, locate
 
 
 def find_file(name: str, filename: str, key: str, revision: str | None = None) -> Path:

@@ -10,7 +10,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 import lightning as L
 import torch
 
-from drift_pl.prompts import prompts_of_iteration
-from drift_pl.types import PromptBatch
+from drift_pl.core.types import PromptBatch
+from drift_pl.sampling.prompts import prompts_of_iteration
 
 
 class PromptStream:

@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
+from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import masked_std
 from drift_pl.incentive.selection import selection_statistics
 from drift_pl.training.reporting import IterationReport
-from drift_pl.types import Scores, Trajectory
 
 
 def describe_iteration(

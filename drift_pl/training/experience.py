@@ -7,10 +7,10 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.training.parallel import gradient_sync, world_size
-from drift_pl.types import Trajectory
 
 
 @dataclass(frozen=True)

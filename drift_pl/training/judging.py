@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from drift_pl.scoring.judges import Judge, ask_judges
+from drift_pl.scoring.rewards import Judge, ask_judges
 from drift_pl.training.plans import JudgingPlan
 
 Answer = TypeVar("Answer")

@@ -9,28 +9,28 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule, global_std, masked_std, reward_moments
 from drift_pl.functional.normalisation import normalise_per_reward
 from drift_pl.functional.schedule import warmup_factor
 from drift_pl.incentive import DiversityShaping, PromptingRule, SelectionRule
+from drift_pl.incentive.methods import Rival
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.incentive.rivals import Rival
 from drift_pl.policies.protocol import Policy
-from drift_pl.prompts import PromptEncoder
-from drift_pl.scoring.judges import Judge
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.protocol import Encoder, move
+from drift_pl.scoring.rewards import Judge
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
 from drift_pl.training.experience import Experience, clip_gradients
-from drift_pl.training.forward_update import ForwardUpdate
 from drift_pl.training.parallel import gather_vectors
-from drift_pl.training.plans import JudgingPlan, OptimizerPlan, RolloutPlan, Shared
+from drift_pl.training.plans import JudgingPlan, OptimizerPlan, Shared
 from drift_pl.training.reporting import IterationReport
-from drift_pl.training.sampling import GroupSampling
 from drift_pl.training.scoring import GroupScoring
-from drift_pl.training.update import ClippedUpdate
-from drift_pl.types import PromptBatch, Scores, Trajectory
+from drift_pl.training.updates.clipped import ClippedUpdate
+from drift_pl.training.updates.forward import ForwardUpdate
 
 Categories = Callable[[Tensor, Sequence[str]], Tensor]
 

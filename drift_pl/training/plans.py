@@ -6,37 +6,6 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class RolloutPlan:
-    """How training samples.
-
-    Attributes:
-        steps: denoising steps T.
-        noise_level: a of `kind`.
-        guidance_scale: of rollouts and replay.
-        negative_prompt: prompt of the unconditional branch.
-        window_first, window_end: bounds of the trained window.
-        window_size: trained steps K.
-        window_schedule: `random` or `sliding`.
-        window_stride, window_every: of a sliding window, see `sliding_window`.
-        shared_prefix: the images of a group part only where the window begins.
-        kind: of stochastic steps, see `Sampler`.
-    """
-
-    steps: int
-    noise_level: float
-    guidance_scale: float
-    negative_prompt: str
-    window_first: int
-    window_end: int
-    window_size: int
-    window_schedule: str = "random"
-    window_stride: int = 1
-    window_every: int = 1
-    shared_prefix: bool = False
-    kind: str = "flow_sde"
-
-
-@dataclass(frozen=True)
 class JudgingPlan:
     """How judges are called.
 

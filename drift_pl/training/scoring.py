@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.scoring.judges import Judge, weighted_sum
+from drift_pl.core.types import Scores, Trajectory
 from drift_pl.scoring.protocol import Encoder
+from drift_pl.scoring.rewards import Judge, weighted_sum
 from drift_pl.training.judging import Judging
 from drift_pl.training.plans import JudgingPlan
-from drift_pl.types import Scores, Trajectory
 
 
 @dataclass(frozen=True)

@@ -3,21 +3,18 @@
 import hashlib
 import json
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from plan import PLAN, Tier, read_plan
+from run import Queue, run_python, status
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 
 FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
-sys.path.insert(0, str(FRONTS))
-
-from plan import PLAN, Tier, read_plan  # noqa: E402
-from run import Queue, run_python, status  # noqa: E402
 
 PLAN_TEXT: dict[str, Any] = {
     "frozen": {"fit": ["experiment=shapes_flowgrpo"], "evaluate": ["prompts=test"], "pareto": []},
@@ -310,7 +307,7 @@ def test_a_command_in_a_checkout_without_runs_has_its_log(tmp_path: Path) -> Non
 
 
 def test_every_job_of_the_plan_has_a_valid_config() -> None:
-    from drift_pl.arguments import parse
+    from drift_pl.config.arguments import parse
 
     for tier in read_plan().values():
         length = {"A": 48, "B": 48, "C": 24, "D": 24, "E": 48, "F": 48, "T": 48}[tier.name]

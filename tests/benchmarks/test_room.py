@@ -1,20 +1,15 @@
 """What reweighting could do: hulls by hand, optima in their order, and one line for what is missing."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from optima import Samples, explore, front_of, gains_over_kl, weighted
+from room import AttributeEncoder, conclude
 
-FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
-sys.path.insert(0, str(FRONTS))
-
-from optima import Samples, explore, front_of, gains_over_kl, weighted  # noqa: E402
-from room import AttributeEncoder, conclude  # noqa: E402
-
-from drift_pl.builtin.world import ATTRIBUTES, render, scenes_of  # noqa: E402
-from drift_pl.errors import UserError  # noqa: E402
+from drift_pl.builtin.world import ATTRIBUTES, render, scenes_of
+from drift_pl.core.errors import UserError
 
 
 def point(reward: float, distance: float) -> dict[str, float]:

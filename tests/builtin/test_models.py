@@ -5,16 +5,16 @@ import stat
 
 import pytest
 import torch
+from acceptance_judges import judge_ranking, lpips_spearman, spearman
+from acceptance_samples import load_pipeline, sample_images
+from training_autoencoder import reconstruct
+from training_denoiser import embed, tokenize
+from training_encoders import embed_images
+from training_preference import score
 from transformers import AutoImageProcessor, AutoModel, CLIPModel, CLIPProcessor
 
 from drift_pl.builtin import WEIGHTS
-from drift_pl.builtin.acceptance_judges import judge_ranking, lpips_spearman, spearman
-from drift_pl.builtin.acceptance_samples import load_pipeline, sample_images
 from drift_pl.builtin.reader import AttributeReader, shows
-from drift_pl.builtin.training_autoencoder import reconstruct
-from drift_pl.builtin.training_denoiser import embed, tokenize
-from drift_pl.builtin.training_encoders import embed_images
-from drift_pl.builtin.training_preference import score
 from drift_pl.builtin.world import render, sample_scenes
 
 

@@ -13,13 +13,13 @@ from PIL import Image
 from runs import TinyWorld
 from scipy import stats
 
-from drift_pl import evaluation_points
-from drift_pl.arguments import build_config
+from drift_pl.builders import bench as evaluation_points
+from drift_pl.config.arguments import build_config
+from drift_pl.config.run_folder import run_identity
 from drift_pl.evaluate import main
-from drift_pl.evidence.display import table
-from drift_pl.evidence.evaluations import Evaluation, read_evaluation
-from drift_pl.grids import LABEL_WIDTH
-from drift_pl.run_folder import run_identity
+from drift_pl.evaluation.grids import LABEL_WIDTH
+from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.reports.display import table
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from measured import last, means, same
 
-from drift_pl.arguments import build_config
-from drift_pl.checkpoint_weights import read_checkpoints
+from drift_pl.builders.bench import Bench, evaluation_plan
+from drift_pl.builders.checkpoint_weights import read_checkpoints
+from drift_pl.config.arguments import build_config
+from drift_pl.config.checkpoints import recorded_identity
 from drift_pl.evaluate import main
-from drift_pl.evaluation_points import Bench, evaluation_plan
-from drift_pl.evidence.evaluations import Evaluation, read_evaluation
-from drift_pl.run_checkpoints import recorded_identity
+from drift_pl.evaluation.record import Evaluation, read_evaluation
 
 
 def test_sweeps_go_from_the_base_to_the_policy(

@@ -12,11 +12,11 @@ import pytest
 import torch
 from runs import TinyWorld
 
-from drift_pl.arguments import build_config
+from drift_pl.config.arguments import build_config
+from drift_pl.config.checkpoints import recorded_identity
+from drift_pl.config.evaluate_options import OWN, PASSED_ON, help_text
+from drift_pl.config.run_folder import run_identity
 from drift_pl.evaluate import main
-from drift_pl.evaluate_options import OWN, PASSED_ON, help_text
-from drift_pl.run_checkpoints import recorded_identity
-from drift_pl.run_folder import run_identity
 
 
 @pytest.fixture

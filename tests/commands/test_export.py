@@ -19,13 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from drift_pl import export_weights
-from drift_pl.arguments import build_config
-from drift_pl.build import build_policy
+from drift_pl.builders.run import build_policy
+from drift_pl.config.arguments import build_config
 from drift_pl.export import main
 from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies import export as export_weights
 from drift_pl.policies.lora import attach_lora, trainable_parameters
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 PROMPTS = ["a red bar", "any dot"]
 STEPS, GUIDANCE = 3, 2.0

@@ -15,12 +15,12 @@ from runs import TinyWorld
 from safetensors.torch import load_file
 from torch import Tensor
 
-from drift_pl.arguments import parse
-from drift_pl.build import build_policy
+from drift_pl.builders.run import build_policy
+from drift_pl.config.arguments import parse
+from drift_pl.core.rng import make_generator
 from drift_pl.export import main as export
 from drift_pl.generate import main as generate
 from drift_pl.policies.flux import pack
-from drift_pl.rng import make_generator
 
 PROMPT = "a red bar"
 STEPS, SEED = 3, 5

@@ -12,14 +12,14 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from runs import TinyWorld
 
-from drift_pl import generated_pictures
-from drift_pl.arguments import build_config
-from drift_pl.build import build_policy
-from drift_pl.build_scoring import build_encoder, build_judges
+from drift_pl.builders.run import build_policy
+from drift_pl.builders.scoring import build_encoder, build_judges
+from drift_pl.config.arguments import build_config
+from drift_pl.core.rng import make_generator
+from drift_pl.evaluation import drawing as generated_pictures
+from drift_pl.evaluation.grids import LABEL_WIDTH
 from drift_pl.export import main as export
 from drift_pl.generate import main
-from drift_pl.grids import LABEL_WIDTH
-from drift_pl.rng import make_generator
 
 PROMPT = "a red dot"
 

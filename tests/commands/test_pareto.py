@@ -16,7 +16,7 @@ from drift_pl.pareto import main
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The figure takes seconds: one test here draws it, and those in tests/evidence look at it."""
     if "everything_is_written" not in request.node.name:
-        monkeypatch.setattr("drift_pl.evidence.figure.draw", lambda results, folder: None)
+        monkeypatch.setattr("drift_pl.reports.figure.draw", lambda results, folder: None)
 
 
 def run(paths: list[Path], out: Path, *arguments: str) -> dict[str, Any]:

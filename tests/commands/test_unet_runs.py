@@ -13,14 +13,14 @@ from PIL import Image
 from runs import TinyWorld, assert_same_training_state, load
 from torch import Tensor
 
-from drift_pl.arguments import build_config, parse
-from drift_pl.build import build_policy
+from drift_pl.builders.run import build_policy
+from drift_pl.config.arguments import build_config, parse
+from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.export import main as export
 from drift_pl.fit import fit
 from drift_pl.generate import main as generate
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.rng import normal_per_sample, sample_generators
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 PIPELINES = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 FAMILIES = tuple(PIPELINES)

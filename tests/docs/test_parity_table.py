@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from drift_pl.config_choices import CHOICES
+from drift_pl.config.choices import CHOICES
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.arguments import parse
-from drift_pl.registry import create
+from drift_pl.config.arguments import parse
+from drift_pl.core.registry import create
 from drift_pl.scoring import REWARDS
-from drift_pl.scoring.judges import Judge
+from drift_pl.scoring.rewards import Judge
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -10,10 +10,10 @@ from peft import LoraConfig
 from runs import TinyWorld, assert_same_training_state, largest_difference, load
 from torch import Tensor
 
-from drift_pl.arguments import parse
-from drift_pl.build import build_run
-from drift_pl.errors import UserError
-from drift_pl.rng import make_generator
+from drift_pl.builders.run import build_run
+from drift_pl.config.arguments import parse
+from drift_pl.core.errors import UserError
+from drift_pl.core.rng import make_generator
 
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]
 BRIGHTNESS = "rewards=[{name: 'judges:Brightness'}]"

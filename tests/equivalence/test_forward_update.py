@@ -10,11 +10,11 @@ from peft import LoraConfig
 from runs import TinyWorld, assert_same_training_state, largest_difference
 from torch import Tensor
 
-from drift_pl.arguments import parse
-from drift_pl.build import build_run
+from drift_pl.builders.run import build_run
+from drift_pl.config.arguments import parse
+from drift_pl.core.rng import make_generator
 from drift_pl.policies import StableDiffusion3Policy
-from drift_pl.rng import make_generator
-from drift_pl.training.forward_update import ForwardUpdate, NoisedImages
+from drift_pl.training.updates.forward import ForwardUpdate, NoisedImages
 
 NFT = ["objective.loss=nft", "policy.guidance_scale=1", "rewards=[{name: 'judges:Brightness'}]"]
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]

@@ -10,13 +10,13 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
-from drift_pl.arguments import build_config
-from drift_pl.build import build_policy
-from drift_pl.errors import UserError
+from drift_pl.builders.run import build_policy
+from drift_pl.config.arguments import build_config
+from drift_pl.core.errors import UserError
 from drift_pl.export import main as export
 from drift_pl.generate import main as generate
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 from drift_pl.training.module import DriftModule
 
 FULL = ["policy.tuning=full", "objective.kl_weight=0.1", "objective.learning_rate=0.001"]

@@ -11,7 +11,7 @@ import torch
 from diffusers import SD3Transformer2DModel
 from runs import TinyWorld, assert_same_training_state, largest_difference
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.functional.transition import flow_sde_diffusion
 from drift_pl.policies import StableDiffusion3Policy
 

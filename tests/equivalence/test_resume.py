@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from runs import TinyWorld, assert_same_training_state, load
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.training.module import DriftModule
 
 

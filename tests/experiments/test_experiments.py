@@ -1,21 +1,18 @@
 """Every shipped experiment is a test case: it is read, and runs two iterations here with paths and sizes overridden."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from plan import read_plan
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
-from drift_pl.arguments import build_config, parse
-from drift_pl.build_incentive import build_prompting, build_selection, build_shaping
-from drift_pl.config_checks import derive_batches
-from drift_pl.experiment_files import list_experiments
+from drift_pl.builders.incentive import build_prompting, build_selection, build_shaping
+from drift_pl.config.arguments import build_config, parse
+from drift_pl.config.checks import derive_batches
+from drift_pl.config.experiment_files import list_experiments
 from drift_pl.fit import fit
 from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "fronts"))
-from plan import read_plan  # noqa: E402
 
 SIZES = [
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from drift_pl.core.rng import make_generator
 from drift_pl.functional.forward_process import clean_error_weight, nft_loss, noised, stratified_times
-from drift_pl.rng import make_generator
 
 SHAPE = (6, 4, 3, 3)
 

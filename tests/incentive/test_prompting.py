@@ -7,6 +7,7 @@ import pytest
 import torch
 from conditions import CHANNELS, WRITTEN, condition
 
+from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import (
     EmbeddingNoise,
     NoVariation,
@@ -14,7 +15,6 @@ from drift_pl.incentive.prompting import (
     token_std,
     written_channels,
 )
-from drift_pl.types import Condition
 
 
 def test_scale_zero_is_the_prompt_itself(generator: torch.Generator) -> None:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from conditions import CHANNELS, WRITTEN, condition
 
+from drift_pl.core.rng import make_generator
+from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
-from drift_pl.rng import make_generator
-from drift_pl.types import Condition
 
 # sigma 0.95 and 0.9 are past the gate (g = 0), 0.75 is in the middle of it (g = 1/2), 0.675 at three quarters
 GATES = [(0.95, 0.0), (0.9, 0.0), (0.75, 0.5), (0.675, 0.75)]

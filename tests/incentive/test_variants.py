@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import binomtest, chisquare
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Condition
 from drift_pl.incentive import EmbeddingNoise, TextVariants
-from drift_pl.types import Condition
 
 TEMPLATES = ("a photograph of {prompt}", "{prompt}, at night")
 PARAPHRASES = {"a cat": ("a feline",), "a dog": ("a hound", "man's best friend")}

@@ -10,10 +10,10 @@ from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import StableDiffusion3Policy
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers import FluxPipeline, ZImagePipeline
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.incentive.prompting import EmbeddingNoise
 from drift_pl.policies import POLICIES
-from drift_pl.policies.pipeline_policy import PipelinePolicy
-from drift_pl.prompts import PromptEncoder
-from drift_pl.rng import normal_per_sample, sample_generators
-from drift_pl.rollout import Sampler, replay, rollout_in_micro_batches
+from drift_pl.policies.pipeline import PipelinePolicy
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.sampling.rollout import Sampler, replay, rollout_in_micro_batches
 from drift_pl.training.callbacks.evaluation import EvaluationPlan, evaluate_policy
 
 PROMPTS = ["a red cat", "two big dog", "sky"]

@@ -8,10 +8,10 @@ from diffusers import FluxPipeline
 from tiny_models import save_tiny_flux
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.flux import FluxPolicy, image_positions, pack, unpack
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")

@@ -8,10 +8,10 @@ import pytest
 import torch
 from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
 
-from drift_pl.arguments import parse
-from drift_pl.build import build_policy
-from drift_pl.config_choices import OPTIONAL_CHOICES
-from drift_pl.errors import UserError
+from drift_pl.builders.run import build_policy
+from drift_pl.config.arguments import parse
+from drift_pl.config.choices import OPTIONAL_CHOICES
+from drift_pl.core.errors import UserError
 from drift_pl.policies import FluxPolicy, loading
 from drift_pl.policies.loading import loading_options
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.policies.lora import attach_lora, trainable_parameters
 

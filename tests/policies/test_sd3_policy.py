@@ -12,10 +12,10 @@ from diffusers import StableDiffusion3Pipeline
 from tiny_models import tiny_tokenizer
 from transformers import T5Config, T5EncoderModel
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import StableDiffusion3Policy
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 NEGATIVE = "bad art"

@@ -12,13 +12,13 @@ from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
 from torch import Tensor
 
-from drift_pl.arguments import parse
-from drift_pl.build import _refuse_noiseless_steps
-from drift_pl.errors import UserError
+from drift_pl.builders.run import _refuse_noiseless_steps
+from drift_pl.config.arguments import parse
+from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import POLICIES
 from drift_pl.policies.unet import StableDiffusionPolicy
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 PIPELINES = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}

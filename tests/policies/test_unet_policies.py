@@ -9,13 +9,13 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
+from drift_pl.core.rng import sample_generators
+from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import POLICIES
 from drift_pl.policies.unet import StableDiffusionPolicy
-from drift_pl.rng import sample_generators
-from drift_pl.rollout import Sampler, replay, rollout, sample_ode
-from drift_pl.types import Condition
+from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 NEGATIVE = "bad art"

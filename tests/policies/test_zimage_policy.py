@@ -8,11 +8,11 @@ from diffusers import ZImagePipeline
 from tiny_models import save_tiny_zimage
 from torch import Tensor
 
-from drift_pl.config import LoraConfig
-from drift_pl.errors import UserError
+from drift_pl.config.schema import LoraConfig
+from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
 from drift_pl.policies.zimage import ZImagePolicy
-from drift_pl.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import Sampler, sample_ode
 
 pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")  # it knows letters only
 

@@ -9,7 +9,7 @@ from tiny_judges import save_tiny_aesthetic_head
 from torch import Tensor
 from transformers import CLIPModel, CLIPProcessor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring.aesthetic import HEAD, HEAD_FILE, Aesthetic
 
 PROMPTS = ["", "a red cat", "sky", "blue"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics.functional.multimodal import clip_score
 from transformers import CLIPModel, CLIPProcessor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring import REWARDS
 from drift_pl.scoring.clip_score import ClipScore
 

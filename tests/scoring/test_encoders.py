@@ -23,7 +23,7 @@ from transformers import (
     DINOv3ViTModel,
 )
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring.encoders import ClipEncoder, CombinedEncoder, LpipsEncoder, PooledEncoder
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import CLIPModel, CLIPProcessor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring.hps import CHECKPOINT, HpsV2
 
 PROMPTS = ["a red cat", "sky", "a red cat", "a very long prompt that goes far beyond what the model can read"]

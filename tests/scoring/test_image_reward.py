@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import BertTokenizer
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring.image_reward import ImageReward
 
 PROMPTS = ["a red cat", "Sky", "blue dogs " * 30, ""]

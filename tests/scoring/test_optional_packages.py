@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.scoring import ENCODERS, REWARDS
 from drift_pl.scoring.dreamsim import DreamSim
 from drift_pl.scoring.ocr import Ocr, asked_text, edit_distance, text_score

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.errors import UserError
+from drift_pl.core.errors import UserError
 from drift_pl.training.checkpointing import AtomicCheckpointIO, key_by_position, read_checkpoint
 
 

@@ -13,10 +13,10 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from drift_pl.evaluation import Evaluator
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.policies import StableDiffusion3Policy
-from drift_pl.prompts import PromptEncoder
-from drift_pl.scoring.judges import Judge
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks.evaluation import EvaluationPlan, HeldOutEvaluation
 
 TUNING, TEST = ("a red cat", "sky"), ("a dog", "two dog", "sea")

@@ -7,19 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.config import Config, RewardConfig
-from drift_pl.config_checks import validate
-from drift_pl.errors import UserError
+from drift_pl.config.checks import validate
+from drift_pl.config.schema import Config, RewardConfig
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.incentive import NoVariation
 from drift_pl.policies import StableDiffusion3Policy
-from drift_pl.prompts import PromptEncoder
-from drift_pl.scoring.judges import Judge
-from drift_pl.scoring.preference import PickScore
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.scoring.pickscore import PickScore
+from drift_pl.scoring.rewards import Judge
 from drift_pl.training.judging import Judging
-from drift_pl.training.plans import JudgingPlan, RolloutPlan
-from drift_pl.training.sampling import GroupSampling
+from drift_pl.training.plans import JudgingPlan
 from drift_pl.training.scoring import GroupScoring
-from drift_pl.types import PromptBatch, Trajectory
 
 PROMPTS = ("a", "b", "c", "d", "e")
 SIZE = 3

@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from drift_pl.metrics import GroupedMetric, MeanPairwiseDistance, PairwiseLpips, VendiScore
+from drift_pl.evaluation.metrics import GroupedMetric, MeanPairwiseDistance, PairwiseLpips, VendiScore
 from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
 
 

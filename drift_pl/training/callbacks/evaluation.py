@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drift_pl.evaluation import Evaluated, Evaluator
-from drift_pl.grids import labelled_grid, save_image
+from drift_pl.evaluation.evaluator import Evaluated, Evaluator
+from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.policies.protocol import Policy
-from drift_pl.prompts import PromptEncoder
-from drift_pl.rollout import Sampler
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.sampling.rollout import Sampler
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,113 @@
+"""The weights of a run's checkpoints: what is known of them, and how they come into a policy."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is known of a checkpoint without keeping its weights.
+
+    Attributes:
+        weights: which are measured: `average` (the EMA) or `live`.
+        digest: twelve hex digits of these weights.
+        shapes: of the trained parameters, by their names in the policy's network.
+    """
+
+    path: Path
+    iteration: int
+    weights: str
+    digest: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+def read_checkpoints(paths: Sequence[Path], identity: str, which: str) -> list[Checkpoint]:
+    """Checkpoints in the order of iterations; last.ckpt only if no other is of its iteration.
+
+    Args:
+        identity: of the run that they belong to.
+        which: `average` for the EMA where there is one, or `live`.
+
+    Raises:
+        UserError: a file is none of this package's checkpoints, or of another run.
+    """
+    found: list[Checkpoint] = []
+    for path in sorted(paths, key=lambda path: path.name == "last.ckpt"):
+        content = read_checkpoint(path)
+        if content["run_identity"] != identity:
+            raise UserError(
+                f"ckpt_path={path} is of the run {content['run_identity']}, and the config.yaml beside it is of "
+                f"{identity}: give checkpoints that lie in the folder of their own run"
+            )
+        iteration = checkpoint_iteration(content)
+        if path.name == "last.ckpt" and any(other.iteration == iteration for other in found):
+            continue
+        weights, label = trained_weights(content, which)
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        found.append(Checkpoint(path, iteration, label, _digest(weights), shapes))
+    return sorted(found, key=lambda checkpoint: checkpoint.iteration)
+
+
+def trained_weights(content: Mapping[str, Any], which: str) -> tuple[dict[str, Tensor], str]:
+    """Parameters by their names in the policy's network, and whether they are the `average` or `live`."""
+    average = content.get("average")
+    if which == "average" and average is not None:
+        return {name: value for name, value in average.items() if name != "num_updates"}, "average"
+    state = content["state_dict"]
+    return {name.removeprefix("network."): state[name] for name in state if name.startswith("network.")}, "live"
+
+
+def without_warm_start(config: Config) -> Config:
+    """For a policy that a checkpoint is put into: its weights replace a warm start's, whose file may be gone."""
+    lora = replace(config.policy.lora, pretrained=None)
+    return replace(config, policy=replace(config.policy, lora=lora))
+
+
+def load_weights(parameters: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Copies a checkpoint's weights into a policy's trained parameters, by name."""
+    weights, _ = trained_weights(read_checkpoint(checkpoint.path), checkpoint.weights)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+
+
+def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint, rank: int) -> None:
+    """A checkpoint must fit the policy that the run's config describes.
+
+    Args:
+        rank: of the config's adapter, to be named in the message.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    own = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    for name in sorted(own.keys() | checkpoint.shapes.keys()):
+        ours, theirs = own.get(name), checkpoint.shapes.get(name)
+        if ours != theirs:
+            raise UserError(
+                f"ckpt_path={checkpoint.path}: its {name} is {_shape(theirs)}, and {_shape(ours)} in the policy of "
+                f"config.yaml (policy.lora.rank={rank}): they are of different runs"
+            )
+
+
+def _digest(weights: Mapping[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        content.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()[:12]
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else " x ".join(map(str, shape))

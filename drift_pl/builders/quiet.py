@@ -1,0 +1,18 @@
+"""Libraries' notices that a user can do nothing about, silenced."""
+
+import logging
+import sys
+import warnings
+
+
+def quieten() -> None:
+    """Silences libraries' notices that a user can do nothing about; our own warnings are shown as one line each."""
+    import lightning.pytorch  # noqa: F401  it sets its log level when imported
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    warnings.filterwarnings("default", module="drift_pl")
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)

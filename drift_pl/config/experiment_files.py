@@ -1,0 +1,86 @@
+"""Experiment files: where they are, what they are called, and the chain of files that one stands on."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drift_pl.config.literals import load_yaml
+from drift_pl.core.errors import UserError
+
+
+def experiments_folder() -> Path:
+    """The experiments of an installed package, or those beside it in a source tree."""
+    installed = Path(__file__).parents[1] / "experiments"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "experiments"
+
+
+def list_experiments() -> dict[str, str]:
+    """Name of each experiment and the first comment line of its file."""
+    return {path.stem: _first_comment(path) for path in sorted(experiments_folder().glob("*.yaml"))}
+
+
+def _first_comment(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
+
+
+def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The files of an experiment, base first: (file name, its difference to what stands before it).
+
+    Raises:
+        UserError: no such experiment, no YAML, no mapping, or files that are each other's base.
+    """
+    chain: list[tuple[str, dict[str, Any]]] = []
+    seen: list[Path] = []
+    path: Path | None = find_experiment(name, Path.cwd())
+    while path is not None:
+        if path in seen:
+            names = " -> ".join(entry.name for entry in [*seen, path])
+            raise UserError(f"experiment files are each other's base: {names}; take one `base:` away")
+        seen.append(path)
+        difference = _read(path)
+        base = difference.pop("base", None)
+        if base is not None and not isinstance(base, str):
+            raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
+        chain.append((path.name, difference))
+        path = find_experiment(base, path.parent) if base else None
+    return chain[::-1]
+
+
+def find_experiment(name: str, folder: Path) -> Path:
+    """File of an experiment; `folder` is where a relative path starts.
+
+    Raises:
+        UserError: there is none; the message lists them all.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = folder / Path(name).expanduser()
+        if not path.is_file():
+            raise UserError(f"experiment={name}: no such file; known experiments: {_names()}")
+        return path.resolve()
+    path = experiments_folder() / f"{name}.yaml"
+    if not name or "/" in name or not path.is_file():
+        raise UserError(f"unknown experiment {name!r}: use one of {_names()}, or the path of a .yaml file")
+    return path.resolve()
+
+
+def _names() -> str:
+    return ", ".join(list_experiments()) or "(none installed)"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{path}{where}: not a YAML file ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: an experiment file holds keys, e.g. `seed: 1`, not a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}

@@ -1,0 +1,1 @@
+"""The ground floor: what passes between stages, generators, errors, names, files."""

@@ -1,0 +1,1 @@
+"""Held-out evaluation, its record and its pictures."""

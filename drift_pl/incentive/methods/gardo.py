@@ -1,0 +1,115 @@
+"""GARDO (arXiv 2512.24138): distinct images count more, and only doubtful ones are held to the reference.
+
+Distinctness: with d_i = min_{j != i} (1 - cos(e_i, e_j)), a positive advantage becomes A_i d_i; the others stay.
+Gate: the divergence applies to the images of highest uncertainty only,
+
+    U_i = w(main)_i - mean_n w(aux_n)_i,        w(s)_i = share of the other images of the batch that s_i beats,
+
+main being the trained reward and aux_n judges that it might be fooling. The authors' code differs from their paper
+twice, and we follow the paper: it divides d_i by its mean (`normalise`), where a group of copies gives 0 / 0; and it
+subtracts descending ranks, which turns the sign of U_i. Their reset of the reference is not here. They divide no
+advantage by a standard deviation: `objective.advantage_std=none`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Scores
+from drift_pl.functional.advantage import masked_mean
+from drift_pl.functional.diversity import distance_to_nearest
+from drift_pl.incentive.methods.protocol import Rival, check_argument
+
+# A mean distance below this is rounding, in which no image is more distinct than another.
+MIN_MEAN_DISTANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class Gardo(Rival):
+    """Advantage shaping by the nearest neighbour, and a divergence gated by uncertainty.
+
+    Attributes:
+        auxiliary: names of the judges that the trained reward is doubted by; give them weight 0 in `rewards` unless
+            they are trained on as well. Without any, U_i is w(main) alone.
+        gated_share: share of the images on this process that keep the divergence, in [0, 1]: rounded to whole images,
+            at least one unless it is 0. It acts with `objective.kl_weight` above 0.
+        normalise: divide d_i by the group's mean, so that positive advantages keep their scale. Cosine distances to
+            the nearest image are small: without, negative advantages outweigh positive ones.
+    """
+
+    auxiliary: Sequence[str] = ()
+    gated_share: float = 0.1
+    normalise: bool = False
+
+    needs_embeddings = True
+
+    def __post_init__(self) -> None:
+        check_argument("gated_share", self.gated_share, 0, 1)
+        if isinstance(self.auxiliary, str):
+            raise UserError(f"incentive.args.auxiliary={self.auxiliary}: give a list, [{self.auxiliary}]")
+
+    def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
+        """A_i d_i where A_i > 0, float32 [P, G]; an image without a valid embedding or other image keeps its own."""
+        return torch.where(advantage_PG > 0, advantage_PG * self.distinctness(scores), advantage_PG)
+
+    def distinctness(self, scores: Scores) -> Tensor:
+        """d_i, float32 [P, G]; 1 for an image that is not valid, or alone."""
+        assert scores.embedding_PGD is not None
+        valid_PG = scores.valid_PG
+        nearest_PG = distance_to_nearest(scores.embedding_PGD, valid_PG).clamp(min=0)
+        if self.normalise:
+            mean_P1 = masked_mean(nearest_PG, valid_PG)
+            nearest_PG = torch.where(mean_P1 > MIN_MEAN_DISTANCE, nearest_PG / mean_P1, 1)
+        return torch.where(valid_PG & (valid_PG.sum(1, keepdim=True) >= 2), nearest_PG, 1)
+
+    def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor:
+        """1 for the most uncertain images and 0 for the others, at every step: float32 [K, P, G].
+
+        Raises:
+            UserError: there is no judge of a name in `auxiliary`.
+        """
+        uncertainty_B = self.uncertainty(scores).flatten()
+        known_B = uncertainty_B.isfinite()
+        count = round(self.gated_share * int(known_B.sum()))
+        count = max(count, 1) if self.gated_share > 0 else 0
+        ranked_B = torch.where(known_B, uncertainty_B, -torch.inf).argsort(descending=True, stable=True)
+        gate_B = torch.zeros_like(uncertainty_B)
+        gate_B[ranked_B[:count]] = 1
+        return torch.where(known_B, gate_B, 0).view_as(scores.reward_PG).repeat(len(steps_K), 1, 1)
+
+    def uncertainty(self, scores: Scores) -> Tensor:
+        """U_i in [-1, 1], float32 [P, G], over all images on this process; NaN where the reward is.
+
+        An auxiliary judge that could not score an image says nothing of it.
+
+        Raises:
+            UserError: there is no judge of a name in `auxiliary`.
+        """
+        main_PG = win_rate(scores.reward_PG)
+        missing = [name for name in self.auxiliary if name not in scores.by_judge]
+        if missing:
+            raise UserError(
+                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no judge {missing[0]!r}; "
+                f"there are {', '.join(scores.by_judge)}"
+            )
+        if not self.auxiliary:
+            return main_PG
+        auxiliary_NPG = torch.stack([win_rate(scores.by_judge[name]) for name in self.auxiliary])
+        return main_PG - auxiliary_NPG.nanmean(0).nan_to_num(0)
+
+
+def win_rate(score_PG: Tensor) -> Tensor:
+    """Share of all other images, whatever their group, that each image's score beats; a tie is half a win.
+
+    Returns:
+        float32 [P, G] in [0, 1]; NaN where the score is not finite.
+    """
+    score_B = score_PG.flatten()
+    finite_B = score_B.isfinite()
+    # An image ties with itself: half a win too many for everyone.
+    win_BB = (score_B[:, None] > score_B).float() + 0.5 * (score_B[:, None] == score_B)
+    win_B = torch.where(finite_B, win_BB, 0).sum(1) - 0.5
+    return torch.where(finite_B, win_B / (finite_B.sum() - 1).clamp(min=1), torch.nan).view_as(score_PG)

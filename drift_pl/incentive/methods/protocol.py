@@ -1,0 +1,60 @@
+"""What a rival diversity method may change of the base algorithm, and nothing changed."""
+
+import math
+
+from torch import Tensor
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Scores
+
+
+class Rival:
+    """A method that competes with DRIFT's levers: up to three changes to the base algorithm, none here.
+
+    A subclass overrides what it changes. Images that are not valid (`Scores.valid_PG`) must not influence the others.
+    """
+
+    needs_embeddings: bool = False
+    """Whether it reads `Scores.embedding_PGD`, by the shaping encoder."""
+    needs_categories: bool = False
+    """Whether it reads `Scores.category_PGC`."""
+
+    def reward(self, scores: Scores) -> Tensor:
+        """The rewards in place of `scores.reward_PG` for selection and advantages, float32 [P, G].
+
+        NaN stays NaN, and an image that lacks what the method reads becomes NaN: it leaves its group.
+        """
+        return scores.reward_PG
+
+    def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
+        """The advantages in place of the base algorithm's, which are centred and divided: [P, G]."""
+        return advantage_PG
+
+    def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor | None:
+        """Factor of the divergence from the reference, per trained step and image.
+
+        Args:
+            steps_K: the trained steps' positions in the sampler's grid, from 0 at pure noise.
+            num_steps: steps of the whole grid.
+
+        Returns:
+            float32 [K, P, G], non-negative; None: 1 everywhere.
+        """
+        return None
+
+
+def check_argument(name: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:
+    """Refuses an argument of a method that is not a number in [lowest, highest].
+
+    Args:
+        name: the constructor's argument.
+        whole: only integers will do.
+
+    Raises:
+        UserError: one line that names the key and the numbers that would work.
+    """
+    if isinstance(value, int if whole else (int, float)) and lowest <= value <= highest:
+        return
+    kind = "a whole number" if whole else "a number"
+    allowed = f"of at least {lowest:g}" if highest == math.inf else f"from {lowest:g} to {highest:g}"
+    raise UserError(f"incentive.args.{name}={value!r}: give {kind} {allowed}")

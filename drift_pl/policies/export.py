@@ -1,0 +1,108 @@
+"""A policy's weights in diffusers' own formats: a LoRA that `load_lora_weights` takes, or a whole pipeline folder.
+
+Nothing here knows a family of models: which part of the pipeline was trained, and hence what its weights are called,
+follows from the pipeline that the policy holds. A policy whose adapter is stored otherwise has a method
+`save_adapter(folder)`, which is used instead.
+"""
+
+import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from drift_pl.core.errors import UserError
+from drift_pl.policies.protocol import Policy
+
+
+@dataclass(frozen=True)
+class PipelineFacts:
+    """What an example of loading the weights needs to know.
+
+    Attributes:
+        class_name: of the pipeline in diffusers.
+        absent: parts that the base model lacks and that diffusers wants to be told of, e.g. `text_encoder_3`.
+        call_arguments: names that a call of the pipeline takes.
+        guidance_offset: what the pipeline's own guidance scale is more than ours for the same images.
+    """
+
+    class_name: str
+    absent: tuple[str, ...]
+    call_arguments: tuple[str, ...]
+    guidance_offset: float = 0.0
+
+
+def describe_pipeline(policy: Policy) -> PipelineFacts:
+    kind, pipeline = type(_pipeline(policy)), _pipeline(policy)
+    optional = kind._optional_components
+    absent = tuple(name for name, part in pipeline.components.items() if part is None and name not in optional)
+    arguments = tuple(inspect.signature(kind.__call__).parameters)
+    return PipelineFacts(kind.__name__, absent, arguments, getattr(policy, "guidance_offset", 0.0))
+
+
+def save_lora(policy: Policy, folder: Path) -> None:
+    """Writes `pytorch_lora_weights.safetensors`, the adapter's config in its header.
+
+    Without that config diffusers takes alpha = rank, and the adapter counts more or less than it did in training.
+
+    Raises:
+        UserError: the policy has no adapter.
+    """
+    own_way = getattr(policy, "save_adapter", None)
+    if own_way is not None:
+        own_way(folder)
+        return
+    network: Any = policy.network
+    adapters = getattr(network, "peft_config", None)
+    if not adapters:
+        raise UserError("format=lora: the run trained no adapter but the whole network: use format=full")
+    adapter = adapters["default"].to_dict()
+    # a set, whose order differs from process to process: equal adapters would have unequal headers
+    adapter["target_modules"] = sorted(adapter["target_modules"])
+    layers = {
+        name.replace(".default.", "."): parameter.detach().cpu().contiguous()
+        for name, parameter in policy.trainable_parameters()
+    }
+    part = _trained_part(policy)
+    arguments = {f"{part}_lora_layers": layers, f"{part}_lora_adapter_metadata": adapter}
+    type(_pipeline(policy)).save_lora_weights(folder, **arguments)
+    _make_readable(folder)
+
+
+def save_full(policy: Policy, folder: Path) -> None:
+    """Writes the whole pipeline, the adapter merged into the weights; the policy has no adapter any more then."""
+    network: Any = policy.network
+    if getattr(network, "peft_config", None):
+        network.fuse_lora()
+        network.unload_lora()
+    with _silent("diffusers.pipelines.pipeline_utils"):  # it complains of parts that the base model does not have
+        _pipeline(policy).save_pretrained(folder)
+    _make_readable(folder)
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    level = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(level)
+
+
+def _pipeline(policy: Policy) -> Any:
+    return policy.pipeline  # type: ignore[attr-defined]  # every policy of diffusers' models has one
+
+
+def _trained_part(policy: Policy) -> str:
+    """`transformer` or `unet`: the part of the pipeline that is the policy's network."""
+    return next(name for name, part in _pipeline(policy).components.items() if part is policy.network)
+
+
+def _make_readable(folder: Path) -> None:
+    """safetensors are written for the owner alone, and a copy of the folder would stay so."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)

@@ -1,0 +1,174 @@
+"""What a model card says that no config holds: what was measured of these very weights, and the base's licence."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drift_pl.config.run_folder import SUMMARY_MEASURES
+from drift_pl.core.errors import UserError
+from drift_pl.evaluation.record import FILE_NAME, Value, read_evaluation
+
+NOT_MEASURED = "These weights have not been measured."
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which weights of a run they are: iterations done, `average` or `live`, digest."""
+
+    iteration: int
+    label: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The base model's, as its own card states it; no fields if it states none."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str | None:
+        return self.fields.get("license_name") or self.fields.get("license")
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a base model is: a hub id, a folder, or a folder of an installed package (`pkg:PACKAGE/FOLDER`)."""
+
+    name: str
+    folder: Path | None
+
+    @property
+    def hub_id(self) -> str | None:
+        return self.name if self.folder is None else None
+
+    @property
+    def address(self) -> str:
+        """Where people find it."""
+        return f"https://huggingface.co/{self.name}" if self.folder is None else f"`{self.name}`"
+
+    def licence(self) -> Licence:
+        """Of the front matter of its card; a package's folders share the card beside them."""
+        for card in self._cards():
+            stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENCE_FIELDS}
+            if "license" in stated:
+                link = stated.get("license_link", "")
+                if link and "://" not in link and self.hub_id:
+                    stated["license_link"] = f"{self.address}/blob/main/{link.removeprefix('./')}"
+                return Licence(stated)
+        return Licence()
+
+    def _cards(self) -> list[Path]:
+        if self.folder is None:
+            return _card_on_hub(self.name)
+        folders = [self.folder, self.folder.parent] if self.name.startswith("pkg:") else [self.folder]
+        return [folder / "README.md" for folder in folders]
+
+
+LICENCE_FIELDS = ("license", "license_name", "license_link")
+
+
+def front_matter(card: Path) -> dict[str, Any]:
+    """The block of metadata at the head of a card; empty if there is none, or none that can be read."""
+    if not card.is_file():
+        return {}
+    text = card.read_text(encoding="utf-8", errors="replace")
+    head, _, rest = text.partition("---\n")
+    block, closed, _ = rest.partition("\n---")
+    if head.strip("\ufeff\n ") or not closed:
+        return {}
+    try:
+        content = yaml.safe_load(block)
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _card_on_hub(name: str) -> list[Path]:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return [Path(hf_hub_download(name, "README.md"))]
+    except Exception:  # no network, no card, no right to read it: a card without a licence's name is better than none
+        return []
+
+
+def evaluation_table(run_dir: Path, weights: Weights) -> str:
+    """Markdown: the base model and these weights on held-out prompts, from evaluation.json or else summary.json.
+
+    Raises:
+        UserError: a file is there and cannot be read.
+    """
+    return _from_evaluation(run_dir, weights) or _from_summary(run_dir, weights) or NOT_MEASURED
+
+
+def _from_evaluation(run_dir: Path, weights: Weights) -> str | None:
+    if not (run_dir / FILE_NAME).is_file():
+        return None
+    evaluation = read_evaluation(run_dir / FILE_NAME)
+    found = [point for point in evaluation.points if (point.digest, point.weights) == (weights.digest, weights.label)]
+    if not found:
+        return None
+    found.sort(key=lambda point: (point.lora_scale != 1, point.importance_power is not None))
+    points = [evaluation.points[0], *found]
+    protocol = evaluation.protocol
+    about = (
+        f"{len(protocol['prompts'])} held-out prompts x {protocol['seeds_per_prompt']} images, {protocol['steps']} "
+        f"deterministic steps, guidance {protocol['guidance_scale']:g}. Means over prompts; in brackets 95 % intervals "
+        f"over prompts, of this one run. Diversity by `{protocol['encoder']}`."
+    )
+    names = dict.fromkeys(chain.from_iterable(point.values for point in points))
+    cells = {name: [_with_interval(point.values.get(name)) for point in points] for name in names}
+    return f"{about}\n\n{_table(['base', *(point.title() for point in found)], cells)}"
+
+
+def _from_summary(run_dir: Path, weights: Weights) -> str | None:
+    """The summary is of the run's last weights, and of the average if there was one: not of any others."""
+    file = run_dir / "summary.json"
+    if not file.is_file():
+        return None
+    try:
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        columns = (summary["base"], summary["tuned"])
+        label = "average" if summary["tuned_is_ema"] else "live"
+        if (summary["iterations"], label) != (weights.iteration, weights.label):
+            return None
+        about = (
+            f"{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images; means over prompts. "
+            f"Diversity by `{summary['encoder']}`."
+        )
+        cells = {name: [_number(column.get(name)) for column in columns] for name in dict.fromkeys(chain(*columns))}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} is damaged: take it away, or measure the run with python -m drift_pl.evaluate ckpt_path={run_dir}"
+        ) from error
+    return f"{about}\n\n{_table(['base', 'tuned'], cells)}"
+
+
+def _table(titles: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
+    first = [name for name in SUMMARY_MEASURES if name in cells]
+    names = [*first, *(name for name in cells if name not in first and not _is_the_whole_reward(name, cells))]
+    rows = [f"| `{name}` | {' | '.join(cells[name])} |" for name in names]
+    return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|", *rows])
+
+
+def _is_the_whole_reward(name: str, cells: Mapping[str, Sequence[str]]) -> bool:
+    """A single judge's score of weight 1 is the reward: one line is enough."""
+    judges = [other for other in cells if other.startswith("reward/")]
+    return judges == [name] and cells[name] == cells.get("reward")
+
+
+def _with_interval(value: Value | None) -> str:
+    if value is None or value.low is None or value.high is None:
+        return _number(None if value is None else value.mean)
+    return f"{_number(value.mean)} [{_number(value.low)}, {_number(value.high)}]"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) and math.isfinite(value) else "-"

@@ -1,0 +1,187 @@
+"""The model card of exported weights: a README.md with a Hugging Face metadata block, filled from the run. No torch."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from drift_pl import __version__
+from drift_pl.config.checks import derive_batches
+from drift_pl.config.keys import format_value
+from drift_pl.config.schema import Config, NamedConfig
+from drift_pl.reports.card_facts import Base, Weights
+
+TAGS = ("text-to-image", "reinforcement-learning", "diversity", "drift_pl")
+
+COUNTS_UNDER: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "selection": {
+        **dict.fromkeys(("kappa", "statistics"), ("rule", ("band",))),
+        **dict.fromkeys(("low", "high"), ("rule", ("quantile",))),
+        "keep": ("rule", ("min_variance", "median", "max_variance")),
+    },
+    "prompting": {
+        **dict.fromkeys(
+            ("scale", "low", "high", "form", "rescale", "pooled", "anneal_iterations"),
+            ("rule", ("embedding_noise", "variants_noise")),
+        ),
+        **dict.fromkeys(("templates", "paraphrases", "share"), ("rule", ("variants", "variants_noise"))),
+    },
+    "shaping": {"gate_quantile": ("gate", ("quantile",)), "floor": ("normalise", ("minmax",))},
+}
+"""Settings of the levers that mean nothing unless another setting has one of some values: the others are all shown."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported.
+
+    Attributes:
+        folder: name of the folder.
+        form: `lora` or `full`.
+        class_name, absent, call_arguments, guidance_offset: of the pipeline, see `PipelineFacts`.
+        evaluation: Markdown.
+    """
+
+    folder: str
+    form: str
+    weights: Weights
+    base: Base
+    class_name: str
+    absent: tuple[str, ...]
+    call_arguments: tuple[str, ...]
+    evaluation: str
+    guidance_offset: float = 0.0
+
+
+def model_card(config: Config, config_hash: str, export: Export) -> str:
+    """The text of README.md."""
+    licence = export.base.licence()
+    sections = [
+        f"---\n{_metadata(export, dict(licence.fields))}---",
+        f"# {export.folder}",
+        _summary(export),
+        f"## Load it\n\n```python\n{_example(config, export)}\n```",
+        f"## Training\n\n{_training(config, config_hash, export)}",
+        f"### Levers\n\n{_bullets(describe_levers(config))}",
+        f"## Evaluation\n\n{export.evaluation}",
+        f"## Licence\n\n{_licence(export.base, licence.name)}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(export: Export, licence: dict[str, str]) -> str:
+    lora = export.form == "lora"
+    content: dict[str, Any] = {}
+    if export.base.hub_id:
+        content = {"base_model": export.base.hub_id, "base_model_relation": "adapter" if lora else "finetune"}
+    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **licence}
+    content["tags"] = [*(["lora"] if lora else []), *TAGS]
+    missing = "" if export.base.hub_id else "# base_model: ORGANISATION/MODEL  (the run read it from a folder)\n"
+    return missing + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _summary(export: Export) -> str:
+    what = "A LoRA for" if export.form == "lora" else "Fine-tuned from"
+    which = "the average (EMA) of the weights" if export.weights.label == "average" else "the weights themselves"
+    return (
+        f"{what} {export.base.address}, fine-tuned on rewards with drift_pl {__version__}: {which} after "
+        f"{export.weights.iteration} iterations."
+    )
+
+
+def _example(config: Config, export: Export) -> str:
+    """Five lines of diffusers, and an import where the base is in a package."""
+    imports, base, kind = [f"from diffusers import {export.class_name}"], repr(export.base.name), export.class_name
+    if export.form == "full":
+        base = repr(f"./{export.folder}")
+    elif export.base.name.startswith("pkg:"):
+        package, _, inside = export.base.name.removeprefix("pkg:").partition("/")
+        imports.append("from importlib import resources")
+        base = f"resources.files({package!r}) / {inside!r}"
+    absent = "".join(f", {part}=None" for part in export.absent)
+    lines = [*imports, "", f"pipeline = {kind}.from_pretrained({base}{absent})"]
+    if export.form == "lora":
+        lines.append(f"pipeline.load_lora_weights({f'./{export.folder}'!r})  # this folder, or its id on the hub")
+    if export.form == "lora" and config.sampler.kind == "ddim":  # a full export ships its scheduler
+        lines[0] = f"from diffusers import DDIMScheduler, {kind}"
+        lines.append("pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)")
+    own_guidance = config.sampler.eval_guidance_scale
+    guidance = config.policy.guidance_scale if own_guidance is None else own_guidance
+    arguments = {
+        "num_inference_steps": config.sampler.eval_steps,
+        "guidance_scale": guidance + export.guidance_offset,
+        "negative_prompt": config.policy.negative_prompt or None,
+        "max_sequence_length": config.policy.max_sequence_length,
+    }
+    given = [f"{name}={value!r}" for name, value in arguments.items() if name in export.call_arguments]
+    given = [argument for argument in given if not argument.endswith("=None")]
+    lines.append(f"image = pipeline('a prompt', {', '.join(given)}).images[0]")
+    return "\n".join([*lines, "image.save('image.png')"])
+
+
+def _training(config: Config, config_hash: str, export: Export) -> str:
+    batches, policy, objective = derive_batches(config), config.policy, config.objective
+    images = export.weights.iteration * batches.images_per_iteration
+    sampler = config.sampler
+    trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
+    if objective.loss == "nft":
+        trained, loss = "none of them trained", f"DiffusionNFT at {objective.nft_times} noise levels"
+    judges = [f"`{judge.name}` x {judge.weight:g}{_arguments(judge)}" for judge in config.rewards]
+    facts = {
+        "base model": export.base.address,
+        "judges": "; ".join(judges),
+        "iterations": f"{export.weights.iteration} of {config.trainer.iterations}",
+        "images": f"{images:,} ({config.prompts.per_iteration} prompts x {config.prompts.group_size} an iteration)",
+        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}"
+        if policy.tuning == "lora"
+        else "all weights of the denoiser",
+        "sampling": f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level "
+        f"{sampler.noise_level:g}, guidance {policy.guidance_scale:g}",
+        "objective": f"{loss}, KL weight {objective.kl_weight:g}, learning rate "
+        f"{objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
+        "run": f"experiment `{config.experiment}`, seed {config.seed}, settings {config_hash}",
+    }
+    rows = [f"| {name} | {text} |" for name, text in facts.items()]
+    return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def describe_levers(config: Config) -> dict[str, str]:
+    """Lever -> its settings in words, or `off`; a rival method in their place has its own line."""
+    incentive, shaping = config.incentive, config.incentive.shaping
+    levers = {}
+    if incentive.method != "drift":
+        levers["method"] = f"`{incentive.method}` {format_value(incentive.args) if incentive.args else ''}".strip()
+    for name in ("selection", "prompting"):
+        lever = getattr(incentive, name)
+        levers[name] = "off" if lever.rule == "none" else _settings(name, asdict(lever))
+    levers["shaping"] = "off" if not shaping.weight else _settings("shaping", _with_encoders(asdict(shaping)))
+    return levers
+
+
+def _with_encoders(shaping: dict[str, Any]) -> dict[str, Any]:
+    """Only the encoders that are in use."""
+    unused = "encoder" if shaping["encoders"] else "encoders"
+    return {name: value for name, value in shaping.items() if name != unused}
+
+
+def _settings(lever: str, values: dict[str, Any]) -> str:
+    shown = []
+    for name, value in values.items():
+        other, needed = COUNTS_UNDER[lever].get(name, (name, (value,)))
+        if values[other] in needed and value not in (None, []):
+            shown.append(f"`{name}={format_value(value)}`")
+    return ", ".join(shown)
+
+
+def _arguments(thing: NamedConfig) -> str:
+    return f" (`{format_value(thing.args)}`)" if thing.args else ""
+
+
+def _bullets(entries: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {text}" for name, text in entries.items())
+
+
+def _licence(base: Base, name: str | None) -> str:
+    if name is None:
+        return f"That of the base model: see {base.address}."
+    return f"That of the base model, {base.address}: {name}."

@@ -1,0 +1,91 @@
+"""The comparison as one page without network: index.html, and the points' pictures in a folder beside it."""
+
+import json
+import re
+import shutil
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from drift_pl.reports.figure import BASELINE_COLOUR, styles
+from drift_pl.reports.results import Results
+from drift_pl.reports.table import DAGGER, Table, points_table, summary, tables
+
+
+def write_page(results: Results, folder: Path) -> None:
+    """Writes index.html, and copies the pictures that there are to `pictures/`."""
+    text = resources.files("drift_pl.reports").joinpath("page.html").read_text(encoding="utf-8")
+    said = "".join(f"<li>{escape(line.replace('`', ''))}</li>" for line in [*summary(results), *results.notes])
+    parts = {
+        "SUMMARY": f'<ul class="said">{said}</ul>',
+        "TABLES": "\n".join(map(_html_table, tables(results))) + _all_points(results),
+        "DATA": _script_safe(_page_data(results, folder)),
+    }
+    page = re.sub("@@([A-Z]+)@@", lambda place: parts[place[1]], text)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _page_data(results: Results, folder: Path) -> dict[str, Any]:
+    """What the page's script reads: the results, less what it does not show, with looks and copied pictures."""
+    plain, looks = results.plain(), styles(results)
+    kept = ("reward", "diversity", "measures", "baseline", "seeds", "base")
+    data = {name: plain[name] for name in kept} | {"base_picture": None, "methods": []}
+    for number, method in enumerate(plain["methods"]):
+        colour, marker = looks[method["name"]]
+        for index, point in enumerate(method["points"]):
+            point["pictures"] = [
+                _copied(picture, folder, f"{number}-{index}-s{seed}", method["name"], point["label"])
+                for seed, picture in zip(results.seeds, point["pictures"], strict=True)
+                if index or (number, seed) == (0, results.seeds[0])  # one picture of the base model is enough
+            ]
+        if number == 0:
+            data["base_picture"] = method["points"][0]["pictures"][0]
+        fronts = {
+            name: {"points": front["points"], "per_seed": front["per_seed"]} for name, front in method["fronts"].items()
+        }
+        look = {"colour": "var(--ink)" if colour == BASELINE_COLOUR else colour, "marker": marker}
+        data["methods"].append({key: method[key] for key in ("name", "final", "points")} | {"fronts": fronts} | look)
+    return data
+
+
+def _copied(picture: str | None, folder: Path, number: str, *labels: str) -> str | None:
+    """The path of a picture's copy, relative to the page; numbers make it unique, the words are for people."""
+    if picture is None:
+        return None
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(labels)).strip("-")[:80]
+    target = Path("pictures") / f"{number}-{words}{Path(picture).suffix}"
+    (folder / "pictures").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(picture, folder / target)
+    return target.as_posix()
+
+
+def _script_safe(data: dict[str, Any]) -> str:
+    """JSON in which no label can end the script element that holds it."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _html_table(table: Table) -> str:
+    """A table in a section; the script shows those of the chosen measure of diversity."""
+    about = "" if table.diversity is None else f' data-diversity="{escape(table.diversity)}"'
+    shown = "".join(f'<p class="notes">{escape(note)}</p>' for note in table.footnotes())
+    return f"<section{about}><h2>{escape(table.title)}</h2>{_body(table)}{shown}</section>"
+
+
+def _body(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
+    rows = ""
+    for number, (name, *cells) in enumerate(table.rows):
+        mark = f" {DAGGER}" * (number in table.marked)
+        rows += (
+            f'<tr><th scope="row">{escape(name)}{mark}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _all_points(results: Results) -> str:
+    table = points_table(results)
+    return (
+        f"<section><h2>Points</h2><details><summary>{escape(table.title)}</summary>{_body(table)}</details></section>"
+    )

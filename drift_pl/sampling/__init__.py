@@ -1,0 +1,1 @@
+"""Prompts, rollouts and replays: an iteration's groups of images."""

@@ -1,0 +1,135 @@
+"""The groups of an iteration: every image from its own noise and its own variation of the prompt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
+from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.functional.schedule import sliding_window, window_steps
+from drift_pl.incentive import PromptingRule
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.sampling.rollout import Sampler, rollout_in_micro_batches, sample_ode
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """How training samples.
+
+    Attributes:
+        steps: denoising steps T.
+        noise_level: a of `kind`.
+        guidance_scale: of rollouts and replay.
+        negative_prompt: prompt of the unconditional branch.
+        window_first, window_end: bounds of the trained window.
+        window_size: trained steps K.
+        window_schedule: `random` or `sliding`.
+        window_stride, window_every: of a sliding window, see `sliding_window`.
+        shared_prefix: the images of a group part only where the window begins.
+        kind: of stochastic steps, see `Sampler`.
+    """
+
+    steps: int
+    noise_level: float
+    guidance_scale: float
+    negative_prompt: str
+    window_first: int
+    window_end: int
+    window_size: int
+    window_schedule: str = "random"
+    window_stride: int = 1
+    window_every: int = 1
+    shared_prefix: bool = False
+    kind: str = "flow_sde"
+
+
+@dataclass(frozen=True)
+class GroupSampling:
+    """How training samples: a function of (seed, iteration, sample), whatever the process or the micro-batch.
+
+    Attributes:
+        policy: the generator.
+        encode: encodes each text once.
+        prompting: lever 2.
+        plan: grid, guidance, noise, window.
+        group_size: images per prompt.
+        micro_batch: images per forward pass.
+        seed: of the run.
+        keep: what trajectories hold besides, see `rollout`.
+    """
+
+    policy: Policy
+    encode: PromptEncoder
+    prompting: PromptingRule
+    plan: RolloutPlan
+    group_size: int
+    micro_batch: int
+    seed: int
+    keep: frozenset[str] = frozenset()
+
+    def __call__(
+        self, batch: PromptBatch, device: torch.device, ready: Callable[[Tensor], None] | None = None
+    ) -> tuple[VariedCondition, Trajectory]:
+        """A group of images for each prompt, and the varied conditions they were sampled under.
+
+        Args:
+            ready: is given each micro-batch's images [b, 3, H, W] when they are there, in the order of B.
+        """
+        samples = batch.sample_indices(self.group_size)
+        key = (self.seed, batch.iteration)
+        repeated = [prompt for prompt in batch.prompts for _ in range(self.group_size)]
+        texts = self.prompting.rewrite(repeated, *key, samples)
+        condition = self.prompting(self.encode(texts, device), *key, samples)
+        window = self.window(batch.iteration)
+        trajectory = rollout_in_micro_batches(
+            self.policy,
+            self.sampler(device),
+            condition,
+            window,
+            self._first_latents(batch, samples, window[0], device),
+            sample_generators("step_noise", *key, samples=samples),
+            self.micro_batch,
+            window[0] if self.plan.shared_prefix else 0,
+            self.keep,
+            ready,
+        )
+        return condition, trajectory
+
+    def window(self, iteration: int) -> tuple[int, ...]:
+        """The trained steps: a function of (seed, iteration), so the same on all processes."""
+        plan = self.plan
+        if plan.window_schedule == "sliding":
+            bounds = (plan.window_first, plan.window_end, plan.window_size)
+            return sliding_window(*bounds, iteration, plan.window_stride, plan.window_every)
+        generator = make_generator("window", self.seed, iteration)
+        return window_steps(plan.window_first, plan.window_end, plan.window_size, generator)
+
+    def sampler(self, device: torch.device) -> Sampler:
+        """The grid, guidance and noise of rollouts."""
+        plan = self.plan
+        negative = self.encode([plan.negative_prompt], device)
+        sigmas = self.policy.sigmas(plan.steps)
+        return Sampler(sigmas, plan.guidance_scale, plan.noise_level, negative, kind=plan.kind)
+
+    def _first_latents(self, batch: PromptBatch, samples: list[int], start: int, device: torch.device) -> Tensor:
+        """An image's own noise [B, C, H, W]; with a shared prefix the state in which its whole group branches.
+
+        A prefix is sampled by the ODE, once per group, from the noise of the group's first image and the prompt as it
+        is (Flow-GRPO-Fast). It saves the forward passes of `start` steps, and costs diversity: what those steps decide,
+        the layout first of all, is the same in all images of a group, so the group's advantages cannot credit it and
+        its measured diversity is not that of independent samples.
+        """
+        size = self.group_size if self.plan.shared_prefix else 1
+        generators = sample_generators("initial_latents", self.seed, batch.iteration, samples=samples[::size])
+        noise_BCHW = normal_per_sample(generators, self.policy.latent_shape, device)
+        if not self.plan.shared_prefix:
+            return noise_BCHW
+        clean = VariedCondition(self.encode(batch.prompts, device))
+        sampler = self.sampler(device)
+        rows = torch.arange(len(noise_BCHW), device=device).split(self.micro_batch)
+        parts = [sample_ode(self.policy, sampler, noise_BCHW[part], clean[part], end=start) for part in rows]
+        return torch.cat(parts).repeat_interleave(self.group_size, dim=0)

@@ -1,0 +1,52 @@
+"""Prompts: reading lists of them, choosing those of an iteration, encoding each text once."""
+
+from collections.abc import Sequence
+
+import torch
+
+from drift_pl.core.prompt_files import read_prompt_file
+from drift_pl.core.rng import make_generator
+from drift_pl.core.types import Condition
+from drift_pl.policies.protocol import Policy
+
+
+def read_prompts(name: str, key: str) -> tuple[str, ...]:
+    """The texts of `read_prompt_file`.
+
+    Raises:
+        UserError: it cannot be read, or it holds no prompt.
+    """
+    return tuple(prompt.text for prompt in read_prompt_file(name, key))
+
+
+def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:
+    """Indices of an iteration's prompts: a walk through one fresh permutation of the list after another.
+
+    A pure function, so that resuming needs one integer. Every prompt is seen equally often.
+    """
+    first = iteration * per_iteration
+    rounds: dict[int, list[int]] = {}
+    indices = []
+    for position in range(first, first + per_iteration):
+        turn, place = divmod(position, num_prompts)
+        if turn not in rounds:
+            generator = make_generator("prompt_order", seed, turn)
+            rounds[turn] = torch.randperm(num_prompts, generator=generator).tolist()
+        indices.append(rounds[turn][place])
+    return indices
+
+
+class PromptEncoder:
+    """Encodes each text once and keeps the result on the CPU."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._by_text: dict[str, Condition] = {}
+
+    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Condition:
+        """Conditions of `prompts`, one row each, on `device`."""
+        new = [text for text in dict.fromkeys(prompts) if text not in self._by_text]
+        if new:
+            encoded = self._policy.encode(new).to("cpu")
+            self._by_text.update({text: encoded[row : row + 1] for row, text in enumerate(new)})
+        return Condition.concatenate([self._by_text[text] for text in prompts]).to(device)

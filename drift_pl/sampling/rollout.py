@@ -1,0 +1,254 @@
+"""The walk: sampling images with the current policy, and computing again how likely its steps were."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drift_pl.core.rng import normal_per_sample
+from drift_pl.core.types import Condition, Trajectory
+from drift_pl.functional.ddim import ddim_clean, ddim_step, flow_time
+from drift_pl.functional.guidance import aig_weight, mix_predictions
+from drift_pl.functional.transition import (
+    flow_cps_step,
+    flow_ode_step,
+    flow_sde_diffusion,
+    flow_sde_step,
+    gaussian_log_prob,
+)
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies.protocol import Policy
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A stochastic step as a policy would take it.
+
+    Attributes:
+        mean_BCHW, std: of the Gaussian that the next state is drawn from; the policy does not change the std.
+        predicted_BCHW: the clean latents that the policy expects: x - sigma v in a flow.
+    """
+
+    mean_BCHW: Tensor
+    std: Tensor
+    predicted_BCHW: Tensor
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How a policy is sampled.
+
+    Attributes:
+        sigmas: noise levels of the grid, [T + 1], falling; see `Policy.sigmas`.
+        guidance_scale: of rollouts and training.
+        noise_level: a of `kind`.
+        negative: condition of the unconditional branch, one row.
+        importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
+            in, all of it at pure noise and less and less towards the image; None for the policy alone.
+        kind: of stochastic steps: `flow_sde` (Flow-GRPO: s = a sqrt(sigma / (1 - sigma))), `dance_sde` (DanceGRPO,
+            arXiv 2505.07818: s = a at every noise level), `flow_cps` (Flow-CPS). `ddim` says besides that the policy
+            predicts the noise of a DDPM, and takes its deterministic steps by DDIM too (DDPO: eta = a in them, 0 in
+            deterministic ones).
+    """
+
+    sigmas: Tensor
+    guidance_scale: float
+    noise_level: float
+    negative: Condition
+    importance_power: float | None = None
+    kind: str = "flow_sde"
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.sigmas) - 1
+
+    def time(self, step: int) -> float:
+        """Where a step starts, from 1 (noise) to 0 (image): a flow's noise level, or that of the like-noised flow."""
+        sigma = float(self.sigmas[step])
+        return flow_time(sigma) if self.kind == "ddim" else sigma
+
+    def prediction(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
+        """Velocity, or noise in a DDPM; the reference's is mixed in where that is asked for."""
+        time = self.time(step)
+        inputs = (latents_BCHW, self.sigmas[step], condition.at(time), self.negative, self.guidance_scale)
+        prediction = policy.predict(*inputs)
+        if self.importance_power is None:
+            return prediction
+        with policy.reference():
+            base = policy.predict(*inputs)
+        return mix_predictions(base, prediction, aig_weight(1 - time, self.importance_power))
+
+    def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
+        """The stochastic step number `step`."""
+        prediction, sigma = self.prediction(policy, latents_BCHW, step, condition), self.sigmas[step]
+        mean_BCHW, std = self._step(latents_BCHW, prediction, step)
+        if self.kind == "ddim":
+            return Transition(mean_BCHW, std, ddim_clean(latents_BCHW, prediction, sigma))
+        return Transition(mean_BCHW, std, latents_BCHW.float() - sigma * prediction.float())
+
+    def spread(self, step: int) -> tuple[Tensor, Tensor]:
+        """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
+        nothing = torch.zeros(())
+        return self._step(nothing, nothing, step)[1], self.sigmas[step] - self.sigmas[step + 1]
+
+    def _step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
+        if self.kind == "ddim":
+            return ddim_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
+        if self.kind == "flow_cps":
+            return flow_cps_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
+        constant = self.kind == "dance_sde"
+        diffusion = (
+            torch.as_tensor(self.noise_level)
+            if constant
+            else flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
+        )
+        return flow_sde_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, diffusion)
+
+    def ode_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
+        prediction = self.prediction(policy, latents_BCHW, step, condition)
+        inputs = (latents_BCHW, prediction, self.sigmas[step], self.sigmas[step + 1])
+        return ddim_step(*inputs, 0.0)[0] if self.kind == "ddim" else flow_ode_step(*inputs)
+
+
+@torch.no_grad()
+def sample_ode(
+    policy: Policy, sampler: Sampler, noise_BCHW: Tensor, condition: VariedCondition, end: int | None = None
+) -> Tensor:
+    """Deterministic samples, latents float32 [B, C, H, W], from the given noise: the evaluation sampler.
+
+    Args:
+        end: stop before this step, in mid-air; None: the whole way.
+    """
+    latents_BCHW = noise_BCHW
+    for step in range(sampler.num_steps if end is None else end):
+        latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
+    return latents_BCHW
+
+
+@torch.no_grad()
+def rollout(
+    policy: Policy,
+    sampler: Sampler,
+    condition: VariedCondition,
+    window: Sequence[int],
+    latents_BCHW: Tensor,
+    generators: Sequence[torch.Generator],
+    first_step: int = 0,
+    keep: Collection[str] = (),
+) -> Trajectory:
+    """Samples images, with noise in the steps of `window` and by the ODE outside of it.
+
+    Args:
+        condition: one row per image.
+        window: the trained steps, ascending and contiguous.
+        latents_BCHW: states before `first_step`, float32; before step 0 standard normal noise.
+        generators: one per image, on the CPU; image b's step noise comes from `generators[b]` alone.
+        keep: what the trajectory holds besides, of `means` and `predictions`.
+    """
+    latents_BCHW = latents_BCHW.float()
+    states: list[Tensor] = []
+    log_probs: list[Tensor] = []
+    means: list[Tensor] = []
+    predictions: list[Tensor] = []
+    for step in range(first_step, sampler.num_steps):
+        if step not in window:
+            latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
+            continue
+        if not states:
+            states.append(latents_BCHW)
+        transition = sampler.transition(policy, latents_BCHW, step, condition)
+        mean_BCHW, std = transition.mean_BCHW, transition.std
+        noise = normal_per_sample(generators, mean_BCHW.shape[1:], mean_BCHW.device)
+        latents_BCHW = mean_BCHW + std * noise
+        log_probs.append(gaussian_log_prob(latents_BCHW, mean_BCHW, std))
+        states.append(latents_BCHW)
+        if "means" in keep:
+            means.append(mean_BCHW)
+        if "predictions" in keep:
+            predictions.append(transition.predicted_BCHW)
+    return Trajectory(
+        torch.stack(states),
+        torch.stack(log_probs),
+        tuple(window),
+        latents_BCHW,
+        policy.decode(latents_BCHW),
+        torch.stack(means) if means else None,
+        torch.stack(predictions) if predictions else None,
+    )
+
+
+def rollout_in_micro_batches(
+    policy: Policy,
+    sampler: Sampler,
+    condition: VariedCondition,
+    window: Sequence[int],
+    latents_BCHW: Tensor,
+    generators: Sequence[torch.Generator],
+    micro_batch: int,
+    first_step: int = 0,
+    keep: Collection[str] = (),
+    ready: Callable[[Tensor], None] | None = None,
+) -> Trajectory:
+    """`rollout`, at most `micro_batch` images at a time; groups may be larger than memory.
+
+    Args:
+        ready: is given each micro-batch's images when they are there.
+    """
+    parts = []
+    for start in range(0, len(condition), micro_batch):
+        rows = slice(start, start + micro_batch)
+        inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
+        parts.append(rollout(policy, sampler, *inputs, first_step, keep))
+        if ready is not None:
+            ready(parts[-1].images_B3HW)
+    return Trajectory.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class ReplayedStep:
+    """A trained transition, seen by the current policy (with gradient) and by the reference (without).
+
+    Attributes:
+        log_prob_B: float32 [B], with gradient.
+        mean_BCHW: mean of the step, with gradient.
+        reference_mean_BCHW: mean under the reference model, or None where nobody asked.
+        std: standard deviation of the step; the policy does not change it.
+        length: sigma - sigma_next.
+    """
+
+    log_prob_B: Tensor
+    mean_BCHW: Tensor
+    reference_mean_BCHW: Tensor | None
+    std: Tensor
+    length: Tensor
+
+
+def replay(
+    policy: Policy,
+    sampler: Sampler,
+    trajectory: Trajectory,
+    k: int,
+    rows_B: Tensor,
+    condition: VariedCondition,
+    with_reference: bool,
+) -> ReplayedStep:
+    """How the current policy would take trained step `k` from the states that the rollout visited.
+
+    Args:
+        k: position within the window; the sampler's step is `trajectory.steps_K[k]`.
+        rows_B: images to replay, int64.
+        condition: the rollout's varied condition of the *same* rows.
+        with_reference: also compute the step of the model before fine-tuning.
+    """
+    step = trajectory.steps_K[k]
+    latents_BCHW, next_BCHW = trajectory.latents_KBCHW[k, rows_B], trajectory.latents_KBCHW[k + 1, rows_B]
+    reference = None
+    if with_reference:  # first: switching the adapter off clears requires_grad of what the next pass needs
+        with torch.no_grad(), policy.reference():
+            reference = sampler.transition(policy, latents_BCHW, step, condition).mean_BCHW
+    transition = sampler.transition(policy, latents_BCHW, step, condition)
+    mean_BCHW, std = transition.mean_BCHW, transition.std
+    log_prob_B = gaussian_log_prob(next_BCHW, mean_BCHW, std)
+    return ReplayedStep(log_prob_B, mean_BCHW, reference, std, sampler.sigmas[step] - sampler.sigmas[step + 1])

@@ -1,0 +1,206 @@
+"""Judges behind HTTP: any server that takes JSON, and vision models behind OpenAI's chat interface."""
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.prompt_files import read_metadata
+from drift_pl.scoring.http_client import JsonClient
+from drift_pl.scoring.pixels import to_bytes
+
+SCORES = '{"scores": [one number or null for each image]}'
+CHOICES = '{"choices": [{"message": {"content": "a number"}}]}'
+TEMPLATE = (
+    'How well does this image show "{prompt}", and how good does it look? '
+    "Answer with one number from {lowest} (worst) to {highest} (best), and nothing else."
+)
+
+
+class HttpJudge:
+    """A server's scores / normaliser: POST {"images": [base64 PNG], "prompts": [text]}, answered {"scores": [number]}.
+
+    A score of null (or NaN) says that an image could not be scored; it then leaves its group. The protocol, and a
+    server to start from: docs/http_judge.md and `python -m drift_pl.scoring.example_server`.
+
+    Args:
+        url: where to POST, such as http://127.0.0.1:8001/score.
+        token_env: name of an environment variable with a bearer token; the token itself is written nowhere.
+        batch_size: images per request.
+        normaliser: what the scores are divided by.
+        concurrency: requests under way at once. The order of the scores does not depend on it.
+        attempts: times that a request is sent, if the connection fails or the server answers 429 or 5xx.
+        first_wait_s: seconds before the second attempt; doubled before each further one.
+        timeout_s: seconds without a sign of the server after which an attempt has failed.
+        deadline_s: seconds for all images of one call.
+        metadata: lists of prompts in JSON lines, `prompts.train` and the others: requests then also have "metadata",
+            for each image the other fields of its prompt's line, or null for a prompt that is in none of the lists.
+
+    Raises:
+        UserError: the url cannot be used, or the environment variable is not set; when called, the server cannot be
+            reached, is too slow, or answers something else.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token_env: str | None = None,
+        batch_size: int = 16,
+        normaliser: float = 1.0,
+        concurrency: int = 4,
+        attempts: int = 5,
+        first_wait_s: float = 0.5,
+        timeout_s: float = 120.0,
+        deadline_s: float = 600.0,
+        metadata: Sequence[str] = (),
+    ) -> None:
+        names = [metadata] if isinstance(metadata, str) else metadata
+        self.metadata = read_metadata(names, "rewards.args.metadata") if names else None
+        self.client = JsonClient(
+            url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
+        )
+        self.batch_size = batch_size
+        self.normaliser = normaliser
+
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        pixels = to_bytes(images_B3HW).cpu()
+        starts = range(0, len(prompts), self.batch_size)
+        parts = [
+            (pixels[start : start + self.batch_size], prompts[start : start + self.batch_size]) for start in starts
+        ]
+        answers = self.client.post_all(self._body, parts)
+        scores = [
+            score
+            for answer, (_, texts) in zip(answers, parts, strict=True)
+            for score in self._scores(answer, len(texts))
+        ]
+        return torch.tensor(scores, dtype=torch.float32, device=images_B3HW.device) / self.normaliser
+
+    def to(self, device: torch.device | str) -> "HttpJudge":
+        return self
+
+    def _body(self, part: tuple[Tensor, Sequence[str]]) -> dict[str, Any]:
+        pixels_B3HW, prompts = part
+        body = {"images": [png_base64(image) for image in pixels_B3HW], "prompts": list(prompts)}
+        return body if self.metadata is None else {**body, "metadata": [self.metadata.get(text) for text in prompts]}
+
+    def _scores(self, answer: Any, count: int) -> list[float]:
+        scores = answer.get("scores") if isinstance(answer, dict) else None
+        if not isinstance(scores, list):
+            raise self.client.unexpected(answer)
+        if len(scores) != count:
+            raise self.client.unexpected(answer, f"{len(scores)} scores for {count} images: ")
+        return [self._number(score) for score in scores]
+
+    def _number(self, score: Any) -> float:
+        if score is None:
+            return math.nan
+        try:
+            if isinstance(score, int | float) and not isinstance(score, bool):
+                return float(score)
+        except OverflowError:
+            pass
+        raise self.client.unexpected(score, "the score ")
+
+
+class ChatJudge:
+    """The number that a vision model behind an OpenAI-compatible server answers with, / normaliser.
+
+    One request per image: the image, then a question with the prompt in it. An answer without exactly one number
+    (`7/10` counts as 7), or with one out of range, leaves its image unscored.
+
+    Args:
+        url: the server's, such as http://127.0.0.1:8000/v1 (vLLM, SGLang, or a service).
+        model: the model's name there.
+        template: the question; {prompt}, {lowest} and {highest} are replaced.
+        lowest: the worst score asked for.
+        highest: the best one.
+        normaliser: what the number is divided by; 10 for scores from 0 to 1. (flow_grpo asks for 1 to 5, divided
+            by 5.)
+        max_tokens: length of the answer; more for a model that thinks first (what it puts in <think> is left out).
+        extra: further fields of the request, such as {seed: 0}.
+        token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s: as of `HttpJudge`.
+
+    Raises:
+        UserError: as `HttpJudge`; or the range is empty, or the template lacks {prompt}.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        template: str = TEMPLATE,
+        lowest: float = 0.0,
+        highest: float = 10.0,
+        normaliser: float = 10.0,
+        max_tokens: int = 64,
+        extra: dict[str, Any] | None = None,
+        token_env: str | None = None,
+        concurrency: int = 8,
+        attempts: int = 5,
+        first_wait_s: float = 0.5,
+        timeout_s: float = 120.0,
+        deadline_s: float = 600.0,
+    ) -> None:
+        if not lowest < highest:
+            raise UserError(f"rewards.args.highest={highest} must be above rewards.args.lowest={lowest}")
+        if "{prompt}" not in template:
+            raise UserError("rewards.args.template lacks {prompt}, where the prompt goes")
+        base, mark, query = url.partition("?")
+        path = "" if base.rstrip("/").endswith("/chat/completions") else "/chat/completions"
+        self.client = JsonClient(
+            base.rstrip("/") + path + mark + query,
+            *(token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s),
+            expected=CHOICES,
+        )
+        self.model, self.template = model, template
+        self.lowest, self.highest, self.normaliser = lowest, highest, normaliser
+        self.fields = {"max_tokens": max_tokens, "temperature": 0, **(extra or {})}
+
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        parts = list(zip(to_bytes(images_B3HW).cpu(), prompts, strict=True))
+        scores = [self._score(answer) for answer in self.client.post_all(self._body, parts)]
+        return torch.tensor(scores, dtype=torch.float32, device=images_B3HW.device) / self.normaliser
+
+    def to(self, device: torch.device | str) -> "ChatJudge":
+        return self
+
+    def _body(self, part: tuple[Tensor, str]) -> dict[str, Any]:
+        pixels_3HW, prompt = part
+        question = self.template.replace("{lowest}", f"{self.lowest:g}").replace("{highest}", f"{self.highest:g}")
+        content = [
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png_base64(pixels_3HW)}"}},
+            {"type": "text", "text": question.replace("{prompt}", prompt)},
+        ]
+        return {"model": self.model, "messages": [{"role": "user", "content": content}], **self.fields}
+
+    def _score(self, answer: Any) -> float:
+        try:
+            text = answer["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            text = answer
+        if not isinstance(text, str | None) or text is answer:
+            raise self.client.unexpected(answer)
+        number = only_number(text or "")
+        return number if self.lowest <= number <= self.highest else math.nan
+
+
+def only_number(text: str) -> float:
+    """The one number in a text, n of `n/m`; NaN if there is none, or more than one. Text within <think> is left out."""
+    text = re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL)
+    found = re.findall(r"(?<![\w.])([-+]?\d+(?:\.\d+)?)(?:\s*/\s*\d+(?:\.\d+)?)?(?!\w|\.\d)", text)
+    return float(found[0]) if len(found) == 1 else math.nan
+
+
+def png_base64(pixels_3HW: Tensor) -> str:
+    """An uint8 image as base64 of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_3HW.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

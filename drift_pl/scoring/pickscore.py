@@ -1,0 +1,97 @@
+"""Judges that are a CLIPModel folder: PickScore and all of its format."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import CLIPModel, CLIPProcessor
+
+from drift_pl.core.locate import load_pretrained
+from drift_pl.scoring.pixels import to_bytes
+
+PICKSCORE = "yuvalkirstain/PickScore_v1"
+# PickScore_v1 is published without a processor of its own.
+PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+
+class ClipJudge:
+    """A CLIPModel that compares an image with its prompt; a subclass makes a score of the cosine.
+
+    Args:
+        pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
+        processor: the same of its CLIPProcessor.
+        batch_size: images per forward pass.
+        revision: branch, tag or commit of `pretrained` on the hub, and of its processor if that is the same.
+
+    Raises:
+        UserError: nothing loadable at `pretrained` or `processor`.
+    """
+
+    def __init__(self, pretrained: str, processor: str, batch_size: int, revision: str | None = None) -> None:
+        load_model = partial(CLIPModel.from_pretrained, revision=revision)
+        self.model = load_pretrained(load_model, pretrained, "rewards.args.pretrained")
+        load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)
+        self.processor = load_pretrained(load_processor, processor, "rewards.args.processor")
+        self.model.requires_grad_(False).eval().float()
+        self.batch_size = batch_size
+        self._text_by_prompt: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def cosine(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Cosine of each image's embedding and its prompt's, float32 [B]."""
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            image_BD = torch.cat([self._image_features(part) for part in images_B3HW.split(self.batch_size)])
+            return (image_BD * self._text_features(prompts)).sum(-1)
+
+    def to(self, device: torch.device | str) -> "ClipJudge":
+        self.model.to(device)
+        self._text_by_prompt.clear()
+        return self
+
+    def _image_features(self, images_B3HW: Tensor) -> Tensor:
+        # The processor is defined on 8-bit images; on floats it would divide by 255 again.
+        inputs = self.processor.image_processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
+        return normalize(features.pooler_output, dim=-1)
+
+    def _text_features(self, prompts: Sequence[str]) -> Tensor:
+        new = [text for text in dict.fromkeys(prompts) if text not in self._text_by_prompt]
+        if new:
+            tokenizer = self.processor.tokenizer
+            length = min(77, tokenizer.model_max_length)
+            inputs = tokenizer(new, padding=True, truncation=True, max_length=length, return_tensors="pt")
+            features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
+            self._text_by_prompt.update(zip(new, normalize(features, dim=-1), strict=True))
+        return torch.stack([self._text_by_prompt[text] for text in prompts])
+
+
+class PickScore(ClipJudge):
+    """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
+
+    Args:
+        pretrained: the judge, a CLIPModel.
+        processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
+        normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
+        batch_size: images per forward pass.
+        revision: branch, tag or commit of `pretrained` on the hub.
+
+    Raises:
+        UserError: nothing loadable at `pretrained` or `processor`.
+    """
+
+    def __init__(
+        self,
+        pretrained: str = PICKSCORE,
+        processor: str | None = None,
+        normaliser: float = 26.0,
+        batch_size: int = 64,
+        revision: str | None = None,
+    ) -> None:
+        own_processor = PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained
+        super().__init__(pretrained, processor or own_processor, batch_size, revision)
+        self.normaliser = normaliser
+
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        return self.model.logit_scale.exp() * self.cosine(images_B3HW, prompts) / self.normaliser

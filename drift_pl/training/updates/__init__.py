@@ -1,0 +1,1 @@
+"""What an iteration's images do to the policy, one file per update."""

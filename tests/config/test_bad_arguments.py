@@ -1,0 +1,200 @@
+"""What the command line refuses, and in which words: one line, status 2, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from drift_pl.config import experiment_files as experiment_files
+from drift_pl.config.arguments import Request, parse
+from drift_pl.config.command import run_command
+from drift_pl.config.keys import all_keys, strip_optional
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of experiments, and an empty working folder."""
+    experiments, elsewhere = tmp_path / "experiments", tmp_path / "elsewhere"
+    experiments.mkdir()
+    elsewhere.mkdir()
+    (experiments / "shapes_div.yaml").write_text("rewards: [{name: pickscore}, {name: jpeg_compressibility}]\n")
+    (experiments / "shapes_flowgrpo.yaml").write_text("base: shapes_div\n")
+    monkeypatch.setattr(experiment_files, "experiments_folder", lambda: experiments)
+    monkeypatch.chdir(elsewhere)
+    return experiments
+
+
+def config_of(*overrides: str) -> Config:
+    return parse(list(overrides)).config
+
+
+def message_of(*overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(list(overrides))
+    return str(caught.value)
+
+
+BAD = [
+    ("experiment=nope", "unknown experiment 'nope': use one of shapes_div, shapes_flowgrpo, or the path"),
+    ("experiment=", "unknown experiment ''"),
+    ("experiment=../shapes_div", "unknown experiment"),
+    (
+        "experiment=gone.yaml",
+        "experiment=gone.yaml: no such file; known experiments: shapes_div, shapes_flowgrpo",
+    ),
+    ("samplr=1", "unknown key 'samplr': did you mean 'sampler'?"),
+    ("samplr.steps=1", "unknown key 'samplr.steps': did you mean 'sampler.steps'?"),
+    ("sampler.step=1", "unknown key 'sampler.step': did you mean 'sampler.steps'?"),
+    ("sampler={stepps: 4}", "unknown key 'sampler.stepps': did you mean 'sampler.steps'?"),
+    ("group_size=4", "unknown key 'group_size': did you mean 'prompts.group_size'?"),
+    ("rewards.weight=2", "unknown key 'rewards.weight': did you mean 'rewards.0.weight'?"),
+    ("rewards.1.weigth=2", "unknown key 'rewards.1.weigth': did you mean 'rewards.1.weight'?"),
+    ("seed.deep=2", "unknown key 'seed.deep': did you mean 'seed'?"),
+    ("qqqqqq=2", "unknown key 'qqqqqq': --help lists all keys"),
+    ("rewards=[{name:jpeg}]", "a mapping needs a blank after its colon, e.g. {name: jpeg_compressibility}"),
+    ("policy.family=flux2", "policy.family='flux2' is unknown: use one of sd3, flux, zimage"),
+    ("policy.dtype=bf16", "policy.dtype='bf16' is unknown: use null or one of float32, bfloat16, float16"),
+    ("policy.quantisation=int4", "policy.quantisation='int4' is unknown: use null or one of bitsandbytes_4bit"),
+    ("policy={family: flux, negative_prompt: bad}", "policy.negative_prompt='bad': policy.family=flux has no branch"),
+    ("seed=abc", "seed=abc has the wrong type: expected int; use e.g. seed=0"),
+    ("seed=yes", "seed=yes has the wrong type: expected int"),
+    ("seed=true", "seed=true has the wrong type: expected int"),
+    ("seed=1.5", "seed=1.5 has the wrong type: expected int"),
+    ("seed=", "seed= has the wrong type: expected int"),
+    ("seed=[1", "seed=[1: not a YAML value"),
+    ("sampler.steps=1e1", "sampler.steps=1e1 has the wrong type: expected int; use e.g. sampler.steps=10"),
+    ("sampler.window_size=x", "expected int or null; use e.g. sampler.window_size=8"),
+    ("objective.clip_range=small", "expected float; use e.g. objective.clip_range=0.0001"),
+    ("objective.clip_range=true", "objective.clip_range=true has the wrong type: expected float"),
+    (
+        "objective.clip_range=nan",
+        "objective.clip_range=nan is not a finite number: use e.g. objective.clip_range=0.0001",
+    ),
+    ("objective.clip_range=.inf", "objective.clip_range=inf is not a finite number"),
+    ("objective.clip_range=-inf", "objective.clip_range=-inf is not a finite number"),
+    ("rewards.0.args.x=.nan", "rewards.0.args.x=nan is not a finite number"),
+    (
+        "trainer.progress=maybe",
+        "trainer.progress=maybe has the wrong type: expected bool; use e.g. trainer.progress=true",
+    ),
+    ("trainer.progress=2", "expected bool"),
+    ("trainer.logger=csv", "expected list of text; use e.g. trainer.logger=[tensorboard]"),
+    ("policy.lora.targets=[to_q, 3]", "policy.lora.targets.1=3 has the wrong type: expected text"),
+    ("sampler=5", "sampler=5 has the wrong type: expected a section of keys; use e.g. sampler.kind=flow_sde"),
+    ("rewards=jpeg", "expected list of mappings; use e.g. rewards=[{name: jpeg_compressibility}]"),
+    ("rewards=[jpeg]", "rewards.0=jpeg has the wrong type: expected keys, e.g. {name: jpeg}"),
+    ("rewards=[{weight: 2}]", "rewards.0 has no name: use e.g. rewards=[{name: jpeg_compressibility}]"),
+    ("rewards=[]", "rewards is empty"),
+    ("rewards.2.weight=1", "rewards.2: index out of range; there is rewards.0 to rewards.1"),
+    ("rewards.-1.weight=1", "rewards.-1: index out of range"),
+    ("evaluation.rewards.0.weight=1", "evaluation.rewards.0: the list evaluation.rewards is empty"),
+    ("prompts.group_size=1", "prompts.group_size=1 is too small: it must be at least 2"),
+    ("prompts.per_iteration=3", "use a multiple of 2, e.g. 2 or 4"),
+    ("objective.kl_form=other", "objective.kl_form='other' is unknown: use one of exact, flow_grpo"),
+    ("seed=${nope}", "seed: Interpolation key 'nope' not found"),
+    ("seed", "argument 'seed' has no '=': use e.g. seed=0"),
+    ("smapler.steps", "has no '=': overrides look like KEY=VALUE, e.g. seed=1 (unknown key 'smapler.steps'"),
+    ("=3", "argument '=3' has no key before '='"),
+    ("--seed=1", "unknown flag '--seed=1': keys take no dashes, use seed=1"),
+    ("--print_config", "unknown flag '--print_config': did you mean '--print-config'?"),
+    ("--verbose", "unknown flag '--verbose': the flags are --help, -h, --print-config, --debug"),
+]
+
+
+@pytest.mark.parametrize(("argument", "words"), BAD, ids=[argument for argument, _ in BAD])
+def test_bad_argument_is_one_line_status_2_and_writes_nothing(
+    argument: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(lambda argv: _consume(parse(argv)), [argument]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ")
+    assert output.err.count("\n") == 1
+    assert words in output.err
+    assert list(Path.cwd().iterdir()) == []
+
+
+def _consume(request: Request) -> None:
+    raise AssertionError(f"{request} was accepted")
+
+
+# text is taken as it stands, so nothing is of the wrong type there
+CHECKED = [key.name.replace(".N.", ".0.") for key in all_keys() if strip_optional(key.kind)[0] is not str]
+
+
+@pytest.mark.parametrize("key", CHECKED)
+def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
+    entries = "[{name: a}]"
+    named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
+    lists = [f"{name}={entries}" for name in named]
+    lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    if key == "incentive.args":
+        lists.append("incentive.method=dra")
+    example = message_of(*lists, f"{key}=[[[").rpartition("use e.g. ")[2]
+    assert example.startswith(f"{key}.") or example.startswith(f"{key}=")
+    config_of(*lists, example)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("seed: [1\nsampler:\n", "bad.yaml, line 2: not a YAML file"),
+        ("seed: 1\nseed: 2\n", "bad.yaml, line 2: not a YAML file (found duplicate key seed)"),
+        ("- 1\n", "bad.yaml: an experiment file holds keys, e.g. `seed: 1`, not a list"),
+        ("sampler: {stepps: 4}\n", "bad.yaml: unknown key 'sampler.stepps': did you mean 'sampler.steps'?"),
+        ("sampler: {steps: four}\n", "bad.yaml: sampler.steps=four has the wrong type: expected int"),
+        ("policy: {pretrained: 3}\n", "bad.yaml: policy.pretrained=3 has the wrong type: expected text"),
+        ("base: 3\n", "bad.yaml: base=3 is not the name of an experiment"),
+        ("base: nope\n", "unknown experiment 'nope'"),
+        ("base: bad\n", "experiment files are each other's base: bad.yaml -> bad.yaml"),
+        ("base: other\n", "experiment files are each other's base: bad.yaml -> other.yaml -> bad.yaml"),
+    ],
+)
+def test_bad_experiment_file_is_named(folder: Path, content: str, words: str) -> None:
+    (folder / "bad.yaml").write_text(content)
+    (folder / "other.yaml").write_text("base: bad\n")
+    message = message_of("experiment=bad")
+    assert words in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["sampler.noise_level=1.2"], "sampler.noise_level=1.2: flow_cps takes an angle in (0, 1], e.g. 0.8"),
+        (["sampler.noise_level=0.8", "sampler.noisy_last_step=true"], "flow_cps has no noise in its last step"),
+    ],
+)
+def test_what_flow_cps_cannot_do(overrides: list[str], words: str) -> None:
+    assert words in message_of("sampler.kind=flow_cps", *overrides)
+    config_of("sampler.kind=flow_sde", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["policy.guidance_scale=4.5"], "set policy.guidance_scale=1 (and sampler.eval_guidance_scale=4.5 to evaluate"),
+        (["policy.family=sd15", "sampler.kind=ddim"], "is for flow models, and policy.family=sd15 is none: use surr"),
+        (["incentive.shaping.form=per_step", "incentive.shaping.weight=1"], "per_step needs sampled steps"),
+        (["incentive.method=diverse_grpo", "incentive.shaping.weight=0"], "diverse_grpo diverges in early steps only"),
+        (["objective.nft_times=0"], "objective.nft_times=0 is too small: it must be at least 1, e.g. 4"),
+        (["objective.nft_beta=0"], "objective.nft_beta=0.0 is too small: it must be more than 0, e.g. 1.0"),
+    ],
+)
+def test_what_nft_cannot_do(overrides: list[str], words: str) -> None:
+    plain = ["policy.guidance_scale=1", "objective.loss=nft"]
+    assert words in message_of(*plain, *overrides)
+    config_of(*plain)
+    if not overrides[0].startswith("objective"):
+        config_of(*plain, *overrides, "objective.loss=surrogate")
+
+
+def test_a_told_guidance_is_no_mixture() -> None:
+    """FLUX's network is told a number: its velocity is its own at any."""
+    config_of("policy={family: flux, guidance_scale: 3.5}", "objective.loss=nft")
+
+
+def test_a_file_that_is_not_text(folder: Path) -> None:
+    (folder / "bad.yaml").write_bytes(b"\xff\xfe\x00seed")
+    assert "not a YAML file" in message_of("experiment=bad")

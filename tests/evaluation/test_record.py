@@ -1,0 +1,198 @@
+"""evaluation.json: intervals by hand, what is written is what is read, and what is refused."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from drift_pl.core.errors import UserError
+from drift_pl.evaluation.record import (
+    PROTOCOL,
+    TRAINING,
+    Evaluation,
+    Point,
+    Value,
+    first_difference,
+    read_evaluation,
+    summarise,
+    write_evaluation,
+)
+from drift_pl.reports.display import table
+
+PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"
+EXAMPLE: dict[str, Any] = json.loads(re.findall(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0])
+
+
+def point(name: str, iteration: int, **fields: Any) -> Point:
+    values = {"reward": Value(0.5, 0.25, 0.75, 2), "heldout/clip": Value(None, None, None, 0)}
+    per_prompt = {"reward": [0.4, 0.6], "heldout/clip": [None, None]}
+    plain = Point(name, f"{name}.ckpt", iteration, iteration * 8, "live", 1.0, None, values, per_prompt, None, "abc")
+    return replace(plain, **fields)
+
+
+def base() -> Point:
+    return point("base", 0, checkpoint=None, weights="base", digest=None)
+
+
+def made(path: Path, *points: Point) -> Evaluation:
+    header = {name: EXAMPLE[name] for name in ("method", "experiment", "seed", "config_hash", "training", "protocol")}
+    return (
+        Evaluation(path=path, **header).with_point(base()) if not points else Evaluation(path, **header, points=points)
+    )
+
+
+def test_an_interval_by_hand() -> None:
+    """1, 2, 3: mean 2, standard deviation 1; Student's t at 0.975 with two degrees of freedom is 4.302653."""
+    value = summarise([1.0, None, 2.0, 3.0])
+    half = 4.302652729911275 / math.sqrt(3)
+    assert (value.mean, value.low, value.high) == pytest.approx((2, 2 - half, 2 + half), rel=1e-9)
+    assert value.prompts == 3
+    assert summarise([0.5, 0.5]) == Value(0.5, 0.5, 0.5, 2)
+
+
+def test_intervals_are_scipys_and_missing_below_two_prompts() -> None:
+    numbers = [0.13, -0.2, 0.9, 0.44, 0.41, 0.02, 1.3]
+    value = summarise(numbers)
+    expected = stats.t.interval(0.95, 6, loc=sum(numbers) / 7, scale=stats.sem(numbers))
+    assert (value.low, value.high) == pytest.approx(expected, rel=1e-8)
+    assert summarise([None, 0.7]) == Value(0.7, None, None, 1)
+    assert summarise([None, None]) == Value(None, None, None, 0)
+
+
+def test_what_is_written_is_read_whatever_the_prompts_say(tmp_path: Path) -> None:
+    nasty = ['[ 1, 2 ] "quoted" \\ é\n[\n3 ]', "null, [\t]"]
+    evaluation = made(tmp_path / "evaluation.json", base(), point("iteration-000010", 10, importance_power=1.5))
+    evaluation = replace(evaluation, protocol=evaluation.protocol | {"prompts": nasty})
+    write_evaluation(evaluation)
+    text = evaluation.path.read_text(encoding="utf-8")
+    assert '"reward": [0.4, 0.6]' in text
+    assert '"heldout/clip": [null, null]' in text
+    again = read_evaluation(tmp_path)  # the folder that holds it
+    assert again.protocol["prompts"] == nasty
+    assert again.points == evaluation.points
+    assert again.path == evaluation.path
+    assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_a_number_that_is_not_finite_leaves_the_old_file(tmp_path: Path) -> None:
+    good = made(tmp_path / "evaluation.json")
+    write_evaluation(good)
+    with pytest.raises(ValueError):
+        write_evaluation(good.with_point(point("a", 1, per_prompt={"reward": [math.nan, 1.0]})))
+    assert read_evaluation(good.path) == good
+
+
+def test_points_keep_their_order_and_their_names_are_unique(tmp_path: Path) -> None:
+    evaluation = made(tmp_path / "x.json")
+    names = ["late", "early", "early-scale0.5", "early-power2", "early-power1"]
+    fields = [{}, {}, {"lora_scale": 0.5}, {"importance_power": 2.0}, {"importance_power": 1.0}]
+    for name, more in zip(names, fields, strict=True):
+        evaluation = evaluation.with_point(point(name, 20 if name == "late" else 10, checkpoint="c", **more))
+    in_order = ["base", "early-scale0.5", "early", "early-power1", "early-power2", "late"]
+    assert [one.name for one in evaluation.points] == in_order
+    again = evaluation.with_point(point("early", 10, checkpoint="c", digest="new"))
+    assert [one.name for one in again.points] == in_order
+    assert [one.digest for one in again.points] == [None, "abc", "new", "abc", "abc", "abc"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"checkpoint": "other"}, {"digest": "other"}, {"iteration": 11}, {"weights": "average"}),
+        *({"lora_scale": 0.9}, {"importance_power": 0.0}),
+    ],
+)
+def test_what_makes_another_point(change: dict[str, Any]) -> None:
+    one = point("a", 10)
+    assert replace(one, **change).identity() != one.identity()
+    assert replace(one, values={}, per_prompt={}, picture="p", name="b").identity() == one.identity()
+
+
+def test_the_first_difference_is_named() -> None:
+    protocol = EXAMPLE["protocol"]
+    assert first_difference(protocol, dict(protocol)) is None
+    for field in PROTOCOL:
+        other = protocol | {field: "other" if field != "prompts" else ["a cross", "a dot"]}
+        assert field in str(first_difference(protocol, other))
+    assert first_difference(protocol, protocol | {"steps": 9}) == "steps is 20 there and 9 now"
+    assert first_difference(protocol, protocol | {"prompts": ["a cross"]}) == "prompts: 2 there and 1 now"
+    changed = first_difference(protocol, protocol | {"prompts": ["a cross", "a dot"]})
+    assert changed == "prompts: the 2. is 'something red' there and 'a dot' now"
+
+
+def write(path: Path, **changes: Any) -> Path:
+    path.write_text(json.dumps(EXAMPLE | changes))
+    return path
+
+
+def edited(**changes: Any) -> list[dict[str, Any]]:
+    """The example's points with another first one; None takes a key out."""
+    first = {name: value for name, value in (EXAMPLE["points"][0] | changes).items() if value != "gone"}
+    return [first, EXAMPLE["points"][1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"format": "else"}, "is not an evaluation file"),
+        ({"version": 0}, "was made by an older drift_pl (format version 0, this one has 1)"),
+        ({"version": None}, "was made by an older drift_pl"),
+        ({"version": 2}, "was made by a newer drift_pl"),
+        ({"seed": "0"}, "damaged: seed is of the wrong type"),
+        ({"training": {}}, "damaged: training.iterations is missing"),
+        ({"protocol": EXAMPLE["protocol"] | {"steps": True}}, "damaged: protocol.steps is of the wrong type"),
+        ({"protocol": EXAMPLE["protocol"] | {"judges": [1]}}, "damaged: protocol.judges is of the wrong type"),
+        ({"points": []}, "damaged: it has no points"),
+        ({"points": [3]}, "damaged: points.0 is no mapping"),
+        ({"points": EXAMPLE["points"][1:]}, "damaged: its first point is not the base model"),
+        ({"points": [EXAMPLE["points"][0]] * 2}, "damaged: two points have one name"),
+        ({"points": edited(iteration="gone")}, "damaged: points.0.iteration is missing"),
+        ({"points": edited(values={"reward": {}})}, "damaged: points.0.values.reward.mean is missing"),
+        ({"points": edited(per_prompt={"reward": [0.1]})}, "points.0.per_prompt.reward is not a list of 2 numbers"),
+        ({"points": edited(per_prompt={"reward": [0.1, "x"]})}, "points.0.per_prompt.reward is not a list of 2"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_command_that_makes_it(
+    tmp_path: Path, changes: dict[str, Any], part: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read_evaluation(write(tmp_path / "evaluation.json", **changes))
+    assert part in str(caught.value)
+    assert str(tmp_path / "evaluation.json") in str(caught.value)
+    assert f"python -m drift_pl.evaluate ckpt_path={tmp_path}" in str(caught.value)
+
+
+def test_no_file_and_no_json(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such file; make it with python -m drift_pl.evaluate ckpt_path="):
+        read_evaluation(tmp_path)
+    (tmp_path / "evaluation.json").write_text('{"format": ')
+    with pytest.raises(UserError, match="is no JSON file; make it again with .* fresh=true"):
+        read_evaluation(tmp_path)
+
+
+def test_the_page_explains_every_key_and_its_example_is_a_file(tmp_path: Path) -> None:
+    evaluation = read_evaluation(write(tmp_path / "evaluation.json"))
+    shown, expected = evaluation.points[0].values["reward"], summarise([0.75, 0.95])
+    assert (shown.mean, shown.low, shown.high) == pytest.approx((expected.mean, expected.low, expected.high), abs=1e-6)
+    assert evaluation.points[1].values["reward"] == summarise([0.9, None])
+    rows = [row.split("|")[1] for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `")]
+    documented = {key for row in rows for key in re.findall("`([^`]+)`", row)}
+    keys = {"format", "version", *EXAMPLE, *PROTOCOL, *EXAMPLE["points"][0]}
+    assert keys <= documented
+    assert EXAMPLE["points"][0].keys() == Point.__dataclass_fields__.keys()
+    assert all(f"`{name}`" in PAGE.read_text(encoding="utf-8") for name in (*TRAINING, *Value.__dataclass_fields__))
+
+
+def test_the_table_shows_means_and_dashes(tmp_path: Path) -> None:
+    lines = table(
+        made(tmp_path / "x.json", base(), point("c", 10, values={"reward": Value(0.25, 0, 1, 2)}))
+    ).splitlines()
+    assert [line.split() for line in lines] == [
+        *(["reward", "clip"], ["base", "0.5000", "-"], ["iteration", "10", "0.2500", "-"]),
+    ]
+    assert len({len(line) for line in lines}) == 1

@@ -1,0 +1,111 @@
+"""GARDO against scipy's distances and ranks, and by hand."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import rankdata
+from torch import Tensor
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.types import Scores
+from drift_pl.incentive.methods import Gardo
+
+
+def nearest(embedding: Tensor) -> np.ndarray:
+    """Oracle: scipy's cosine distances, group by group, the diagonal left out."""
+    tables = [squareform(pdist(group.double().numpy(), metric="cosine")) for group in embedding]
+    return np.stack([np.where(np.eye(len(table)) > 0, np.inf, table).min(1) for table in tables])
+
+
+def unit(*shape: int, generator: torch.Generator) -> Tensor:
+    return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
+
+
+def gated(rival: Gardo, reward: Tensor, **by_judge: Tensor) -> list[int]:
+    """The images, numbered through the batch, that keep the divergence."""
+    factor = rival.divergence(Scores(reward, by_judge, None), (2, 3), 8)
+    assert torch.equal(factor[0], factor[1])
+    assert set(factor.unique().tolist()) <= {0.0, 1.0}
+    return factor[0].flatten().nonzero().flatten().tolist()
+
+
+def test_positive_advantages_are_multiplied_by_the_distance_to_the_nearest(generator: torch.Generator) -> None:
+    embedding, advantage = unit(3, 7, 5, generator=generator), torch.randn(3, 7, generator=generator)
+    ours = Gardo().advantage(advantage, Scores(torch.rand(3, 7), {}, embedding))
+    expected = np.where(advantage > 0, advantage.numpy() * nearest(embedding), advantage)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)  # returned in float32
+
+
+def test_normalised_distances_have_mean_one_in_every_group(generator: torch.Generator) -> None:
+    embedding = unit(3, 7, 5, generator=generator)
+    ours = Gardo(normalise=True).advantage(torch.ones(3, 7), Scores(torch.rand(3, 7), {}, embedding))
+    expected = nearest(embedding) / nearest(embedding).mean(1, keepdims=True)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+
+
+def test_a_group_of_copies_gives_no_nan() -> None:
+    """The authors' code divides 0 by 0 here. Raw: no praise for copies; normalised: none is more distinct."""
+    scores = Scores(torch.rand(1, 3), {}, torch.tensor([[[0.6, 0.8]] * 3]))
+    advantage = torch.tensor([[1.0, -2.0, 0.5]])
+    torch.testing.assert_close(Gardo().advantage(advantage, scores), torch.tensor([[0.0, -2.0, 0.0]]))
+    assert torch.equal(Gardo(normalise=True).advantage(advantage, scores), advantage)
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_images_that_are_not_valid_are_nobodys_neighbours(normalise: bool, generator: torch.Generator) -> None:
+    """Oracle: scipy on the valid images alone; the others keep their advantage."""
+    embedding, reward = unit(1, 6, 4, generator=generator), torch.rand(1, 6, generator=generator)
+    embedding[0, 2], reward[0, 4] = torch.nan, torch.nan
+    ours = Gardo(normalise=normalise).advantage(torch.full((1, 6), 2.0), Scores(reward, {}, embedding))
+    kept = [0, 1, 3, 5]
+    expected = nearest(embedding[:, kept])
+    expected = 2 * expected / (expected.mean() if normalise else 1)
+    np.testing.assert_allclose(ours[:, kept], expected, rtol=1e-5)
+    assert ours[0, [2, 4]].tolist() == [2.0, 2.0]
+
+
+def test_uncertainty_is_the_win_rate_less_the_mean_of_the_auxiliary_ones(generator: torch.Generator) -> None:
+    """Oracle: scipy's average ranks over the whole batch: (rank - 1) / (n - 1), ties half."""
+    main, first, second = (torch.randint(6, (3, 8), generator=generator).float() for _ in range(3))
+
+    def rate(score: Tensor) -> np.ndarray:
+        return (rankdata(score.flatten()) - 1).reshape(3, 8) / 23
+
+    rival, scores = Gardo(auxiliary=["first", "second"]), Scores(main, {"first": first, "second": second}, None)
+    expected = rate(main) - (rate(first) + rate(second)) / 2
+    np.testing.assert_allclose(rival.uncertainty(scores), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(Gardo().uncertainty(scores), rate(main), rtol=0, atol=1e-6)
+
+
+def test_the_divergence_holds_what_the_judge_likes_and_the_others_do_not() -> None:
+    """Batch of two groups: image 5 is the judge's favourite and the auxiliary's last. Only signs can swap it with 2."""
+    main = torch.tensor([[1.0, 2.0, 0.0], [4.0, 3.0, 5.0]])
+    auxiliary = torch.tensor([[1.0, 2.0, 5.0], [4.0, 3.0, 0.0]])
+    assert gated(Gardo(auxiliary=("other",), gated_share=1 / 6), main, other=auxiliary) == [5]
+    # without auxiliary judges: the best of the batch, not of each group
+    assert gated(Gardo(gated_share=1 / 3), main) == [3, 5]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.001, 1), (0.1, 2), (0.33, 7), (0.5, 10), (1.0, 20)])
+def test_the_share_is_rounded_to_images_and_never_to_none(share: float, count: int) -> None:
+    """Of 20 images; scores fall from image 0."""
+    main = -torch.arange(20.0).view(4, 5)
+    assert gated(Gardo(gated_share=share), main) == list(range(count))
+
+
+def test_images_without_a_score_are_not_gated_and_do_not_count() -> None:
+    """Ten images of which five have a reward: a fifth of them is one. An auxiliary judge's NaN says nothing."""
+    main = torch.tensor([[torch.nan] * 5, [1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert gated(Gardo(gated_share=0.2), main) == [9]
+    assert Gardo().uncertainty(Scores(main, {}, None))[1].tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert gated(Gardo(gated_share=1.0), main) == [5, 6, 7, 8, 9]
+    assert gated(Gardo(), torch.full((2, 5), torch.nan)) == []
+    other = torch.tensor([[torch.nan] * 5, [1.0, 2.0, 3.0, torch.nan, 5.0]])  # agrees but for image 8: U = 3/4 there
+    assert gated(Gardo(auxiliary=["other"], gated_share=0.2), main, other=other) == [8]
+
+
+def test_an_unknown_auxiliary_judge_is_named_with_those_that_there_are() -> None:
+    message = r"incentive.args.auxiliary=\['beauty'\]: there is no judge 'beauty'; there are taste, realism"
+    with pytest.raises(UserError, match=message):
+        gated(Gardo(auxiliary=["beauty"]), torch.rand(1, 4), taste=torch.rand(1, 4), realism=torch.rand(1, 4))

@@ -1,0 +1,149 @@
+"""The page: one file that needs nothing else, holds every point, and takes labels for what they are."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_up_evaluations import make_point, write_file, write_study
+
+from drift_pl.evaluation.record import read_evaluation
+from drift_pl.reports.comparison import compare
+from drift_pl.reports.compute import compute
+from drift_pl.reports.page import write_page
+from drift_pl.reports.question import Question
+from drift_pl.reports.results import Results
+from drift_pl.reports.table import markdown
+
+VOID = {"meta", "img", "link", "br"}
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000a49444154789c63000100000500010d0a2db40000000049454e44ae426082"
+)
+NASTY = "</script><script>alert(1)</script> & \"quoted\" 'x' <!-- `tick` | $a_b$"
+
+
+class Page(HTMLParser):
+    """Refuses tags that are not closed in order; keeps texts, attributes and the data."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.data = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        else:
+            self.texts.append(data)
+
+
+def results_of(paths: list[Path], *diversity: str) -> Results:
+    return compute(compare([read_evaluation(path) for path in paths]), Question(diversity=diversity))
+
+
+def page_of(results: Results, out: Path) -> tuple[Page, dict]:
+    out.mkdir(parents=True, exist_ok=True)
+    write_page(results, out)
+    page = Page((out / "index.html").read_text(encoding="utf-8"))
+    return page, json.loads(page.scripts[0])
+
+
+def test_every_point_is_on_the_page(tmp_path: Path) -> None:
+    results = results_of(write_study(tmp_path), "pairwise_distance", "coverage")
+    page, data = page_of(results, tmp_path / "out")
+    assert data["diversity"] == ["pairwise_distance", "coverage"]
+    for method, shown in zip(results.methods, data["methods"], strict=True):
+        assert (shown["name"], shown["final"]) == (method.name, method.final)
+        assert [point["label"] for point in shown["points"]] == [point.label for point in method.points]
+        for point, expected in zip(shown["points"], method.points, strict=True):
+            assert (point["mean"], point["per_seed"]) == (expected.mean, expected.per_seed)
+        assert shown["fronts"]["coverage"]["points"] == method.fronts["coverage"].points
+        cells = [[method.name, point.label, f"{point.mean['reward']:.4f}"] for point in method.points]
+        assert all(row in [page.texts[at : at + 3] for at in range(len(page.texts))] for row in cells)
+
+
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
+    page, _ = page_of(results_of(write_study(tmp_path, seeds=1)), tmp_path / "out")
+    assert not any({"src", "href"} & attributes.keys() for tag, attributes in page.tags)
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+    assert "http" not in "".join(page.scripts).replace("http://www.w3.org/2000/svg", "")
+    assert "@@" not in (tmp_path / "out" / "index.html").read_text()
+    labels = [attributes for tag, attributes in page.tags if tag == "label"]
+    names = {attributes.get("id") for _, attributes in page.tags}
+    assert {attributes["for"] for attributes in labels} <= names
+
+
+def test_ids_that_the_script_asks_for_are_there(tmp_path: Path) -> None:
+    page, _ = page_of(results_of(write_study(tmp_path, seeds=1)), tmp_path / "out")
+    names = {attributes.get("id") for _, attributes in page.tags}
+    asked = set(re.findall(r'byId\("([a-z-]+)"\)', page.scripts[1]))
+    assert len(asked) > 10
+    assert asked <= names
+
+
+def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:
+    names = {NASTY: "live", "plain": "average"}
+    paths = [
+        write_file(
+            tmp_path / kind, name, 0, [make_point(0, 0.0), make_point(10, 1.0, pairwise_distance=0.7, weights=kind)]
+        )
+        for name, kind in names.items()
+    ]
+    results = results_of(paths)
+    page, data = page_of(results, tmp_path / "out")
+    assert [method["name"] for method in data["methods"]] == [NASTY, "plain"]
+    assert "<" not in page.scripts[0]
+    assert len([tag for tag, _ in page.tags if tag == "script"]) == 2
+    assert not any("alert" in script for script in page.scripts[1:])
+    assert NASTY in page.texts
+    row = next(line for line in markdown(results).splitlines() if line.startswith("| `</script>"))
+    assert "\\|" in row
+    assert row.count("`") == 2
+    text = re.sub("`[^`\n]*`", "", markdown(results))
+    assert "alert(1)" in text
+    assert "<" not in text
+
+
+def test_pictures_are_copied_once_per_point_and_linked_beside_the_page(tmp_path: Path) -> None:
+    """Two seeds: the base's picture once, each point's for each seed; one that is gone is none."""
+    for seed in range(2):
+        points = [make_point(0, 0.0, picture="points/base.png"), make_point(10, 1.0, picture="points/10.png")]
+        points.append(make_point(20, 2.0, picture="points/gone.png"))
+        folder = write_file(tmp_path, "a/b <i>", seed, points)
+        (folder / "points").mkdir()
+        for name in ("base", "10"):
+            (folder / "points" / f"{name}.png").write_bytes(PIXEL + bytes([seed]))
+    runs = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    _, data = page_of(results_of(runs), tmp_path / "out")
+    points = data["methods"][0]["points"]
+    linked = [data["base_picture"], *points[1]["pictures"]]
+    assert [(tmp_path / "out" / path).read_bytes()[-1] for path in linked] == [0, 0, 1]
+    assert points[2]["pictures"] == [None, None]
+    assert sorted(path.name for path in (tmp_path / "out" / "pictures").iterdir()) == sorted(
+        Path(path).name for path in linked
+    )
+    assert all(re.fullmatch(r"pictures/[\w.-]+\.png", path) for path in linked)
+
+
+def test_json_is_strict_and_gives_everything_back(tmp_path: Path) -> None:
+    results = results_of(write_study(tmp_path, seeds=2))
+    content = json.loads(results.to_json(), parse_constant=pytest.fail)
+    assert content == {"format": "drift_pl.pareto", "version": 1, **json.loads(json.dumps(results.plain()))}
+    assert content == json.loads(json.dumps(content, allow_nan=False))
+    assert content["methods"][1]["points"][2]["mean"]["reward"] == results.methods[1].points[2].mean["reward"]

@@ -1,0 +1,122 @@
+"""The groups of an iteration: windows, shared prefixes, what is kept of a rollout."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from drift_pl.core.rng import make_generator
+from drift_pl.core.types import PromptBatch
+from drift_pl.functional.transition import flow_ode_step
+from drift_pl.incentive import EmbeddingNoise, NoVariation, TextVariants
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.prompts import PromptEncoder
+
+CPU = torch.device("cpu")
+PLAN = RolloutPlan(5, 0.7, 1.0, "", window_first=1, window_end=4, window_size=2)
+BATCH = PromptBatch(iteration=3, prompts=("a red cat", "sky"), groups=(2, 5))
+
+
+def make_sampling(policy: StableDiffusion3Policy, plan: RolloutPlan = PLAN, **changes: object) -> GroupSampling:
+    sampling = GroupSampling(policy, PromptEncoder(policy), NoVariation(), plan, group_size=3, micro_batch=2, seed=7)
+    return replace(sampling, **changes)
+
+
+def test_images_of_a_group_share_neither_noise_nor_images(tiny_policy: StableDiffusion3Policy) -> None:
+    condition, trajectory = make_sampling(tiny_policy)(BATCH, CPU)
+    assert len(condition) == len(trajectory.images_B3HW) == 6
+    flat = trajectory.images_B3HW.flatten(1)
+    assert float(torch.pdist(flat).min()) > 1e-2
+
+
+def test_a_sliding_window_moves_with_the_iteration_and_a_random_one_is_drawn(
+    tiny_policy: StableDiffusion3Policy,
+) -> None:
+    sliding = make_sampling(tiny_policy, replace(PLAN, window_schedule="sliding", window_stride=1, window_every=2))
+    assert [sliding.window(iteration) for iteration in range(6)] == [(1, 2)] * 2 + [(2, 3)] * 2 + [(1, 2)] * 2
+    random = make_sampling(tiny_policy)
+    assert {random.window(iteration) for iteration in range(20)} == {(1, 2), (2, 3)}
+    _, trajectory = sliding(replace(BATCH, iteration=2), CPU)
+    assert trajectory.steps_K == (2, 3)
+
+
+def ode_by_hand(policy: StableDiffusion3Policy, noise: Tensor, prompt: str, steps: int) -> Tensor:
+    sigmas, condition = policy.sigmas(PLAN.steps), policy.encode([prompt])
+    with torch.no_grad():
+        for step in range(steps):
+            velocity = policy.predict(noise, sigmas[step], condition, condition, 1.0)
+            noise = flow_ode_step(noise, velocity, sigmas[step], sigmas[step + 1])
+    return noise
+
+
+def test_a_shared_prefix_is_the_ode_from_the_first_images_noise(
+    tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]
+) -> None:
+    """All images of a group are in one state when the window begins, and in their own when it has begun."""
+    tune(tiny_policy)
+    plan = replace(PLAN, window_first=2, shared_prefix=True)
+    _, trajectory = make_sampling(tiny_policy, plan, prompting=EmbeddingNoise(0.5, 0.0, 0.1))(BATCH, CPU)
+    assert trajectory.steps_K == (2, 3)
+    for group, prompt in enumerate(BATCH.prompts):
+        first_sample = BATCH.groups[group] * 3
+        noise = torch.randn(tiny_policy.latent_shape, generator=make_generator("initial_latents", 7, 3, first_sample))
+        expected = ode_by_hand(tiny_policy, noise[None], prompt, 2)
+        branches = trajectory.latents_KBCHW[:, 3 * group : 3 * group + 3]
+        for branch in branches[0]:
+            torch.testing.assert_close(branch[None], expected, rtol=0, atol=1e-5)  # batches of one and two differ
+        assert float(torch.pdist(branches[1].flatten(1)).min()) > 0.1
+
+
+def test_a_shared_prefix_saves_the_forward_passes_of_all_images_but_one(tiny_policy: StableDiffusion3Policy) -> None:
+    def rows(plan: RolloutPlan) -> int:
+        seen = []
+        hook = tiny_policy.network.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.append(len(kwargs["hidden_states"])), with_kwargs=True
+        )
+        make_sampling(tiny_policy, plan)(BATCH, CPU)
+        hook.remove()
+        return sum(seen)
+
+    late = replace(PLAN, window_first=2)
+    assert rows(late) == 5 * 6
+    assert rows(replace(late, shared_prefix=True)) == 2 * 2 + 3 * 6
+
+
+def test_kept_predictions_and_means_are_those_of_the_steps(
+    tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]
+) -> None:
+    """x - sigma v with the velocity asked for anew; nothing is kept unless it is wanted."""
+    tune(tiny_policy)
+    sampling = make_sampling(tiny_policy, keep=frozenset({"means", "predictions"}), micro_batch=6)
+    condition, trajectory = sampling(BATCH, CPU)
+    sampler = sampling.sampler(CPU)
+    for k, step in enumerate(trajectory.steps_K):
+        state, sigma = trajectory.latents_KBCHW[k], sampler.sigmas[step]
+        with torch.no_grad():
+            velocity = tiny_policy.predict(state, sigma, condition.clean, sampler.negative, 1.0)
+        torch.testing.assert_close(trajectory.predicted_KBCHW[k], state - sigma * velocity, rtol=0, atol=0)
+        std, _ = sampler.spread(step)
+        standardised = (trajectory.latents_KBCHW[k + 1] - trajectory.mean_KBCHW[k]) / std
+        assert float(standardised.square().mean()) == pytest.approx(1, abs=0.12)  # 1,536 normal numbers: 3 sigma
+    _, bare = make_sampling(tiny_policy)(BATCH, CPU)
+    assert bare.mean_KBCHW is None
+    assert bare.predicted_KBCHW is None
+
+
+def test_each_image_is_conditioned_on_its_own_rewrite(tiny_policy: StableDiffusion3Policy) -> None:
+    """And the rewrites are what the variation says, encoded."""
+    variants = TextVariants(templates=("big {prompt}", "{prompt} sky", "a {prompt}"))
+    condition, _ = make_sampling(tiny_policy, prompting=variants)(BATCH, CPU)
+    repeated = [prompt for prompt in BATCH.prompts for _ in range(3)]
+    texts = variants.rewrite(repeated, 7, 3, BATCH.sample_indices(3))
+    assert len(set(texts)) > 2
+    assert torch.equal(condition.clean.tokens_BLE, encode_alone(tiny_policy, texts))
+    assert isinstance(condition, VariedCondition)
+
+
+def encode_alone(policy: StableDiffusion3Policy, texts: Sequence[str]) -> Tensor:
+    return torch.cat([policy.encode([text]).tokens_BLE for text in texts])
