@@ -20,11 +20,11 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from drift_pl.builders.quiet import quieten
+from drift_pl.core.registry import find
 from drift_pl.core.rng import sample_generators
 from drift_pl.functional.ddim import ddim_step
 from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import POLICIES
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
 
@@ -46,7 +46,7 @@ TOKENS = {"sd3": 0, "flux": 12, "zimage": 80}
 
 
 def load(family: str, folder: Path) -> PipelinePolicy:
-    return POLICIES[family](
+    return find("family", family)(
         str(folder), rank=4, alpha=8, targets=TARGETS, resolution=16, max_sequence_length=TOKENS.get(family, 77)
     )
 

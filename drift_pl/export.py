@@ -79,7 +79,7 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
     from drift_pl.reports.model_card import Export, model_card
 
     name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
-    location = Path(locate(name, "policy.pretrained"))
+    location = Path(locate(name))
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
     exported = Export(
         folder=out.absolute().name,

@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 if TYPE_CHECKING:  # torch takes seconds to import, and the tests of the command line do without
     import torch
 
-    from drift_pl.policies import StableDiffusion3Policy
+    from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 LORA_TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
@@ -104,7 +104,7 @@ def tiny_lpips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_policy(tiny_pipeline: Path) -> "StableDiffusion3Policy":
     """A fresh policy: tests change the weights of its adapter."""
-    from drift_pl.policies import StableDiffusion3Policy
+    from drift_pl.policies.sd3 import StableDiffusion3Policy
 
     return StableDiffusion3Policy(str(tiny_pipeline), rank=4, alpha=8, targets=LORA_TARGETS, max_sequence_length=0)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from drift_pl.builders.checkpoint_weights import Checkpoint, load_weights, refuse_other_shapes, without_warm_start
 from drift_pl.builders.run import build_policy
-from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges
+from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
 from drift_pl.config.checks import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
+from drift_pl.core.errors import naming
 from drift_pl.evaluation.evaluator import Evaluated
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder, read_prompts
@@ -101,7 +102,8 @@ class Bench:
 def evaluation_plan(config: Config, prompts: str) -> EvaluationPlan:
     """The run's plan of held-out evaluation, with the prompts to be measured as its `test_prompts`."""
     if prompts not in ("test", "tuning"):
-        read_prompts(prompts, "prompts")  # what is wrong with it is told in the words of this command
+        with naming("prompts"):
+            read_prompts(prompts)  # what is wrong with it is told in the words of this command
     plan = build_evaluation_plan(config)
     return replace(plan, test_prompts=plan.tuning_prompts) if prompts == "tuning" else plan
 
@@ -130,7 +132,7 @@ def describe_protocol(config: Config, plan: EvaluationPlan, judges: Sequence[Rew
 def describe_training(config: Config) -> dict[str, Any]:
     """Length of the whole run and digest of its prompts: what runs must share for a fair comparison."""
     batches, iterations = derive_batches(config), config.trainer.iterations
-    prompts = read_prompts(config.prompts.train, "prompts.train")
+    prompts = prompts_of(config, "train")
     return {
         "iterations": iterations,
         "images": iterations * batches.images_per_iteration,

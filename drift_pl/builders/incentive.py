@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from drift_pl.builders.scoring import IMAGES_AND_PROMPTS, build_shaping_encoder, create_scorer
+from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.schema import Config, NamedConfig
-from drift_pl.core.errors import UserError
-from drift_pl.core.registry import create
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.registry import check_arguments, find
 from drift_pl.incentive import (
     Band,
     DiversityShaping,
@@ -20,7 +20,7 @@ from drift_pl.incentive import (
     SelectionRule,
     TextVariants,
 )
-from drift_pl.incentive.methods import RIVALS, Rival
+from drift_pl.incentive.methods.protocol import Rival
 from drift_pl.incentive.paraphrases import read_paraphrases
 
 
@@ -62,8 +62,8 @@ def build_prompting(config: Config) -> PromptingRule:
             f"incentive.prompting.rule={prompting.rule} needs texts: give incentive.prompting.paraphrases=FILE, or "
             "incentive.prompting.templates=['a photo of {prompt}']"
         )
-    key = "incentive.prompting.paraphrases"
-    paraphrases = {} if prompting.paraphrases is None else read_paraphrases(prompting.paraphrases, key)
+    with naming("incentive.prompting.paraphrases"):
+        paraphrases = {} if prompting.paraphrases is None else read_paraphrases(prompting.paraphrases)
     return TextVariants(
         tuple(prompting.templates),
         paraphrases,
@@ -96,15 +96,17 @@ def build_rival(config: Config) -> tuple[Rival, Any]:
     incentive = config.incentive
     if incentive.method == "drift":
         return Rival(), None
+    with naming("incentive.method"):
+        method = find("method", incentive.method)
     args = dict(incentive.args)
     categories = None
-    if RIVALS[incentive.method].needs_categories:
-        named = args.pop("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
-        key = "incentive.args.categories"
-        categories = create_scorer(
-            key, NamedConfig(named["name"], named.get("args", {})), {}, "drift_pl.categories", IMAGES_AND_PROMPTS
-        )
-    return create("incentive", incentive.method, args, RIVALS, "drift_pl.rivals"), categories
+    if method.needs_categories:
+        entry = args.pop("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
+        named = NamedConfig(entry["name"], entry.get("args", {}))
+        categories = create_scorer("categories", named, "incentive.args.categories")
+    with naming("incentive"):
+        check_arguments(incentive.method, method, args)
+        return method(**args), categories
 
 
 def build_method_encoder(config: Config, rival: Rival) -> Any:

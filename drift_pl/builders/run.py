@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from drift_pl.builders.hardware import refuse_precision
@@ -20,22 +20,19 @@ from drift_pl.builders.incentive import (
     build_shaping,
 )
 from drift_pl.builders.objective import build_advantage, build_update
-from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges
+from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
 from drift_pl.config.arguments import config_hash
 from drift_pl.config.checks import derive_batches, window_bounds
 from drift_pl.config.run_folder import run_identity
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError
-from drift_pl.core.registry import create
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.registry import create, find
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.functional.ddim import ddim_std
-from drift_pl.policies import POLICIES
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import RolloutPlan
-from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks import (
-    CALLBACKS,
     DiversityAlarm,
     DiversityMonitor,
     HeldOutEvaluation,
@@ -67,7 +64,7 @@ def build_run(config: Config, run_dir: Path) -> Run:
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    train = read_prompts(config.prompts.train, "prompts.train")
+    train = prompts_of(config, "train")
     judges = build_judges(config.rewards, "rewards")
     evaluator = build_evaluator(config, judges)
     plan = build_evaluation_plan(config)
@@ -85,7 +82,9 @@ def build_run(config: Config, run_dir: Path) -> Run:
 
 def build_policy(config: Config) -> Policy:
     policy = config.policy
-    return POLICIES[policy.family](
+    with naming("policy.family"):
+        family = find("family", policy.family)
+    return family(
         policy.pretrained,
         rank=policy.lora.rank,
         alpha=policy.lora.alpha,
@@ -179,8 +178,8 @@ def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, 
     if trainer.progress:
         callbacks.append(RunProgress(trainer.iterations))
     for number, callback in enumerate(trainer.callbacks):
-        key = f"trainer.callbacks.{number}"
-        callbacks.append(create(key, callback.name, callback.args, CALLBACKS, "drift_pl.callbacks"))
+        with naming(f"trainer.callbacks.{number}"):
+            callbacks.append(create("callback", callback.name, callback.args))
     folder = run_dir / "checkpoints"
     callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)]
     callbacks.append(
@@ -231,8 +230,5 @@ def build_strategy(config: Config) -> Strategy | str:
 
 
 def build_loggers(config: Config, run_dir: Path) -> list[Logger]:
-    loggers = {
-        "tensorboard": lambda: TensorBoardLogger(run_dir, name="", version="tensorboard"),
-        "csv": lambda: CSVLogger(run_dir, name="", version="csv"),
-    }
-    return [loggers[name]() for name in config.trainer.logger]
+    with naming("trainer.logger"):
+        return [find("logger", name)(run_dir) for name in config.trainer.logger]

@@ -1,16 +1,17 @@
 """What the keys of a config may hold: names to choose from, and smallest values."""
 
-RIVAL_METHODS = ("gardo", "diverse_grpo", "inverse_probability", "dra", "max_at_k")
-DDPM_FAMILIES = ("sd15", "sdxl")
+from drift_pl.core.registry import TABLES, names
+
+DDPM_FAMILIES = tuple(name for name, entry in TABLES["family"].entries.items() if entry.process == "ddpm")
 EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", "fid", "kid")
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "policy.family": ("sd3", "flux", "zimage", *DDPM_FAMILIES),
+    "policy.family": names("family"),
     "policy.tuning": ("lora", "full"),
     "policy.reference_device": ("device", "cpu"),
     "sampler.kind": ("flow_sde", "dance_sde", "flow_cps", "ddim"),
     "sampler.window_schedule": ("random", "sliding"),
-    "incentive.method": ("drift", *RIVAL_METHODS),
+    "incentive.method": ("drift", *names("method")),
     "incentive.selection.rule": ("none", "band", "quantile", "min_variance", "median", "max_variance"),
     "incentive.selection.statistics": ("median", "mean"),
     "incentive.prompting.rule": ("none", "embedding_noise", "variants", "variants_noise"),
@@ -36,7 +37,7 @@ OPTIONAL_CHOICES: dict[str, tuple[str, ...]] = {
     "policy.quantisation": ("bitsandbytes_4bit", "bitsandbytes_8bit"),
 }
 
-LOGGERS = ("tensorboard", "csv")
+LOGGERS = names("logger")
 
 # key -> (smallest allowed value, whether that value itself is allowed)
 LOWER_BOUNDS: dict[str, tuple[float, bool]] = {

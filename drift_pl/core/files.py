@@ -9,7 +9,7 @@ from pathlib import Path
 from drift_pl.core.errors import UserError
 
 
-def refuse_taken(out: Path, key: str = "out") -> None:
+def refuse_taken(out: Path) -> None:
     """A folder to be written is new or empty.
 
     Raises:
@@ -17,9 +17,9 @@ def refuse_taken(out: Path, key: str = "out") -> None:
     """
     if out.is_dir():
         if any(out.iterdir()):
-            raise UserError(f"{key}={out} is not empty: give a new folder, e.g. {key}={free_name(out)}")
+            raise UserError(f"out={out} is not empty: give a new folder, e.g. out={free_name(out)}")
     elif out.exists() or out.is_symlink():
-        raise UserError(f"{key}={out} is not a folder: give a new one, e.g. {key}={free_name(out)}")
+        raise UserError(f"out={out} is not a folder: give a new one, e.g. out={free_name(out)}")
 
 
 def free_name(folder: Path) -> Path:
@@ -32,13 +32,13 @@ def free_name(folder: Path) -> Path:
 
 
 @contextmanager
-def new_folder(out: Path, key: str = "out") -> Iterator[Path]:
+def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, beside `out`; it takes `out`'s place at the end, and is gone if anything fails.
 
     Raises:
         UserError: `out` is taken, or nothing can be written there.
     """
-    refuse_taken(out, key)
+    refuse_taken(out)
     target = Path(os.path.realpath(out))
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -46,6 +46,6 @@ def new_folder(out: Path, key: str = "out") -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"{key}={out} cannot be written ({error.strerror or error}): give another folder") from error
+        raise UserError(f"out={out} cannot be written ({error.strerror or error}): give another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -6,17 +6,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 
 Loaded = TypeVar("Loaded")
 
 
-def locate(name: str, key: str) -> str:
+def locate(name: str) -> str:
     """A path for `pkg:PACKAGE/FOLDER` and for local paths; a hub id unchanged.
 
     Args:
         name: `pkg:drift_pl.builtin/weights/pipeline`, `./my_model`, `/data/my_model` or `organisation/model`.
-        key: the config key it was given for, to be named in errors.
 
     Raises:
         UserError: the package or the path does not exist.
@@ -26,76 +25,75 @@ def locate(name: str, key: str) -> str:
         try:
             path = Path(str(resources.files(package))) / inside
         except ModuleNotFoundError as error:
-            raise UserError(f"{key}={name}: there is no installed package {package!r}") from error
+            raise UserError(f"{named(name)}: there is no installed package {package!r}") from error
     elif name.startswith((".", "/", "~")) or Path(name).exists():
         path = Path(name).expanduser()
     else:
         return name
     if not path.exists():
-        raise UserError(f"{key}={name}: {path} does not exist; give a folder that does, or a hub id like org/model")
+        raise UserError(f"{named(name)}: {path} does not exist; give a folder that does, or a hub id like org/model")
     return str(path)
 
 
-def read_text(name: str, key: str, content: str) -> str:
+def read_text(name: str, content: str) -> str:
     """The text of a UTF-8 file, a byte order mark left out.
 
     Args:
         name: a path, or pkg:PACKAGE/FILE.
-        key: the config key it was given for, to be named in errors.
         content: what such a file is, to be named where there is none.
 
     Raises:
         UserError: there is no such file, or it is not text.
     """
-    path = Path(locate(name, key))
+    path = Path(locate(name))
     if not path.is_file():
-        raise UserError(f"{key}={name}: no such file; give {content}")
+        raise UserError(f"{named(name)}: no such file; give {content}")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{key}={name} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+        raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
 
 
-def load_pretrained(loader: Callable[[str], Loaded], name: str, key: str) -> Loaded:
-    """`loader(location)`, with what goes wrong told in one line that names the config key.
+def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
+    """`loader(location)`, with what goes wrong told in one line that names the setting (see `naming`).
 
     Raises:
         UserError: nothing loadable is there; or the hub cannot be reached, has no such model, or wants its licence
             accepted first.
     """
-    location = locate(name, key)
+    location = locate(name)
     try:
         return loader(location)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise
         if Path(location).exists():
-            raise UserError(f"{key}={name}: cannot be loaded: {first_line(error)}") from error
-        folder = f"{key}=/path/to/folder"
+            raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
+        folder = named("/path/to/folder")
         causes = {type(cause).__name__ for cause in _causes(error)}
         if "GatedRepoError" in causes:
             raise UserError(
-                f"{key}={name}: this model is gated: accept its terms at https://huggingface.co/{name} and log in "
+                f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{name} and log in "
                 f"(hf auth login, or HF_TOKEN in the environment), or give a local folder, {folder}"
             ) from error
         if "RepositoryNotFoundError" in causes:
             raise UserError(
-                f"{key}={name}: neither a folder nor a model on the hub (or a private one: log in with hf auth login); "
-                f"check the name, org/model, or give a local folder, {folder}"
+                f"{named(name)}: neither a folder nor a model on the hub (or a private one: log in with hf auth "
+                f"login); check the name, org/model, or give a local folder, {folder}"
             ) from error
         raise UserError(
-            f"{key}={name}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
+            f"{named(name)}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
             f"without network access give a local folder, {folder}"
         ) from error
 
 
-def import_extra(module: str, extra: str, key: str) -> Any:
+def import_extra(module: str, extra: str, value: str | None = None) -> Any:
     """An optional package.
 
     Args:
         module: what is imported.
         extra: the extra of this package that installs it.
-        key: the config key that asks for it, to be named in errors, with its value if that helps.
+        value: of the setting that asks for it, to be named in errors if that helps.
 
     Raises:
         UserError: it is not installed; the message says how it is.
@@ -103,7 +101,9 @@ def import_extra(module: str, extra: str, key: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(f"{key} needs the package {module}: pip install 'drift-pl[{extra}]' ({error})") from error
+        raise UserError(
+            f"{named(value)} needs the package {module}: pip install 'drift-pl[{extra}]' ({error})"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 from drift_pl.core.locate import first_line, import_extra, read_text
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -29,7 +29,7 @@ class Prompt:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_prompt_file(name: str, key: str) -> tuple[Prompt, ...]:
+def read_prompt_file(name: str) -> tuple[Prompt, ...]:
     """Prompts by name, in their order, blanks around them left out.
 
     Args:
@@ -37,29 +37,28 @@ def read_prompt_file(name: str, key: str) -> tuple[Prompt, ...]:
             start with `#` are skipped, or (`.jsonl`) of lines like `RIGHT_LINE`. Or a column of a dataset,
             `hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN`, where a local folder of parquet or JSON-lines files may stand in
             place of OWNER/NAME.
-        key: the config key it was given for, to be named in errors.
 
     Raises:
         UserError: it cannot be read, or it holds no prompt.
     """
     if name.startswith(DATASET):
-        prompts = _read_dataset(name, key)
+        prompts = _read_dataset(name)
     elif name.endswith(JSON_LINES):
-        text = read_text(name, key, f"a JSON-lines file with lines like {RIGHT_LINE}")
+        text = read_text(name, f"a JSON-lines file with lines like {RIGHT_LINE}")
         # Not splitlines(): it would also cut at characters that JSON allows inside a text, such as U+2028.
         lines = enumerate(text.split("\n"), start=1)
-        prompts = [_read_json_line(line, f"{key}={name}, line {number}") for number, line in lines if line.strip()]
+        prompts = [_read_json_line(line, f"{named(name)}, line {number}") for number, line in lines if line.strip()]
     else:
-        text = read_text(name, key, "a text file with one prompt per line")
+        text = read_text(name, "a text file with one prompt per line")
         stripped = [line.strip() for line in text.splitlines()]
         prompts = [Prompt(line) for line in stripped if line and not line.startswith("#")]
     if not prompts:
         example = RIGHT_LINE if name.endswith(JSON_LINES) else "'a red circle'"
-        raise UserError(f"{key}={name} holds no prompt: write one per line, e.g. {example}")
+        raise UserError(f"{named(name)} holds no prompt: write one per line, e.g. {example}")
     return tuple(prompts)
 
 
-def read_metadata(names: Sequence[str], key: str) -> dict[str, Mapping[str, Any]]:
+def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Metadata by prompt, over several lists.
 
     Raises:
@@ -67,10 +66,10 @@ def read_metadata(names: Sequence[str], key: str) -> dict[str, Mapping[str, Any]
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name in names:
-        for prompt in read_prompt_file(name, key):
+        for prompt in read_prompt_file(name):
             if found.setdefault(prompt.text, prompt.metadata) != prompt.metadata:
                 raise UserError(
-                    f"{key}: {prompt.text!r} has different metadata in two lines, the second in {name}; "
+                    f"{named()}: {prompt.text!r} has different metadata in two lines, the second in {name}; "
                     "a judge is told the prompt alone, so give each its own wording"
                 )
     return found
@@ -87,25 +86,25 @@ def _read_json_line(line: str, place: str) -> Prompt:
     return Prompt(text.strip(), entry)
 
 
-def _read_dataset(name: str, key: str) -> list[Prompt]:
+def _read_dataset(name: str) -> list[Prompt]:
     # A split may hold a colon itself (train[:100]): the first one ends the name, the last one begins the column.
     location, _, rest = name.removeprefix(DATASET).partition(":")
     split, _, column = rest.rpartition(":")
     if not (location and split and column):
-        raise UserError(f"{key}={name}: a dataset is named by name, split and column, e.g. {RIGHT_DATASET}")
-    datasets = import_extra("datasets", "datasets", f"{key}={name}")
+        raise UserError(f"{named(name)}: a dataset is named by name, split and column, e.g. {RIGHT_DATASET}")
+    datasets = import_extra("datasets", "datasets", name)
     source, config = _dataset_source(location)
     try:
         rows = datasets.load_dataset(source, name=config, split=split)
         columns = rows.column_names
         values = list(rows[column]) if column in columns else []
     except Exception as error:  # the hub's, the reader's and the file formats' own kinds
-        raise UserError(f"{key}={name}: the dataset cannot be loaded: {first_line(error)}") from error
+        raise UserError(f"{named(name)}: the dataset cannot be loaded: {first_line(error)}") from error
     if column not in columns:
-        raise UserError(f"{key}={name}: it has no column {column!r}: use one of {', '.join(columns)}")
+        raise UserError(f"{named(name)}: it has no column {column!r}: use one of {', '.join(columns)}")
     for number, value in enumerate(values):
         if not isinstance(value, str):
-            raise UserError(f"{key}={name}, row {number}: {type(value).__name__} is not a text; use a column of texts")
+            raise UserError(f"{named(name)}, row {number}: {type(value).__name__} is not a text; use a column of texts")
     return [Prompt(value.strip()) for value in values if value.strip()]
 
 

@@ -2,18 +2,17 @@
 
 import json
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 from drift_pl.core.locate import read_text
 
 RIGHT_LINE = '{"prompt": "a red circle", "paraphrases": ["a circle in red", "one red disc"]}'
 
 
-def read_paraphrases(path: str, key: str) -> dict[str, tuple[str, ...]]:
+def read_paraphrases(path: str) -> dict[str, tuple[str, ...]]:
     """Other texts for each prompt, from a UTF-8 JSON-lines file: one object per line, empty lines skipped.
 
     Args:
         path: of a file of lines like `RIGHT_LINE`, or pkg:PACKAGE/FILE.
-        key: the config key it was given for, to be named in errors.
 
     Returns:
         prompt -> its paraphrases, without blanks around them, in the file's order; several lines of one prompt add up.
@@ -21,15 +20,15 @@ def read_paraphrases(path: str, key: str) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: there is no such file, it is not text, a line is not such an object, or there is none.
     """
-    text = read_text(path, key, f"a JSON-lines file with lines like {RIGHT_LINE}")
+    text = read_text(path, f"a JSON-lines file with lines like {RIGHT_LINE}")
     found: dict[str, tuple[str, ...]] = {}
     # Not splitlines(): it would also cut at characters that JSON allows inside a text, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            prompt, paraphrases = _read_line(line, f"{key}={path}, line {number}")
+            prompt, paraphrases = _read_line(line, f"{named(path)}, line {number}")
             found[prompt] = tuple(dict.fromkeys([*found.get(prompt, ()), *paraphrases]))
     if not found:
-        raise UserError(f"{key}={path} holds no paraphrase: write lines like {RIGHT_LINE}")
+        raise UserError(f"{named(path)} holds no paraphrase: write lines like {RIGHT_LINE}")
     return found
 
 

@@ -104,9 +104,9 @@ class FluxPolicy(FlowPolicy):
         yield from self.network.transformer_blocks
         yield from self.network.single_transformer_blocks
 
-    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
         factor = self.pipeline.vae_scale_factor
-        side = checked_side(resolution or self.pipeline.default_sample_size * factor, factor * PATCH, key)
+        side = checked_side(resolution or self.pipeline.default_sample_size * factor, factor * PATCH)
         return self.network.config.in_channels // PATCH**2, side // factor, side // factor
 
 

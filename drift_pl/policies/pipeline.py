@@ -15,7 +15,7 @@ from diffusers.training_utils import cast_training_params
 from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained
 from drift_pl.core.types import Condition
 from drift_pl.policies.adapter import Adapter, LoraAdapter
@@ -85,7 +85,8 @@ class PipelinePolicy(ABC):
         quantisation: str | None = None,
     ) -> None:
         load = partial(self._load_pipeline, **loading_options(dtype, quantisation, self.denoiser))
-        self.pipeline = load_pretrained(load, pretrained, "policy.pretrained")
+        with naming("policy.pretrained"):
+            self.pipeline = load_pretrained(load, pretrained)
         self._text_encoder_device = text_encoder_device
         self.network: nn.Module = getattr(self.pipeline, self.denoiser)
         self.max_sequence_length = max_sequence_length
@@ -98,7 +99,8 @@ class PipelinePolicy(ABC):
             attach_lora(self.network, rank, alpha, targets, seed)
             cast_training_params(self.network, torch.float32)  # an adapter of half precision would lose small steps
             if warm_start is not None:
-                loaded = load_pretrained(self._load_lora, warm_start, "policy.lora.pretrained")
+                with naming("policy.lora.pretrained"):
+                    loaded = load_pretrained(self._load_lora, warm_start)
                 load_lora(self.network, *loaded, self.denoiser)
             self.adapter = LoraAdapter(self.network)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
@@ -107,7 +109,8 @@ class PipelinePolicy(ABC):
         if compile:
             for block in self._blocks():
                 block.compile()
-        self.latent_shape = self._latent_shape(resolution, "policy.resolution")
+        with naming("policy.resolution"):
+            self.latent_shape = self._latent_shape(resolution)
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Condition:
@@ -130,11 +133,11 @@ class PipelinePolicy(ABC):
         """The parts of the network that are worth compiling, one by one."""
 
     @abstractmethod
-    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
         """(C, H, W) of the latents of an image of this height and width.
 
         Raises:
-            UserError: the model cannot make it; `key` is the setting to name.
+            UserError: the model cannot make it.
         """
 
     def predict(
@@ -161,7 +164,9 @@ class PipelinePolicy(ABC):
     def at_resolution(self, resolution: int | None) -> Iterator[None]:
         """Within it images have another height and width, in pixels; None changes nothing."""
         before = self.latent_shape
-        self.latent_shape = before if resolution is None else self._latent_shape(resolution, "evaluation.resolution")
+        if resolution is not None:
+            with naming("evaluation.resolution"):
+                self.latent_shape = self._latent_shape(resolution)
         try:
             yield
         finally:
@@ -194,7 +199,11 @@ class PipelinePolicy(ABC):
         def read(location: str) -> dict[str, Tensor]:
             return read_weights(kind, location, self.denoiser, dtype)
 
-        return lambda: load_pretrained(read, pretrained, "policy.pretrained")
+        def original() -> dict[str, Tensor]:
+            with naming("policy.pretrained"):
+                return load_pretrained(read, pretrained)
+
+        return original
 
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
         """A word that the tokenizer can only spell letter by letter was never learnt: say so."""
@@ -235,12 +244,12 @@ class PipelinePolicy(ABC):
         return cls.pipeline_class.from_pretrained(location, **absent, **cls.load_options, **options)
 
 
-def checked_side(side: int, unit: int, key: str) -> int:
+def checked_side(side: int, unit: int) -> int:
     """The height and width of an image, if they are a multiple of what the model works in.
 
     Raises:
         UserError: they are not; the message names the nearest that is.
     """
     if side % unit:
-        raise UserError(f"{key}={side} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
+        raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
     return side

@@ -7,7 +7,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor, nn
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
 from drift_pl.policies.pipeline import checked_side
@@ -67,11 +67,11 @@ class StableDiffusion3Policy(FlowPolicy):
         written_L[:clip_tokens] = clip_width
         return written_L.to(tokens_BLE.device)
 
-    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         unit = factor * config.patch_size
-        side = checked_side(resolution or config.sample_size * factor, unit, key)
+        side = checked_side(resolution or config.sample_size * factor, unit)
         largest = unit * config.pos_embed_max_size
         if side > largest:
-            raise UserError(f"{key}={side} is more than this model's positions reach: use at most {largest}")
+            raise UserError(f"{named(side)} is more than this model's positions reach: use at most {largest}")
         return config.in_channels, side // factor, side // factor

@@ -119,10 +119,10 @@ class StableDiffusionPolicy(PipelinePolicy):
         unet = self.network
         yield from (*unet.down_blocks, *([] if unet.mid_block is None else [unet.mid_block]), *unet.up_blocks)
 
-    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
-        side = checked_side(resolution or size * factor, factor, key) // factor
+        side = checked_side(resolution or size * factor, factor) // factor
         return config.in_channels, side, side
 
     @classmethod

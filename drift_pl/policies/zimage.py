@@ -6,7 +6,7 @@ import torch
 from diffusers import ZImagePipeline
 from torch import Tensor, nn
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
 from drift_pl.policies.pipeline import checked_side
@@ -90,11 +90,11 @@ class ZImagePolicy(FlowPolicy):
         for blocks in (self.network.noise_refiner, self.network.context_refiner, self.network.layers):
             yield from blocks
 
-    def _latent_shape(self, resolution: int | None, key: str) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         unit = factor * PATCH
-        side = checked_side(resolution or DEFAULT_SIDE, unit, key)
+        side = checked_side(resolution or DEFAULT_SIDE, unit)
         largest = unit * config.axes_lens[1]
         if side > largest:
-            raise UserError(f"{key}={side} is more than this model's positions reach: use at most {largest}")
+            raise UserError(f"{named(side)} is more than this model's positions reach: use at most {largest}")
         return config.in_channels, side // factor, side // factor

@@ -10,13 +10,13 @@ from drift_pl.core.types import Condition
 from drift_pl.policies.protocol import Policy
 
 
-def read_prompts(name: str, key: str) -> tuple[str, ...]:
+def read_prompts(name: str) -> tuple[str, ...]:
     """The texts of `read_prompt_file`.
 
     Raises:
         UserError: it cannot be read, or it holds no prompt.
     """
-    return tuple(prompt.text for prompt in read_prompt_file(name, key))
+    return tuple(prompt.text for prompt in read_prompt_file(name))
 
 
 def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:

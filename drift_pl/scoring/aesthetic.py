@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
@@ -51,12 +51,14 @@ class Aesthetic:
         normaliser: float = 1.0,
         batch_size: int = 64,
     ) -> None:
-        key = "rewards.args.head"
-        self.features = _features(pretrained, revision)
-        self.head = linear_head(read_tensors(find_file(head, head_file, key, head_revision), key), key)
+        with naming(".args.pretrained"):
+            self.features = _features(pretrained, revision)
+        with naming(".args.head"):
+            self.head = linear_head(read_tensors(find_file(head, head_file, head_revision)))
         if self.features.width != self.head[0].in_features:
             raise UserError(
-                f"{key}={head} takes {self.head[0].in_features} features, and rewards.args.pretrained={pretrained} has "
+                f"rewards.args.head={head} takes {self.head[0].in_features} features, and "
+                f"rewards.args.pretrained={pretrained} has "
                 f"{self.features.width}; the published head belongs to openai/clip-vit-large-patch14"
             )
         for network in (self.features, self.head):
@@ -79,14 +81,13 @@ class Aesthetic:
         return self
 
 
-def linear_head(tensors: dict[str, Tensor], key: str) -> nn.Sequential:
+def linear_head(tensors: dict[str, Tensor]) -> nn.Sequential:
     """Linear layers one after another, from the weights of `layers.N` in the order of N; the last gives one number.
 
     The N between them are dropout layers, which do nothing when scoring. ImageReward has the same head.
 
     Args:
         tensors: `layers.N.weight` and `layers.N.bias`.
-        key: the config key that they were given for, to be named in errors.
 
     Raises:
         UserError: the tensors are not those of such layers.
@@ -98,13 +99,13 @@ def linear_head(tensors: dict[str, Tensor], key: str) -> nn.Sequential:
     )
     if not sizes or not chained or sizes[-1][0] != 1:
         raise UserError(
-            f"{key}: no linear layers that end in one number: layers.N.weight are {sizes}; "
+            f"{named()}: no linear layers that end in one number: layers.N.weight are {sizes}; "
             "the published ones lead from 768 over 1024, 128, 64 and 16 to 1"
         )
     head = nn.Sequential(*(nn.Linear(inputs, outputs) for outputs, inputs in sizes))
     places = {f"layers.{number}": str(place) for place, number in enumerate(numbers)}
-    named = [(name.rpartition("."), tensor) for name, tensor in tensors.items()]
-    load_exactly(head, {f"{places.get(stem, stem)}.{kind}": tensor for (stem, _, kind), tensor in named}, key)
+    by_layer = [(name.rpartition("."), tensor) for name, tensor in tensors.items()]
+    load_exactly(head, {f"{places.get(stem, stem)}.{kind}": tensor for (stem, _, kind), tensor in by_layer})
     return head
 
 
@@ -113,10 +114,9 @@ class TransformersFeatures(nn.Module):
 
     def __init__(self, pretrained: str, revision: str | None) -> None:
         super().__init__()
-        key = "rewards.args.pretrained"
-        self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained, key)
+        self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained)
         loader = partial(AutoImageProcessor.from_pretrained, revision=revision)
-        self.processor = load_pretrained(loader, pretrained, key)
+        self.processor = load_pretrained(loader, pretrained)
         self.width = self.model.config.projection_dim
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class ClipPackageFeatures(nn.Module):
         def load(name: str) -> nn.Module:
             return clip.load(name, device="cpu")[0].visual
 
-        self.model = load_pretrained(load, pretrained, "rewards.args.pretrained")
+        self.model = load_pretrained(load, pretrained)
         side = self.model.input_resolution
         # CLIP's mean and standard deviation, bicubic resizing and centre crop are this class' defaults
         self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
@@ -146,6 +146,6 @@ class ClipPackageFeatures(nn.Module):
 
 
 def _features(pretrained: str, revision: str | None) -> TransformersFeatures | ClipPackageFeatures:
-    if pretrained.startswith(("ViT-", "RN")) or Path(locate(pretrained, "rewards.args.pretrained")).is_file():
+    if pretrained.startswith(("ViT-", "RN")) or Path(locate(pretrained)).is_file():
         return ClipPackageFeatures(pretrained)
     return TransformersFeatures(pretrained, revision)

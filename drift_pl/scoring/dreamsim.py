@@ -12,8 +12,6 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line, import_extra
 from drift_pl.scoring.pixels import to_bytes
 
-KEY = "encoder.name=dreamsim"
-
 
 class DreamSim:
     """The authors' package, `dreamsim`: 1 - cos of two embeddings is its distance, in [0, 2].
@@ -32,7 +30,7 @@ class DreamSim:
     """
 
     def __init__(self, kind: str = "ensemble", cache_dir: str = "~/.cache/dreamsim", batch_size: int = 64) -> None:
-        self._make = import_extra("dreamsim", "dreamsim", KEY).dreamsim
+        self._make = import_extra("dreamsim", "dreamsim").dreamsim
         self.kind, self.folder, self.batch_size = kind, Path(cache_dir).expanduser(), batch_size
         self._load(torch.device("cpu"))
 

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate, normalize
 from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
 from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
@@ -32,8 +32,9 @@ class PooledEncoder:
     """
 
     def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: int = 64) -> None:
-        self.model = load_pretrained(AutoModel.from_pretrained, pretrained, "encoder.args.pretrained")
-        self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained, "encoder.args.pretrained")
+        with naming(".args.pretrained"):
+            self.model = load_pretrained(AutoModel.from_pretrained, pretrained)
+            self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
 
@@ -68,10 +69,10 @@ class ClipEncoder(PooledEncoder):
     def __init__(
         self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: int = 64
     ) -> None:
-        self.model = load_pretrained(CLIPModel.from_pretrained, pretrained, "encoder.args.pretrained")
-        self.processor = load_pretrained(
-            AutoImageProcessor.from_pretrained, processor or pretrained, "encoder.args.processor"
-        )
+        with naming(".args.pretrained"):
+            self.model = load_pretrained(CLIPModel.from_pretrained, pretrained)
+        with naming(".args.processor"):
+            self.processor = load_pretrained(AutoImageProcessor.from_pretrained, processor or pretrained)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
 
@@ -140,12 +141,11 @@ class LpipsEncoder:
 
     def __init__(self, pretrained: str = "alex", batch_size: int = 64) -> None:
         self.resize: int | None = None
-        if pretrained in LPIPS_BACKBONES:
-            self.net = load_pretrained(
-                lambda name: _NoTrainLpips(net=name), pretrained, "evaluation.lpips.args.pretrained"
-            )
-        else:
-            self._load_folder(Path(locate(pretrained, "evaluation.lpips.args.pretrained")))
+        with naming(".args.pretrained"):
+            if pretrained in LPIPS_BACKBONES:
+                self.net = load_pretrained(lambda name: _NoTrainLpips(net=name), pretrained)
+            else:
+                self._load_folder(Path(locate(pretrained)))
         self.net.requires_grad_(False).eval()
         self.batch_size = batch_size
 
@@ -173,9 +173,9 @@ class LpipsEncoder:
             self.resize = config["resize"]
             return net
 
-        self.net = load_pretrained(load, str(folder), "evaluation.lpips.args.pretrained")
+        self.net = load_pretrained(load, str(folder))
         if any((layer.model[-1].weight < 0).any() for layer in self.net.lins):
-            raise UserError(f"evaluation.lpips.args.pretrained={folder}: its linear layers must not be negative")
+            raise UserError(f"{named(folder)}: its linear layers must not be negative")
 
     def _features(self, images_B3HW: Tensor) -> Tensor:
         with torch.autocast(images_B3HW.device.type, enabled=False):

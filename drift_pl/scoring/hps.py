@@ -9,7 +9,7 @@ from torch.nn.functional import normalize, pad
 from torchvision.transforms.v2.functional import InterpolationMode, resize
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.scoring.pickscore import ClipJudge
 from drift_pl.scoring.pixels import to_bytes
@@ -82,19 +82,17 @@ class HpsV2(ClipJudge):
         normaliser: float = 1.0,
         batch_size: int = 64,
     ) -> None:
-        key = "rewards.args.pretrained"
         if pretrained == HPS:
             checkpoint = checkpoint or CHECKPOINT
-        if checkpoint or Path(locate(pretrained, key)).is_file():
-            path = find_file(pretrained, checkpoint or CHECKPOINT, key, revision)
-            self.model = clip_from_open_clip(read_tensors(path, key), key)
-            processor = processor or HPS_PROCESSOR
-        else:
-            loader = partial(CLIPModel.from_pretrained, revision=revision)
-            self.model = load_pretrained(loader, pretrained, key)
-        self.processor = load_pretrained(
-            CLIPProcessor.from_pretrained, processor or pretrained, "rewards.args.processor"
-        )
+        with naming(".args.pretrained"):
+            if checkpoint or Path(locate(pretrained)).is_file():
+                path = find_file(pretrained, checkpoint or CHECKPOINT, revision)
+                self.model = clip_from_open_clip(read_tensors(path))
+                processor = processor or HPS_PROCESSOR
+            else:
+                self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained)
+        with naming(".args.processor"):
+            self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor or pretrained)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
         self.normaliser = normaliser
@@ -122,12 +120,11 @@ def letterbox(images_B3HW: Tensor, side: int) -> Tensor:
     return pad(images_B3HW, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
 
 
-def clip_from_open_clip(tensors: dict[str, Tensor], key: str) -> CLIPModel:
+def clip_from_open_clip(tensors: dict[str, Tensor]) -> CLIPModel:
     """A CLIPModel with the weights of an open_clip ViT-H-14, or of a smaller one with 16 heads in each tower.
 
     Args:
         tensors: by open_clip's names.
-        key: the config key that they were given for, to be named in errors.
 
     Raises:
         UserError: the tensors are not those of such a model.
@@ -137,10 +134,10 @@ def clip_from_open_clip(tensors: dict[str, Tensor], key: str) -> CLIPModel:
         converted = _rename(tensors)
     except (KeyError, IndexError, ValueError) as error:
         raise UserError(
-            f"{key}: these are not the weights of an open_clip ViT-H-14 ({type(error).__name__}: {error}); "
+            f"{named()}: these are not the weights of an open_clip ViT-H-14 ({type(error).__name__}: {error}); "
             f"give {CHECKPOINT}, or the folder of a CLIPModel"
         ) from error
-    load_exactly(model, converted, key)
+    load_exactly(model, converted)
     return model
 
 

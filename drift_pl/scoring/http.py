@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, naming
 from drift_pl.core.prompt_files import read_metadata
 from drift_pl.scoring.http_client import JsonClient
 from drift_pl.scoring.pixels import to_bytes
@@ -62,7 +62,8 @@ class HttpJudge:
         metadata: Sequence[str] = (),
     ) -> None:
         names = [metadata] if isinstance(metadata, str) else metadata
-        self.metadata = read_metadata(names, "rewards.args.metadata") if names else None
+        with naming(".args.metadata"):
+            self.metadata = read_metadata(names) if names else None
         self.client = JsonClient(
             url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
         )

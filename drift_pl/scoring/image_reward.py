@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipVisionConfig, BlipVisionModel, CLIPImageProcessor
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import first_line, load_pretrained
 from drift_pl.scoring.aesthetic import linear_head
 from drift_pl.scoring.pixels import to_bytes
@@ -74,10 +74,12 @@ class ImageReward:
         normaliser: float = 1.0,
         batch_size: int = 32,
     ) -> None:
-        find = partial(find_file, pretrained, key="rewards.args.pretrained", revision=revision)
-        self.model = blip_from_published(find(checkpoint), find(TEXT_CONFIG), "rewards.args.pretrained")
+        find = partial(find_file, pretrained, revision=revision)
+        with naming(".args.pretrained"):
+            self.model = blip_from_published(find(checkpoint), find(TEXT_CONFIG))
         self.model.requires_grad_(False).eval().float()
-        self.tokenizer = load_pretrained(BertTokenizer.from_pretrained, tokenizer, "rewards.args.tokenizer")
+        with naming(".args.tokenizer"):
+            self.tokenizer = load_pretrained(BertTokenizer.from_pretrained, tokenizer)
         # BLIP's marks of a decoded and of an image-grounded text; ImageReward itself sets neither before a prompt.
         self.tokenizer.add_tokens(["[DEC]", "[ENC]"], special_tokens=True)
         words = self.model.text.config.vocab_size
@@ -134,13 +136,13 @@ class BlipReward(nn.Module):
         return self.head(text_BLD[:, 0]).squeeze(-1)
 
 
-def blip_from_published(checkpoint: Path, text_config: Path, key: str) -> BlipReward:
+def blip_from_published(checkpoint: Path, text_config: Path) -> BlipReward:
     """The model, from the published checkpoint's names of tensors.
 
     Raises:
         UserError: the files are not those of such a model.
     """
-    tensors = read_tensors(checkpoint, key)
+    tensors = read_tensors(checkpoint)
     parts = {
         start: {name.removeprefix(start): tensor for name, tensor in tensors.items() if name.startswith(start)}
         for start in ("blip.visual_encoder.", "blip.text_encoder.", "mlp.")
@@ -149,18 +151,18 @@ def blip_from_published(checkpoint: Path, text_config: Path, key: str) -> BlipRe
     try:
         vision = {_vision_name(name): tensor for name, tensor in vision.items()}
         configs = _vision_config(vision), _text_config(text_config, vision)
-        model = BlipReward(*configs, linear_head(head, key))
+        model = BlipReward(*configs, linear_head(head))
     except (KeyError, TypeError, ValueError, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{key}: {checkpoint} and {text_config.name} are not those of an ImageReward model "
+            f"{named()}: {checkpoint} and {text_config.name} are not those of an ImageReward model "
             f"({type(error).__name__}: {first_line(error)}); give {CHECKPOINT} and {TEXT_CONFIG} of THUDM/ImageReward"
         ) from error
-    load_exactly(model.vision, vision, key)
+    load_exactly(model.vision, vision)
     # a buffer of older transformers; what is left of the checkpoint, two projections, only served pre-training
     text.pop("embeddings.position_ids", None)
-    load_exactly(model.text, text, key)
+    load_exactly(model.text, text)
     return model
 
 

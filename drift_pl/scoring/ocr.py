@@ -13,8 +13,6 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line, import_extra
 from drift_pl.scoring.pixels import to_bytes
 
-KEY = "rewards.name=ocr"
-
 
 class Ocr:
     """1 - d / n, in [0, 1]: n letters asked for, d the edit distance from what is read, at most n.
@@ -31,7 +29,7 @@ class Ocr:
     """
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:
-        package = import_extra("rapidocr", "ocr", KEY)
+        package = import_extra("rapidocr", "ocr")
         try:
             self.reader = package.RapidOCR(params=params)
         except Exception as error:  # a missing runtime, unknown settings: whatever the package raises

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 
+from drift_pl.core.errors import naming
 from drift_pl.core.locate import load_pretrained
 from drift_pl.scoring.pixels import to_bytes
 
@@ -31,9 +32,11 @@ class ClipJudge:
 
     def __init__(self, pretrained: str, processor: str, batch_size: int, revision: str | None = None) -> None:
         load_model = partial(CLIPModel.from_pretrained, revision=revision)
-        self.model = load_pretrained(load_model, pretrained, "rewards.args.pretrained")
+        with naming(".args.pretrained"):
+            self.model = load_pretrained(load_model, pretrained)
         load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)
-        self.processor = load_pretrained(load_processor, processor, "rewards.args.processor")
+        with naming(".args.processor"):
+            self.processor = load_pretrained(load_processor, processor)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
         self._text_by_prompt: dict[str, Tensor] = {}

@@ -9,40 +9,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, named
 from drift_pl.core.locate import first_line, load_pretrained, locate
 
 
-def find_file(name: str, filename: str, key: str, revision: str | None = None) -> Path:
+def find_file(name: str, filename: str, revision: str | None = None) -> Path:
     """Where a file lies, fetched from the hub if it must be.
 
     Args:
         name: the file itself, a folder (or pkg:PACKAGE/FOLDER) that holds `filename`, or a hub id.
         filename: its name in a folder or on the hub.
-        key: the config key that `name` was given for, to be named in errors.
         revision: branch, tag or commit on the hub; None for its main branch.
 
     Raises:
         UserError: there is no such file.
     """
-    path = Path(locate(name, key))
+    path = Path(locate(name))
     if path.is_file():
         return path
     if path.is_dir():
         if not (path / filename).is_file():
-            raise UserError(f"{key}={name}: {path} holds no {filename}; give a folder that does, or the file itself")
+            raise UserError(f"{named(name)}: {path} holds no {filename}; give a folder that does, or the file itself")
         return path / filename
-    return Path(load_pretrained(lambda repo: hf_hub_download(repo, filename, revision=revision), name, key))
+    return Path(load_pretrained(lambda repo: hf_hub_download(repo, filename, revision=revision), name))
 
 
-def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .pt or .pth file by torch's loader of weights only.
 
     A checkpoint that keeps them under `state_dict` is opened. Half-precision tensors become float32.
 
     Args:
         path: the file.
-        key: the config key that it was given for, to be named in errors.
 
     Raises:
         UserError: the file is damaged, or holds something else than tensors by name.
@@ -54,18 +52,18 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{key}: {path} is damaged or holds more than tensors, so it is not opened; "
+            f"{named()}: {path} is damaged or holds more than tensors, so it is not opened; "
             "give a .safetensors file, or a .pt file of a state dict"
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{key}: {path} cannot be read as weights: {first_line(error)}") from error
+        raise UserError(f"{named()}: {path} cannot be read as weights: {first_line(error)}") from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{key}: {path} holds no tensors by name; give the file of a state dict")
+        raise UserError(f"{named()}: {path} holds no tensors by name; give the file of a state dict")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
-def load_exactly(module: nn.Module, tensors: dict[str, Tensor], key: str) -> None:
+def load_exactly(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """`load_state_dict`, strict, with what does not fit told in one line.
 
     Raises:
@@ -81,5 +79,5 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], key: str) -> Non
     ]
     if faults:
         more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
-        raise UserError(f"{key}: these are not the weights of a {type(module).__name__}: {faults[0]}{more}")
+        raise UserError(f"{named()}: these are not the weights of a {type(module).__name__}: {faults[0]}{more}")
     module.load_state_dict(tensors)

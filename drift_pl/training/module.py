@@ -14,7 +14,7 @@ from drift_pl.functional.advantage import AdvantageRule, global_std, masked_std,
 from drift_pl.functional.normalisation import normalise_per_reward
 from drift_pl.functional.schedule import warmup_factor
 from drift_pl.incentive import DiversityShaping, PromptingRule, SelectionRule
-from drift_pl.incentive.methods import Rival
+from drift_pl.incentive.methods.protocol import Rival
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan

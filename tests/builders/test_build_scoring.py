@@ -7,11 +7,10 @@ import torch
 
 from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, create_scorer
 from drift_pl.config.arguments import parse
-from drift_pl.config.choices import CHOICES, EXTRA_MEASURES, RIVAL_METHODS
+from drift_pl.config.choices import CHOICES, EXTRA_MEASURES
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.evaluator import EXTRA_MEASURES as MEASURED
-from drift_pl.incentive.methods import RIVALS
 from drift_pl.incentive.potentials import POTENTIALS
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import score_images
@@ -142,9 +141,7 @@ def test_wrong_arguments_of_a_function_are_explained(name: str, args: dict, says
 def test_encoders_and_measures_may_be_functions_too() -> None:
     encoder = build_encoder(NamedConfig("my_rewards:corners", {"size": 2}), "evaluation.encoder")
     torch.testing.assert_close(encoder(IMAGES), torch.nn.functional.normalize(IMAGES[:, :, :2, :2].flatten(1), dim=1))
-    measure = create_scorer(
-        "evaluation.measures.0", NamedConfig("my_rewards:flatness"), {}, "drift_pl.measures", ("images", "prompts")
-    )
+    measure = create_scorer("measure", NamedConfig("my_rewards:flatness"), "evaluation.measures.0")
     assert measure(IMAGES[None], ["a"])["flatness"].tolist() == pytest.approx([-float(IMAGES.std())])
 
 
@@ -169,5 +166,4 @@ def test_several_shaping_encoders_are_one() -> None:
 def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
     """The config imports no torch, so it lists names that other modules define."""
     assert EXTRA_MEASURES == MEASURED
-    assert set(RIVAL_METHODS) == set(RIVALS)
     assert set(CHOICES["incentive.shaping.potential"]) == set(POTENTIALS)

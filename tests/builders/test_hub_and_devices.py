@@ -9,10 +9,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from drift_pl.builders.hardware import refuse_precision
 from drift_pl.config.command import run_command
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, naming
 from drift_pl.core.locate import load_pretrained
-
-KEY = "policy.pretrained"
 
 
 def hub_error(kind: type[Exception], status: int) -> Exception:
@@ -32,8 +30,8 @@ def refused_by_the_hub(error: Exception, wrapped: bool) -> UserError:
                 raise OSError("You are trying to access something") from caught
             raise
 
-    with pytest.raises(UserError) as refusal:
-        load_pretrained(loader, "org/model", KEY)
+    with naming("policy.pretrained"), pytest.raises(UserError) as refusal:
+        load_pretrained(loader, "org/model")
     return refusal.value
 
 
@@ -63,7 +61,7 @@ def test_a_folder_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path) ->
         raise ValueError("half a file")
 
     with pytest.raises(UserError, match="cannot be loaded: half a file"):
-        load_pretrained(loader, str(tmp_path), KEY)
+        load_pretrained(loader, str(tmp_path))
 
 
 @pytest.mark.parametrize("debug", [True, False])
@@ -75,7 +73,7 @@ def test_no_room_on_the_accelerator_names_three_keys(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     def main(argv: list[str]) -> None:
-        load_pretrained(full, "org/model", KEY) if while_loading else full("")
+        load_pretrained(full, "org/model") if while_loading else full("")
 
     assert run_command(main, ["--debug"] if debug else []) == 2
     captured = capsys.readouterr().err

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, naming
 from drift_pl.core.prompt_files import Prompt, read_metadata, read_prompt_file
 from drift_pl.sampling.prompts import read_prompts
 
@@ -29,11 +29,11 @@ def test_json_lines_hold_prompts_and_what_belongs_to_them(tmp_path: Path) -> Non
     """A line separator of Unicode is part of a text, as JSON has it; an empty line is none."""
     lines = ['{"prompt": " a red cat ", "tag": "colour", "count": 2}', "", '{"prompt": "图\u2028# sky"}']
     name = write(tmp_path / "prompts.jsonl", *lines)
-    assert read_prompt_file(name, "prompts.train") == (
+    assert read_prompt_file(name) == (
         Prompt("a red cat", {"tag": "colour", "count": 2}),
         Prompt("图\u2028# sky", {}),
     )
-    assert read_prompts(name, "prompts.train") == ("a red cat", "图\u2028# sky")
+    assert read_prompts(name) == ("a red cat", "图\u2028# sky")
 
 
 @pytest.mark.parametrize(
@@ -48,23 +48,29 @@ def test_json_lines_hold_prompts_and_what_belongs_to_them(tmp_path: Path) -> Non
 )
 def test_one_bad_line_is_named_by_its_number(tmp_path: Path, line: str, says: str) -> None:
     name = write(tmp_path / "prompts.jsonl", '{"prompt": "a dog"}', "", line, '{"prompt": "a cow"}')
-    with pytest.raises(UserError, match=rf"^prompts\.train=.*prompts\.jsonl, line 3: {says}.*write \{{\"prompt\"") as e:
-        read_prompt_file(name, "prompts.train")
+    with (
+        naming("prompts.train"),
+        pytest.raises(UserError, match=rf"^prompts\.train=.*prompts\.jsonl, line 3: {says}.*write \{{\"prompt\"") as e,
+    ):
+        read_prompt_file(name)
     assert "\n" not in str(e.value)
 
 
 def test_a_list_without_a_prompt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no prompt: write one per line, e\.g\. \{"):
-        read_prompt_file(write(tmp_path / "prompts.jsonl", "", ""), "prompts.train")
+        read_prompt_file(write(tmp_path / "prompts.jsonl", "", ""))
 
 
 def test_metadata_of_several_lists_are_looked_up_by_prompt(tmp_path: Path) -> None:
     first = write(tmp_path / "a.jsonl", '{"prompt": "a dog", "n": 1}', '{"prompt": "a dog", "n": 1}')
     second = write(tmp_path / "b.jsonl", '{"prompt": "a cow", "n": 2}')
-    assert read_metadata([first, second], "k") == {"a dog": {"n": 1}, "a cow": {"n": 2}}
+    assert read_metadata([first, second]) == {"a dog": {"n": 1}, "a cow": {"n": 2}}
     other = write(tmp_path / "c.jsonl", '{"prompt": "a cow", "n": 3}')
-    with pytest.raises(UserError, match=r"^k: 'a cow' has different metadata in two lines, the second in .*c\.jsonl"):
-        read_metadata([first, second, other], "k")
+    with (
+        naming("k"),
+        pytest.raises(UserError, match=r"^k: 'a cow' has different metadata in two lines, the second in .*c\.jsonl"),
+    ):
+        read_metadata([first, second, other])
 
 
 class Column(list):
@@ -109,7 +115,7 @@ def test_a_column_of_a_dataset_is_asked_for_by_its_name(
     calls: list[dict[str, Any]], name: str, path: str, config: str | None, split: str
 ) -> None:
     """Rows without a text are left out."""
-    assert read_prompts(name, "prompts.train") == ("a cat", "a dog")
+    assert read_prompts(name) == ("a cat", "a dog")
     assert calls == [{"path": path, "name": config, "split": split}]
 
 
@@ -127,8 +133,8 @@ def test_a_column_of_a_dataset_is_asked_for_by_its_name(
 def test_a_dataset_that_cannot_be_used_is_refused_in_one_line(
     calls: list[dict[str, Any]], name: str, says: str
 ) -> None:
-    with pytest.raises(UserError, match=rf"^prompts\.test={re.escape(name)}") as caught:
-        read_prompts(name, "prompts.test")
+    with naming("prompts.test"), pytest.raises(UserError, match=rf"^prompts\.test={re.escape(name)}") as caught:
+        read_prompts(name)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -136,7 +142,7 @@ def test_a_dataset_that_cannot_be_used_is_refused_in_one_line(
 def test_without_the_package_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"needs the package datasets: pip install 'drift-pl\[datasets\]'"):
-        read_prompts("hf:owner/name:train:caption", "prompts.train")
+        read_prompts("hf:owner/name:train:caption")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("datasets") is None, reason="the package datasets is not installed")
@@ -152,16 +158,16 @@ def test_a_folder_of_files_is_a_dataset(tmp_path: Path, monkeypatch: pytest.Monk
     write(lines / "train.jsonl", *map(json.dumps, rows))
     parquet.write_table(pyarrow.Table.from_pylist(rows), columns / "train.parquet")
     for folder in (lines, columns):
-        assert read_prompts(f"hf:{folder}:train:caption", "prompts.train") == ("a cat", "a dog", "a cow")
-        assert read_prompts(f"hf:{folder}:train[1:2]:caption", "prompts.train") == ("a dog",)
+        assert read_prompts(f"hf:{folder}:train:caption") == ("a cat", "a dog", "a cow")
+        assert read_prompts(f"hf:{folder}:train[1:2]:caption") == ("a dog",)
         with pytest.raises(UserError, match="it has no column 'text': use one of caption, width"):
-            read_prompts(f"hf:{folder}:train:text", "prompts.train")
+            read_prompts(f"hf:{folder}:train:text")
         with pytest.raises(UserError, match="the dataset cannot be loaded: "):
-            read_prompts(f"hf:{folder}:validation:caption", "prompts.train")
+            read_prompts(f"hf:{folder}:validation:caption")
 
 
 def shipped(name: str) -> tuple[str, ...]:
-    return read_prompts(f"pkg:drift_pl/prompt_lists/real_{name}.txt", "prompts.train")
+    return read_prompts(f"pkg:drift_pl/prompt_lists/real_{name}.txt")
 
 
 @pytest.mark.parametrize("name", LISTS)

@@ -5,9 +5,9 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from drift_pl.core import registry as registry
-from drift_pl.core.errors import UserError
-from drift_pl.core.registry import create, find
+from drift_pl.core import registry
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.registry import TABLES, Entry, Table, create, find, names
 
 
 class Judge:
@@ -15,48 +15,61 @@ class Judge:
         self.quality, self.scale = quality, scale
 
 
-TABLE = {"judge": Judge, "counter": Counter}
-GROUP = "drift_pl.nothing"
+@pytest.fixture(autouse=True)
+def tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of thing with two names, and one without any, beside this package's own."""
+    entries = {"judge": Entry("core.made_up:Judge", ""), "counter": Entry("core.made_up:Counter", "")}
+    monkeypatch.setitem(TABLES, "toy", Table(entries, "drift_pl.nothing"))
+    monkeypatch.setitem(TABLES, "empty", Table({}))
+    things = {"drift_pl.core.made_up:Judge": Judge, "drift_pl.core.made_up:Counter": Counter}
+    found = registry._import
+    monkeypatch.setattr(registry, "_import", lambda name: things[name] if name in things else found(name))
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in TABLES for name in names(kind)])
+def test_every_name_of_this_package_stands_for_something_and_says_what(kind: str, name: str) -> None:
+    assert callable(find(kind, name))
+    assert TABLES[kind].entries[name].about
 
 
 def test_a_name_of_the_table_is_called_with_its_arguments() -> None:
-    made = create("rewards.0", "judge", {"quality": 3, "scale": 2.0}, TABLE, GROUP)
+    made = create("toy", "judge", {"quality": 3, "scale": 2.0})
     assert isinstance(made, Judge)
     assert (made.quality, made.scale) == (3, 2.0)
 
 
 def test_a_name_with_a_colon_is_imported() -> None:
-    assert find("rewards.0", "collections:OrderedDict", TABLE, GROUP) is OrderedDict
-    assert create("rewards.0", "fractions:Fraction", {"numerator": 3}, TABLE, GROUP) == 3
+    assert find("toy", "collections:OrderedDict") is OrderedDict
+    assert create("toy", "fractions:Fraction", {"numerator": 3}) == 3
 
 
 def test_names_of_other_packages_come_after_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     def offered(group: str) -> list[EntryPoint]:
-        assert group == "drift_pl.rewards"
+        assert group == "drift_pl.nothing"
         return [EntryPoint("theirs", "collections:OrderedDict", group), EntryPoint("judge", "os:getcwd", group)]
 
     monkeypatch.setattr(registry, "entry_points", offered)
-    assert find("rewards.0", "theirs", TABLE, "drift_pl.rewards") is OrderedDict
-    assert find("rewards.0", "judge", TABLE, "drift_pl.rewards") is Judge
+    assert find("toy", "theirs") is OrderedDict
+    assert find("toy", "judge") is Judge
     with pytest.raises(UserError, match="there are judge, counter, theirs, judge"):
-        find("rewards.0", "unheard", TABLE, "drift_pl.rewards")
+        find("toy", "unheard")
 
 
 @pytest.mark.parametrize(
-    ("name", "table", "says"),
+    ("name", "kind", "says"),
     [
-        ("jugde", TABLE, "rewards.0.name='jugde' is unknown: there are judge, counter; did you mean 'judge'?"),
-        ("xyz", TABLE, "there are judge, counter; or name your own, their_package.module:Thing"),
-        ("xyz", {}, "there are none built in"),
-        ("no_such_module:Thing", TABLE, "rewards.0.name='no_such_module:Thing' cannot be imported: No module named"),
-        ("collections:Nothing", TABLE, "cannot be imported: module 'collections' has no attribute 'Nothing'"),
-        ("collections:", TABLE, "cannot be imported"),
-        ("collections:__name__", TABLE, "is not a class or a function"),
+        ("jugde", "toy", "rewards.0.name='jugde' is unknown: there are judge, counter; did you mean 'judge'?"),
+        ("xyz", "toy", "there are judge, counter; or name your own, their_package.module:Thing"),
+        ("xyz", "empty", "there are none built in"),
+        ("no_such_module:Thing", "toy", "rewards.0.name='no_such_module:Thing' cannot be imported: No module named"),
+        ("collections:Nothing", "toy", "cannot be imported: module 'collections' has no attribute 'Nothing'"),
+        ("collections:", "toy", "cannot be imported"),
+        ("collections:__name__", "toy", "is not a class or a function"),
     ],
 )
-def test_a_name_that_is_not_there_is_explained(name: str, table: dict, says: str) -> None:
-    with pytest.raises(UserError) as caught:
-        find("rewards.0", name, table, GROUP)
+def test_a_name_that_is_not_there_is_explained(name: str, kind: str, says: str) -> None:
+    with naming("rewards.0"), pytest.raises(UserError) as caught:
+        create(kind, name, {})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -69,17 +82,18 @@ def test_a_name_that_is_not_there_is_explained(name: str, table: dict, says: str
     ],
 )
 def test_arguments_are_checked_before_the_call(args: dict, says: str) -> None:
-    with pytest.raises(UserError) as caught:
-        create("rewards.0", "judge", args, TABLE, GROUP)
+    with naming("rewards.0"), pytest.raises(UserError) as caught:
+        create("toy", "judge", args)
     message = str(caught.value)
     assert message.startswith("rewards.0.args: ")
     assert says in message
     assert "its arguments are: quality: int, scale: float = 1.0" in message
 
 
-def test_an_error_inside_the_thing_is_its_own() -> None:
+def test_an_error_inside_the_thing_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: str) -> None:
         raise TypeError("not our business")
 
+    monkeypatch.setattr(registry, "_import", lambda name: fails)
     with pytest.raises(TypeError, match="not our business"):
-        create("rewards.0", "fails", {"path": "x"}, {"fails": fails}, GROUP)
+        create("toy", "their:fails", {"path": "x"})

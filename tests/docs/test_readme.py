@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import torch
 
 from drift_pl.config.arguments import parse
 from drift_pl.core.registry import create
-from drift_pl.scoring import REWARDS
 from drift_pl.scoring.rewards import Judge
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,8 @@ def test_example_reward_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     source = next(block for block in BLOCKS if "class Redness" in block)
     (tmp_path / "my_rewards.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
-    judge = Judge("Redness", create("rewards.0", "my_rewards:Redness", {}, REWARDS, "drift_pl.rewards"))
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)  # another test's module of that name
+    judge = Judge("Redness", create("reward", "my_rewards:Redness", {}))
     images = torch.zeros(2, 3, 4, 4)
     images[0, 0] = 1
     assert judge(images, ["a", "b"]).tolist() == [1.0, 0.0]

@@ -13,7 +13,7 @@ from torch import Tensor
 from drift_pl.builders.run import build_run
 from drift_pl.config.arguments import parse
 from drift_pl.core.rng import make_generator
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.training.updates.forward import ForwardUpdate, NoisedImages
 
 NFT = ["objective.loss=nft", "policy.guidance_scale=1", "rewards=[{name: 'judges:Brightness'}]"]

@@ -13,7 +13,7 @@ from runs import TinyWorld, assert_same_training_state, largest_difference
 
 from drift_pl.core.errors import UserError
 from drift_pl.functional.transition import flow_sde_diffusion
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]
 BRIGHTNESS = "rewards=[{name: 'judges:Brightness'}]"

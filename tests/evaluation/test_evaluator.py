@@ -17,7 +17,7 @@ from vendi_score.vendi import score_K
 
 from drift_pl.core.types import Condition
 from drift_pl.evaluation.evaluator import EXTRA_MEASURES, Evaluated, Evaluator
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.encoders import PooledEncoder

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, naming
 from drift_pl.incentive.paraphrases import RIGHT_LINE, read_paraphrases
 
 
@@ -17,7 +17,7 @@ def written(path: Path, *entries: object) -> str:
 def test_the_line_that_errors_show_is_right(tmp_path: Path) -> None:
     path = tmp_path / "paraphrases.jsonl"
     path.write_text(RIGHT_LINE)
-    assert read_paraphrases(str(path), "k") == {"a red circle": ("a circle in red", "one red disc")}
+    assert read_paraphrases(str(path)) == {"a red circle": ("a circle in red", "one red disc")}
 
 
 def test_each_line_holds_a_prompt_and_its_paraphrases(tmp_path: Path) -> None:
@@ -28,8 +28,8 @@ def test_each_line_holds_a_prompt_and_its_paraphrases(tmp_path: Path) -> None:
         {"paraphrases": ["a feline", "a tom"], "prompt": "a cat"},
     )
     expected = {"a cat": ("ünïcode 图", "a feline", "a tom"), "a dog": ("a hound",)}
-    assert read_paraphrases(path, "k") == expected
-    assert list(read_paraphrases(path, "k")) == list(expected)
+    assert read_paraphrases(path) == expected
+    assert list(read_paraphrases(path)) == list(expected)
 
 
 def test_empty_lines_windows_line_ends_and_a_byte_order_mark_are_no_part_of_it(tmp_path: Path) -> None:
@@ -37,13 +37,13 @@ def test_empty_lines_windows_line_ends_and_a_byte_order_mark_are_no_part_of_it(t
     path.write_bytes(
         b'\xef\xbb\xbf{"prompt": "a", "paraphrases": ["b"]}\r\n\r\n{"prompt": "c", "paraphrases": ["d"]}\r\n'
     )
-    assert read_paraphrases(str(path), "k") == {"a": ("b",), "c": ("d",)}
+    assert read_paraphrases(str(path)) == {"a": ("b",), "c": ("d",)}
 
 
 def test_a_separator_that_json_allows_inside_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     """U+2028 and U+0085 may stand in a JSON text as they are."""
     path = written(tmp_path / "p.jsonl", {"prompt": "a\u2028b", "paraphrases": ["c\u0085d"]})
-    assert read_paraphrases(path, "k") == {"a\u2028b": ("c\u0085d",)}
+    assert read_paraphrases(path) == {"a\u2028b": ("c\u0085d",)}
 
 
 GOOD = '{"prompt": "a", "paraphrases": ["b"]}'
@@ -70,8 +70,8 @@ GOOD = '{"prompt": "a", "paraphrases": ["b"]}'
 def test_a_wrong_line_is_named_with_its_key_its_number_and_a_right_one(tmp_path: Path, line: str, says: str) -> None:
     path = tmp_path / "p.jsonl"
     path.write_text(f"{GOOD}\n\n{line}\n{GOOD}\n")
-    with pytest.raises(UserError) as error:
-        read_paraphrases(str(path), "incentive.prompting.paraphrases")
+    with naming("incentive.prompting.paraphrases"), pytest.raises(UserError) as error:
+        read_paraphrases(str(path))
     message = str(error.value)
     assert message.startswith(f"incentive.prompting.paraphrases={path}, line 3: ")
     assert says in message
@@ -93,5 +93,8 @@ def test_a_file_that_cannot_be_read_is_named_with_its_key(
     monkeypatch.chdir(tmp_path)
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"^incentive\.prompting\.paraphrases={name}.*{says}"):
-        read_paraphrases(name, "incentive.prompting.paraphrases")
+    with (
+        naming("incentive.prompting.paraphrases"),
+        pytest.raises(UserError, match=rf"^incentive\.prompting\.paraphrases={name}.*{says}"),
+    ):
+        read_paraphrases(name)

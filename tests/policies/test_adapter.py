@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import Sampler, sample_ode
 
 TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")

@@ -11,9 +11,9 @@ import torch
 from diffusers import FluxPipeline, ZImagePipeline
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import find
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.incentive.prompting import EmbeddingNoise
-from drift_pl.policies import POLICIES
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler, replay, rollout_in_micro_batches
@@ -41,7 +41,7 @@ def folder(family: str, request: pytest.FixtureRequest) -> Path:
 def make(family: str, folder: Path) -> Make:
     def call(pretrained: Path = folder, **options: object) -> PipelinePolicy:
         settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "resolution": 16, "max_sequence_length": 40} | options
-        return POLICIES[family](str(pretrained), **settings)
+        return find("family", family)(str(pretrained), **settings)
 
     return call
 

@@ -11,8 +11,8 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
 from drift_pl.functional.losses import gaussian_kl
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.policies.full import FullTuning
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import ReplayedStep, Sampler, replay, rollout, sample_ode
 from drift_pl.training.ema import ParameterAverage
 

@@ -5,8 +5,8 @@ import torch
 from diffusers import SD3Transformer2DModel
 
 from drift_pl.core.errors import UserError
-from drift_pl.policies import StableDiffusion3Policy
 from drift_pl.policies.lora import attach_lora, trainable_parameters
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 
 def small_network() -> SD3Transformer2DModel:

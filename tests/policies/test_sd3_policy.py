@@ -14,7 +14,7 @@ from transformers import T5Config, T5EncoderModel
 
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import Sampler, sample_ode
 
 PROMPTS = ["a red cat", "two big dog", "sky"]

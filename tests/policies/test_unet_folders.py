@@ -15,8 +15,8 @@ from torch import Tensor
 from drift_pl.builders.run import _refuse_noiseless_steps
 from drift_pl.config.arguments import parse
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import find
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import POLICIES
 from drift_pl.policies.unet import StableDiffusionPolicy
 from drift_pl.sampling.rollout import Sampler, sample_ode
 
@@ -28,7 +28,7 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def make(folder: Path, family: str = "sd15", **options: Any) -> StableDiffusionPolicy:
-    return POLICIES[family](str(folder), **{"rank": 4, "alpha": 8, "targets": TARGETS, **options})
+    return find("family", family)(str(folder), **{"rank": 4, "alpha": 8, "targets": TARGETS, **options})
 
 
 def sample(policy: StableDiffusionPolicy, side: int = 8) -> Tensor:

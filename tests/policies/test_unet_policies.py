@@ -10,10 +10,10 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import find
 from drift_pl.core.rng import sample_generators
 from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import POLICIES
 from drift_pl.policies.unet import StableDiffusionPolicy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
 
@@ -29,7 +29,7 @@ both_families = pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def make(tiny_unets: dict[str, Path]) -> Callable[..., StableDiffusionPolicy]:
     def policy(family: str, folder: Path | None = None, **options: Any) -> StableDiffusionPolicy:
         settings = {"rank": 4, "alpha": 8, "targets": TARGETS} | options
-        return POLICIES[family](str(folder or tiny_unets[family]), **settings)
+        return find("family", family)(str(folder or tiny_unets[family]), **settings)
 
     return policy
 

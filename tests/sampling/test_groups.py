@@ -12,7 +12,7 @@ from drift_pl.core.types import PromptBatch
 from drift_pl.functional.transition import flow_ode_step
 from drift_pl.incentive import EmbeddingNoise, NoVariation, TextVariants
 from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan
 from drift_pl.sampling.prompts import PromptEncoder
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.core.errors import UserError
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.core.errors import UserError, naming
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder, prompts_of_iteration, read_prompts
 
 
@@ -15,13 +15,13 @@ def test_a_file_holds_one_prompt_per_line(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     text = "# animals\na red cat\n\n  ünïcode 图  \n   # not a prompt\na dog # not a comment\n"
     path.write_text(text, encoding="utf-8")
-    assert read_prompts(str(path), "prompts.train") == ("a red cat", "ünïcode 图", "a dog # not a comment")
+    assert read_prompts(str(path)) == ("a red cat", "ünïcode 图", "a dog # not a comment")
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_prompt(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_bytes(b"\xef\xbb\xbfa red cat\r\na dog\r\n")
-    assert read_prompts(str(path), "prompts.train") == ("a red cat", "a dog")
+    assert read_prompts(str(path)) == ("a red cat", "a dog")
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,13 @@ def test_what_cannot_be_read_is_named_with_its_key(
     monkeypatch.chdir(tmp_path)
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=rf"^prompts\.test={name}.*{says}"):
-        read_prompts(name, "prompts.test")
+    with naming("prompts.test"), pytest.raises(UserError, match=rf"^prompts\.test={name}.*{says}"):
+        read_prompts(name)
 
 
 def test_a_folder_is_not_a_prompt_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file; give a text file"):
-        read_prompts(str(tmp_path), "prompts.train")
+        read_prompts(str(tmp_path))
 
 
 @pytest.mark.parametrize(("num_prompts", "per_iteration"), [(10, 4), (6, 6), (3, 8), (7, 1)])

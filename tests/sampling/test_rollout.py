@@ -15,7 +15,7 @@ from drift_pl.core.types import Condition, Trajectory
 from drift_pl.functional.losses import gaussian_kl
 from drift_pl.functional.transition import flow_cps_step, flow_sde_diffusion, flow_sde_step
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, rollout_in_micro_batches, sample_ode
 
 PROMPTS = ["a red cat", "two big dog"]

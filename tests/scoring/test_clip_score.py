@@ -10,7 +10,7 @@ from torchmetrics.functional.multimodal import clip_score
 from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError
-from drift_pl.scoring import REWARDS
+from drift_pl.core.registry import find
 from drift_pl.scoring.clip_score import ClipScore
 
 # short enough for the model: torchmetrics cuts a long text's end mark off
@@ -99,6 +99,6 @@ def test_scores_do_not_depend_on_the_batch_on_earlier_calls_or_on_autocast(
 
 
 def test_it_is_a_reward_by_name_and_says_what_cannot_be_loaded() -> None:
-    assert REWARDS["clip_score"] is ClipScore
+    assert find("reward", "clip_score") is ClipScore
     with pytest.raises(UserError, match=r"rewards\.args\.pretrained=\./nowhere"):
         ClipScore("./nowhere")

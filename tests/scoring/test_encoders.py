@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,14 @@ from transformers import (
     DINOv3ViTModel,
 )
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.errors import UserError, naming
 from drift_pl.scoring.encoders import ClipEncoder, CombinedEncoder, LpipsEncoder, PooledEncoder
+
+
+@pytest.fixture(autouse=True)
+def setting() -> Iterator[None]:
+    with naming("encoder"):
+        yield
 
 
 def images(generator: torch.Generator, count: int, side: int) -> torch.Tensor:
@@ -218,10 +225,10 @@ def test_small_images_are_resized_as_the_folder_says(tiny_lpips: Path, generator
 
 
 def test_a_folder_without_a_perceptual_network_is_refused(tiny_lpips: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"evaluation\.lpips\.args\.pretrained=.*does not exist"):
+    with pytest.raises(UserError, match=r"encoder\.args\.pretrained=.*does not exist"):
         LpipsEncoder(str(tmp_path / "nowhere"))
     folder = tmp_path / "lpips"
     shutil.copytree(tiny_lpips, folder)
     (folder / "config.json").write_text('{"resize": 32}')
-    with pytest.raises(UserError, match=r"evaluation\.lpips\.args\.pretrained=.*cannot be loaded"):
+    with pytest.raises(UserError, match=r"encoder\.args\.pretrained=.*cannot be loaded"):
         LpipsEncoder(str(folder))

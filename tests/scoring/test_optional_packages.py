@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drift_pl.core.errors import UserError
-from drift_pl.scoring import ENCODERS, REWARDS
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.registry import create
 from drift_pl.scoring.dreamsim import DreamSim
 from drift_pl.scoring.ocr import Ocr, asked_text, edit_distance, text_score
 
@@ -86,18 +86,15 @@ def test_a_dreamsim_that_cannot_be_loaded_is_refused(dreamsim: list[dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("package", "make", "says"),
-    [
-        ("dreamsim", ENCODERS["dreamsim"], r"^encoder\.name=dreamsim needs .*: pip install 'drift-pl\[dreamsim\]'"),
-        ("rapidocr", REWARDS["ocr"], r"^rewards\.name=ocr needs .*: pip install 'drift-pl\[ocr\]'"),
-    ],
+    ("package", "kind", "name"), [("dreamsim", "encoder", "dreamsim"), ("rapidocr", "reward", "ocr")]
 )
 def test_without_its_package_the_command_that_installs_it_is_named(
-    monkeypatch: pytest.MonkeyPatch, package: str, make: Any, says: str
+    monkeypatch: pytest.MonkeyPatch, package: str, kind: str, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=says) as caught:
-        make()
+    says = rf"^rewards\.0 needs the package {package}: pip install 'drift-pl\[{name}\]'"
+    with naming("rewards.0"), pytest.raises(UserError, match=says) as caught:
+        create(kind, name, {})
     assert "\n" not in str(caught.value)
 
 

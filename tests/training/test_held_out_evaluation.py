@@ -14,7 +14,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from drift_pl.evaluation.evaluator import Evaluator
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks.evaluation import EvaluationPlan, HeldOutEvaluation

@@ -12,7 +12,7 @@ from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.incentive import NoVariation
-from drift_pl.policies import StableDiffusion3Policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.pickscore import PickScore

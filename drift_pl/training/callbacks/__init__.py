@@ -5,6 +5,4 @@ from drift_pl.training.callbacks.diversity import DiversityMonitor
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 from drift_pl.training.callbacks.progress import RunLength, RunProgress
 
-CALLBACKS = {"diversity_monitor": DiversityMonitor}
-
-__all__ = ["CALLBACKS", "DiversityAlarm", "DiversityMonitor", "HeldOutEvaluation", "RunLength", "RunProgress"]
+__all__ = ["DiversityAlarm", "DiversityMonitor", "HeldOutEvaluation", "RunLength", "RunProgress"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods import DiverseGrpo
+from drift_pl.incentive.methods.diverse_grpo import DiverseGrpo
 
 
 def directions(*degrees: float) -> Tensor:

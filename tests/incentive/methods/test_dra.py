@@ -5,7 +5,7 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods import Dra
+from drift_pl.incentive.methods.dra import Dra
 
 
 def test_rewards_are_divided_by_one_plus_the_similarity_to_the_others(generator: torch.Generator) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods import Gardo
+from drift_pl.incentive.methods.gardo import Gardo
 
 
 def nearest(embedding: Tensor) -> np.ndarray:

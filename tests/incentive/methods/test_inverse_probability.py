@@ -6,7 +6,7 @@ from torch import Tensor
 
 from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import group_advantages
-from drift_pl.incentive.methods import InverseProbability
+from drift_pl.incentive.methods.inverse_probability import InverseProbability
 
 
 def outcomes(*number: int) -> Tensor:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods import MaxAtK
-from drift_pl.incentive.methods.max_at_k import leave_one_out_gains
+from drift_pl.incentive.methods.max_at_k import MaxAtK, leave_one_out_gains
 
 
 def scores_of(category: Tensor, reward: Tensor | None = None) -> Scores:

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import find, names
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods import RIVALS, Rival
+from drift_pl.incentive.methods.protocol import Rival
 
 
 def scores_of(generator: torch.Generator) -> Scores:
@@ -43,7 +44,7 @@ def test_each_method_changes_what_its_paper_changes(
     name: str, embeddings: bool, categories: bool, changed: set[str], generator: torch.Generator
 ) -> None:
     """And asks for what it reads: it does without the rest."""
-    rival, scores, advantage = RIVALS[name](), scores_of(generator), torch.randn(2, 6, generator=generator)
+    rival, scores, advantage = find("method", name)(), scores_of(generator), torch.randn(2, 6, generator=generator)
     assert (rival.needs_embeddings, rival.needs_categories) == (embeddings, categories)
     read = Scores(
         scores.reward_PG,
@@ -66,7 +67,7 @@ def test_an_image_without_a_reward_or_an_embedding_leaves_its_group(name: str, g
     reward, embedding, category = whole.reward_PG.clone(), whole.embedding_PGD.clone(), whole.category_PGC.clone()
     reward[0, 1] = torch.nan
     embedding[0, 4] = category[0, 4] = torch.nan
-    rival, kept = RIVALS[name](), [0, 2, 3, 5]
+    rival, kept = find("method", name)(), [0, 2, 3, 5]
     ours = rival.reward(Scores(reward, {}, embedding, category_PGC=category))
     assert ours[0].isnan().tolist() == [False, True, False, False, True, False]
     alone = Scores(reward[:1, kept], {}, embedding[:1, kept], category_PGC=category[:1, kept])
@@ -75,14 +76,14 @@ def test_an_image_without_a_reward_or_an_embedding_leaves_its_group(name: str, g
     torch.testing.assert_close(ours[1], rival.reward(whole)[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", list(RIVALS))
+@pytest.mark.parametrize("name", names("method"))
 def test_groups_of_copies_and_groups_without_images_give_no_nan_to_others(name: str) -> None:
     """Group 0: copies; group 1: nothing valid; group 2: one valid image."""
     valid = torch.tensor([[True] * 4, [False] * 4, [True, False, False, False]])
     reward = torch.where(valid, 1.0, torch.nan)
     embedding = torch.where(valid[..., None], torch.ones(3, 4, 3) / 3**0.5, torch.nan)
     scores = Scores(reward, {}, embedding, category_PGC=torch.where(valid[..., None], 0.5, torch.nan))
-    rival = RIVALS[name]()
+    rival = find("method", name)()
     assert torch.equal(rival.reward(scores).isfinite(), valid)
     assert rival.advantage(torch.ones(3, 4), scores).isfinite().all()
     factor = rival.divergence(scores, (0,), 4)
@@ -108,4 +109,4 @@ def test_an_argument_out_of_range_is_one_line_with_what_would_work(
     name: str, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=f"^{message}$"):
-        RIVALS[name](**arguments)
+        find("method", name)(**arguments)
