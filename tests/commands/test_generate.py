@@ -16,7 +16,7 @@ from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges
 from drift_pl.config.arguments import build_config
 from drift_pl.core.rng import make_generator
-from drift_pl.evaluation import drawing as generated_pictures
+from drift_pl.builders.drawing import plan_of
 from drift_pl.evaluation.grids import LABEL_WIDTH
 from drift_pl.export import main as export
 from drift_pl.generate import main
@@ -196,10 +196,10 @@ def test_the_run_says_what_the_command_line_leaves_open(
     run: Path, tmp_path: Path, pictures: Callable[..., dict[str, np.ndarray]], remade: Callable[..., Path]
 ) -> None:
     """Guidance, steps, scale and power of a run's own evaluation."""
-    plan = generated_pictures.plan_of(build_config([("experiment", str(run / "config.yaml"))]), PROMPT, 2, 0)
+    plan = plan_of(build_config([("experiment", str(run / "config.yaml"))]), PROMPT, 2, 0)
     assert (plan.steps, plan.guidance_scale, plan.importance_power, plan.lora_scale) == (2, 1.0, None, 1.0)
     given = [("sampler.eval_guidance_scale", "3"), ("sampler.eval_lora_scale", "0.5"), ("evaluation.resolution", "8")]
-    plan = generated_pictures.plan_of(build_config([("experiment", str(run / "config.yaml")), *given]), PROMPT, 2, 0)
+    plan = plan_of(build_config([("experiment", str(run / "config.yaml")), *given]), PROMPT, 2, 0)
     assert (plan.guidance_scale, plan.lora_scale, plan.resolution) == (3.0, 0.5, 8)
     config = build_config([("experiment", str(run / "config.yaml"))])
     drawn = generated_pictures.draw(build_policy(config), plan, torch.device("cpu"), torch.no_grad)
