@@ -24,7 +24,7 @@ from drift_pl.config.command_options import (
     weights_key,
 )
 from drift_pl.config.schema import Config
-from drift_pl.core.files import new_folder, refuse_taken
+from drift_pl.core.files import new_folder, refuse_taken, write_text
 
 
 @dataclass
@@ -68,7 +68,7 @@ def export(request: Request[ExportOptions]) -> Path:
     save = save_lora if options.format == "lora" else save_full
     with new_folder(out) as folder:
         save(tuned.policy, folder)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_text(folder / "README.md", card)
     return out
 
 

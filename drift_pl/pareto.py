@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from drift_pl.config.command import run_command
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_text
 
 if TYPE_CHECKING:  # numpy and the rest are not needed for --help
     from drift_pl.reports.results import Results
@@ -136,8 +137,8 @@ def pareto(request: Request) -> "Results":
     question = Question(request.reward, request.diversity, request.baseline, request.reward_bound)
     results = compute(comparison, question)
     request.out.mkdir(parents=True, exist_ok=True)
-    (request.out / "pareto.json").write_text(results.to_json(), encoding="utf-8")
-    (request.out / "pareto.md").write_text(markdown(results), encoding="utf-8")
+    write_text(request.out / "pareto.json", results.to_json())
+    write_text(request.out / "pareto.md", markdown(results))
     draw(results, request.out)
     write_page(results, request.out)
     return results

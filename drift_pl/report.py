@@ -15,6 +15,7 @@ import numpy as np
 from drift_pl.config.command import run_command
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,9 @@ def _run(argv: list[str]) -> None:
     groups = group_by_experiment([read_run(folder) for folder in folders])
     out.mkdir(parents=True, exist_ok=True)
     text = table(groups)
-    (out / "report.md").write_text(text + "\n")
+    write_text(out / "report.md", text + "\n")
     everything = {experiment: [run.summary for run in group] for experiment, group in groups.items()}
-    (out / "report.json").write_text(json.dumps(everything, indent=2) + "\n")
+    write_json(out / "report.json", everything)
     draw(groups, out / "report.png")
     print(text)
     print(f"\nwritten: {out / 'report.md'}, report.json, report.png")

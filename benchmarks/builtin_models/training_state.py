@@ -101,8 +101,3 @@ def make_readable(folder: Path) -> None:
     """Give every file mode 0644: diffusers and transformers write safetensors as 0600, unreadable in an image."""
     for path in folder.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def parameter_count(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(p.numel() for p in module.parameters())

@@ -7,6 +7,7 @@ from pathlib import Path
 from drift_pl.config.arguments import config_hash, config_yaml, default_run_dir
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_text
 
 SUMMARY_MEASURES = (
     "reward",
@@ -66,7 +67,4 @@ def write_config(folder: RunFolder, config: Config) -> None:
     """Keeps the resolved config beside the run's results."""
     if not is_first_process():
         return
-    folder.path.mkdir(parents=True, exist_ok=True)
-    temporary = folder.path / "config.yaml.tmp"
-    temporary.write_text(config_yaml(config))
-    os.replace(temporary, folder.path / "config.yaml")
+    write_text(folder.path / "config.yaml", config_yaml(config))

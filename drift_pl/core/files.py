@@ -1,12 +1,42 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all: written beside their target, synced, renamed."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from drift_pl.core.errors import UserError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target` to write a file to; it takes `target`'s place at the end, and is gone if anything fails.
+
+    A kill, or a failing power supply, leaves the old file or the new one. Folders are made as needed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(target)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text, see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any, indent: int = 2) -> None:
+    """Writes JSON, see `replacing`."""
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def refuse_taken(out: Path) -> None:
@@ -40,7 +70,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     refuse_taken(out)
     target = Path(os.path.realpath(out))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = _beside(target)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -49,3 +79,17 @@ def new_folder(out: Path) -> Iterator[Path]:
         raise UserError(f"out={out} cannot be written ({error.strerror or error}): give another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """A name of this process' own, in the target's folder: a rename there is one step."""
+    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

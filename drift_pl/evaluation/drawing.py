@@ -1,6 +1,5 @@
 """Pictures of one prompt by the base model and by the fine-tuned one, on the same noise: drawn, measured, written."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from drift_pl.core.files import new_folder
+from drift_pl.core.files import new_folder, write_json
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.incentive.prompting import VariedCondition
@@ -94,7 +93,7 @@ def save_pictures(pictures: Pictures, out: Path, label: str, plan: DrawingPlan, 
         blocks = [_rows(images_N3HW) for images_N3HW in pictures.values()]
         labels = [plan.prompt, *[""] * (len(blocks[0]) - 1)]
         save_image(labelled_grid(["base", label], blocks, labels), folder / "base_and_tuned.png")
-        (folder / "settings.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / "settings.json", facts, indent=1)
 
 
 def _rows(images_N3HW: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Image grids to look at: one row per prompt, one column per fixed seed, the prompt written beside it."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from drift_pl.core.files import replacing
 
 MARGIN = 8
 LABEL_WIDTH = 190
@@ -38,11 +39,9 @@ def labelled_grid(titles: Sequence[str], columns: Sequence[Tensor], labels: Sequ
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Writes a PNG beside its target and renames it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    image.save(temporary, format="PNG")
-    os.replace(temporary, path)
+    """Writes a PNG."""
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def _tile(images_PS3HW: Tensor) -> np.ndarray:

@@ -4,7 +4,6 @@ Written by `python -m drift_pl.evaluate`, one point at a time; read by `python -
 """
 
 import json
-import os
 import re
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_text
 from drift_pl.evaluation.fields import fits, take
 from drift_pl.functional.intervals import t_quantile
 
@@ -183,7 +183,7 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def write_evaluation(evaluation: Evaluation) -> None:
-    """Writes beside the target and renames, so that nobody reads half a file. A list of numbers takes one line.
+    """Writes the file. A list of numbers takes one line.
 
     Raises:
         ValueError: a number is not finite.
@@ -193,10 +193,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
     text = json.dumps(content, indent=1, allow_nan=False)
     # a raw line break cannot stand in a JSON string, so no prompt is touched
     text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
-    evaluation.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = evaluation.path.with_name(evaluation.path.name + ".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, evaluation.path)
+    write_text(evaluation.path, text + "\n")
 
 
 def _place(point: Point) -> tuple[Any, ...]:

@@ -59,10 +59,6 @@ class Front:
     reward_N: Array
     diversity_N: Array
 
-    def diversity_at(self, reward: float) -> float:
-        """Diversity on the line through the points; ValueError outside of the front's rewards."""
-        return _at(_by_reward(self), reward, "reward")
-
     def reward_at(self, diversity: float) -> float:
         """Reward on the line through the points; ValueError outside of the front's diversities."""
         return _at(_by_diversity(self, 0.0), diversity, "diversity")

@@ -64,11 +64,6 @@ def hypervolumes(points_K2: Array, reward_bound: float, floor: float = 0.0) -> A
     return area / ((reward_bound - base_reward) * (base_diversity - floor))
 
 
-def seed_mean(values_SKP2: Array) -> Array:
-    """Points [K, 2] averaged over prompts, NaN left out, and then over seeds: what `Interval.mean` is made of."""
-    return np.nanmean(values_SKP2, axis=2).mean(0)
-
-
 def paired_gain_interval(
     statistic: PairStatistic,
     baseline_SKP2: Array,

@@ -163,11 +163,6 @@ def noise_gate(sigma: float, low: float, high: float) -> float:
     return min(1.0, max(0.0, (high - sigma) / (high - low)))
 
 
-def token_std(condition: Condition) -> Tensor:
-    """Population standard deviation of each prompt's tokens over what a text encoder wrote, float32 [B]."""
-    return _moments(condition.tokens_BLE, written_channels(condition))[1].flatten()
-
-
 def _moments(values_BLE: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and population standard deviation of each row's written entries, float32 [B, 1, 1].
 

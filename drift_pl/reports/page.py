@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from drift_pl.core.files import write_text
 from drift_pl.reports.figure import BASELINE_COLOUR, styles
 from drift_pl.reports.results import Results
 from drift_pl.reports.table import DAGGER, Table, points_table, summary, tables
@@ -23,7 +24,7 @@ def write_page(results: Results, folder: Path) -> None:
         "DATA": _script_safe(_page_data(results, folder)),
     }
     page = re.sub("@@([A-Z]+)@@", lambda place: parts[place[1]], text)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_text(folder / "index.html", page)
 
 
 def _page_data(results: Results, folder: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -21,19 +21,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".tmp")
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from runs import TinyWorld
 
+from drift_pl.builders.drawing import plan_of
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges
 from drift_pl.config.arguments import build_config
 from drift_pl.core.rng import make_generator
-from drift_pl.builders.drawing import plan_of
+from drift_pl.evaluation.drawing import DrawingPlan, draw, save_pictures
 from drift_pl.evaluation.grids import LABEL_WIDTH
 from drift_pl.export import main as export
 from drift_pl.generate import main
@@ -153,9 +154,9 @@ def test_files_and_grid(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_large_images_are_shrunk_on_the_grid_alone(tmp_path: Path) -> None:
-    plan = generated_pictures.DrawingPlan("a", 2, 0, 1, 1.0, "", None, 1.0, None, 1)
+    plan = DrawingPlan("a", 2, 0, 1, 1.0, "", None, 1.0, None, 1)
     images = torch.rand(2, 3, 512, 512)
-    generated_pictures.save_pictures({"base": images, "tuned": images}, tmp_path / "out", "tuned", plan, {})
+    save_pictures({"base": images, "tuned": images}, tmp_path / "out", "tuned", plan, {})
     assert read(tmp_path / "out")["base"].shape == (2, 512, 512, 3)
     with Image.open(tmp_path / "out" / "base_and_tuned.png") as grid:
         assert grid.size == (LABEL_WIDTH + 2 * (2 * 258 + 8), 28 + 258)
@@ -202,7 +203,7 @@ def test_the_run_says_what_the_command_line_leaves_open(
     plan = plan_of(build_config([("experiment", str(run / "config.yaml")), *given]), PROMPT, 2, 0)
     assert (plan.guidance_scale, plan.lora_scale, plan.resolution) == (3.0, 0.5, 8)
     config = build_config([("experiment", str(run / "config.yaml"))])
-    drawn = generated_pictures.draw(build_policy(config), plan, torch.device("cpu"), torch.no_grad)
+    drawn = draw(build_policy(config), plan, torch.device("cpu"), torch.no_grad)
     assert drawn["base"].shape == (2, 3, 8, 8)
     assert plan.label(7, "live") == "iteration 7, live, scale 0.5"
 
@@ -258,7 +259,7 @@ def test_a_judge_that_is_not_there_any_more(refused: Callable[..., str], run: Pa
     preference, away = evaluated_world.root / "preference", evaluated_world.root / "away"
     preference.rename(away)
     try:
-        assert f"rewards.args.pretrained={preference}" in refused("measure=true")
+        assert f"rewards.0.args.pretrained={preference}" in refused("measure=true")
     finally:
         away.rename(preference)
 

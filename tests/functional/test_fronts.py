@@ -68,12 +68,11 @@ def test_no_front_without_finite_points(points: tuple[list[float], list[float]])
 
 def test_between_its_points_a_front_is_a_straight_line() -> None:
     """A quarter of the way from (1, 0.8) to (2, 0.4): (1.25, 0.7)."""
-    assert A.diversity_at(1.25) == pytest.approx(0.7)
     assert A.reward_at(0.7) == pytest.approx(1.25)
-    assert (A.diversity_at(0), A.reward_at(0.4)) == (1, 2)
+    assert A.reward_at(0.4) == 2
 
 
-@pytest.mark.parametrize("outside", [lambda: A.diversity_at(2.1), lambda: A.diversity_at(-0.1), lambda: A.reward_at(0)])
+@pytest.mark.parametrize("outside", [lambda: A.reward_at(0), lambda: A.reward_at(1.1)])
 def test_outside_of_its_points_a_front_is_nothing(outside: Callable[[], float]) -> None:
     with pytest.raises(ValueError, match="outside of the front, which spans"):
         outside()

@@ -14,8 +14,8 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     AtomicCheckpointIO().save_checkpoint({"value": 1}, path)
     original = torch.save
 
-    def cut_short(content: object, file: object) -> None:
-        file.write(b"half of a checkpoint")  # type: ignore[attr-defined]
+    def cut_short(content: object, file: Path) -> None:
+        file.write_bytes(b"half of a checkpoint")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", cut_short)
@@ -23,6 +23,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
         AtomicCheckpointIO().save_checkpoint({"value": 2}, path)
     monkeypatch.setattr(torch, "save", original)
     assert torch.load(path, weights_only=True) == {"value": 1}
+    assert list(path.parent.iterdir()) == [path], "half a file is left behind"
 
 
 def test_ids_become_positions_among_all_parameters() -> None:

@@ -1,7 +1,6 @@
 """Held-out evaluation before, during and after training, and the run's summary."""
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drift_pl.core.files import write_json
 from drift_pl.evaluation.evaluator import Evaluated, Evaluator
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.policies.protocol import Policy
@@ -198,14 +198,14 @@ class HeldOutEvaluation(L.Callback):
             np.savez_compressed(file, grid=grid)
         else:
             np.savez_compressed(file, grid=grid, embedding=evaluated.embedding_PSD.numpy())
-        write_json({"values": evaluated.means(), "per_prompt": per_prompt(evaluated)}, path)
+        write_json(path, {"values": evaluated.means(), "per_prompt": per_prompt(evaluated)})
 
     def _append_to_history(self, done: int, values: dict[str, float]) -> None:
         """Keeps evaluation/history.json, one entry per look; a resumed run drops those it is going to repeat."""
         path = self._run_dir / "evaluation" / "history.json"
         earlier = json.loads(path.read_text())["history"] if path.exists() else []
         entries = [entry for entry in earlier if entry["iteration"] < done]
-        write_json({"history": [*entries, {"iteration": done, **values}]}, path)
+        write_json(path, {"history": [*entries, {"iteration": done, **values}]})
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule, tuned: Evaluated) -> None:
         base = json.loads(self._base_file.read_text())
@@ -220,7 +220,7 @@ class HeldOutEvaluation(L.Callback):
             "images": self._images,
             "seconds": round(self._seconds, 1),
         }
-        write_json(summary, self._run_dir / "summary.json")
+        write_json(self._run_dir / "summary.json", summary)
         base_grid = torch.from_numpy(np.load(self._base_file.with_suffix(".npz"))["grid"]).float() / 255
         sheet = labelled_grid(["base", "fine-tuned"], [base_grid, tuned.grid_PS3HW], self._shown(tuned))
         save_image(sheet, self._samples / "base_and_tuned.png")
@@ -232,14 +232,6 @@ def per_prompt(evaluated: Evaluated) -> dict[str, dict[str, float | None]]:
         prompt: {name: _number(value_P[row]) for name, value_P in evaluated.values.items()}
         for row, prompt in enumerate(evaluated.prompts)
     }
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Writes beside the target and renames, so that nobody reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def _number(value: Tensor) -> float | None:
