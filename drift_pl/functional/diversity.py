@@ -61,7 +61,7 @@ def logdet_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, ridge: fl
     """
     kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
     identity = torch.eye(kernel_PGG.shape[-1], dtype=torch.float64, device=kernel_PGG.device)
-    # An invalid image has a zero row, so only the ridge on its diagonal: a block of its own that affects no other.
+    # An invalid image has a zero row, so only the ridge on its diagonal: a separate block that affects no other.
     factor_PGG = torch.linalg.cholesky(kernel_PGG + ridge * identity)
     gain_PG = -torch.cholesky_inverse(factor_PGG).diagonal(dim1=-2, dim2=-1).log()
     others_PG = pair_PGG.sum(-1).double().clamp(min=1)

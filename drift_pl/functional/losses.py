@@ -36,7 +36,7 @@ def clipped_surrogate(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: floa
 def normalised_log_ratio(
     log_prob_B: Tensor, old_log_prob_B: Tensor, mean_BCHW: Tensor, old_mean_BCHW: Tensor, std: Tensor
 ) -> Tensor:
-    """GRPO-Guard's log-ratio, with zero mean and the same scale at every step (arXiv 2510.22319, ratio normalisation).
+    """GRPO-Guard's log-ratio, with zero mean and the same scale at every step (arXiv 2510.22319, ratio normalization).
 
     With x = m_old + std e, the plain log-ratio is mean(e (m - m_old)) / std - mean((m - m_old)^2) / (2 std^2), means
     over latent elements: on samples of the old policy it is negative on average, more so for smaller std, and the upper

@@ -16,7 +16,7 @@ def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, f
     """sum_k w_k (r_ik - mean r_k) / std r_k, over the images of a group (GDPO, arXiv 2601.05242).
 
     A sum of raw rewards is dominated by the one with the largest spread. Here each reward is first centred and divided
-    by its own population standard deviation within the group, so that weights are comparable whatever its unit.
+    by its own population standard deviation within the group, so that weights do not depend on its unit.
     GDPO's second step, division by the batch's standard deviation, is `AdvantageRule(std="global")` on the result.
 
     Args:

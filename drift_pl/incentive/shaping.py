@@ -1,4 +1,4 @@
-"""Lever 3, optimisation: potential-based reward shaping with intra-group diversity (DRIFT, arXiv 2601.12401).
+"""Lever 3, optimization: potential-based reward shaping with intra-group diversity (DRIFT, arXiv 2601.12401).
 
 The potential Phi of a final image is its diversity d^ within its group, and 0 at the start of the rollout. The shaping
 reward gamma Phi(s') - Phi(s) (Ng, Harada and Russell 1999), discounted and summed over T steps, telescopes to
@@ -6,7 +6,7 @@ gamma^T d^: a bonus on the return of each image.
 
 The potential of the last state is not zero, so this is *not* the policy-invariant shaping of Ng et al.: it changes the
 optimum, on purpose. With d_i the mean distance to the others and no
-normalisation, J the expected mean pairwise distance of a group of G independent images and l_i = log p(x_i):
+normalization, J the expected mean pairwise distance of a group of G independent images and l_i = log p(x_i):
 
     grad J = 2 E[ 1/G sum_i d_i grad l_i ],
 

@@ -177,7 +177,7 @@ class JsonClient:
             raise call.fail(failure) from error
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt: doubled each time, or more if the server asks for it."""
+        """Seconds before the next attempt: doubled each time, or more if the server requests it."""
         backoff = tenacity.wait_exponential(multiplier=self.first_wait_s, max=LONGEST_WAIT_S)
         asked = state.outcome.exception() if state.outcome else None
         return max(backoff(state), asked.wait_s if isinstance(asked, Transient) else 0.0)
