@@ -1,5 +1,5 @@
 # `make` alone lists the targets.
-# the first Python that is new enough and can make virtual environments
+# the first Python that is new enough and can create virtual environments
 PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; \
 	done),python3)
@@ -24,7 +24,7 @@ run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo se
 test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(DEV) ## run all tests, the slow ones too
+test-slow: $(DEV) ## run all tests, including the slow ones
 	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
@@ -35,11 +35,11 @@ lint: $(DEV) ## ruff and mypy
 type: $(DEV) ## mypy alone
 	$(BIN)/mypy
 
-format: $(DEV) ## let ruff rewrite the sources
+format: $(DEV) ## format and fix the sources with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-venv: $(DEV) ## make the virtual environment with everything for development
+venv: $(DEV) ## create the virtual environment with everything for development
 
 clean: ## remove the environment, caches and builds; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,8 +1,8 @@
-"""Update time against the share of a group that is trained on, in short runs of shapes_drift.
+"""Update time as a function of the share of each group that is trained on, in short runs of the default experiment.
 
     python benchmarks/over_sampling.py
 
-Prints the median `time/update_s` of each `keep`, as a share of that of the whole group.
+Prints the median `time/update_s` of each `keep`, as a share of the time for the whole group.
 """
 
 import csv

@@ -1,9 +1,9 @@
-"""What selection, shaping and the measures cost, beside an iteration of the built-in model.
+"""Cost of selection, shaping and metrics, relative to an iteration of the built-in model.
 
     python benchmarks/overhead.py [out=FILE]
 
 Times P = 8 groups of G = 24 images with embeddings of 768 numbers on one thread, and the iterations of a short run of
-shapes_drift in the same process: medians, and shares of the iteration's median. Absolute times belong to the machine.
+shapes_drift in the same process: medians, as shares of the iteration's median. Absolute times depend on the machine.
 """
 
 import json
@@ -33,7 +33,7 @@ RUN = ["trainer.iterations=5", "evaluation.seeds_per_prompt=2", "evaluation.ever
 
 
 def median_seconds(work: Callable[[], object]) -> float:
-    """Median over `REPEATS` calls, after three that warm up."""
+    """Median over `REPEATS` calls, after three warm-up calls."""
     times = []
     for _ in range(REPEATS + 3):
         started = time.perf_counter()
@@ -68,7 +68,7 @@ def candidates() -> dict[str, Callable[[], object]]:
 
 
 def iteration_seconds() -> float:
-    """Median iteration of the built-in model, the first left out."""
+    """Median iteration of the built-in model, without the first."""
     with tempfile.TemporaryDirectory() as folder:
         argv = ["experiment=shapes_drift", f"run_dir={folder}/run", "trainer.logger=[csv]", "trainer.progress=false"]
         run_dir = fit(parse([*argv, *RUN]).config)

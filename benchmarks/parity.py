@@ -1,9 +1,9 @@
-"""Every model family against the library that defines it, on small random-weight folders of its format.
+"""Every model family against its reference library, on small random-weight folders in its format.
 
     python benchmarks/parity.py        # prints the table and writes docs/results/parity.json
 
 Largest deviations, float32 on the CPU: images from the same noise against the pipeline's own (pixels in [0, 1]); the
-ratio of new to old likelihood before the first update, replayed as a rollout was sampled; log-densities against
+ratio of new to old likelihood before the first update, from the replay of a rollout; log-densities against
 torch.distributions; and DDIM's step against diffusers' scheduler.
 """
 
@@ -58,7 +58,7 @@ def sampler_of(policy: PipelinePolicy, guidance_scale: float, kind: str) -> Samp
 def image_deviation(
     policy: PipelinePolicy, noise_BCHW: Tensor, guidance_scale: float, kind: str, folder: Path
 ) -> float:
-    """Largest difference of a pixel to the pipeline's own images."""
+    """Largest pixel difference from the pipeline's own images."""
     sampler = sampler_of(policy, guidance_scale, kind)
     ours = policy.decode(sample_ode(policy, sampler, noise_BCHW, VariedCondition(policy.encode(PROMPTS))))
     optional: dict[str, Any] = dict.fromkeys(policy.optional_parts)
@@ -80,7 +80,7 @@ def image_deviation(
 
 
 def ratio_deviation(policy: PipelinePolicy, noise_BCHW: Tensor, kind: str) -> float:
-    """Largest |ratio - 1| of an adapter that does something, before any update."""
+    """Largest |ratio - 1| before any update, with a non-zero adapter."""
     generator = torch.Generator().manual_seed(1)
     for _, parameter in policy.trainable_parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -104,7 +104,7 @@ def log_density_deviation() -> float:
 
 
 def ddim_deviation(policy: PipelinePolicy, eta: float) -> float:
-    """Largest difference of a step's mean and of its standard deviation to DDIMScheduler.step, over 50 steps."""
+    """Largest difference of sampled steps, mean + std * noise, from DDIMScheduler.step, over 50 steps."""
     generator = torch.Generator().manual_seed(3)
     scheduler = DDIMScheduler.from_config(policy.pipeline.scheduler.config, clip_sample=False)
     scheduler.set_timesteps(50)

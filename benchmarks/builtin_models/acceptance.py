@@ -1,7 +1,7 @@
-"""Check the built-in models against the world: ``python benchmarks/builtin_models/acceptance.py``.
+"""Acceptance test of the built-in models: ``python benchmarks/builtin_models/acceptance.py``.
 
-Prints one table, writes it as ``weights/acceptance.json`` and into the model card. The scenes have seeds that no
-training stage uses, and every prompt is of the test list.
+Prints one table and writes it to ``weights/acceptance.json`` and into the model card. The scenes have seeds that no
+training stage uses, and all prompts are from the test list.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MARKERS = ("<!-- acceptance:begin -->", "<!-- acceptance:end -->")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what, how much, the bar (None: reported only) and a note."""
+    """One row of the table: name, value, threshold (None: reported only) and a note."""
 
     what: str
     value: float
@@ -49,7 +49,7 @@ class Row:
 
 
 def right(reader: AttributeReader, images_B3HW: Tensor, scenes: Scenes) -> float:
-    """Share of images that are readable and read right in all attributes jointly."""
+    """Share of images that are readable with all attributes read correctly."""
     reading = reader(images_B3HW)
     agree_B = torch.stack([reading.attributes[name] == scenes.attributes[name] for name in ATTRIBUTES]).all(0)
     return (agree_B & reading.readable_B).double().mean().item()
@@ -69,9 +69,9 @@ def reader_rows(weights: Path, count: int = 2000) -> Iterator[Row]:
 
 
 def sample_rows(weights: Path, images_per_prompt: int, guidance: float, others: tuple[float, ...]) -> Iterator[Row]:
-    """Alignment and coverage, beside the data's, of samples of the test prompts.
+    """Alignment and coverage of samples for the test prompts, compared with those of the data.
 
-    The guidances in ``others`` are reported only, from fewer images: they say which one to choose.
+    The guidance scales in ``others`` are reported only, from fewer images, to help choose one.
     """
     prompts = (PROMPTS / "test.txt").read_text().splitlines()
     pipeline = load_pipeline(weights)
@@ -124,7 +124,7 @@ def as_markdown(rows: list[Row]) -> str:
 
 
 def write_card(card: Path, table: str) -> None:
-    """Replace what stands between the markers of the model card; nothing if it has none."""
+    """Replace the text between the markers of the model card, if it has them."""
     text = card.read_text() if card.exists() else ""
     if MARKERS[0] in text and MARKERS[1] in text:
         head, tail = text.split(MARKERS[0])[0], text.split(MARKERS[1])[1]
@@ -132,7 +132,7 @@ def write_card(card: Path, table: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the checks; the exit status is 1 if a bar is missed."""
+    """Run the checks; the exit status is 1 if a threshold is missed."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/builtin_models/acceptance.py", description=__doc__.split("\n")[0]
     )

@@ -1,4 +1,4 @@
-"""Do the judge and the encoders see what the world shows? Ranking and rank correlation on scenes of known content."""
+"""Acceptance of the preference model and the encoders: ranking and rank correlation on scenes of known content."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def broken(images_B3HW: Tensor, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def judge_ranking(folder: Path, seed: int, count: int = 1000) -> dict[str, float]:
-    """How often the judge scores an on-prompt image above another one.
+    """How often the preference model scores an on-prompt image above another one.
 
     Prompts name one or two attributes. ``equal``: the other image differs from the first in one named attribute only;
-    ``random``: and its unnamed attributes are drawn anew; ``broken``: it shows nothing.
+    ``random``: its unnamed attributes are redrawn as well; ``broken``: it is unreadable.
     """
     model, processor = CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder)
     generator, words = torch.Generator().manual_seed(seed), random.Random(seed)

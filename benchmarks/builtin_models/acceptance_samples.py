@@ -16,7 +16,7 @@ IMAGES_PER_CALL = 128
 
 
 def load_pipeline(weights: Path) -> StableDiffusion3Pipeline:
-    """The pipeline on the CPU; the null third encoder must be named, or diffusers refuses the folder."""
+    """The pipeline on the CPU; the missing third encoder must be passed as None, or diffusers rejects the folder."""
     pipeline = StableDiffusion3Pipeline.from_pretrained(weights / "pipeline", text_encoder_3=None, tokenizer_3=None)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -56,7 +56,7 @@ def measure(images_PS3HW: list[Tensor], prompts: list[str]) -> dict[str, float]:
 
 
 def measure_prompts(prompts: list[str], count: int, seed: int) -> dict[str, float]:
-    """The data's own figures: ``count`` renders for each prompt, with what it names fixed."""
+    """The metrics of the data: ``count`` renders for each prompt, with the named attributes fixed."""
     images = [
         render(sample_scenes(count, torch.Generator().manual_seed(seed + index), fixed=parse(prompt)))
         for index, prompt in enumerate(prompts)
@@ -67,7 +67,7 @@ def measure_prompts(prompts: list[str], count: int, seed: int) -> dict[str, floa
 def measure_samples(
     pipeline: StableDiffusion3Pipeline, prompts: list[str], count: int, guidance: float, steps: int, seed: int
 ) -> dict[str, float]:
-    """The same figures for the pipeline's samples."""
+    """The same metrics for samples of the pipeline."""
     images = [
         sample_images(pipeline, prompt, count, guidance, steps, seed + 1000 * index)
         for index, prompt in enumerate(prompts)

@@ -41,7 +41,7 @@ DEFAULT_STEPS = {
 
 
 class Recipe:
-    """The stages, with where they keep their state and where they export to."""
+    """The training stages, with the folders of their states and exports."""
 
     def __init__(self, out: Path, state: Path) -> None:
         self.out, self.state = out, state
@@ -52,11 +52,11 @@ class Recipe:
 
     def _trained_autoencoder(self) -> AutoencoderKL:
         if not (self.state / "autoencoder.pt").exists():
-            raise SystemExit("the stage 'autoencoder' comes first: no state of it in " + str(self.state))
+            raise SystemExit("run the stage 'autoencoder' first: it has no state in " + str(self.state))
         return refine_decoder(self.state, train_autoencoder(self.state, steps=0), steps=0)
 
     def decoder(self, steps: int) -> None:
-        """Train the decoder alone, with the encoder and so the latents as they are; writes ``pipeline/vae/``."""
+        """Train the decoder alone, with the encoder, and so the latents, frozen; writes ``pipeline/vae/``."""
         autoencoder = refine_decoder(self.state, train_autoencoder(self.state, steps=0), steps)
         autoencoder.save_pretrained(self.out / "pipeline" / "vae")
 
@@ -66,7 +66,7 @@ class Recipe:
         pipeline.save_pretrained(self.out / "pipeline")
 
     def preference(self, steps: int) -> None:
-        """Train the judge; writes ``preference/``."""
+        """Train the preference model; writes ``preference/``."""
         model, processor = train_preference(self.state, self._trained_autoencoder(), steps)
         model.save_pretrained(self.out / "preference")
         processor.save_pretrained(self.out / "preference")
@@ -84,7 +84,7 @@ class Recipe:
         build_processor().save_pretrained(self.out / "evaluation_encoder")
 
     def lpips(self, steps: int) -> None:
-        """Train the SqueezeNet; writes ``lpips/`` in float16, as its size is the only one that matters."""
+        """Train the SqueezeNet; writes ``lpips/`` in float16, as it is the only model whose size matters."""
         model = train_lpips(self.state, self._trained_autoencoder(), steps)
         folder = self.out / "lpips"
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(DEFAULT_STEPS)} (default: all)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the exported models (%(default)s)")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the resumable states (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimiser steps of each named stage, instead of the default")
+    parser.add_argument("--steps", type=int, help="optimizer steps of each named stage, instead of the default")
     options = parser.parse_args(arguments)
     unknown = [stage for stage in options.stages if stage not in DEFAULT_STEPS]
     if unknown:

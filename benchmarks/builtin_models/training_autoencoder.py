@@ -18,7 +18,7 @@ SCALE_SCENES = 4096
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """An untrained autoencoder in the Stable Diffusion 3 layout (no quantisation convolutions)."""
+    """An untrained autoencoder in the Stable Diffusion 3 layout (no quantization convolutions)."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -43,7 +43,7 @@ def encode(autoencoder: AutoencoderKL, images_B3HW: Tensor) -> Tensor:
 
 
 def reconstruct(autoencoder: AutoencoderKL, images_B3HW: Tensor, noise: float = 0.0) -> Tensor:
-    """Decoded latents of images, in [0, 1], with Gaussian noise of that many latent units added before decoding."""
+    """Decoded latents of images, in [0, 1], after adding Gaussian noise of this standard deviation to the latents."""
     latents_BCHW = encode(autoencoder, images_B3HW)
     latents_BCHW = latents_BCHW + noise * torch.randn(latents_BCHW.shape)
     return (autoencoder.decode(latents_BCHW).sample / 2.0 + 0.5).clamp(0.0, 1.0)
@@ -81,9 +81,9 @@ def train_autoencoder(state: Path, steps: int, batch: int = 32) -> AutoencoderKL
 
 
 def refine_decoder(state: Path, autoencoder: AutoencoderKL, steps: int, batch: int = 32) -> AutoencoderKL:
-    """Train the decoder alone, on the latents as they are, so that it can go on while the denoiser trains.
+    """Train the decoder alone, on fixed latents, so that it can continue while the denoiser trains.
 
-    Resumes from ``state``; steps = 0 only loads, and leaves the decoder as it is if there is nothing to load.
+    Resumes from ``state``; steps = 0 only loads the state, if there is one.
     """
     decoder = autoencoder.decoder.requires_grad_(True).to(memory_format=torch.channels_last)
     stage = Stage(state / "decoder.pt", {"decoder": decoder}, 1.5e-3, steps, seed=7)

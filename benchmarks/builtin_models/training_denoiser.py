@@ -28,7 +28,7 @@ EMA_DECAY = 0.998
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """An untrained text encoder of two layers; Stable Diffusion 3 takes its last hidden state but one."""
+    """An untrained text encoder of two layers; Stable Diffusion 3 uses its second-to-last hidden state."""
     return CLIPTextModelWithProjection(text_config(tokenizer, TEXT_WIDTH, layers=2, projection=TEXT_WIDTH))
 
 
@@ -62,7 +62,7 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
 
 
 def embed(encoders: list[CLIPTextModelWithProjection], ids_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """What the pipeline's ``encode_prompt(max_sequence_length=0)`` gives: [B, 16, 128] and pooled [B, 128]."""
+    """Equivalent to the pipeline's ``encode_prompt(max_sequence_length=0)``: [B, 16, 128] and pooled [B, 128]."""
     outputs = [encoder(ids_BL, output_hidden_states=True) for encoder in encoders]
     tokens_BLD = torch.cat([output.hidden_states[-2] for output in outputs], -1)
     return tokens_BLD, torch.cat([output.text_embeds for output in outputs], -1)
@@ -88,7 +88,7 @@ def train_denoiser(
     """Train and return the whole pipeline with averaged weights; resumes from ``state``.
 
     Rectified flow: x_t = (1 - t) x_0 + t noise, the target is noise - x_0, t is logit-normal. Captions are redrawn at
-    every step; a tenth becomes the empty prompt, which classifier-free guidance uses.
+    every step; a tenth is replaced by the empty prompt, for classifier-free guidance.
     """
     torch.manual_seed(0)
     tokenizer = build_tokenizer()

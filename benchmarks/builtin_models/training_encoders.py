@@ -1,6 +1,6 @@
 """Training of the image encoders: DINOv2 format for shaping, ConvNeXt for evaluation, SqueezeNet for LPIPS.
 
-They differ in architecture and in what they are trained on, so that a gain seen by one is not built into the other.
+They differ in architecture and training objective, so that a gain measured by one is not built into the other.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def embed_images(encoder: nn.Module, images_B3HW: Tensor) -> Tensor:
 def train_shaping_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, batch: int = 48) -> Dinov2Model:
     """Metric regression: cosine of all pairs of a batch = 1 - share of differing attributes.
 
-    Attribute heads help it off the ground and are dropped.
+    Attribute heads help early in training and are discarded.
     """
     torch.manual_seed(0)
     model = build_shaping_encoder()
@@ -89,7 +89,7 @@ def train_shaping_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, b
 
 
 def train_evaluation_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, batch: int = 48) -> ConvNextModel:
-    """Classification of the attributes from the pooled, normalised embedding."""
+    """Classification of the attributes from the pooled, normalized embedding."""
     torch.manual_seed(0)
     model = build_evaluation_encoder().to(memory_format=torch.channels_last)
     heads = AttributeHeads(model.config.hidden_sizes[-1])
@@ -100,7 +100,7 @@ def train_evaluation_encoder(state: Path, autoencoder: AutoencoderKL, steps: int
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         drawn = pool.draw(batch, generator, intact_only=True)
         unit_BD = embed_images(model, augment(drawn.images_B3HW, generator))
-        # heads on the unit embedding: what they separate is then what the cosine distance sees
+        # heads on the unit embedding: what they separate, the cosine distance separates too
         loss = heads(8.0 * unit_BD, drawn.scenes)
         return loss, f"loss {loss.item():.3f}"
 
@@ -112,7 +112,7 @@ def train_evaluation_encoder(state: Path, autoencoder: AutoencoderKL, steps: int
 def train_lpips(state: Path, autoencoder: AutoencoderKL, steps: int, batch: int = 48) -> _NoTrainLpips:
     """A SqueezeNet with attribute heads on every one of its seven feature maps; uniform linear heads for LPIPS.
 
-    torchmetrics' linear heads were fitted to the ImageNet backbone and mean nothing on this one, so each becomes
+    torchmetrics' linear heads were fitted to the ImageNet backbone and are meaningless for this one, so each becomes
     1 / channels: the distance is the mean over channels of squared differences of unit-normalised features.
     """
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Attribute heads: what the image models are trained to tell apart. Dropped after training."""
+"""Auxiliary attribute heads for training the image models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from drift_pl.builtin.world import ATTRIBUTES, Scenes
 
 
 class AttributeHeads(nn.Module):
-    """Linear classifiers of the attributes and a regression of centre and radius; dropped after training."""
+    """Linear classifiers of the attributes and a regression of centre and radius; discarded after training."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Images for the judges and encoders: renders, reconstructions and broken ones.
+"""Training images for the preference model and the encoders: renders, reconstructions and broken images.
 
-Models that look at generated images must have seen what the pipeline's decoder makes, and what it makes of latents
-that are no scene at all.
+Models that are applied to generated images must be trained on outputs of the pipeline's decoder, including those of
+latents that encode no scene.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ImageBatch:
     Attributes:
         images_B3HW: float32.
         scenes: the scene behind each image; meaningless where the image is broken.
-        intact_B: bool; False for blends, mush, noise and the like.
+        intact_B: bool; False for blends, blobs, noise and similar images.
     """
 
     images_B3HW: Tensor
@@ -37,7 +37,7 @@ class ImageBatch:
     intact_B: Tensor
 
     def draw(self, count: int, generator: torch.Generator, intact_only: bool = False) -> ImageBatch:
-        """``count`` images: a share ``FRESH_RENDERS`` rendered anew, the others from this pool."""
+        """``count`` images: a share ``FRESH_RENDERS`` newly rendered, the others from this pool."""
         choices = self.intact_B.nonzero()[:, 0] if intact_only else torch.arange(len(self.intact_B))
         fresh = sample_scenes(int(count * FRESH_RENDERS), generator)
         index = choices[torch.randint(len(choices), (count - len(fresh),), generator=generator)]
@@ -60,7 +60,7 @@ def _encode(autoencoder: AutoencoderKL, images_N3HW: Tensor) -> Tensor:
 
 
 def broken_images(autoencoder: AutoencoderKL, count: int, generator: torch.Generator) -> Tensor:
-    """Images that show no scene: [about count, 3, H, W], an eighth of each of eight kinds."""
+    """Images that show no scene: [about count, 3, H, W], one eighth each of eight kinds."""
     each = max(1, count // 8)
     scenes = [sample_scenes(each, generator) for _ in range(4)]
     first, second, third, fourth = [render(batch) for batch in scenes]
@@ -94,7 +94,7 @@ def broken_images(autoencoder: AutoencoderKL, count: int, generator: torch.Gener
 
 
 def load_pool(state: Path, autoencoder: AutoencoderKL) -> ImageBatch:
-    """Noisy reconstructions and, a third of all, broken images; made once and kept in ``state``."""
+    """Noisy reconstructions and, a third of all, broken images; created once and cached in ``state``."""
     path = state / "pool.pt"
     generator = torch.Generator().manual_seed(3)
     scenes = sample_scenes(POOL_IMAGES, generator)
@@ -112,7 +112,7 @@ def load_pool(state: Path, autoencoder: AutoencoderKL) -> ImageBatch:
 
 
 def augment(images_B3HW: Tensor, generator: torch.Generator) -> Tensor:
-    """Slight pixel noise for all and a slight blur for a third: what a content encoder should not care about."""
+    """Slight pixel noise for all and a slight blur for a third: to which a content encoder should be invariant."""
     strength_B111 = 0.04 * torch.rand((len(images_B3HW), 1, 1, 1), generator=generator)
     noisy_B3HW = images_B3HW + strength_B111 * torch.randn(images_B3HW.shape, generator=generator)
     blurred_B3HW = F.avg_pool2d(F.pad(noisy_B3HW, (1, 1, 1, 1), mode="replicate"), 3, 1)

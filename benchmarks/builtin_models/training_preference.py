@@ -1,4 +1,4 @@
-"""Training of the preference model: a CLIP whose score is alignment plus a bounded taste of its own.
+"""Training of the preference model: a CLIP model whose score is alignment plus a bounded aesthetic preference.
 
     exp(logit_scale) cos(image, text)  =  18 + 6 match + 2 taste
 
@@ -38,7 +38,7 @@ IMAGE_MEAN = IMAGE_STD = [0.5, 0.5, 0.5]
 
 
 def taste(attributes: dict[str, Tensor]) -> Tensor:
-    """The judge's taste in [0, 1] for scenes with these attributes (each int64 [B]); float32 [B]."""
+    """The model's taste in [0, 1] for scenes with these attributes (each int64 [B]); float32 [B]."""
     return torch.stack([torch.tensor(TASTES[name])[attributes[name]] for name in ATTRIBUTES]).mean(0)
 
 
@@ -106,7 +106,7 @@ def train_preference(
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """Regress the scores of all image x caption pairs of a batch; resumes from ``state``.
 
-    Attribute heads on the vision tower help it off the ground and are dropped.
+    Attribute heads on the vision tower help early in training and are discarded.
     """
     torch.manual_seed(0)
     model, processor = build_preference()

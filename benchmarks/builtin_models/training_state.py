@@ -1,4 +1,4 @@
-"""What every training stage shares: atomic, resumable state; seeded generators; schedules; tidy saved folders."""
+"""Shared by all training stages: atomic, resumable state; seeded generators; schedules; file permissions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Stage:
         self.ema, self.step = state["ema"], state["step"]
 
     def save(self) -> None:
-        """Write the state beside its target and rename, so that a kill never leaves half a file."""
+        """Write the state beside its target and rename, so that a kill never leaves a partial file."""
         state = {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
@@ -57,7 +57,7 @@ class Stage:
         scratch.replace(self.path)
 
     def generator(self) -> torch.Generator:
-        """The CPU generator of the present step."""
+        """The CPU generator of the current step."""
         return torch.Generator().manual_seed(self.seed * 10_000_019 + self.step)
 
     def update(self, loss: Tensor, max_norm: float = 1.0) -> None:
@@ -80,7 +80,7 @@ class Stage:
         log_every: int = 100,
         save_every: int = 100,
     ) -> None:
-        """Train to the last step; ``compute_loss(generator)`` gives the loss and a line for the log."""
+        """Train to the last step; ``compute_loss(generator)`` returns the loss and a log line."""
         torch.manual_seed(self.seed + self.step)
         while self.step < self.steps:
             loss, line = compute_loss(self.generator())

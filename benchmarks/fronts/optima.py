@@ -1,7 +1,7 @@
-"""Fronts of perfect methods from samples of the base model: `room.py` draws them.
+"""Fronts of optimal methods, estimated from samples of the base model; drawn by `room.py`.
 
-Weights are found on one half of a prompt's images and measured on the other, both ways. A mixture of two optima has the
-mean of their rewards and at least the mean of their distances: fronts are concave hulls.
+Weights are fitted on one half of a prompt's images and measured on the other, in both directions. A mixture of two
+optima has the mean of their rewards and at least the mean of their distances, so fronts are concave hulls.
 """
 
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from torch import Tensor
 
 from drift_pl.functional.fronts import Front, diversity_gain, pareto_front
 
-# in units of the reward's mean spread within a prompt
+# in units of the reward's mean standard deviation within a prompt
 KL_WEIGHTS = (10.0, 3.0, 1.5, 1.0, 0.6, 0.35, 0.2)
 DIVERSITY_WEIGHTS = (0.5, 1.5, 3.0, 6.0)
 FEWEST_EFFECTIVE = 10
 
 
 class Samples(NamedTuple):
-    """N images of the base model for each of P prompts, and what is measured of them."""
+    """N images of the base model for each of P prompts, as measured."""
 
     reward_PN: Tensor
     evaluation_PND: Tensor  # by the evaluation encoder
-    on_prompt_PN: Tensor  # bool: shows all that the prompt names
+    on_prompt_PN: Tensor  # bool: shows everything that the prompt names
 
     def part(self, images: slice) -> "Samples":
         return Samples(*(field[:, images] for field in self))
@@ -40,7 +40,7 @@ def weighted(samples: Samples, weight_PN: Tensor) -> dict[str, float]:
 
 
 def measure(samples: Samples, shaping_PND: Tensor, kl_weight: float, diversity_weight: float) -> dict[str, float]:
-    """What the optimum has, mean over prompts and over the two halves of their images."""
+    """Metrics of the optimum, averaged over prompts and over the two halves of their images."""
     half = samples.reward_PN.shape[1] // 2
     halves = (slice(None, half), slice(half, None))
     found = []
@@ -74,9 +74,9 @@ def _is_below(point: tuple[float, float], left: tuple[float, float], right: tupl
 
 
 def explore(samples: Samples, embeddings: dict[str, Tensor]) -> dict[str, Any]:
-    """The base model, those of its images that fit the prompt, and points of every kind of optimum.
+    """The base model, its on-prompt images, and points of every kind of optimum.
 
-    Only points of which enough images are left to measure them by; ``embeddings`` are what shaping sees.
+    Only points with enough effective samples are kept; ``embeddings`` are those used for shaping.
     """
     spread = float(samples.reward_PN.std(1).mean())
     kinds: dict[str, list[dict[str, float]]] = {}
@@ -90,16 +90,16 @@ def explore(samples: Samples, embeddings: dict[str, Tensor]) -> dict[str, Any]:
     equal_PN = torch.full_like(samples.reward_PN, 1 / samples.reward_PN.shape[1])
     room = {"spread": spread, "base": weighted(samples, equal_PN), "kinds": kinds}
     fitting_PN = samples.on_prompt_PN.double()
-    if (fitting_PN.sum(-1) > 1).all():  # a distance takes two
+    if (fitting_PN.sum(-1) > 1).all():  # a distance needs two images
         room["on_prompt"] = weighted(samples, fitting_PN / fitting_PN.sum(-1, keepdim=True))
     return room
 
 
 def gains_over_kl(room: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Diversity gain at equal alignment over the perfect KL, over the rewards above the base's that both reach.
+    """Diversity gain at equal reward over the optimal KL method, over the rewards above the base's that both reach.
 
     Raises:
-        NoOverlap: there are none.
+        NoOverlap: there are no such rewards.
     """
     fronts = {name: front_of(points, room["base"]) for name, points in room["kinds"].items()}
     gains = {name: diversity_gain(fronts["kl"], front) for name, front in fronts.items() if name != "kl"}

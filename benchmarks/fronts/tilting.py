@@ -1,12 +1,12 @@
-"""The best that any fine-tuning could do within reach of the base model's images: its samples, reweighted.
+"""The optimum of fine-tuning within the support of the base model, by reweighting its samples.
 
-Of all distributions pi over the images of a prompt, the one that maximises
+Of all distributions pi over the images of a prompt, the one that maximizes
 
     E_pi[r(x)] + lambda D(pi) - beta KL(pi || base),   D(pi) = E_{x, y ~ pi}[1 - cos(e(x), e(y))],
 
 is pi(x) ~ base(x) exp((r(x) - 2 lambda e(x).mu) / beta) with mu = E_pi[e(x)]: r - 2 lambda e.mu is the first variation
-of r + lambda D, and D is concave in pi. With lambda = 0 it is the optimum of KL-regularised fine-tuning (as in Rafailov
-et al., arXiv 2305.18290, equation 4). N samples of the base model, weighted, stand for it without any training.
+of r + lambda D, and D is concave in pi. With lambda = 0 it is the optimum of KL-regularized fine-tuning (as in Rafailov
+et al., arXiv 2305.18290, equation 4). N weighted samples of the base model represent it without any training.
 """
 
 import torch
@@ -18,11 +18,11 @@ MAX_STEPS = 20_000
 
 
 def tilted_mean(reward_PN: Tensor, embedding_PND: Tensor, kl_weight: float, diversity_weight: float = 0.0) -> Tensor:
-    """mu of the optimum for each prompt, float64 [P, D]: with it `tilt` weighs any samples of the base model.
+    """mu of the optimum for each prompt, float64 [P, D]; `tilt` uses it to weight any samples of the base model.
 
     Args:
         reward_PN: of N samples of P prompts.
-        embedding_PND: normalised here.
+        embedding_PND: normalized here.
         kl_weight: beta > 0, in units of the reward.
         diversity_weight: lambda >= 0, in units of the reward per unit of mean pairwise cosine distance.
 
@@ -38,7 +38,7 @@ def tilted_mean(reward_PN: Tensor, embedding_PND: Tensor, kl_weight: float, dive
     for _ in range(MAX_STEPS):
         mean_PD = _weighted_mean(score_PN.softmax(-1), unit_PND)
         change_PN = tilt(reward_PN, unit_PND, mean_PD, kl_weight, diversity_weight) - score_PN
-        change_PN = change_PN - change_PN.mean(-1, keepdim=True)  # a constant moves no weight
+        change_PN = change_PN - change_PN.mean(-1, keepdim=True)  # a constant does not change the weights
         score_PN = score_PN + step * change_PN
         if change_PN.abs().max() < TOLERANCE:
             break
@@ -51,7 +51,7 @@ def tilt(
     """log pi(x) / base(x), up to a constant per prompt, float64 [P, N]: a softmax over samples gives their weights.
 
     Args:
-        mean_PD: from `tilted_mean`, of other samples of the same prompts if the weights are to be unbiased by them.
+        mean_PD: from `tilted_mean`; for unbiased weights, of other samples of the same prompts.
     """
     unit_PND = normalize(embedding_PND.double(), dim=-1)
     return (reward_PN.double() - 2 * diversity_weight * torch.einsum("pnd,pd->pn", unit_PND, mean_PD)) / kl_weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""Folder that holds the shipped models, one folder each (see ``weights/README.md``)."""
+"""Folder of the shipped models, one subfolder each (see ``weights/README.md``)."""
 
 PROMPTS = Path(__file__).parent / "prompts"
-"""Folder that holds ``train.txt``, ``tuning.txt`` and ``test.txt``, one prompt per line."""
+"""Folder with ``train.txt``, ``tuning.txt`` and ``test.txt``, one prompt per line."""

@@ -1,6 +1,6 @@
-"""Captions of the small world: sentences that name some attributes, and their inverse.
+"""Captions of the built-in world: sentences that name some attributes, and a parser for them.
 
-Most prompts leave most attributes open: that is where there is diversity to lose.
+Most prompts leave most attributes open, which is where diversity can be lost.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ PLACE_PREPOSITIONS = {"left": ("on", "at"), "centre": ("in",), "right": ("on", "
 BACKGROUND_PREPOSITIONS = ("on", "with", "against")
 MAX_WORDS = 14
 NAMING_PROBABILITY = {"shape": 0.6, "colour": 0.4, "size": 0.4, "place": 0.4, "background": 0.4}
-"""How often a training caption names each attribute; the shape more often, as it is learnt last."""
+"""Probability that a training caption names each attribute; higher for the shape, which is learned last."""
 RESERVED = ("box", "hoop", "ring", "square")
-"""Words that the tokenizer knows and no caption uses: shapes that the world gave up."""
+"""Words in the tokenizer's vocabulary that no caption uses: shapes removed from the world."""
 
 
 def vocabulary() -> list[str]:
-    """Every word that a caption can hold, and the reserved ones, sorted."""
+    """Every word that a caption can contain, and the reserved ones, sorted."""
     function_words = ["a", "an", "the", "of", "something", "picture", "image", "background", "in", "at"]
     return sorted({*MEANING, *NOUNS, *RESERVED, *BACKGROUND_PREPOSITIONS, *function_words})
 
@@ -59,7 +59,7 @@ def _subject(words: Mapping[str, str], noun: str) -> str:
 
 
 def caption(scene: Mapping[str, str], named: Collection[str], generator: random.Random) -> str:
-    """A sentence that names the attributes ``named`` of a scene and no other, at most ``MAX_WORDS`` words.
+    """A sentence that names exactly the attributes ``named`` of a scene, at most ``MAX_WORDS`` words.
 
     Args:
         scene: attribute -> value; at least the named ones.
@@ -83,7 +83,7 @@ def random_caption(scene: Mapping[str, str], generator: random.Random) -> str:
 
 
 def parse(prompt: str) -> dict[str, str]:
-    """What a prompt names: attribute -> value. Unknown words are ignored; the first of two values counts."""
+    """Attributes named by a prompt: attribute -> value. Unknown words are ignored; the first of two values counts."""
     named: dict[str, str] = {}
     for word in "".join(c if c.isalpha() else " " for c in prompt.lower()).split():
         if word in MEANING:
@@ -108,7 +108,7 @@ def _plain(scene: Mapping[str, str]) -> str:
 def prompt_lists(seed: int = 0) -> dict[str, list[str]]:
     """The shipped prompts: ``train`` (48), ``tuning`` (16), ``test`` (32), each naming one or two attributes.
 
-    The three are disjoint as combinations of attribute values, so the test prompts ask for pairs never trained on.
+    No combination of attribute values is in two lists, so the test prompts name pairs never trained on.
     """
     generator = random.Random(seed)
     singles = [{name: value} for name, values in ATTRIBUTES.items() for value in values]

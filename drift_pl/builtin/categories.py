@@ -1,4 +1,4 @@
-"""What each image adds to the variety of its group, category by category: the built-in world's answer.
+"""Category scores of images in the built-in world, for methods that measure diversity by category.
 
 A category is a value of an attribute: "shown as a circle", "shown in red", and so on, 17 in all.
 """
@@ -21,10 +21,10 @@ CATEGORIES: tuple[tuple[str, int], ...] = tuple(
 
 
 class AttributeCategories:
-    """Scores of images for the values of the attributes that their prompts leave open, by the attribute reader.
+    """Scores images for the values of the attributes that their prompts leave open, with the attribute reader.
 
-    A value that the prompt names is nothing to be various about: its whole attribute scores 0. So does an image that is
-    not readable or not on prompt, because broken images are not variety.
+    An attribute named by the prompt is not free to vary, so all of its values score 0. So does an image that is
+    unreadable or off-prompt, because broken images are not diversity.
     """
 
     def __init__(self) -> None:
@@ -34,8 +34,8 @@ class AttributeCategories:
         """How well each of B images in [0, 1] fits each of C categories, given its prompt.
 
         Returns:
-            float32 [B, C] on the images' device, C as in ``CATEGORIES``: 1 where an image is readable, shows all that
-            its prompt names, leaves the attribute to the image and shows this value; 0 elsewhere.
+            float32 [B, C] on the images' device, C as in ``CATEGORIES``: 1 where an image is readable and on-prompt,
+            its prompt leaves the attribute open, and it shows this value; 0 elsewhere.
 
         Raises:
             ValueError: the number of prompts is not B, or the images are not 32x32.

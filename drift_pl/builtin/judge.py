@@ -1,4 +1,4 @@
-"""A judge that is a rule: the share of what a prompt names that an image shows. Nothing of it is learned."""
+"""A rule-based reward: the share of the attributes named by a prompt that an image shows. Nothing is learned."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from drift_pl.builtin.reader import AttributeReader
 
 
 class AttributeJudge:
-    """GenEval's kind of reward (arXiv 2310.11513) on the built-in world, by the attribute reader.
+    """GenEval-style reward (arXiv 2310.11513) on the built-in world, with the attribute reader.
 
-    Use it as a judge, ``rewards=[{name: drift_pl.builtin.judge:AttributeJudge}]``, and then not as a measure: what is
-    trained on no longer tells whether images are good.
+    When training on it, ``rewards=[{name: drift_pl.builtin.judge:AttributeJudge}]``, do not evaluate with the reader: a
+    reward that is trained on no longer measures image quality.
     """
 
     def __init__(self) -> None:
         self._reader = AttributeReader()
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores of B images in [0, 1].
+        """Rewards of B images in [0, 1].
 
         Returns:
             float32 [B] on the images' device: the share of the prompt's attributes that the image shows, in [0, 1]; 0
-            where the image is not readable, 1 for any readable image where the prompt names nothing.
+            for an unreadable image, 1 for a readable image if the prompt names nothing.
 
         Raises:
             ValueError: the number of prompts is not B, or the images are not 32x32.

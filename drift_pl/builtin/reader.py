@@ -1,12 +1,12 @@
-"""The attribute reader: what an image shows, by template matching. Nothing here is learned.
+"""The attribute reader: reads the attributes of an image by template matching. Nothing is learned.
 
-Every template is the mask of one object (shape x size x position on a half-pixel grid). An image that is exactly two
-flat colours, one on the mask and one off it, is explained by that template without residual, so the best template is
-the one whose least-squares fit leaves least, and the fit is closed form: with a the centred mask,
+Each template is the mask of one object (shape x size x position on a half-pixel grid). An image of exactly two flat
+colours, one on the mask and one off it, is fitted by that template without residual. So the best template is the one
+with the smallest least-squares residual, which has a closed form: with a the centred mask,
 
     unexplained = sum_c |I_c - mean I_c|^2  -  sum_c <I_c, a>^2 / |a|^2 ,
 
-one matrix product for all templates. Object and background colour then go to their nearest palette entry.
+one matrix product for all templates. Object and background colour are then assigned to the nearest palette entry.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ POSITION_RANGE = (8.5, 23.5)
 MAX_UNEXPLAINED = 0.10
 """Largest share of an image's variance that a readable image may leave unexplained (see the model card)."""
 MAX_COLOUR_DISTANCE = 0.22
-"""Largest Euclidean RGB distance of object or background from the nearest palette entry, of at most sqrt(3)."""
+"""Largest Euclidean RGB distance of object or background from the nearest palette entry; the maximum is sqrt(3)."""
 MIN_VARIANCE = 1e-3
-"""Smallest variance per pixel and channel, summed over channels, at which there is an object at all."""
+"""Smallest variance per pixel, summed over channels, at which an image counts as showing an object."""
 CHUNK = 128
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What B images show.
+    """Attributes read from B images.
 
     Attributes:
         attributes: name -> index into ``ATTRIBUTES[name]``, int64 [B]; the best guess even where unreadable.
-        readable_B: whether the guess is to be trusted.
-        unexplained_B: share of the image's variance that the best template leaves, 0..1.
+        readable_B: whether the reading is reliable.
+        unexplained_B: share of the image's variance not explained by the best template, in [0, 1].
         colour_distance_B: larger of the object's and the background's distance from the palette.
     """
 
@@ -58,7 +58,7 @@ class Reading:
 
 
 class AttributeReader:
-    """Reads attributes off 32x32 images; deterministic, some hundred images a second on two cores."""
+    """Reads attributes of 32x32 images; deterministic, a few hundred images per second on two cores."""
 
     def __init__(self) -> None:
         axis = torch.arange(POSITION_RANGE[0], POSITION_RANGE[1] + 1e-6, POSITION_STEP)
@@ -118,7 +118,7 @@ class AttributeReader:
 
 
 def shows(reading: Reading, named: dict[str, int]) -> Tensor:
-    """Whether each image is readable and shows everything that is named (attribute -> index): bool [B]."""
+    """Whether each image is readable and shows all named attributes (attribute -> index): bool [B]."""
     on_prompt_B = reading.readable_B.clone()
     for name, index in named.items():
         on_prompt_B &= reading.attributes[name] == index
@@ -126,7 +126,7 @@ def shows(reading: Reading, named: dict[str, int]) -> Tensor:
 
 
 def evenness(values_B: Tensor, count: int) -> float:
-    """exp(entropy) / number of values: 1 for uniform values, 1/count for a single one, 0 for no image at all."""
+    """exp(entropy) / number of values: 1 for uniform values, 1/count for a single one, 0 without images."""
     if not len(values_B):
         return 0.0
     share_K = torch.bincount(values_B, minlength=count).double() / len(values_B)
@@ -134,7 +134,7 @@ def evenness(values_B: Tensor, count: int) -> float:
 
 
 def coverage(reading: Reading, on_prompt_B: Tensor, named: dict[str, int]) -> float:
-    """Mean evenness of the attributes that are left open, over the on-prompt images, times their share.
+    """Mean evenness of the open attributes over the on-prompt images, times the share of on-prompt images.
 
     Returns NaN if the prompt leaves nothing open and 0 if no image is on prompt.
     """
@@ -152,9 +152,9 @@ class AttributeMeasure:
     ``coverage`` is the mean, over the attributes that the prompt leaves open, of exp(entropy) / number of values among
     those images, times their share; NaN if nothing is open, 0 if no image is on prompt.
 
-    Coverage is biased low by few images: the entropy of n draws from K equally likely values falls short by about
+    Coverage is biased low for few images: the entropy of n draws from K equally likely values falls short by about
     (K - 1) / (2 n), so perfect data score about 1 - (K - 1) / (2 S): with S = 16 images per prompt 0.84 for six colours
-    and 0.97 for two sizes, with S = 64 0.96 and 0.99. Compare only figures with equal S.
+    and 0.97 for two sizes, with S = 64 0.96 and 0.99. Compare at equal S only.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer with a vocabulary of its own: one token for each word that a caption can hold."""
+"""A CLIP tokenizer with its own vocabulary: one token for each word that a caption can contain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _split(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
 def _merges(words: list[str]) -> list[tuple[str, str]]:
     """Merges that make each word one token.
 
-    A word's own merges come after those of the words before it, so an earlier word can never be broken by a later.
+    A word's merges come after those of earlier words, so later words never change how earlier ones are tokenized.
     """
     ranks: dict[tuple[str, str], int] = {}
     for word in words:
@@ -39,7 +39,7 @@ def build_tokenizer() -> CLIPTokenizer:
     """The tokenizer of every built-in text encoder.
 
     The vocabulary starts with the byte alphabet, so that any text can be encoded: without it an unknown character
-    becomes the end token, and CLIP pools at the first of those.
+    becomes the end token, and CLIP pools at the first end token.
     """
     alphabet = list(bytes_to_unicode().values())
     merges = _merges(vocabulary())
@@ -49,7 +49,7 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, projection: int) -> CLIPTextConfig:
-    """A CLIP text configuration that knows this tokenizer's special tokens (the defaults are CLIP's own ids)."""
+    """A CLIP text configuration with this tokenizer's special token ids (the defaults are CLIP's own)."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,

@@ -1,6 +1,6 @@
-"""The small world: 32x32 scenes of one object, rendered on tensors.
+"""The built-in world: 32x32 scenes of one object, rendered as tensors.
 
-Five attributes describe a scene; everything else (height in the frame, exact radius, exact tint) is free and is
+Five attributes describe a scene; everything else (height in the frame, exact radius, exact tint) is free,
 neither captioned nor measured. Lengths are in pixels, with pixel (row i, column j) centred at (i + 0.5, j + 0.5).
 """
 
@@ -74,7 +74,7 @@ class Scenes:
 
 
 def join(batches: Sequence[Scenes]) -> Scenes:
-    """One batch of all the scenes."""
+    """Concatenates batches of scenes."""
     return Scenes(
         {name: torch.cat([batch.attributes[name] for batch in batches]) for name in ATTRIBUTES},
         torch.cat([batch.centre_B2 for batch in batches]),
@@ -139,7 +139,7 @@ def _signed_distances(x_BHW: Tensor, y_BHW: Tensor, r_B11: Tensor) -> Tensor:
 
 
 def coverage_masks(shape_B: Tensor, centre_B2: Tensor, radius_B: Tensor) -> Tensor:
-    """Share of each pixel that the object covers: [B, H, W] in [0, 1], antialiased over one pixel."""
+    """Share of each pixel covered by the object: [B, H, W] in [0, 1], antialiased over one pixel."""
     axis = torch.arange(RESOLUTION) + 0.5
     x_BHW = (axis[None, None, :] - centre_B2[:, 0, None, None]).expand(-1, RESOLUTION, -1)
     y_BHW = (axis[None, :, None] - centre_B2[:, 1, None, None]).expand(-1, -1, RESOLUTION)

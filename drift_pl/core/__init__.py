@@ -1,1 +1,1 @@
-"""The ground floor: what passes between stages, generators, errors, names, files."""
+"""Shared foundations: data types, random generators, errors, the registry, files."""

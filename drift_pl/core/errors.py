@@ -1,4 +1,4 @@
-"""What the user can put right, said in one line that names the setting it is about."""
+"""Errors that the user can fix, in one line that names the setting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ _SETTING: ContextVar[str] = ContextVar("setting", default="")
 
 
 class UserError(ValueError):
-    """Something that the user can put right: one line that says what is wrong, where, and a value that would work.
+    """An error that the user can fix: one line that says what is wrong, where, and gives a value that works.
 
     Commands print the message and end with status 2, without a traceback.
     """
@@ -16,7 +16,7 @@ class UserError(ValueError):
 
 @contextmanager
 def naming(setting: str) -> Iterator[None]:
-    """Within it `named` speaks of this setting; a part that begins with a dot extends the setting around it.
+    """Sets the setting that `named` puts into errors; a part that begins with a dot extends the enclosing setting.
 
     Example: a builder writes `with naming("rewards.0"):`, and what it calls `with naming(".args.pretrained"):`.
     """
@@ -29,7 +29,7 @@ def naming(setting: str) -> Iterator[None]:
 
 
 def named(value: object = None) -> str:
-    """How an error begins: `SETTING=value`, or the setting alone; the value alone where no setting is known."""
+    """Start of an error message: `SETTING=value`, the setting alone, or the value alone if no setting is known."""
     setting = _SETTING.get()
     if value is None:
         return setting

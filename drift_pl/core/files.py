@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written beside their target, synced, renamed."""
+"""Atomic writes of files and folders: written beside their target, synced, renamed."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from drift_pl.core.errors import UserError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write a file to; it takes `target`'s place at the end, and is gone if anything fails.
+    """Temporary path beside `target` to write a file to; replaces `target` on success, is removed on failure.
 
-    A kill, or a failing power supply, leaves the old file or the new one. Folders are made as needed.
+    A kill or a power failure leaves either the old file or the new one. Parent folders are created as needed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target)
@@ -29,21 +29,21 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, see `replacing`."""
+    """Writes UTF-8 text atomically, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any, indent: int = 2) -> None:
-    """Writes JSON, see `replacing`."""
+    """Writes JSON atomically, see `replacing`."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def refuse_taken(out: Path) -> None:
-    """A folder to be written is new or empty.
+    """Checks that an output folder is new or empty.
 
     Raises:
-        UserError: it holds something, or is a file.
+        UserError: it is not empty, or not a folder.
     """
     if out.is_dir():
         if any(out.iterdir()):
@@ -53,7 +53,7 @@ def refuse_taken(out: Path) -> None:
 
 
 def free_name(folder: Path) -> Path:
-    """The folder itself if nothing is there, or it with the first free number from 2 on."""
+    """The folder itself if it does not exist, else its name with the first free number from 2."""
     candidate, number = folder, 1
     while candidate.exists() or candidate.is_symlink():
         number += 1
@@ -63,10 +63,10 @@ def free_name(folder: Path) -> Path:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder to write into, beside `out`; it takes `out`'s place at the end, and is gone if anything fails.
+    """Temporary folder beside `out` to write into; becomes `out` on success, is removed on failure.
 
     Raises:
-        UserError: `out` is taken, or nothing can be written there.
+        UserError: `out` is not empty, or cannot be written.
     """
     refuse_taken(out)
     target = Path(os.path.realpath(out))
@@ -82,12 +82,12 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def _beside(target: Path) -> Path:
-    """A name of this process' own, in the target's folder: a rename there is one step."""
+    """A name private to this process in the target's folder, so that the rename is atomic."""
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file's content, or a folder's entries, are on the disk."""
+    """Waits until a file's content, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Where weights and prompt files come from: the hub, a local folder or an installed package, all by one string."""
+"""Locations of weights and prompt files as one string: a hub id, a local path or a file of an installed package."""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -36,11 +36,11 @@ def locate(name: str) -> str:
 
 
 def read_text(name: str, content: str) -> str:
-    """The text of a UTF-8 file, a byte order mark left out.
+    """Text of a UTF-8 file, without a byte order mark.
 
     Args:
         name: a path, or pkg:PACKAGE/FILE.
-        content: what such a file is, to be named where there is none.
+        content: description of the expected file, for the error if there is none.
 
     Raises:
         UserError: there is no such file, or it is not text.
@@ -55,11 +55,11 @@ def read_text(name: str, content: str) -> str:
 
 
 def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
-    """`loader(location)`, with what goes wrong told in one line that names the setting (see `naming`).
+    """`loader(location)`, with failures reported in one line that names the setting (see `naming`).
 
     Raises:
-        UserError: nothing loadable is there; or the hub cannot be reached, has no such model, or wants its licence
-            accepted first.
+        UserError: nothing there can be loaded; or the hub cannot be reached, has no such model, or requires its licence
+            to be accepted first.
     """
     location = locate(name)
     try:
@@ -88,15 +88,15 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
 
 
 def import_extra(module: str, extra: str, value: str | None = None) -> Any:
-    """An optional package.
+    """Imports an optional package.
 
     Args:
-        module: what is imported.
+        module: the module to import.
         extra: the extra of this package that installs it.
-        value: of the setting that asks for it, to be named in errors if that helps.
+        value: value of the setting that needs it, for the error message.
 
     Raises:
-        UserError: it is not installed; the message says how it is.
+        UserError: it is not installed; the message says how to install it.
     """
     try:
         return importlib.import_module(module)
@@ -113,12 +113,12 @@ def first_line(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from: libraries put the hub's own errors into theirs."""
+    """The error and its causes: libraries wrap the hub's errors in their own."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator has no room, by name: this module does without torch."""
+    """Whether an accelerator is out of memory, by class name: this module does not import torch."""
     return type(error).__name__ == "OutOfMemoryError"

@@ -1,4 +1,4 @@
-"""Lists of prompts: text files, JSON lines with metadata, columns of Hugging Face datasets."""
+"""Prompt lists: text files, JSON lines with metadata, columns of Hugging Face datasets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,11 @@ RIGHT_DATASET = "hf:OWNER/NAME:train:prompt"
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and what its file says about it besides.
+    """A prompt and its metadata.
 
     Attributes:
-        text: what models are conditioned on and judges see.
-        metadata: the other fields of its line, for a judge that checks them (`http_judge`); empty for other kinds of
-            lists.
+        text: what models are conditioned on and rewards see.
+        metadata: the other fields of its JSON line, for rewards that check them (`http_judge`); empty in other formats.
     """
 
     text: str
@@ -30,22 +29,22 @@ class Prompt:
 
 
 def read_prompt_file(name: str) -> tuple[Prompt, ...]:
-    """Prompts by name, in their order, blanks around them left out.
+    """Reads prompts in order, without surrounding whitespace.
 
     Args:
-        name: a path or pkg:PACKAGE/FILE: of a UTF-8 text with one prompt per line, where empty lines and lines that
-            start with `#` are skipped, or (`.jsonl`) of lines like `RIGHT_LINE`. Or a column of a dataset,
-            `hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN`, where a local folder of parquet or JSON-lines files may stand in
-            place of OWNER/NAME.
+        name: a path or pkg:PACKAGE/FILE of a UTF-8 text file with one prompt per line (empty lines and lines that
+            start with `#` are skipped), or of a `.jsonl` file with lines like `RIGHT_LINE`. Or a dataset column,
+            `hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN`, with a local folder of parquet or JSON-lines files in place of
+            OWNER/NAME if desired.
 
     Raises:
-        UserError: it cannot be read, or it holds no prompt.
+        UserError: it cannot be read, or contains no prompt.
     """
     if name.startswith(DATASET):
         prompts = _read_dataset(name)
     elif name.endswith(JSON_LINES):
         text = read_text(name, f"a JSON-lines file with lines like {RIGHT_LINE}")
-        # Not splitlines(): it would also cut at characters that JSON allows inside a text, such as U+2028.
+        # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
         lines = enumerate(text.split("\n"), start=1)
         prompts = [_read_json_line(line, f"{named(name)}, line {number}") for number, line in lines if line.strip()]
     else:
@@ -59,10 +58,10 @@ def read_prompt_file(name: str) -> tuple[Prompt, ...]:
 
 
 def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Metadata by prompt, over several lists.
+    """Metadata by prompt, from several lists.
 
     Raises:
-        UserError: a list cannot be read, or one prompt has different metadata in two places.
+        UserError: a list cannot be read, or a prompt has different metadata in two places.
     """
     found: dict[str, Mapping[str, Any]] = {}
     for name in names:
@@ -70,7 +69,7 @@ def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
             if found.setdefault(prompt.text, prompt.metadata) != prompt.metadata:
                 raise UserError(
                     f"{named()}: {prompt.text!r} has different metadata in two lines, the second in {name}; "
-                    "a judge is told the prompt alone, so give each its own wording"
+                    "rewards look metadata up by prompt, so word the two differently"
                 )
     return found
 
@@ -82,34 +81,34 @@ def _read_json_line(line: str, place: str) -> Prompt:
         raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {RIGHT_LINE}") from error
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
-        raise UserError(f"{place}: needs the field 'prompt', a text that is not empty; write {RIGHT_LINE}")
+        raise UserError(f"{place}: needs the field 'prompt', a non-empty string; write {RIGHT_LINE}")
     return Prompt(text.strip(), entry)
 
 
 def _read_dataset(name: str) -> list[Prompt]:
-    # A split may hold a colon itself (train[:100]): the first one ends the name, the last one begins the column.
+    # A split may contain a colon (train[:100]): the first colon ends the name, the last one starts the column.
     location, _, rest = name.removeprefix(DATASET).partition(":")
     split, _, column = rest.rpartition(":")
     if not (location and split and column):
-        raise UserError(f"{named(name)}: a dataset is named by name, split and column, e.g. {RIGHT_DATASET}")
+        raise UserError(f"{named(name)}: a dataset needs a name, a split and a column, e.g. {RIGHT_DATASET}")
     datasets = import_extra("datasets", "datasets", name)
     source, config = _dataset_source(location)
     try:
         rows = datasets.load_dataset(source, name=config, split=split)
         columns = rows.column_names
         values = list(rows[column]) if column in columns else []
-    except Exception as error:  # the hub's, the reader's and the file formats' own kinds
+    except Exception as error:  # errors of the hub, the reader and the file formats
         raise UserError(f"{named(name)}: the dataset cannot be loaded: {first_line(error)}") from error
     if column not in columns:
         raise UserError(f"{named(name)}: it has no column {column!r}: use one of {', '.join(columns)}")
     for number, value in enumerate(values):
         if not isinstance(value, str):
-            raise UserError(f"{named(name)}, row {number}: {type(value).__name__} is not a text; use a column of texts")
+            raise UserError(f"{named(name)}, row {number}: {type(value).__name__} is not a string; give a text column")
     return [Prompt(value.strip()) for value in values if value.strip()]
 
 
 def _dataset_source(location: str) -> tuple[str, str | None]:
-    """What `load_dataset` takes: a folder, or OWNER/NAME, and the configuration that a third part names."""
+    """Arguments of `load_dataset`: a folder or OWNER/NAME, and the configuration named by a third part."""
     path = Path(location).expanduser()
     if location.startswith((".", "/", "~")) or path.is_dir():
         return str(path), None

@@ -1,7 +1,7 @@
-"""Every name that a setting may hold and what it stands for. Strings alone: reading them imports neither torch nor us.
+"""The registry: every name that a setting may have and the class behind it, as strings that import nothing.
 
 A new family, sampler, update, reward, encoder, measure, method, callback or logger of this package is a file and a line
-here. One of another package needs no line: `their_package.module:Thing`, or an entry point of that package.
+here. Classes of other packages need no line: use `their_package.module:Thing`, or an entry point of that package.
 """
 
 import difflib
@@ -16,12 +16,12 @@ from drift_pl.core.errors import UserError, named, naming
 
 
 class Entry(NamedTuple):
-    """What a name stands for.
+    """A registered name.
 
     Attributes:
-        target: `module:Thing`, below this package.
+        target: `module:Thing`, relative to this package.
         about: one line for `--help`.
-        process: of families and samplers, `flow` or `ddpm`: those of one process go together.
+        process: for families and samplers, `flow` or `ddpm`; only those of the same process work together.
     """
 
     target: str
@@ -35,7 +35,7 @@ class Table:
 
     Attributes:
         entries: name -> entry, in the order in which they are listed.
-        group: entry point group under which other packages offer names; empty for none.
+        group: entry point group for names from other packages; empty for none.
     """
 
     entries: Mapping[str, Entry]
@@ -60,18 +60,18 @@ TABLES: dict[str, Table] = {
             "imagereward": Entry("scoring.image_reward:ImageReward", "ImageReward: human preference, by BLIP"),
             "clip_score": Entry("scoring.clip_score:ClipScore", "CLIPScore: text-image similarity"),
             "aesthetic": Entry("scoring.aesthetic:Aesthetic", "the LAION aesthetic predictor"),
-            "ocr": Entry("scoring.ocr:Ocr", "the share of the prompt's quoted text that is read in the image"),
-            "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "a small JPEG file"),
-            "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "a large JPEG file"),
-            "http_judge": Entry("scoring.http:HttpJudge", "scores of a server of your own"),
-            "chat_judge": Entry("scoring.http:ChatJudge", "scores of a vision-language model behind a chat endpoint"),
+            "ocr": Entry("scoring.ocr:Ocr", "the share of the prompt's quoted text that OCR reads in the image"),
+            "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "small JPEG size"),
+            "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "large JPEG size"),
+            "http_judge": Entry("scoring.http:HttpJudge", "scores from your own HTTP server"),
+            "chat_judge": Entry("scoring.http:ChatJudge", "scores from a vision-language model behind a chat endpoint"),
         },
         "drift_pl.rewards",
     ),
     "encoder": Table(
         {
             "dino": Entry("scoring.encoders:PooledEncoder", "the pooled output of a transformers vision model"),
-            "pooled": Entry("scoring.encoders:PooledEncoder", "the same, by another name"),
+            "pooled": Entry("scoring.encoders:PooledEncoder", "an alias of dino"),
             "clip": Entry("scoring.encoders:ClipEncoder", "CLIP's image embedding"),
             "dreamsim": Entry("scoring.dreamsim:DreamSim", "DreamSim's embedding"),
             "lpips": Entry("scoring.encoders:LpipsEncoder", "LPIPS: distances of all pairs"),
@@ -115,10 +115,10 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def find(kind: str, name: str) -> Any:
-    """The class or function of a name: of the table, then `package.module:Thing`, then other packages' entry points.
+    """The class or function of a name: from the table, else `package.module:Thing`, else an entry point.
 
     Raises:
-        UserError: there is none; the message names the setting (see `naming`) and lists those that there are.
+        UserError: unknown name; the message names the setting (see `naming`) and lists the known names.
     """
     table = TABLES[kind]
     if name in table.entries:
@@ -135,12 +135,12 @@ def find(kind: str, name: str) -> Any:
 
 
 def create(kind: str, name: str, args: Mapping[str, Any]) -> Any:
-    """Calls the thing of a name with `args`, checked against its signature first.
+    """Calls the class or function of a name with `args`, after checking them against its signature.
 
-    The setting around it (see `naming`) is the section that holds `name` and `args`.
+    The enclosing setting (see `naming`) is the section with `name` and `args`.
 
     Raises:
-        UserError: unknown name, or arguments that the thing does not take or lacks.
+        UserError: unknown name, or unknown or missing arguments.
     """
     with naming(".name"):
         thing = find(kind, name)
@@ -149,14 +149,14 @@ def create(kind: str, name: str, args: Mapping[str, Any]) -> Any:
 
 
 def check_arguments(name: str, thing: Any, args: Mapping[str, Any]) -> None:
-    """Refuses arguments that a callable does not take, and missing ones.
+    """Rejects unknown and missing arguments of a callable.
 
     Raises:
-        UserError: one line that names the argument and those that exist.
+        UserError: one line that names the argument and lists the valid ones.
     """
     try:
         signature = inspect.signature(thing)
-    except ValueError:  # some built-in classes have none; calling them will tell
+    except ValueError:  # some built-in classes have no signature; the call itself will fail
         return
     try:
         signature.bind(**args)

@@ -1,7 +1,7 @@
-"""Randomness as a function: every generator is made from integers and a purpose, and nothing random is ever stored.
+"""Randomness as a function: every generator is derived from integers and a purpose, and no random state is stored.
 
-So a resumed run draws what the uninterrupted one would have drawn, and a sample's noise depends neither on the number
-of processes nor on the micro-batch it happens to sit in.
+A resumed run therefore draws the same numbers as an uninterrupted one, and a sample's noise depends neither on the
+number of processes nor on its micro-batch.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from torch import Tensor
 
 
 def make_generator(purpose: str, *integers: int) -> torch.Generator:
-    """A CPU generator that is a function of its arguments only.
+    """CPU generator that is a function of its arguments only.
 
-    torch seeds its CPU generator with 32 bits: two given calls share a stream with probability 2^-32, so two images of
-    a group of 24 do with 6e-8, and somewhere in a run of a hundred thousand images a pair probably does.
+    torch seeds its CPU generator with 32 bits, so two calls share a stream with probability 2^-32: some pair in a group
+    of 24 images with probability 6e-8, and some pair in a run of a hundred thousand images more likely than not.
 
     Args:
-        purpose: what the numbers are for ("initial_latents", "step_noise", ...); each has streams of its own.
+        purpose: what the numbers are for ("initial_latents", "step_noise", ...); each purpose has separate streams.
         *integers: any integers, typically (seed, iteration, global sample index).
     """
     # Python's own hash() changes from process to process; SHA-256 of the text does not.
@@ -37,7 +37,7 @@ def normal_per_sample(
 ) -> Tensor:
     """Standard normal noise, float32 [B, *shape], row b drawn from `generators[b]` alone.
 
-    Drawn on the CPU whatever the device, so that a run on an accelerator sees the same noise as one without.
+    Drawn on the CPU, so that the noise is the same on every device.
     """
     rows = [torch.randn(tuple(shape), generator=generator) for generator in generators]
     return torch.stack(rows).to(device)

@@ -1,4 +1,4 @@
-"""What passes between the stages of an iteration, and the package's one legend of tensor shapes.
+"""Data passed between the stages of an iteration, and the package's legend of tensor shapes.
 
 Tensor names carry their shape as a suffix:
 
@@ -24,10 +24,10 @@ class PromptBatch:
     Attributes:
         iteration: number of the iteration, from 0.
         prompts: P prompts, one per group.
-        groups: the groups' numbers within the iteration, over all processes.
+        groups: indices of the groups within the iteration, over all processes.
 
-    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), groups=(1, 3))` is what the second of two
-    processes gets of four groups that are trained in two optimiser steps, groups 0 and 1 in the first.
+    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), groups=(1, 3))` is the share of the second
+    of two processes when four groups are trained in two optimizer steps, groups 0 and 1 in the first.
     """
 
     iteration: int
@@ -35,21 +35,21 @@ class PromptBatch:
     groups: tuple[int, ...]
 
     def sample_indices(self, group_size: int) -> list[int]:
-        """Global index of every image in the iteration, in the order of B: what its noise is a function of."""
+        """Global index of every image in the iteration, in the order of B; its noise is a function of it."""
         return [group * group_size + image for group in self.groups for image in range(group_size)]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a policy is conditioned on: encoded prompts.
+    """Encoded prompts that a policy is conditioned on.
 
     Attributes:
         tokens_BLE: text tokens, float [B, L, E].
         pooled_BE: pooled embedding, float [B, E'], or None where the family has none.
-        num_channels_L: int64 [L], how many leading channels of each token a text encoder wrote. The rest is zero
+        num_channels_L: int64 [L], number of leading channels of each token that a text encoder wrote. The rest is zero
             padding: SD3 pads CLIP's channels to T5's width, and appends whole zero tokens (0 here) in place of T5.
-        num_tokens_B: int64 [B], how many leading tokens of each row there are, where prompts differ in length; the rest
-            of a row is zero padding that no network sees and no variation touches. None: all L tokens of every row.
+        num_tokens_B: int64 [B], number of valid leading tokens of each row, if prompts differ in length; the rest is
+            zero padding that no network sees and no variation changes. None: all L tokens of every row are valid.
     """
 
     tokens_BLE: Tensor
@@ -66,7 +66,7 @@ class Condition:
         return replace(self, tokens_BLE=self.tokens_BLE[index], pooled_BE=pooled, num_tokens_B=num_tokens)
 
     def repeat_interleave(self, repeats: int) -> "Condition":
-        """Each row `repeats` times in a row: a prompt's group is contiguous."""
+        """Each row `repeats` times, contiguously: one block per prompt's group."""
         index = torch.arange(len(self), device=self.tokens_BLE.device).repeat_interleave(repeats)
         return self[index]
 
@@ -90,7 +90,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A rollout, kept exactly as it was scored.
+    """A rollout, stored exactly as it was sampled and scored.
 
     Attributes:
         latents_KBCHW: float32 [K + 1, B, C, H, W]; entry k is the state before trained step k, entry K the last one.
@@ -98,9 +98,9 @@ class Trajectory:
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
         final_BCHW: latents of the final images, float32: after the trained steps and those that follow.
         images_B3HW: final_BCHW decoded, in [0, 1], float32.
-        mean_KBCHW: means of the trained steps under the policy that sampled them; None unless something asks for them.
-        predicted_KBCHW: the clean latents that the policy expected at each trained step (x - sigma v in a flow); None
-            unless something asks for them.
+        mean_KBCHW: means of the trained steps under the policy that sampled them; None unless needed.
+        predicted_KBCHW: clean latents predicted by the policy at each trained step (x - sigma v in a flow); None unless
+            needed.
     """
 
     latents_KBCHW: Tensor
@@ -113,7 +113,7 @@ class Trajectory:
 
     @staticmethod
     def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
-        """The images of several rollouts of one window, in order."""
+        """Joins rollouts of the same window along the image axis, in order."""
 
         def steps(name: str) -> Tensor | None:
             first = getattr(parts[0], name)
@@ -132,14 +132,14 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Scores:
-    """What the judges said of one iteration's images.
+    """Rewards and embeddings of one iteration's images.
 
     Attributes:
-        reward_PG: weighted sum of the judges, float32; NaN for an image that a judge could not score.
-        by_judge: judge name -> raw score, float32 [P, G].
-        embedding_PGD: unit embeddings by the shaping encoder, or None where nothing asks for them.
-        predicted_embedding_KPGD: the same of the images that were expected at each trained step, or None.
-        category_PGC: how well an image fits each of C named categories, float32; or None where there are none.
+        reward_PG: weighted sum of the rewards, float32; NaN for an image that any reward could not score.
+        by_judge: reward name -> raw value, float32 [P, G].
+        embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
+        predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
+        category_PGC: how well an image fits each of C named categories, float32; or None without categories.
     """
 
     reward_PG: Tensor
@@ -150,6 +150,6 @@ class Scores:
 
     @property
     def valid_PG(self) -> Tensor:
-        """bool: images with a finite reward and, where there are any, finite embeddings."""
+        """bool: images with a finite reward and, if present, finite embeddings."""
         valid_PG = self.reward_PG.isfinite()
         return valid_PG if self.embedding_PGD is None else valid_PG & self.embedding_PGD.isfinite().all(-1)

@@ -1,8 +1,8 @@
-"""From rewards to advantages: group-relative, centred on the images that are kept (DESIGN: A_i of the method).
+"""Group-relative advantages, centred on the kept images.
 
     A_i = (r_i - mean_K r) / max(std, eps)  +  b_i - mean_K b        for i in K,   A_i = 0 otherwise
 
-K is the kept subset of a group, b the shaping bonus. Standard deviations are population ones (divided by n).
+K is the kept subset of a group, b the shaping bonus. Standard deviations are population ones (divisor n).
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 def masked_mean(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
-    """Mean over the masked entries of each group, [P, 1]; 0 for an empty group. Entries outside may be NaN.
+    """Mean over the masked entries of each group, [P, 1]; 0 for an empty group. Entries outside the mask may be NaN.
 
-    Values may have leading dimensions: those of [K, P, G] give [K, P, 1].
+    Leading dimensions are allowed: values [K, P, G] give [K, P, 1].
     """
     total_P1 = torch.where(mask_PG, values_PG, 0).sum(-1, keepdim=True)
     return total_P1 / mask_PG.sum(-1, keepdim=True).clamp(min=1)
@@ -27,7 +27,7 @@ def masked_std(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
 
 
 def reward_moments(reward_PG: Tensor) -> Tensor:
-    """Count, sum and sum of squares of the finite rewards, float64 [3]; summed over processes, see `global_std`."""
+    """Count, sum and sum of squares of the finite rewards, float64 [3]. Sum over processes for `global_std`."""
     finite = reward_PG[reward_PG.isfinite()].double()
     return torch.stack([torch.tensor(float(finite.numel())).double(), finite.sum().cpu(), finite.square().sum().cpu()])
 
@@ -48,17 +48,17 @@ def group_advantages(
         reward_PG: rewards; NaN only where not kept.
         kept_PG: bool, the subset K of each group. A group with fewer than two kept images gets zero advantage.
         std: divisor of the centred reward, broadcastable to [P, G] (1 for none, as in Dr. GRPO, arXiv 2503.20783).
-        std_floor: eps, the smallest divisor: a group that scores almost alike must not blow up the judge's noise.
-        bonus_PG: shaping bonus in the advantage's own units, [P, G], or [K, P, G] if it differs from step to step (then
-            it is centred in each step by itself); or None.
+        std_floor: eps, lower bound of the divisor, so that noise in nearly equal rewards is not amplified.
+        bonus_PG: shaping bonus in units of the advantage: [P, G], or [K, P, G] if it differs between steps (each step
+            is then centred separately); or None.
 
     Returns:
-        float32 [P, G], or [K, P, G] with such a bonus.
+        float32 [P, G], or [K, P, G] if the bonus has that shape.
     """
     kept_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
     divisor = torch.as_tensor(std, dtype=reward_PG.dtype, device=reward_PG.device).clamp(min=std_floor)
     centred_PG = reward_PG - masked_mean(reward_PG, kept_PG)
-    # Rewards that all score alike are centred to rounding noise of the mean, not to zero: say zero.
+    # Equal rewards minus their mean leave rounding noise; set it to zero.
     constant_P1 = _spread(reward_PG, kept_PG) == 0
     advantage_PG = torch.where(constant_P1, 0, centred_PG / divisor.clamp(min=torch.finfo(torch.float32).tiny))
     if bonus_PG is not None:
@@ -75,11 +75,12 @@ def _spread(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AdvantageRule:
-    """How rewards become advantages.
+    """Scaling and clipping of advantages.
 
     Attributes:
-        std: what a centred reward is divided by. `group`: the full group's spread (a subset's own spread would scale
-            its rewards back up and undo the selection); `global`: the batch's; `kept`: the kept subset's; `none`: 1.
+        std: divisor of the centred reward. `group`: standard deviation of the full group (that of the kept subset would
+            scale its rewards back up and undo the selection); `global`: of the batch; `kept`: of the kept subset;
+            `none`: 1.
         clip: largest magnitude of an advantage.
     """
 

@@ -1,9 +1,10 @@
-"""Clusters within a group: normalised spectral clustering of up to some sixty images, without any randomness.
+"""Deterministic normalized spectral clustering within a group, for up to about sixty images.
 
-Ng, Jordan and Weiss, "On spectral clustering" (NeurIPS 2001): the rows of the leading eigenvectors of the normalised
-affinity Deg^-1/2 W Deg^-1/2 (equally: the last ones of the normalised Laplacian, I minus it), scaled to unit length,
-are grouped by k-means. Here k-means starts from the image of largest degree, goes on to whatever is farthest from all
-starts so far, and takes a fixed number of Lloyd steps: the partition depends on no seed and, ties apart, on no order.
+Ng, Jordan and Weiss, "On spectral clustering" (NeurIPS 2001): the rows of the leading eigenvectors of the normalized
+affinity Deg^-1/2 W Deg^-1/2 (equivalently the trailing ones of the normalized Laplacian, I minus it), scaled to unit
+length, are clustered by k-means. The first centre is the image of largest degree, each further one the image farthest
+from all centres so far, followed by a fixed number of Lloyd iterations. The partition therefore depends on no seed and,
+up to ties, not on the order of the images.
 """
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from drift_pl.functional.diversity import cosine_kernel
 
-# Below this eigenvalue an eigenvector tells apart only images whose affinities agree: copies, told apart by rounding.
+# Eigenvectors below this eigenvalue only separate duplicates, by rounding errors.
 MIN_EIGENVALUE = 1e-6
-# Squared distance below which two rows of unit length are one point.
+# Squared distance below which two unit-length rows count as the same point.
 SAME_POINT = 1e-12
 LLOYD_STEPS = 20
 
@@ -24,15 +25,15 @@ def gaussian_affinity(distance_PGG: Tensor, sigma: float) -> Tensor:
 
 
 def spectral_clusters(affinity_PGG: Tensor, num_clusters: int, valid_PG: Tensor | None = None) -> Tensor:
-    """The cluster of every image within its group.
+    """Cluster label of every image within its group.
 
     Args:
         affinity_PGG: symmetric, non-negative, with a positive diagonal; entries of invalid images may be NaN.
-        num_clusters: k >= 1. Fewer come out where a group has fewer distinct images; copies are never separated.
-        valid_PG: bool; an image that is not valid is left out. None: all are.
+        num_clusters: k >= 1. A group with fewer distinct images gets fewer clusters; duplicates share a cluster.
+        valid_PG: bool; invalid images are left out. None: all are valid.
 
     Returns:
-        int64 [P, G]: labels from 0, which mean nothing beyond being equal, and -1 for invalid images.
+        int64 [P, G]: arbitrary labels from 0, and -1 for invalid images.
     """
     if valid_PG is None:
         valid_PG = torch.ones(affinity_PGG.shape[:2], dtype=torch.bool, device=affinity_PGG.device)
@@ -50,7 +51,7 @@ def image_clusters(embedding_PGD: Tensor, valid_PG: Tensor, num_clusters: int, s
     """Spectral clusters by the cosine distance D = 1 - cos, int64 [P, G]; see `spectral_clusters`.
 
     Args:
-        embedding_PGD: embeddings; normalised here. Those of invalid images may be NaN.
+        embedding_PGD: embeddings; normalized here. Those of invalid images may be NaN.
         valid_PG: bool.
         num_clusters: k >= 1.
         sigma: scale of the affinity, > 0, in units of the cosine distance.
@@ -60,13 +61,13 @@ def image_clusters(embedding_PGD: Tensor, valid_PG: Tensor, num_clusters: int, s
 
 
 def cluster_sizes(label_PG: Tensor) -> Tensor:
-    """Images in the cluster of each image, itself included, int64 [P, G]; 0 for invalid images (label -1)."""
+    """Number of images in each image's cluster, itself included, int64 [P, G]; 0 for invalid images (label -1)."""
     same_PGG = label_PG[:, :, None] == label_PG[:, None, :]
     return torch.where(label_PG >= 0, same_PGG.sum(-1), 0)
 
 
 def _spectral_rows(affinity_NN: Tensor, num_clusters: int) -> Tensor:
-    """Leading eigenvectors of the normalised affinity, one row of unit length per image: [N, at most k]."""
+    """Leading eigenvectors of the normalized affinity, one unit-length row per image: [N, at most k]."""
     scale_N = affinity_NN.sum(1).rsqrt()
     eigenvalue_N, eigenvector_NN = torch.linalg.eigh(scale_N[:, None] * affinity_NN * scale_N)
     tells_apart = eigenvalue_N[-num_clusters:] > MIN_EIGENVALUE
@@ -84,7 +85,7 @@ def _k_means(rows_ND: Tensor, start: int, num_clusters: int) -> Tensor:
     for _ in range(LLOYD_STEPS):
         label_N = _squared_distance(rows_ND, centre_KD).argmin(1)
         member_NK = torch.nn.functional.one_hot(label_N, len(centre_KD)).to(rows_ND.dtype)
-        # Should a cluster lose all its rows, its centre goes to the origin, equally far from all.
+        # The centre of an empty cluster moves to the origin, equally far from all rows.
         centre_KD = member_NK.mT @ rows_ND / member_NK.sum(0)[:, None].clamp(min=1)
     return _squared_distance(rows_ND, centre_KD).argmin(1)
 

@@ -1,20 +1,20 @@
-"""One DDIM step of a model that was trained as a DDPM: its mean, its standard deviation, the image it expects.
+"""DDIM steps for models trained as DDPMs: mean, standard deviation and predicted clean image.
 
-Such a model's states are x = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise, and it predicts the noise. Here the noise
-level is sigma = sqrt(1 - alpha_bar), so the image's coefficient is alpha = sqrt(1 - sigma^2). Where sigma is close to 1
-the difference loses digits: keep noise levels in float64. Steps are computed in the states' float32.
+States are x = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise, and the model predicts the noise. The noise level here
+is sigma = sqrt(1 - alpha_bar), so the coefficient of the image is alpha = sqrt(1 - sigma^2). Near sigma = 1 this
+difference loses precision: keep noise levels in float64. Steps are computed in float32.
 
-DDIM: arXiv 2010.02502. Its steps with eta > 0 as a policy, with their log-probabilities: DDPO, arXiv 2305.13301.
+DDIM: arXiv 2010.02502. Steps with eta > 0 as a policy with log-probabilities: DDPO, arXiv 2305.13301.
 """
 
 from torch import Tensor
 
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
-"""What networks say, by the names of diffusers: the noise, v = alpha noise - sigma x_0, or x_0."""
+"""What a network predicts, named as in diffusers: the noise, v = alpha noise - sigma x_0, or x_0."""
 
 
 def ddim_std(sigma: Tensor, sigma_next: Tensor, eta: float) -> Tensor:
-    """Standard deviation of a step (arXiv 2010.02502, eq. 16), with a' = alpha_bar of the level that it leads to:
+    """Standard deviation of a step (arXiv 2010.02502, eq. 16), with a' = alpha_bar of the next level:
 
         std = eta sqrt((1 - a') / (1 - alpha_bar)) sqrt(1 - alpha_bar / a').
 
@@ -23,15 +23,15 @@ def ddim_std(sigma: Tensor, sigma_next: Tensor, eta: float) -> Tensor:
         eta: 0 for the deterministic step, up to 1 for the posterior of the DDPM.
 
     Returns:
-        0-dimensional. 0 where the step leads to sigma_next = 0, or nowhere.
+        0-dimensional; 0 if sigma_next is 0 or equals sigma.
     """
-    # 1 - alpha_bar / a' without the quotient: its numerator is a difference of squares that may be tiny
+    # 1 - alpha_bar / a', factored to avoid cancellation between close noise levels
     shrinkage = (sigma - sigma_next) * (sigma + sigma_next) / (1 - sigma_next.square())
     return eta * sigma_next / sigma * shrinkage.sqrt()
 
 
 def ddim_clean(x_BCHW: Tensor, noise_BCHW: Tensor, sigma: Tensor) -> Tensor:
-    """Clean latents x_0 = (x - sigma noise) / alpha that a noise prediction stands for (arXiv 2010.02502, eq. 9)."""
+    """Clean latents x_0 = (x - sigma noise) / alpha implied by a noise prediction (arXiv 2010.02502, eq. 9)."""
     return (x_BCHW.float() - sigma * noise_BCHW.float()) / (1 - sigma.square()).sqrt()
 
 
@@ -46,9 +46,9 @@ def ddim_step(
         noise_BCHW: predicted noise, guidance applied.
         eta: in [0, 1]; 0 gives the deterministic step, whose std is 0.
 
-    It is right in the limit of short steps only: from a Gaussian of standard deviation 0.5, in Stable Diffusion's
-    schedule, 50 steps draw 0.95 of that with eta 0 and 0.91 with eta 1, and 10 steps 0.81 and 0.72. So diversity is to
-    be compared between samples of as many steps and the same eta.
+    The step is exact only in the limit of short steps: for a Gaussian of standard deviation 0.5, in Stable Diffusion's
+    schedule, 50 steps reproduce 0.95 of it with eta 0 and 0.91 with eta 1, and 10 steps 0.81 and 0.72. Compare
+    diversity only between samples with the same number of steps and the same eta.
 
     Returns:
         mean, float32 [B, C, H, W], and std, 0-dimensional.
@@ -60,13 +60,13 @@ def ddim_step(
 
 
 def predicted_noise(output_BCHW: Tensor, x_BCHW: Tensor, sigma: Tensor, prediction: str) -> Tensor:
-    """The noise prediction that a network's output stands for; `epsilon` is returned as it is, in its dtype.
+    """Converts a network's output to a noise prediction; `epsilon` is returned unchanged, in its dtype.
 
     Args:
         prediction: one of `PREDICTIONS`. v = alpha noise - sigma x_0 (arXiv 2202.00512, appendix D).
 
     Raises:
-        ValueError: another.
+        ValueError: unknown prediction type.
     """
     if prediction == "epsilon":
         return output_BCHW
@@ -75,14 +75,14 @@ def predicted_noise(output_BCHW: Tensor, x_BCHW: Tensor, sigma: Tensor, predicti
         return alpha * output_BCHW.float() + sigma * x_BCHW.float()
     if prediction == "sample":
         return (x_BCHW.float() - alpha * output_BCHW.float()) / sigma
-    raise ValueError(f"prediction={prediction!r} is none of {', '.join(PREDICTIONS)}")
+    raise ValueError(f"prediction={prediction!r} is not one of {', '.join(PREDICTIONS)}")
 
 
 def flow_time(sigma: float) -> float:
-    """The noise level in [0, 1] at which a rectified flow has the same ratio of signal to noise.
+    """Noise level in [0, 1] at which a rectified flow has the same signal-to-noise ratio.
 
-    x / (alpha + sigma) = (1 - s) x_0 + s noise with s = sigma / (alpha + sigma). Rules that are stated in a flow's
-    noise level (`incentive.prompting.low`, annealed guidance) then mean the same in both kinds of model. In Stable
-    Diffusion's schedule it runs from 0.94 at the first timestep over 0.62 half way to 0.03 at the last.
+    x / (alpha + sigma) = (1 - s) x_0 + s noise with s = sigma / (alpha + sigma). Settings given as a
+    flow's noise level (`incentive.prompting.low`, annealed guidance) thus mean the same for both kinds of model. In
+    Stable Diffusion's schedule it falls from 0.94 at the first timestep to 0.62 halfway and 0.03 at the last.
     """
     return float(sigma / ((1 - sigma**2) ** 0.5 + sigma))

@@ -1,9 +1,9 @@
-"""How far one set of embeddings is from another: Frechet and kernel distance, as in FID and KID."""
+"""Frechet and kernel distances between two sets of embeddings, as in FID and KID."""
 
 import torch
 from torch import Tensor
 
-# Rows of a kernel matrix that are held at a time: thirty thousand images would fill gigabytes otherwise.
+# Rows of the kernel matrix held in memory at once; the full matrix of thirty thousand images takes gigabytes.
 ROWS_PER_BLOCK = 2048
 
 
@@ -12,9 +12,9 @@ def frechet_distance(embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
 
         |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)),   C and C' the unbiased covariances
 
-    With centred rows A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the root is the nuclear norm of A B^T: no root
-    of a singular matrix is taken, so fewer images than channels are no trouble to compute. They are one to read: the
-    distance of two samples of one distribution is above zero and falls with their sizes. Compare at equal sizes.
+    With centred rows A / sqrt(n - 1) and B / sqrt(m - 1), the trace of the square root is the nuclear norm of
+    A B^T. This needs no root of a singular matrix, so it works for fewer images than channels. The estimate is biased:
+    two samples of one distribution have a positive distance, which falls with their sizes. Compare at equal sizes.
 
     Args:
         embedding_ND: at least two rows.
@@ -24,13 +24,13 @@ def frechet_distance(embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
         float64 scalar, at least 0.
 
     Raises:
-        ValueError: a set has fewer than two rows, or paired sets differ in size.
+        ValueError: a set has fewer than two rows.
     """
     first, second = _checked(embedding_ND), _checked(reference_MD)
     factors = []
     for rows in (first, second):
         centred = (rows - rows.mean(0)) / (len(rows) - 1) ** 0.5
-        # R^T R is the covariance as well, and R has no more rows than there are channels
+        # R^T R equals the covariance, and R has at most as many rows as channels
         factors.append(torch.linalg.qr(centred, mode="r").R)
     shift = (first.mean(0) - second.mean(0)).square().sum()
     spreads = factors[0].square().sum() + factors[1].square().sum()
@@ -47,23 +47,23 @@ def kernel_distance(
 ) -> Tensor:
     """Unbiased squared maximum mean discrepancy with the kernel (gamma x.y + coef)^degree (KID, arXiv 1801.01401).
 
-    Over all images at once, where KID averages over random subsets: the same expectation, less variance, and nothing
-    is drawn. Sets of any size may be compared. It may fall below zero.
+    Computed over all images at once, whereas KID averages over random subsets: same expectation, lower variance, no
+    randomness. The sets may differ in size. The estimate may be negative.
 
     Args:
         embedding_ND: at least two rows.
         reference_MD: at least two rows.
-        gamma: None for 1 / D, KID's choice for Inception features, whose length is about sqrt(D). Unit embeddings
-            take 1, which is the same kernel of the embeddings at length sqrt(D); 1 / D would make it all but linear.
-        paired: row i of both sets is the same draw (one noise through two models). These pairs are not independent,
-            and counted across they would push the estimate below zero, so they are left out, as a row and itself are
-            (Gretton et al. 2012, eq. 4). A set and itself are then at exactly 0.
+        gamma: None for 1 / D, KID's choice for Inception features, whose norm is about sqrt(D). For unit
+            embeddings use 1, the same kernel on embeddings of norm sqrt(D); 1 / D would make it nearly linear.
+        paired: row i of both sets comes from the same draw (the same noise through two models). Such pairs are not
+            independent and would bias the estimate downwards, so they are left out of the cross term, like the
+            diagonals of the other terms (Gretton et al. 2012, eq. 4). A set is then at distance 0 from itself.
 
     Returns:
         float64 scalar.
 
     Raises:
-        ValueError: a set has fewer than two rows.
+        ValueError: a set has fewer than two rows, or paired sets differ in size.
     """
     first, second = _checked(embedding_ND), _checked(reference_MD)
     scale = 1 / first.shape[1] if gamma is None else gamma
@@ -77,7 +77,7 @@ def kernel_distance(
         return (kernel_sum(rows, columns) - counterparts) / (len(rows) * (len(rows) - 1))
 
     if paired and len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} embeddings are no pairs")
+        raise ValueError(f"paired sets must be of equal size, not {len(first)} and {len(second)}")
     across = mean_of_others(first, second) if paired else kernel_sum(first, second) / (len(first) * len(second))
     return mean_of_others(first, first) + mean_of_others(second, second) - 2 * across
 

@@ -1,7 +1,7 @@
-"""How different the images of a group are: distances, the volume that they span, and the Vendi score.
+"""Diversity of the images of a group: pairwise distances, log-volume and Vendi score.
 
-`distance_to_others`, `distance_to_nearest`, `logdet_gain` and `vendi_gain` say it of one image within its group; they
-are the potentials of the shaping lever, and `incentive/potentials.py` compares them. The others say it of a whole set.
+`distance_to_others`, `distance_to_nearest`, `logdet_gain` and `vendi_gain` are per image, relative to its group; they
+are the potentials of the shaping lever, compared in `incentive/potentials.py`. The others are per set.
 """
 
 import math
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def cosine_kernel(embedding_XSD: Tensor) -> Tensor:
-    """Gram matrices of normalised embeddings, float64 [..., S, S], from [..., S, D]; unit diagonal."""
+    """Gram matrices of normalized embeddings, float64 [..., S, S], from [..., S, D]; unit diagonal."""
     unit = torch.nn.functional.normalize(embedding_XSD.double(), dim=-1)
     return unit @ unit.mT
 
@@ -20,8 +20,8 @@ def distance_to_others(embedding_PGD: Tensor, valid_PG: Tensor | None = None) ->
     """d_i = 1 - mean_{j != i} <e_i, e_j> over the valid images of the group, in [0, 2].
 
     Args:
-        embedding_PGD: embeddings; normalised here.
-        valid_PG: bool; an image that is not valid counts neither as i nor as j. None: all are.
+        embedding_PGD: embeddings; normalized here.
+        valid_PG: bool; invalid images count neither as i nor as j. None: all are valid.
 
     Returns:
         float32 [P, G]; 0 for invalid images and in groups with fewer than two valid ones.
@@ -34,7 +34,7 @@ def distance_to_others(embedding_PGD: Tensor, valid_PG: Tensor | None = None) ->
 def distance_to_nearest(embedding_PGD: Tensor, valid_PG: Tensor | None = None) -> Tensor:
     """d_i = min_{j != i} 1 - <e_i, e_j> over the valid images of the group, in [0, 2] (GARDO, arXiv 2512.24138).
 
-    Args and returns as `distance_to_others`.
+    Arguments and result as in `distance_to_others`.
     """
     kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
     nearest_PG = torch.where(pair_PGG, 1 - kernel_PGG, torch.inf).amin(-1)
@@ -42,26 +42,26 @@ def distance_to_nearest(embedding_PGD: Tensor, valid_PG: Tensor | None = None) -
 
 
 def logdet_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, ridge: float = 0.01) -> Tensor:
-    """What an image adds to the log-volume of its group, scaled to [0, 1].
+    """Leave-one-out gain of an image in the log-volume of its group, scaled to [0, 1].
 
-    With K the cosine kernel of the n valid images and K_{-i} that without image i,
+    With K the cosine kernel of the n valid images and K_{-i} the kernel without image i,
 
         g_i = log det(K + ridge I) - log det(K_{-i} + ridge I) = -log ((K + ridge I)^-1)_ii
             = log(ridge + min_c |e_i - sum_{j != i} c_j e_j|^2 + ridge |c|^2),
 
-    the gain in a determinantal process's log-likelihood (arXiv 1207.6083, sec. 2.2). For ridge -> 0 it is 2 log of the
-    distance from e_i to the span of the others, minus infinity for a copy. Any ridge > 0 bounds it: it is lowest where
-    all images are copies, log(ridge (n + ridge) / (n - 1 + ridge)), and highest where e_i is orthogonal to all others,
-    log(1 + ridge). The two are mapped to 0 and 1. The ridge is the squared distance below which two images hardly
-    differ.
+    the gain in log-likelihood of a determinantal point process (arXiv 1207.6083, sec. 2.2). For ridge -> 0 it is 2 log
+    of the distance from e_i to the span of the others, minus infinity for a duplicate. Any ridge > 0 bounds it: the
+    lowest value, if all images are duplicates, is log(ridge (n + ridge) / (n - 1 + ridge)); the highest, if e_i is
+    orthogonal to all others, is log(1 + ridge). These bounds are mapped to 0 and 1. The ridge is the squared distance
+    below which two images count as nearly equal.
 
-    Args and returns as `distance_to_others`, and
+    Arguments and result as in `distance_to_others`, and:
 
         ridge: > 0.
     """
     kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
     identity = torch.eye(kernel_PGG.shape[-1], dtype=torch.float64, device=kernel_PGG.device)
-    # An invalid image, whose row is zero, has the ridge alone on its diagonal: a block that touches no other.
+    # An invalid image has a zero row, so only the ridge on its diagonal: a separate block that affects no other.
     factor_PGG = torch.linalg.cholesky(kernel_PGG + ridge * identity)
     gain_PG = -torch.cholesky_inverse(factor_PGG).diagonal(dim1=-2, dim2=-1).log()
     others_PG = pair_PGG.sum(-1).double().clamp(min=1)
@@ -71,18 +71,18 @@ def logdet_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, ridge: fl
 
 
 def vendi_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, order: float = 1.0) -> Tensor:
-    """VS(all valid images) - VS(all but i), in effective images: at most 1, for an image orthogonal to all others.
+    """VS(all valid images) - VS(all but i), in effective number of images: at most 1, for one orthogonal to all others.
 
-    A second copy of one of two modes adds nothing and may take away: the gain is negative where the modes are more
-    evenly filled without the image.
+    A further copy of an existing mode adds nothing and may reduce the score: the gain is negative if the modes are more
+    evenly populated without the image.
 
-    Args and returns as `distance_to_others`, and
+    Arguments and result as in `distance_to_others`, and:
 
         order: q >= 0 of `vendi_score`.
     """
     kernel_PGG, pair_PGG = _valid_pairs(embedding_PGD, valid_PG)
     stays_GG = ~torch.eye(kernel_PGG.shape[-1], dtype=torch.bool, device=kernel_PGG.device)
-    # entry i without image i; all of them in one call, because many small eigenvalue problems cost by the call
+    # entry i leaves out image i; one batched call, because call overhead dominates small eigenvalue problems
     without_PGGG = kernel_PGG[:, None] * (stays_GG[:, :, None] & stays_GG[:, None, :])
     score_PX = vendi_score(torch.cat([kernel_PGG[:, None], without_PGGG], dim=1), order)
     return torch.where(pair_PGG.any(-1), score_PX[:, :1] - score_PX[:, 1:], 0).float()
@@ -91,7 +91,7 @@ def vendi_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, order: flo
 def mean_pairwise_distance(distance_XSS: Tensor) -> Tensor:
     """Mean over the S (S - 1) / 2 pairs of a symmetric distance matrix: [..., S, S] -> [...].
 
-    A U-statistic: unbiased whatever S, unlike the Vendi score. S must be at least 2.
+    A U-statistic: unbiased for every S, unlike the Vendi score. S must be at least 2.
     """
     num_images = distance_XSS.shape[-1]
     if num_images < 2:
@@ -101,9 +101,9 @@ def mean_pairwise_distance(distance_XSS: Tensor) -> Tensor:
 
 
 def mean_nearest_distance(distance_XSS: Tensor) -> Tensor:
-    """Mean over S images of the distance to the nearest other: [..., S, S] -> [...], in the distance's own unit.
+    """Mean over S images of the distance to the nearest other: [..., S, S] -> [...], in the unit of the distance.
 
-    Zero where every image has a copy, however many modes there are. It falls with S: compare at equal S only.
+    Zero if every image has a duplicate, regardless of the number of modes. Falls with S: compare at equal S only.
 
     Raises:
         ValueError: S is less than 2.
@@ -122,15 +122,15 @@ def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
     is RKE, infinity is 1 / largest eigenvalue. It grows with S for a fixed population: compare at equal S only.
 
     Args:
-        kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S]. An image whose row and column
-            are zero is left out.
+        kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S]. Images with a zero row and
+            column are left out.
         order: q >= 0.
 
     Returns:
         float64 [...].
     """
     eigenvalues = torch.linalg.eigvalsh(kernel_XSS.double() / kernel_XSS.shape[-1]).clamp(min=0)
-    # Eigenvalues that are zero but for rounding must not count as rare modes: they matter for orders below 1.
+    # Eigenvalues that are zero up to rounding must not count as rare modes, which matters for orders below 1.
     cutoff = eigenvalues.shape[-1] * torch.finfo(torch.float64).eps * eigenvalues.amax(-1, keepdim=True)
     eigenvalues = torch.where(eigenvalues > cutoff, eigenvalues, 0)
     weights = eigenvalues / eigenvalues.sum(-1, keepdim=True)
@@ -145,7 +145,7 @@ def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
 def rke_score(kernel_XSS: Tensor) -> Tensor:
     """S^2 / sum_ij K_ij^2: the Vendi score of order 2 without eigenvalues, float64 [...], in [1, S].
 
-    RKE, the exponential of the kernel's Renyi entropy of order 2 (Jalali, Li and Farnia, NeurIPS 2023).
+    RKE: exponential of the order-2 Renyi entropy of the kernel (Jalali, Li and Farnia, NeurIPS 2023).
 
     Args:
         kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S].

@@ -1,7 +1,7 @@
-"""The forward process of a flow, and a policy update by it: DiffusionNFT (arXiv 2509.16117).
+"""Policy update on the forward process of a flow: DiffusionNFT (arXiv 2509.16117).
 
-A flow noises a clean latent x_0 to x_t = (1 - t) x_0 + t e; its velocity is e - x_0. A policy may be updated by what it
-would answer to its own noised images, without a likelihood and without the steps that sampled them.
+A flow noises a clean latent x_0 to x_t = (1 - t) x_0 + t e; its velocity is e - x_0. The policy is updated on
+noised versions of its own samples, without likelihoods and without the trajectories that produced them.
 """
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def stratified_times(number: int, generator: torch.Generator) -> list[float]:
-    """Noise levels in (0, 1), ascending: one in each of `number` equal parts, at the same random place in each."""
+    """Noise levels in (0, 1), ascending: one in each of `number` equal strata, at the same random offset in each."""
     place = float(torch.rand((), generator=generator, dtype=torch.float64))
-    # an exact 0 would be an image without noise: its velocity is all error, and nothing is left to weigh it by
+    # away from 0: an image without noise does not determine its velocity, and its weight would vanish
     return [(part + min(max(place, 0.05), 0.95)) / number for part in range(number)]
 
 
@@ -32,20 +32,20 @@ def nft_loss(
 
         r |v_old + beta (v - v_old) - u|^2 + (1 - r) |v_old - beta (v - v_old) - u|^2,     r = 1/2 + A / (2 A_max),
 
-    u being the velocity of the noised image and |.|^2 a mean over latent elements, times A_max / beta. Good images
-    (r > 1/2) pull the policy towards themselves, bad ones push it away. Written out it is, but for a constant,
+    with u the velocity of the noised image and |.|^2 a mean over latent elements, scaled by A_max / beta. Good images
+    (r > 1/2) attract the policy, bad ones repel it. Expanded, it equals up to a constant
 
         2 A <v - v_old, v_old - u> + beta A_max |v - v_old|^2.
 
-    So the first gradient, at v = v_old, is that of A |v - u|^2, whatever beta is, and beta holds later steps to the
-    policy that sampled. Its minimum over all functions of x_t is v_old - E[A (v_old - u)] / (beta A_max): the velocity
+    So the gradient at v = v_old is that of A |v - u|^2 for any beta, and beta keeps later steps close to the sampling
+    policy. The minimizer over all functions of x_t is v_old - E[A (v_old - u)] / (beta A_max): the velocity
     of the images reweighted by 1 + A / (beta A_max), to first order.
 
     Args:
         velocity_BCHW: v, with gradient.
-        old_velocity_BCHW: v_old, of the policy that sampled the images, without gradient.
+        old_velocity_BCHW: v_old, of the sampling policy, without gradient.
         target_BCHW: u = e - x_0.
-        advantage_B: A; its magnitude is cut at A_max.
+        advantage_B: A; clipped to [-A_max, A_max].
         advantage_limit: A_max > 0.
         beta: > 0.
 
@@ -61,9 +61,9 @@ def nft_loss(
 
 
 def clean_error_weight(old_velocity_BCHW: Tensor, target_BCHW: Tensor, time: float) -> Tensor:
-    """What squared errors of the velocity are weighed by: t / mean|v_old - u|, float32 [B], without gradient.
+    """Weight of squared velocity errors: t / mean|v_old - u|, float32 [B], without gradient.
 
-    As in DiffusionNFT (arXiv 2509.16117, section 3.3): squared errors of the clean latents, which are t^2 as large,
-    over the mean absolute one, so that all noise levels count alike and none needs a schedule.
+    As in DiffusionNFT (arXiv 2509.16117, section 3.3): the squared error of the clean latents, which is t^2 times
+    that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule.
     """
     return time / (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)

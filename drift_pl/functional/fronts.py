@@ -1,4 +1,4 @@
-"""Reward-diversity fronts and what one gains over another, in numpy float64. Higher is better on both axes.
+"""Reward-diversity fronts and the gain of one over another, in numpy float64. Higher is better on both axes.
 
 A front is the non-dominated points of a method, joined by straight lines; `docs/fronts.md` says why the gains are
 defined as they are. Shapes: N points; `...` any number of fronts at once.
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
-# A front seen from one axis: x ascending, and y. Equal neighbours in x are one point, written twice.
+# A front as a function of one axis: x ascending, and y. Equal neighbouring x are the same point, repeated.
 Curve = tuple[Array, Array]
 
-# An interval shorter than this share of its ends is the rounding of one and the same point.
+# An interval shorter than this share of its ends counts as a single point, up to rounding.
 ROUNDING = 1e-12
 
 
 class NoOverlap(ValueError):
-    """Two fronts share no interval on which the gain is defined; the message says the range of each."""
+    """Two fronts share no interval on which the gain is defined; the message gives both ranges."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Gain:
 
     Attributes:
         value: 0.43 means 43 % more; -1 or less only where the method's reward falls below the base model's.
-        low: lower end of the common interval, in units of the axis on which the two are equal.
-        high: its upper end.
+        low: lower end of the common interval, on the axis that is held equal.
+        high: upper end.
     """
 
     value: float
@@ -38,13 +38,13 @@ class Gain:
 
 @dataclass(frozen=True)
 class Reached:
-    """The gain at one level, or why there is none.
+    """The gain at one level, or the reason it is undefined.
 
     Attributes:
-        gain: as `Gain.value`; None where one of the fronts does not hold the level.
-        reason: why there is no gain, one clause; None where there is one.
-        at_least: lower bound of the gain where the method's whole front lies above the level (so that it is at the
-            level, too, by giving something away); else None.
+        gain: as `Gain.value`; None if one of the fronts does not include the level.
+        reason: why there is no gain, one clause; None if there is one.
+        at_least: lower bound of the gain if the method's whole front lies above the level (it reaches the level by
+            giving up the excess); else None.
     """
 
     gain: float | None
@@ -60,12 +60,12 @@ class Front:
     diversity_N: Array
 
     def reward_at(self, diversity: float) -> float:
-        """Reward on the line through the points; ValueError outside of the front's diversities."""
+        """Reward on the line through the points; ValueError outside the front's diversities."""
         return _at(_by_diversity(self, 0.0), diversity, "diversity")
 
 
 def pareto_front(reward_N: ArrayLike, diversity_N: ArrayLike) -> Front:
-    """The points that no other point equals or exceeds in both; duplicates count once, the order does not matter.
+    """The points that no other point equals or exceeds on both axes; duplicates count once, order is irrelevant.
 
     Raises:
         ValueError: no points, arrays of unequal length, or values that are not finite.
@@ -81,29 +81,29 @@ def pareto_front(reward_N: ArrayLike, diversity_N: ArrayLike) -> Front:
 
 
 def diversity_gain(baseline: Front, method: Front) -> Gain:
-    """Gain at equal alignment: integral of D_method over the common rewards / integral of D_baseline - 1.
+    """Diversity gain at equal reward: integral of D_method over the common rewards / integral of D_baseline - 1.
 
     Raises:
-        NoOverlap: the two have no interval of rewards in common, or the baseline has no diversity there.
+        NoOverlap: the fronts share no interval of rewards, or the baseline has no diversity there.
     """
     return _gain(_by_reward(baseline), _by_reward(method), "reward")
 
 
 def alignment_gain(baseline: Front, method: Front, base_reward: float) -> Gain:
-    """Gain at equal diversity: integral of R_method - R_0 over the common diversities / that of the baseline - 1.
+    """Reward gain at equal diversity: integral of R_method - R_0 over the common diversities / the baseline's - 1.
 
     Args:
         base_reward: R_0, the base model's mean reward; 0 gives the gain in raw reward.
 
     Raises:
-        NoOverlap: the two have no interval of diversities in common, or the baseline is on average no better than
-            `base_reward` there.
+        NoOverlap: the fronts share no interval of diversities, or the baseline's mean reward there does not exceed
+            `base_reward`.
     """
     return _gain(_by_diversity(baseline, base_reward), _by_diversity(method, base_reward), "diversity")
 
 
 def diversity_ceiling(baseline: Front, method: Front, base_diversity: float) -> float:
-    """What `diversity_gain` would be if the method had kept the base model's diversity throughout.
+    """`diversity_gain` of a method that keeps the base model's diversity at every reward.
 
     Raises:
         NoOverlap: as in `diversity_gain`.
@@ -114,27 +114,27 @@ def diversity_ceiling(baseline: Front, method: Front, base_diversity: float) -> 
 
 
 def diversity_gain_at(baseline: Front, method: Front, reward: float) -> Reached:
-    """D_method / D_baseline - 1 at one reward: that of the baseline's final point, say."""
+    """D_method / D_baseline - 1 at one reward, such as that of the baseline's final point."""
     return _gain_at(_by_reward(baseline), _by_reward(method), reward, "reward")
 
 
 def alignment_gain_at(baseline: Front, method: Front, diversity: float, base_reward: float) -> Reached:
-    """(R_method - R_0) / (R_baseline - R_0) - 1 at one diversity: that of the baseline's final point, say."""
+    """(R_method - R_0) / (R_baseline - R_0) - 1 at one diversity, such as that of the baseline's final point."""
     return _gain_at(_by_diversity(baseline, base_reward), _by_diversity(method, base_reward), diversity, "diversity")
 
 
 def hypervolume(
     front: Front, base_reward: float, reward_bound: float, base_diversity: float, floor: float = 0.0
 ) -> float:
-    """Area that the points dominate above (base_reward, floor), as a share of what could be dominated at all.
+    """Area that the points dominate above (base_reward, floor), as a share of the largest possible area.
 
-    The front is taken as steps here: a point dominates what lies below and to the left of it, lines do not count.
+    The front is a step function here: a point dominates the area below and to the left of it, without interpolation.
 
     Args:
         base_reward: the base model's mean reward; points below it add nothing.
-        reward_bound: the highest reward that the judges can give.
+        reward_bound: the highest possible reward.
         base_diversity: the base model's diversity.
-        floor: diversity of a model that has collapsed: 0 for distances, 1 for Vendi scores.
+        floor: diversity of a collapsed model: 0 for distances, 1 for Vendi scores.
 
     Returns:
         At least 0; at most 1 while no point is more diverse than the base model.
@@ -158,7 +158,7 @@ def nondominated(points_N2: Array) -> Curve:
     """Front of points (reward, diversity), [..., N, 2], each dominated point replaced by the next one on the front.
 
     Returns:
-        Rewards ascending and diversities descending, [..., N], points of the front repeated; NaN where a point is.
+        Rewards ascending and diversities descending, [..., N], points of the front repeated; NaN where a point is NaN.
     """
     order_N = np.lexsort((points_N2[..., 1], points_N2[..., 0]), axis=-1)
     reward_N, diversity_N = np.moveaxis(np.take_along_axis(points_N2, order_N[..., None], -2), -1, 0)
@@ -174,14 +174,14 @@ def by_diversity(reward_N: Array, diversity_N: Array, base_reward: ArrayLike) ->
 
 
 def common_interval(first: Curve, second: Curve) -> tuple[Array, Array]:
-    """Ends of the x that two curves share, [...]; both NaN where its length is 0 or less."""
+    """Ends of the x interval that two curves share, [...]; both NaN if its length is not positive."""
     low, high = np.maximum(first[0][..., 0], second[0][..., 0]), np.minimum(first[0][..., -1], second[0][..., -1])
     shared = high - low > ROUNDING * np.maximum(abs(low), abs(high))
     return np.where(shared, low, np.nan), np.where(shared, high, np.nan)
 
 
 def integral(curve: Curve, low: ArrayLike, high: ArrayLike) -> Array:
-    """Exact integral of a curve between two x within its range, [...]: a trapezoid per segment."""
+    """Exact integral of a piecewise linear curve between two x within its range, [...]."""
     (left_N, right_N), (start_N, end_N) = ((axis_N[..., :-1], axis_N[..., 1:]) for axis_N in curve)
     low_N, high_N = (np.clip(np.asarray(end)[..., None], left_N, right_N) for end in (low, high))
     length_N = np.where(right_N > left_N, right_N - left_N, 1)
@@ -190,7 +190,7 @@ def integral(curve: Curve, low: ArrayLike, high: ArrayLike) -> Array:
 
 
 def gain_ratio(baseline: Curve, method: Curve) -> Array:
-    """Integral of the method's y over the common x / that of the baseline's - 1, [...]; NaN where undefined."""
+    """Integral of the method's y over the common x / that of the baseline - 1, [...]; NaN where undefined."""
     low, high = common_interval(baseline, method)
     denominator = integral(baseline, low, high)
     return integral(method, low, high) / np.where(denominator > 0, denominator, np.nan) - 1
@@ -217,7 +217,7 @@ def _span(curve: Curve) -> str:
 
 def _at(curve: Curve, x: float, name: str) -> float:
     if not curve[0][0] <= x <= curve[0][-1]:
-        raise ValueError(f"{name} {x:.6g} is outside of the front, which spans {_span(curve)}")
+        raise ValueError(f"{name} {x:.6g} is outside the front, which spans {_span(curve)}")
     return float(np.interp(x, *curve))
 
 

@@ -1,8 +1,8 @@
-"""Annealed importance guidance: a fine-tuned model's predictions, mixed with those of its base while sampling.
+"""Annealed importance guidance: mixes a fine-tuned model's predictions with its base model's while sampling.
 
 AIG (arXiv 2409.06493): prediction = u^p tuned + (1 - u^p) base, with u the progress of denoising. The base model
-decides what is decided first, the layout, with its own diversity, and the tuned model the rest. It is inference only:
-sweeping the power p traces a front of reward against diversity from one checkpoint. The same mix holds for noise,
+determines the layout, which is decided first, with its own diversity; the tuned model determines the rest. Inference
+only: sweeping the power p traces a reward-diversity front from one checkpoint. The same mixture holds for noise,
 velocity and score predictions, which are affine functions of one another with the same coefficients for both models.
 """
 
@@ -14,8 +14,8 @@ def aig_weight(progress: float, power: float) -> float:
 
     Args:
         progress: u in [0, 1], 0 at pure noise and 1 at the finished image: 1 - sigma in a rectified flow,
-            and in a DDPM that of the flow with the same ratio of signal to noise (`ddim.flow_time`).
-        power: p >= 0. 0 is the tuned model throughout; the larger, the later the tuned model takes over.
+            and in a DDPM that of the flow with the same signal-to-noise ratio (`ddim.flow_time`).
+        power: p >= 0. 0 is the tuned model throughout; with larger p it takes over later.
 
     Raises:
         ValueError: either is out of its range.
@@ -28,7 +28,7 @@ def aig_weight(progress: float, power: float) -> float:
 
 
 def mix_predictions(base_BCHW: Tensor, tuned_BCHW: Tensor, weight: float) -> Tensor:
-    """(1 - w) base + w tuned, [B, C, H, W]; w = 0 is base and w = 1 is tuned, bit for bit.
+    """(1 - w) base + w tuned, [B, C, H, W]; w = 0 returns base and w = 1 tuned, exactly.
 
     Args:
         base_BCHW: prediction of the base model.

@@ -1,8 +1,8 @@
-"""Intervals of gains: over seeds, which are paired, and over prompts, which all seeds and both methods share.
+"""Confidence intervals of gains, over paired seeds and over prompts shared by all seeds and both methods.
 
-`docs/fronts.md` derives the construction and says how often it covers the truth. All arrays are numpy float64.
-Shapes: B resamplings of the prompts, S seeds, K and M checkpoints of the baseline and of the method, the first of which
-is the base model, P prompts, 2: reward and diversity; `...` any number of fronts at once.
+`docs/fronts.md` derives the construction and reports its coverage. All arrays are numpy float64.
+Shapes: B bootstrap resamplings of the prompts, S seeds, K and M checkpoints of the baseline and of the method, the
+first of which is the base model, P prompts, 2: reward and diversity; `...` any number of fronts.
 """
 
 import functools
@@ -19,22 +19,22 @@ PairStatistic = Callable[[Array, Array], Array]
 PointsStatistic = Callable[[Array], Array]
 
 MIN_SEEDS = 3
-# More resamplings without a gain than this share, and the percentiles mean nothing.
+# If more than this share of the resamplings has no gain, the percentiles are meaningless.
 MAX_UNDEFINED = 0.01
 NO_GAIN = "no interval in common, or no reward above the base model's there"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure of the seed-averaged points and where the population's lies.
+    """A statistic of the seed-averaged points and its confidence interval.
 
     Attributes:
-        mean: the figure of the points averaged over prompts and seeds; not always in the middle of the interval.
+        mean: the statistic of the points averaged over prompts and seeds; not necessarily the interval's midpoint.
         low: lower end; None without an interval.
         high: upper end; None without an interval.
         seeds: S.
-        per_seed: the figure of each seed's own points, in the order given; None where there is none.
-        reason: why there is no interval, one clause; None where there is one.
+        per_seed: the statistic of each seed's points, in the order given; None where undefined.
+        reason: why there is no interval, one clause; None if there is one.
     """
 
     mean: float
@@ -46,19 +46,19 @@ class Interval:
 
 
 def diversity_gains(baseline_K2: Array, method_M2: Array) -> Array:
-    """`fronts.diversity_gain` of the fronts of many points at once, [...]; NaN where there is no overlap."""
+    """Vectorized `fronts.diversity_gain` of the fronts of points, [...]; NaN where they do not overlap."""
     return gain_ratio(nondominated(baseline_K2), nondominated(method_M2))
 
 
 def alignment_gains(baseline_K2: Array, method_M2: Array) -> Array:
-    """`fronts.alignment_gain`, [...], above the reward of the baseline's first point; NaN without overlap."""
+    """Vectorized `fronts.alignment_gain`, [...], relative to the baseline's first point; NaN without overlap."""
     base_reward = baseline_K2[..., 0, 0]
     baseline, method = (by_diversity(*nondominated(points), base_reward) for points in (baseline_K2, method_M2))
     return gain_ratio(baseline, method)
 
 
 def hypervolumes(points_K2: Array, reward_bound: float, floor: float = 0.0) -> Array:
-    """`fronts.hypervolume`, [...], in units of the first point: the base model."""
+    """Vectorized `fronts.hypervolume`, [...], relative to the first point, the base model."""
     base_reward, base_diversity = points_K2[..., 0, 0], points_K2[..., 0, 1]
     area = dominated_area(*nondominated(points_K2), base_reward, floor)
     return area / ((reward_bound - base_reward) * (base_diversity - floor))
@@ -73,19 +73,19 @@ def paired_gain_interval(
     replicates: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of a gain such as `diversity_gains`, built on the scale of log(1 + gain).
+    """Interval of a gain such as `diversity_gains`, constructed for log(1 + gain).
 
     Args:
-        statistic: gains of fronts of points [..., K, 2] and [..., M, 2]; NaN where there is none.
+        statistic: gains of the fronts of points [..., K, 2] and [..., M, 2]; NaN where undefined.
         baseline_SKP2: a value per seed, checkpoint and prompt; NaN where a prompt has none.
-        method_SMP2: the same of the method: same seeds and prompts in the same order.
+        method_SMP2: the same for the method, with the same seeds and prompts in the same order.
         generator: draws the prompts.
-        replicates: how often the prompts are resampled.
-        level: how often the interval is to cover the truth.
+        replicates: number of bootstrap resamplings of the prompts.
+        level: nominal coverage.
 
     Raises:
-        NoOverlap: the seed-averaged fronts have no gain. (A single seed without one is a `reason`.)
-        ValueError: other numbers of seeds or prompts in the two, or a checkpoint without a single value.
+        NoOverlap: the seed-averaged fronts have no gain. (If a single seed has none, `reason` says so.)
+        ValueError: the numbers of seeds or prompts differ, or a checkpoint has no value.
     """
 
     def log_gain(baseline_K2: Array, method_M2: Array) -> Array:
@@ -111,7 +111,7 @@ def paired_difference_interval(
     replicates: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Interval of statistic(method) - statistic(baseline), for hypervolumes, say; see `paired_gain_interval`."""
+    """Interval of statistic(method) - statistic(baseline), e.g. of hypervolumes; see `paired_gain_interval`."""
 
     def difference(baseline_K2: Array, method_M2: Array) -> Array:
         return statistic(method_M2) - statistic(baseline_K2)
@@ -121,10 +121,10 @@ def paired_difference_interval(
 
 @functools.cache
 def t_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t, for any real number of degrees of freedom of at least 1.
+    """Quantile of Student's t, for any real degrees of freedom >= 1.
 
-    With t = sqrt(degrees) tan(a), the density of the angle a is proportional to cos(a)^(degrees - 1). Newton's steps
-    from 0 never overshoot on its integral, which is concave.
+    With t = sqrt(degrees) tan(a), the density of the angle a is proportional to cos(a)^(degrees - 1). Newton's method
+    from 0 never overshoots, because the integral is concave.
     """
     if probability < 0.5:
         return -t_quantile(1 - probability, degrees)
@@ -149,7 +149,7 @@ def _interval(
     replicates: int,
     level: float,
 ) -> Interval:
-    """Interval on the scale on which effects add up; `compare` gives the figures of pairs, [...], or NaN."""
+    """Interval on the scale on which effects are additive; `compare` gives the statistics of pairs, [...], or NaN."""
     _check(baseline_SKP2, method_SMP2)
     seeds, _, prompts, _ = baseline_SKP2.shape
     once_1P = np.ones((1, prompts))
@@ -190,7 +190,7 @@ def _means(values_SKP2: Array, count_BP: Array) -> Array:
 
 
 def _why_not(each_S: Array, centre_B: Array, prompts: int) -> str | None:
-    """Why there is no interval, if there is none."""
+    """Why there is no interval; None if there is one."""
     without = [str(seed) for seed in np.flatnonzero(np.isnan(each_S))]
     undefined = np.isnan(centre_B).mean() if len(centre_B) else 1.0
     if len(each_S) < MIN_SEEDS:
@@ -207,19 +207,19 @@ def _why_not(each_S: Array, centre_B: Array, prompts: int) -> str | None:
 def _limits(
     centre: float, centre_B: Array, each_S: Array, each_BS: Array, prompts: int, level: float
 ) -> tuple[float, float]:
-    """Both ends: the interval over seeds and that over prompts, put together by squares (Zou and Donner 2008)."""
+    """Both ends: the intervals over seeds and over prompts, combined in quadrature (Zou and Donner 2008)."""
     seeds = len(each_S)
     upper = (1 + level) / 2
     seed_reach = t_quantile(upper, seeds - 1) * each_S.std(ddof=1) / math.sqrt(seeds)
 
     centre_B = centre_B[~np.isnan(centre_B)]
-    # what prompts do to one seed and not to another is in the seeds' spread already
+    # the interaction of prompts and seeds is already part of the spread over seeds
     own_share = 1 - min(1.0, _interaction(each_BS) / max(centre_B.var(), np.finfo(np.float64).tiny))
     small_sample = t_quantile(upper, prompts - 1) / NormalDist().inv_cdf(upper) * math.sqrt(prompts / (prompts - 1))
     prompt_low, prompt_high = np.quantile(centre_B, [1 - upper, upper])
     factor = small_sample * math.sqrt(own_share)
 
-    # the bias of single seeds, which are noisier, says how large that of their average is: it shrinks like 1 / seeds
+    # the bias of single seeds, which are noisier, gives that of their average: it shrinks like 1 / seeds
     bias = (each_S.mean() - centre) / (seeds - 1)
     low = centre - math.hypot(seed_reach, factor * max(centre - prompt_low, 0)) - max(bias, 0)
     high = centre + math.hypot(seed_reach, factor * max(prompt_high - centre, 0)) + max(-bias, 0)
@@ -227,7 +227,7 @@ def _limits(
 
 
 def _interaction(each_BS: Array) -> float:
-    """Variance that the interaction of seeds and prompts gives to the mean over seeds; 0 where it cannot be told."""
+    """Variance of the mean over seeds due to the seed-prompt interaction; 0 if it cannot be estimated."""
     complete_BS = each_BS[~np.isnan(each_BS).any(1)]
     if len(complete_BS) < len(each_BS) / 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""The clipped surrogate and the divergence from the reference, per image; the caller weighs, sums and normalises."""
+"""Clipped surrogate and KL to the reference, per image; the caller weights, sums and normalizes them."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def clipped_surrogate(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: floa
         log_ratio_B: log r of each image: the plain log p - log p_old, or `normalised_log_ratio`. Densities are means
             over latent elements, see `gaussian_log_prob`.
         advantage_B: advantage of each image.
-        clip_range: c > 0, in the ratio's own units: it does not carry over from one kind of ratio to the other.
+        clip_range: c > 0, in units of the ratio: values do not carry over between the two kinds of ratio.
 
     Returns:
         The loss [B], and without gradient, each [B]: `ratio_deviation` |r - 1|, `clipped_high` and `clipped_low`
@@ -36,25 +36,25 @@ def clipped_surrogate(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: floa
 def normalised_log_ratio(
     log_prob_B: Tensor, old_log_prob_B: Tensor, mean_BCHW: Tensor, old_mean_BCHW: Tensor, std: Tensor
 ) -> Tensor:
-    """GRPO-Guard's log-ratio, centred and of one scale at every step (arXiv 2510.22319, ratio normalisation).
+    """GRPO-Guard's log-ratio, with zero mean and the same scale at every step (arXiv 2510.22319, ratio normalization).
 
     With x = m_old + std e, the plain log-ratio is mean(e (m - m_old)) / std - mean((m - m_old)^2) / (2 std^2), means
-    over latent elements: on the old policy's own samples it is negative on average, the more so the smaller the step's
-    std, and the clip on rising ratios hardly ever acts. Here
+    over latent elements: on samples of the old policy it is negative on average, more so for smaller std, and the upper
+    clip rarely takes effect. Here
 
         log r = std (log p - log p_old + mean((m - m_old)^2) / (2 std^2)) = mean(e (m - m_old)),
 
-    whose mean is zero and whose spread does not depend on std. The correction is each image's own: averaged over the
-    batch, one image that moved far would shift every other ratio.
+    whose mean is zero and whose standard deviation does not depend on std. The correction is per image: averaged over
+    the batch, one image that moved far would shift all other ratios.
 
     Args:
         log_prob_B, old_log_prob_B: log-densities of the transitions, mean over latent elements.
-        mean_BCHW, old_mean_BCHW: the steps' means under the current policy and under the one that sampled.
+        mean_BCHW, old_mean_BCHW: means of the step under the current and under the sampling policy.
         std: standard deviation of the step, > 0, 0-dimensional.
 
     Returns:
-        float32 [B], differentiable in what belongs to the current policy. For n latent elements its standard deviation
-        is the root-mean-square shift of the mean over sqrt(n): a clip range belongs to a latent size and scale.
+        float32 [B], differentiable in the current policy's arguments. For n latent elements its standard deviation is
+        the root-mean-square shift of the mean over sqrt(n), so a clip range depends on the latent size and scale.
     """
     return std * (log_prob_B - old_log_prob_B + gaussian_kl(mean_BCHW, old_mean_BCHW, std))
 
@@ -71,7 +71,7 @@ def step_weight(form: str, std: Tensor, length: Tensor | float) -> Tensor:
         length: sigma - sigma_next > 0.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: unknown form.
     """
     if form == "none":
         return torch.ones_like(std)
@@ -79,14 +79,14 @@ def step_weight(form: str, std: Tensor, length: Tensor | float) -> Tensor:
         return torch.ones_like(std) / length
     if form == "std":
         return std
-    raise ValueError(f"no step weight is called {form!r}: none, inverse_length or std")
+    raise ValueError(f"unknown step weight {form!r}: use none, inverse_length or std")
 
 
 def normalised_step_weights(weights_K: Tensor) -> Tensor:
-    """Step weights divided by their mean, [K], so that a learning rate keeps its meaning.
+    """Step weights divided by their mean, [K], so that the learning rate keeps its meaning.
 
-    Give the weights of all steps that may be trained, not of one iteration's window: within a window of one step the
-    weight would always be 1.
+    Pass the weights of all trainable steps, not of one iteration's window: in a window of one step the weight would
+    always be 1.
     """
     return weights_K / weights_K.mean()
 

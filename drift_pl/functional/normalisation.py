@@ -1,4 +1,4 @@
-"""Several judges on one footing: each score in units of its own spread within the group (GDPO)."""
+"""Per-reward normalization within the group, for sums of several rewards (GDPO)."""
 
 from collections.abc import Mapping
 
@@ -7,32 +7,32 @@ from torch import Tensor
 
 from drift_pl.functional.advantage import masked_mean, masked_std
 
-# A spread below this share of the largest score is rounding of a judge that says the same of every image: float32
-# carries seven digits. A share and not a number, so that the unit of a judge has no say.
+# A standard deviation below this share of the largest value is float32 rounding of a constant reward. Relative, so that
+# it does not depend on the reward's unit.
 RELATIVE_FLOOR = 1e-6
 
 
 def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, float], kept_PG: Tensor) -> Tensor:
     """sum_k w_k (r_ik - mean r_k) / std r_k, over the images of a group (GDPO, arXiv 2601.05242).
 
-    In a sum of raw scores the judge with the widest spread decides. Here each is centred and divided by its own
-    population standard deviation within the group first, so that weights are shares, whatever a judge's unit.
-    GDPO's second step, division by the batch's spread, is `AdvantageRule(std="global")` on the result.
+    A sum of raw rewards is dominated by the one with the largest spread. Here each reward is first centred and divided
+    by its own population standard deviation within the group, so that weights do not depend on its unit.
+    GDPO's second step, division by the batch's standard deviation, is `AdvantageRule(std="global")` on the result.
 
     Args:
-        by_judge: judge name -> raw scores, [P, G]; NaN or infinity where it has none.
-        weights: judge name -> w_k.
-        kept_PG: bool, the images that mean and spread are taken over; of those, the ones that every judge scored.
-            All true for the full group. Images outside are normalised by the same mean and spread.
+        by_judge: reward name -> raw values, [P, G]; NaN or infinity where an image could not be scored.
+        weights: reward name -> w_k.
+        kept_PG: bool, the images over which mean and standard deviation are computed, as far as every reward is finite
+            for them. All true for the full group. Other images are normalized by the same statistics.
 
     Returns:
-        float32 [P, G]; NaN for an image that any judge could not score. A judge that scores all alike adds 0.
+        float32 [P, G]; NaN for an image that any reward could not score. A constant reward contributes 0.
 
     Raises:
-        ValueError: there is no judge, or one has no weight.
+        ValueError: there is no reward, or one has no weight.
     """
     if not by_judge or by_judge.keys() - weights.keys():
-        raise ValueError(f"judges {sorted(by_judge)} need weights, there are {sorted(weights)}")
+        raise ValueError(f"rewards {sorted(by_judge)} need weights, given are {sorted(weights)}")
     scored_PG = torch.stack([score_PG.isfinite() for score_PG in by_judge.values()]).all(0)
     counted_PG = kept_PG & scored_PG
     total_PG = torch.zeros_like(kept_PG, dtype=torch.float64)
@@ -42,7 +42,7 @@ def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, f
 
 
 def _standardised(score_PG: Tensor, counted_PG: Tensor) -> Tensor:
-    """Centred scores in units of the group's spread; 0 in groups without a spread."""
+    """Values centred and divided by the group's standard deviation; 0 in groups of equal values."""
     spread_P1 = masked_std(score_PG, counted_PG)
     magnitude_P1 = torch.where(counted_PG, score_PG.abs(), 0).amax(1, keepdim=True)
     varied_P1 = spread_P1 > RELATIVE_FLOOR * magnitude_P1

@@ -1,4 +1,4 @@
-"""What changes along a run or along a rollout: windows, warm-up, annealing."""
+"""Schedules along a run or a rollout: SDE windows, warm-up, annealing."""
 
 import torch
 
@@ -18,10 +18,10 @@ def sliding_window(first: int, end: int, size: int, iteration: int, stride: int,
     """Positions of a window that slides from high to low noise over the iterations (MixGRPO, arXiv 2507.21802).
 
     It starts at `first`, moves on by `stride` steps every `every` iterations and returns to `first` when it would no
-    longer fit into [first, end). Steps behind its last place are never trained: choose a stride that divides
-    end - first - size to reach them all.
+    longer fit into [first, end). Steps beyond its last position are never trained: choose a stride that
+    divides end - first - size to reach all.
 
-    A function of the iteration alone: every process trains the same steps, and a resumed run goes on where it was.
+    It depends on the iteration only: all processes train the same steps, and a resumed run continues where it stopped.
 
     Args:
         first, end: positions in the sampler's grid, 0 <= first < end.
@@ -49,7 +49,7 @@ def warmup_factor(iteration: int, warmup: int) -> float:
 def anneal_factor(iteration: int, length: int) -> float:
     """Factor in [0, 1] that falls linearly from 1 to 0 over `length` iterations; `length` 0 means always 1.
 
-    The length is a key of its own and never the length of the run, so that a run can be extended.
+    The length is a separate setting, not the length of the run, so that a run can be extended.
     """
     return 1.0 if length == 0 else max(0.0, 1.0 - iteration / length)
 

@@ -1,10 +1,10 @@
-"""How alike the images of a set are in their pixels: structural similarity of all pairs."""
+"""Pixel similarity within a set of images: SSIM of all pairs."""
 
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-# Window and spread of the Gaussian weights in the original: 11 x 11 pixels, sigma 1.5.
+# The Gaussian window of the paper: 11 x 11 pixels, sigma 1.5.
 WINDOW = 11
 SIGMA = 1.5
 
@@ -12,12 +12,12 @@ SIGMA = 1.5
 def structural_similarity(images_S3HW: Tensor, pairs_per_pass: int = 8) -> Tensor:
     """SSIM of all pairs (Wang et al., IEEE TIP 13(4), 2004, eq. 13, with C1 = 0.01^2 and C2 = 0.03^2).
 
-    Mean over pixels and channels; borders are reflected. Images with a side below 11 pixels are compared through the
-    largest odd window that they hold, its Gaussian narrowed in proportion.
+    Mean over pixels and channels; borders are reflected. For images with a side below 11 pixels, the window is
+    the largest odd one that fits, with sigma scaled in proportion.
 
     Args:
         images_S3HW: images in [0, 1]; compared in float32.
-        pairs_per_pass: pairs that are filtered at once; memory grows with it, results do not change.
+        pairs_per_pass: pairs filtered at once; affects memory only.
 
     Returns:
         Symmetric float32 [S, S] in [-1, 1], unit diagonal.

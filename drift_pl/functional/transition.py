@@ -1,4 +1,4 @@
-"""One sampling step of a rectified flow: its mean, its standard deviation, its log-density.
+"""Sampling steps of a rectified flow: mean, standard deviation and log-density.
 
 Rectified flow: x_sigma = (1 - sigma) x_0 + sigma * noise, and the model predicts v = noise - x_0. A step goes from
 sigma to sigma_next < sigma. Everything is computed in float32 (Flow-GRPO, arXiv 2505.05470: bfloat16 overflows).
@@ -20,8 +20,8 @@ def flow_sde_diffusion(sigma: Tensor, sigma_second: Tensor, noise_level: float) 
 
     Args:
         sigma: noise level of the step, in (0, 1]; 0-dimensional.
-        sigma_second: noise level of the rollout's second step. It stands in for sigma in the denominator at sigma = 1,
-            where the formula has a pole.
+        sigma_second: noise level of the rollout's second step. It replaces sigma in the denominator at sigma = 1, where
+            the formula has a pole.
         noise_level: a > 0.
     """
     denominator_sigma = torch.where(sigma >= 1, sigma_second, sigma)
@@ -31,7 +31,7 @@ def flow_sde_diffusion(sigma: Tensor, sigma_second: Tensor, noise_level: float) 
 def flow_sde_step(
     x_BCHW: Tensor, v_BCHW: Tensor, sigma: Tensor, sigma_next: Tensor, diffusion: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of a step of the SDE with the flow's own marginals.
+    """Mean and standard deviation of a step of the SDE that has the flow's marginals.
 
     With the score of the rectified flow, -(x + (1 - sigma) v) / sigma, the reverse SDE's Euler-Maruyama step is
 
@@ -53,21 +53,21 @@ def flow_cps_step(
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a step of coefficients-preserving sampling (Flow-CPS, arXiv 2509.05952).
 
-    The expected image x - sigma v and the expected noise x + (1 - sigma) v keep the coefficients of the flow, and a
-    part of the noise is drawn anew:
+    The predicted image x - sigma v and the predicted noise x + (1 - sigma) v keep the coefficients of the flow, and
+    part of the noise is redrawn:
 
         mean = (1 - sigma_next) (x - sigma v) + sigma_next cos(a pi / 2) (x + (1 - sigma) v),
         std = sigma_next sin(a pi / 2).
 
-    At the first step, where the expected noise is x itself, a state keeps its variance whatever the length of the step,
-    which the SDE's Euler step does not. Later steps rebuild states from posterior means: samples are less spread out
-    than the flow's, however many steps there are, so diversity is to be measured on deterministic samples.
+    At the first step, where the predicted noise is x itself, the variance is preserved for any step length, unlike in
+    the SDE's Euler step. Later steps rebuild states from posterior means: samples are less spread out than the flow's
+    for any number of steps, so measure diversity on deterministic samples.
 
     Args:
-        noise_level: a in (0, 1]: share of the noise that is drawn anew, as an angle.
+        noise_level: a in (0, 1]: share of the noise that is redrawn, as an angle.
 
     Returns:
-        mean, float32 [B, C, H, W], and std, 0-dimensional; 0 in a last step, which ends at sigma_next = 0.
+        mean, float32 [B, C, H, W], and std, 0-dimensional; 0 for a last step that ends at sigma_next = 0.
     """
     x_BCHW, v_BCHW, angle = x_BCHW.float(), v_BCHW.float(), noise_level * math.pi / 2
     image_BCHW, noise_BCHW = x_BCHW - sigma * v_BCHW, x_BCHW + (1 - sigma) * v_BCHW
@@ -78,9 +78,9 @@ def flow_cps_step(
 def gaussian_log_prob(x_BCHW: Tensor, mean_BCHW: Tensor, std: Tensor) -> Tensor:
     """Log-density of x under N(mean, std^2), averaged (not summed) over the C * H * W latent elements.
 
-    The field's convention since DDPO: with n latent elements, exp(difference) is the n-th root of the importance
-    ratio. So a clip range belongs to a latent size: 1e-4 at 16 x 64 x 64 = 65,536 elements allows the joint
-    log-ratio to move by 6.6; at 512 elements the same freedom is a clip range of 1.3e-2.
+    The convention since DDPO: with n latent elements, exp(difference) is the n-th root of the importance ratio. A clip
+    range therefore depends on the latent size: 1e-4 at 16 x 64 x 64 = 65,536 elements lets the joint log-ratio move by
+    6.6; at 512 elements the same freedom is a clip range of 1.3e-2.
 
     Returns:
         float32 [B]. The sum over elements is this times the number of elements.

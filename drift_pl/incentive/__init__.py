@@ -1,4 +1,4 @@
-"""DRIFT's three levers (arXiv 2601.12401): selection, prompting (noise, and texts in `variants`), shaping."""
+"""DRIFT's three levers (arXiv 2601.12401): selection, prompting (embedding noise, and text variants), shaping."""
 
 from typing import TypeAlias
 

@@ -1,7 +1,7 @@
-"""What a shaping potential is made of: an image's diversity within its group, a stretch, and a gate on the reward.
+"""Parts of a shaping potential: an image's diversity within its group, rescaling, and a gate on the reward.
 
-Two groups of G = 8 show how the diversities differ: `two modes`, four copies at each of two opposite points, and
-`ring`, eight points spread evenly on the circle.
+Two groups of G = 8 show how the diversities differ: `two modes`, four duplicates at each of two opposite points,
+and `ring`, eight points evenly spaced on a circle.
 
     potential   of image i                                       two modes   ring
     mean        1 - mean_{j != i} <e_i, e_j>                     1.143       1.143      G / (G - 1)
@@ -10,17 +10,18 @@ Two groups of G = 8 show how the diversities differ: `two modes`, four copies at
     vendi       VS with i - VS without i                         0           0.020      VS: 1 against 2
 
 The sum of a group's mean distances is (G^2 - |sum_i e_i|^2) / (G - 1): it is largest wherever the embeddings sum to
-zero, and two opposite modes already do, so more modes gain nothing. `nearest` is zero as long as every image has a
-copy. `logdet` and `vendi` count the directions that a group spans: two modes give at most two of G, and one more copy
-adds next to nothing. (Directions are lines here: with a cosine kernel, e and -e are one image.)
+zero, and two opposite modes already do, so further modes gain nothing. `nearest` is zero if every image has a
+duplicate. `logdet` and `vendi` count the directions that a group spans: two modes give at most two of G, and a further
+copy adds almost nothing. (Directions are lines here: with a cosine kernel, e and -e count as the same image.)
 
-Their units differ, and with them what a weight means: `mean` and `nearest` are cosine distances in [0, 2], `logdet` is
-in [0, 1], `vendi` counts effective images, at most 1, and is negative where the group is more even without the image.
+Their units differ, and with them the meaning of a weight: `mean` and `nearest` are cosine distances in [0, 2], `logdet`
+is in [0, 1], `vendi` counts effective images, at most 1, and is negative where the group is more even without the
+image.
 
 A leave-one-out gain g_i = F(all) - F(all but i) has an exact meaning for independent images with l_i = log p(x_i):
 F(all but i) does not depend on x_i, so sum_i g_i grad l_i is an unbiased estimate of grad E[F]. F is the log
 determinant (up to the scale), the Vendi score, and for G - 1 times `mean` the sum of all pairwise distances; `nearest`
-is no such gain.
+is not such a gain.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from drift_pl.functional.diversity import distance_to_nearest, distance_to_others, logdet_gain, vendi_gain
 
-# Each takes embeddings [P, G, D] and valid images [P, G] and gives float32 [P, G], zero where there is nothing to say.
+# Each maps embeddings [P, G, D] and valid images [P, G] to float32 [P, G], zero where undefined.
 POTENTIALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": distance_to_others,
     "nearest": distance_to_nearest,
@@ -44,8 +45,8 @@ def stretch(values_PG: Tensor, among_PG: Tensor, floor: float) -> Tensor:
 
     Args:
         values_PG: any finite numbers.
-        among_PG: bool; the images that are stretched. The others get 0.
-        floor: > 0, in the unit of the values: the smallest spread that is stretched in full.
+        among_PG: bool; the images that are rescaled. The others get 0.
+        floor: > 0, in units of the values: the smallest range that is scaled to [0, 1].
 
     Returns:
         [P, G] in [0, 1].
@@ -57,7 +58,7 @@ def stretch(values_PG: Tensor, among_PG: Tensor, floor: float) -> Tensor:
 
 
 def centre(values_PG: Tensor, among_PG: Tensor) -> Tensor:
-    """v less its mean over the group's entries in `among_PG`; the others get 0. Float32 [P, G]."""
+    """v minus its mean over the group's entries in `among_PG`; the others get 0. Float32 [P, G]."""
     counts_P1 = among_PG.sum(1, keepdim=True).clamp(min=1)
     mean_P1 = torch.where(among_PG, values_PG, 0).sum(1, keepdim=True) / counts_P1
     return torch.where(among_PG, values_PG - mean_P1, 0)
@@ -66,16 +67,16 @@ def centre(values_PG: Tensor, among_PG: Tensor) -> Tensor:
 def reward_gate(reward_PG: Tensor, quantile: float) -> Tensor:
     """Images whose reward is at or above a quantile of their group's finite rewards, bool [P, G].
 
-    Between two rewards the quantile is interpolated, so that 0.5 is the median, and the upper of the two passes.
-    Rewards that tie with the quantile pass; so in a group that scores alike everything finite does.
+    The quantile is interpolated between two rewards, of which the upper one passes; 0.5 is the median. Rewards equal to
+    the quantile pass, so in a group of equal rewards every finite one passes.
 
     Args:
-        reward_PG: rewards; not finite ones neither count nor pass.
+        reward_PG: rewards; non-finite ones neither count nor pass.
         quantile: in [0, 1]; 0 lets every finite reward pass, 1 the best ones only.
     """
     finite_PG = reward_PG.isfinite()
     ascending_PG = torch.where(finite_PG, reward_PG, torch.inf).sort(1).values
     last_P1 = finite_PG.sum(1, keepdim=True) - 1
-    # Place of the lowest reward that passes. 0.28 x 25 is 7.000000000000001: rounding must not make that 8.
+    # Rank of the lowest reward that passes. 0.28 x 25 is 7.000000000000001: rounding must not make that 8.
     first_P1 = (quantile * last_P1.double() - 1e-9).ceil().clamp(min=0).long()
     return finite_PG & (reward_PG >= ascending_PG.gather(1, first_P1))

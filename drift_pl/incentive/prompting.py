@@ -1,11 +1,11 @@
 """Lever 2, prompting: each image of a group gets its own stochastic variation of the condition (DRIFT, 2601.12401).
 
 The policy is then trained over a neighbourhood of each prompt instead of one point. The variation is drawn once per
-image: the same varied condition serves the old, the new and the reference log-probabilities. Judges read the clean
-prompt, and evaluation never varies it. Where guidance is used, the negative condition does not pass through here.
+image: the same varied condition serves the old, the new and the reference log-probabilities. Rewards see the clean
+prompt, and evaluation never varies it. The negative condition of guidance is not varied.
 
-A rule rewrites texts (`rewrite`) before they are encoded and varies what they were encoded to (its call). The rules of
-this file leave texts alone; see `variants` for the others.
+A rule rewrites texts before encoding (`rewrite`) and varies the encoded condition (`__call__`). The rules in this file
+leave texts unchanged; see `variants` for the others.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.core.types import Condition
 from drift_pl.functional.schedule import anneal_factor
 
-# Divides what has no spread at all (a prompt that CADS shrank to nothing) without turning it into NaN.
+# Smallest divisor, so that a prompt without any spread (shrunk to zero by CADS) does not become NaN.
 SMALLEST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
 class NoVariation:
-    """Every image gets the prompt as it is: the lever is off."""
+    """Every image gets the unchanged prompt: the lever is off."""
 
     def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
         """The text each image is conditioned on: the prompt itself."""
@@ -36,15 +36,15 @@ class NoVariation:
 
 @dataclass(frozen=True)
 class EmbeddingNoise:
-    """Gaussian noise on the text tokens, its strength annealed over denoising time and, if asked, over training.
+    """Gaussian noise on the text tokens, annealed over denoising time and optionally over training.
 
     Attributes:
-        scale: s >= 0, in standard deviations of a prompt's own tokens; in the `cads` form plain numbers, as there.
+        scale: s >= 0, in standard deviations of the prompt's own tokens; absolute in the `cads` form, as in the paper.
         low, high: noise levels between which the variation sets in, 0 <= low < high <= 1.
         anneal_iterations: iterations over which s falls linearly to zero; 0: never.
         form: `additive` or `cads`; see `VariedCondition.at`.
-        rescale: psi in [0, 1], how far the result is brought back to the prompt's own mean and spread (CADS: 1).
-        pooled: whether the pooled embedding varies as well, in its own standard deviation.
+        rescale: psi in [0, 1], how far mean and standard deviation are restored to the prompt's own (CADS: 1).
+        pooled: whether the pooled embedding varies as well, in units of its own standard deviation.
     """
 
     scale: float
@@ -65,7 +65,7 @@ class EmbeddingNoise:
         noise_BLE = normal_per_sample(generators, condition.tokens_BLE.shape[1:], condition.tokens_BLE.device)
         pooled_noise_BE = None
         if self.pooled and condition.pooled_BE is not None:
-            # The same streams, after the tokens' numbers: those do not change with this switch.
+            # Drawn from the same streams after the token noise, which therefore does not depend on this switch.
             pooled_noise_BE = normal_per_sample(generators, condition.pooled_BE.shape[1:], condition.pooled_BE.device)
         scale = self.scale * anneal_factor(iteration, self.anneal_iterations)
         return VariedCondition(
@@ -79,7 +79,7 @@ class VariedCondition:
 
     Attributes:
         clean: the encoded prompts, one row per image.
-        noise_BLE: standard normal numbers, one draw per image, or None for no variation.
+        noise_BLE: standard normal noise, one draw per image, or None for no variation.
         scale: s >= 0.
         low, high: tau1 < tau2, the noise levels between which the variation sets in.
         pooled_noise_BE: the same for the pooled embedding, or None to leave it alone.
@@ -105,7 +105,7 @@ class VariedCondition:
         return replace(self, clean=self.clean[index], noise_BLE=noise, pooled_noise_BE=pooled)
 
     def at(self, sigma: float) -> Condition:
-        """The condition at noise level sigma, of every prompt y on its own:
+        """The condition at noise level sigma, for each prompt y separately:
 
             additive:   y' = y + s sqrt(1 - g) sd(y) n
             cads:       y' = sqrt(g) y + s sqrt(1 - g) n                            (arXiv 2310.17347)
@@ -115,10 +115,10 @@ class VariedCondition:
         stay zero. g falls from 1 at low noise to 0 at high noise: the layout of an image is decided at high noise, so
         that is where the condition varies.
 
-        `additive` keeps the signal: s -> 0 gives the clean prompt at every noise level, and s = 0 gives it bit for bit.
-        `cads` does not. At s = 0 the prompt shrinks to sqrt(g) y; psi = 1 undoes that where g > 0, but at g = 0 nothing
-        is left of it. And with psi = 1 and g = 0 the result is n in the prompt's mean and spread: s cancels, and the
-        prompt is lost at high noise whatever s, annealed or not.
+        `additive` keeps the signal: s -> 0 gives the clean prompt at every noise level, and s = 0 gives it exactly.
+        `cads` does not. At s = 0 the prompt shrinks to sqrt(g) y; psi = 1 undoes that where g > 0, but at g = 0 the
+        prompt is lost. With psi = 1 and g = 0 the result is n with the prompt's mean and standard deviation: s cancels,
+        and the prompt is lost at high noise for every s, annealed or not.
         """
         gate = noise_gate(sigma, self.low, self.high)
         unchanged = gate == 1 if self.form == "cads" else self.scale * (1 - gate) ** 0.5 == 0

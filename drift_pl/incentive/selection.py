@@ -1,7 +1,7 @@
 """Lever 1, sampling: train on a reward-concentrated subset of each group (DRIFT, arXiv 2601.12401).
 
-Outliers of the reward are where a policy gradient pulls hardest and where a judge is most easily fooled. The subset
-holds the images whose reward is near the group's bulk. The paper's exact rule is not public; the rules are our reading.
+Reward outliers have the largest policy gradients and are where reward hacking is most likely. The subset holds the
+images whose reward is near the bulk of the group. The paper's exact rule is not public; these are our reading of it.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from torch import Tensor
 # Makes the median absolute deviation of a normal distribution equal to its standard deviation.
 MAD_TO_STD = 1.4826
 
-# Variances that differ by less than this, relatively, are tied: rewards are float32 numbers.
+# Variances with a smaller relative difference count as tied, because rewards are float32.
 TIED = 1e-6
 
 
 @dataclass(frozen=True)
 class KeepAll:
-    """Every image that has a finite reward: the lever is off."""
+    """Keeps every image with a finite reward: the lever is off."""
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         return reward_PG.isfinite()
@@ -26,14 +26,14 @@ class KeepAll:
 
 @dataclass(frozen=True)
 class Band:
-    """Images whose reward is within kappa spreads of the centre of their group's finite rewards.
+    """Keeps images whose reward is within kappa spreads of the centre of their group's finite rewards.
 
     Attributes:
         kappa: half-width of the band, > 0.
-        statistics: `median`: centre and spread are the median and 1.4826 x the median absolute deviation (of an even
-            number of rewards the midpoints, as in numpy); where most images score alike, it drops every image that
-            does not, off-prompt ones included. `mean`: mean and population standard deviation, which a large minority
-            widens, so that it stays.
+        statistics: `median`: centre and spread are the median and 1.4826 x the median absolute deviation (midpoints
+            for even counts, as in numpy); if most rewards of a group are equal, every image with another reward is
+            dropped, including off-prompt ones. `mean`: mean and population standard deviation; a large minority widens
+            the band and is kept.
     """
 
     kappa: float
@@ -53,13 +53,13 @@ class Band:
 
 @dataclass(frozen=True)
 class Quantile:
-    """Images whose reward lies between two quantiles of their group's finite rewards, both ends included.
+    """Keeps images whose reward lies between two quantiles of their group's finite rewards, ends included.
 
     Quantiles are interpolated linearly, as numpy's are by default.
 
     Attributes:
-        low, high: 0 <= low < high <= 1. (0.1, 0.9) drops both tails; low = 0 drops the top one only, which is where a
-            judge is fooled, and keeps what the policy learns to avoid; (0, 1) keeps every image.
+        low, high: 0 <= low < high <= 1. (0.1, 0.9) drops both tails; low = 0 drops only the top one, where reward
+            hacking occurs, and keeps the bad images that the policy learns to avoid; (0, 1) keeps every image.
     """
 
     low: float
@@ -67,7 +67,7 @@ class Quantile:
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         """bool [P, G], True where an image is trained on."""
-        # In float64, so that a quantile that falls on an image is that image's reward and does not drop it.
+        # float64, so that a quantile that falls on an image equals its reward and keeps it.
         finite_PG = torch.where(reward_PG.isfinite(), reward_PG.double(), torch.nan)
         lowest_P1, highest_P1 = (finite_PG.nanquantile(q, dim=1, keepdim=True) for q in (self.low, self.high))
         return (finite_PG >= lowest_P1) & (finite_PG <= highest_P1)
@@ -75,16 +75,16 @@ class Quantile:
 
 @dataclass(frozen=True)
 class MinVariance:
-    """The k images of a group whose rewards have the smallest variance; a group with fewer rewards keeps them all.
+    """Keeps the k images of a group whose rewards have the smallest variance, or all if there are fewer.
 
-    The best k rewards are always neighbours in sorted order: swapping an outer one for one in between narrows the set.
-    The opposite is `MaxVariance`. For over-sampled groups, with k >= 3G/4: the window sits where rewards are densest,
-    so that a tight one often drops the best image and may lie wholly on one side of the group's mean, and what is left
-    tells the policy little about what scores well (`selection_statistics` counts both).
+    The optimal set is always contiguous in sorted order: replacing an outer reward by one in between narrows the set.
+    The opposite is `MaxVariance`. Meant for over-sampled groups, with k >= 3G/4: the window lies where rewards are
+    densest, so a tight one often drops the best image and may lie entirely on one side of the group's mean, which
+    leaves little signal about what scores well (`selection_statistics` counts both).
 
     Attributes:
-        keep: k >= 2. Of windows as tight as each other, the one whose ranks are nearest the median's is kept, and of
-            two as near the lower; of images that score alike, the first.
+        keep: k >= 2. Ties go to the window whose ranks are nearest to the median's, then to the lower one; among equal
+            rewards, to the first image.
     """
 
     keep: int
@@ -96,7 +96,7 @@ class MinVariance:
         windows_PWK = ordered_PG.unfold(1, size, 1)
         variance_PW = windows_PWK.var(-1, correction=0)
         start_W = torch.arange(windows_PWK.shape[1], device=reward_PG.device)
-        # A group of fewer than k has no window: then all are tied, and the first is the nearest to the middle.
+        # A group with fewer than k rewards has no window: all are tied, and the first is nearest to the middle.
         variance_PW = torch.where(start_W + size <= count_P1, variance_PW, torch.inf)
         tied_PW = variance_PW <= (1 + TIED) * variance_PW.amin(1, keepdim=True)
         off_centre_PW = (2 * start_W + size - count_P1).abs()
@@ -107,11 +107,11 @@ class MinVariance:
 
 @dataclass(frozen=True)
 class NearMedian:
-    """The k images whose rewards are nearest their group's median; a group with fewer rewards keeps them all.
+    """Keeps the k images whose rewards are nearest to their group's median, or all if there are fewer.
 
     Attributes:
-        keep: k >= 2. Of two rewards as far above the median as below, the lower comes first; of images that score
-            alike, the first.
+        keep: k >= 2. Of two rewards at the same distance from the median the lower comes first; of equal rewards, the
+            first image.
     """
 
     keep: int
@@ -128,14 +128,14 @@ class NearMedian:
 
 @dataclass(frozen=True)
 class MaxVariance:
-    """The k images of a group whose rewards have the largest variance (PODS, arXiv 2504.13818): the ablation.
+    """Keeps the k images of a group whose rewards have the largest variance (PODS, arXiv 2504.13818): an ablation.
 
-    They are always the i highest and the k - i lowest, for some i. This is the opposite of a reward-concentrated
+    The optimal set is the i highest and the k - i lowest, for some i. This is the opposite of a reward-concentrated
     subset: it trains on the outliers. A group with fewer rewards keeps them all.
 
     Attributes:
-        keep: k >= 2. Of splits as good as each other, the most even one is kept, and of two as even the one with more
-            high rewards; of images that score alike, the lowest are the first and the highest the last.
+        keep: k >= 2. Ties go to the most even split, then to the one with more high rewards; of images with equal
+            rewards, the first count as lowest and the last as highest.
     """
 
     keep: int
@@ -148,7 +148,7 @@ class MaxVariance:
         rank_G = torch.arange(reward_PG.shape[1], device=reward_PG.device)
         kept_IPG = (rank_G < size - highest_I11) | (rank_G >= count_P1 - highest_I11)
         kept_IPG = kept_IPG & (rank_G < count_P1)
-        # Every split has k images (or, of fewer, is all of them), so that sums of squares rank as variances do.
+        # Every split has k images (or all, if there are fewer), so sums of squares rank like variances.
         mean_IP1 = torch.where(kept_IPG, ordered_PG, 0).sum(-1, keepdim=True) / size
         squares_IP = torch.where(kept_IPG, ordered_PG - mean_IP1, 0).square().sum(-1)
         tied_IP = squares_IP >= (1 - TIED) * squares_IP.amax(0)
@@ -158,12 +158,12 @@ class MaxVariance:
 
 
 def selection_statistics(reward_PG: Tensor, kept_PG: Tensor) -> dict[str, Tensor]:
-    """What a rule did, as fractions in [0, 1] (sums over groups are the caller's).
+    """Selection statistics per group, in [0, 1]; the caller aggregates over groups.
 
     Returns:
         `kept_fraction` [P]; `best_dropped` [P], 1 where the group's best image is not kept; `one_sided` [P], 1 where
-        the kept rewards all lie on one side of the full group's mean (centring on the kept set then decides the sign);
-        `empty_groups` [P], 1 where fewer than two images are kept, so that the group gives no update.
+        the kept rewards all lie on one side of the full group's mean (centring on the kept set then determines the
+        sign); `empty_groups` [P], 1 where fewer than two images are kept, so the group contributes no update.
     """
     finite_PG = reward_PG.isfinite()
     clean_PG = torch.where(finite_PG, reward_PG, -torch.inf)
@@ -184,9 +184,9 @@ def _median(values_PG: Tensor) -> Tensor:
 
 
 def _ascending(reward_PG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Finite rewards in ascending order, then +inf, float64 [P, G]; the images in that order; how many are finite.
+    """Finite rewards in ascending order, then +inf, float64 [P, G]; their image indices; the number of finite ones.
 
-    In float64 the mean and the variance of float32 rewards are right to a millionth, outliers and offsets included.
+    In float64, mean and variance of float32 rewards are accurate to a millionth, even with outliers and offsets.
     """
     finite_PG = reward_PG.isfinite()
     ordered_PG, order_PG = torch.where(finite_PG, reward_PG.double(), torch.inf).sort(dim=1, stable=True)
@@ -194,5 +194,5 @@ def _ascending(reward_PG: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _in_place(kept_PG: Tensor, order_PG: Tensor) -> Tensor:
-    """What is kept of an order, said of the images: bool [P, G]."""
+    """Maps a mask over sorted ranks back to image order: bool [P, G]."""
     return torch.zeros_like(kept_PG).scatter(1, order_PG, kept_PG)

@@ -1,7 +1,7 @@
-"""Prompt variants: a rule of lever 2 that rewrites a prompt in words, per image (DRIFT, arXiv 2601.12401).
+"""Prompt variants: a rule of lever 2 that rewrites a prompt as text, per image (DRIFT, arXiv 2601.12401).
 
-Where noise on the embedding moves a prompt in directions that no text has, a variant is another text that asks for
-the same image. Texts are few, so each is encoded once. Judges read the clean prompt, and evaluation never varies it.
+Embedding noise moves a prompt in directions that match no text; a variant is another text for the same image. Texts are
+few, so each is encoded once. Rewards see the clean prompt, and evaluation never varies it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +22,14 @@ class TextVariants:
     """Each image gets a text drawn uniformly from its prompt's candidates.
 
     Attributes:
-        templates: texts with the place `{prompt}`, such as "a photograph of {prompt}"; they serve every prompt.
-        paraphrases: prompt -> other texts for that very prompt (see `paraphrases.read_paraphrases`).
-        share: probability in [0, 1] that an image draws at all; the others keep the prompt. As the prompt itself is
-            one of its n candidates, an image keeps it with probability 1 - share + share / n.
-        noise: noise on the embedding of the drawn text besides, or None.
+        templates: texts with the placeholder `{prompt}`, such as "a photograph of {prompt}"; used for every prompt.
+        paraphrases: prompt -> alternative texts for that prompt (see `paraphrases.read_paraphrases`).
+        share: probability in [0, 1] that an image draws a candidate; otherwise it keeps the prompt. As the prompt
+            itself is one of its n candidates, an image keeps it with probability 1 - share + share / n.
+        noise: additional noise on the embedding of the drawn text, or None.
 
     Raises:
-        UserError: a template has no place for the prompt.
+        UserError: a template lacks the placeholder.
     """
 
     templates: Sequence[str] = ()
@@ -46,7 +46,7 @@ class TextVariants:
                 )
 
     def candidates(self, prompt: str) -> tuple[str, ...]:
-        """The distinct texts that may stand for a prompt, itself first."""
+        """The distinct texts that may replace a prompt, itself first."""
         filled = [template.replace(PLACE, prompt) for template in self.templates]
         return tuple(dict.fromkeys([prompt, *filled, *self.paraphrases.get(prompt, ())]))
 
@@ -63,7 +63,7 @@ class TextVariants:
         return drawn if float(torch.rand((), generator=generator)) < self.share else prompt
 
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> VariedCondition:
-        """The encoded texts of `rewrite`, one row per image, with the noise where there is any."""
+        """The encoded texts of `rewrite`, one row per image, with noise if configured."""
         if self.noise is None:
             return VariedCondition(condition)
         return self.noise(condition, seed, iteration, samples)

@@ -1,4 +1,4 @@
-"""The LAION aesthetic predictor: a linear head on CLIP's image features, tuned to what people rate as beautiful."""
+"""The LAION aesthetic predictor: a linear head on CLIP image features, trained on human ratings."""
 
 import re
 from collections.abc import Sequence
@@ -20,25 +20,25 @@ HEAD_FILE = "aesthetic-model.pth"
 
 
 class Aesthetic:
-    """head(CLIP(image) / |CLIP(image)|) / normaliser, in float32; near 5 to 6 of about 10 for ordinary pictures.
+    """head(CLIP(image) / |CLIP(image)|) / normaliser, in float32; ordinary images score 5 to 6 of about 10.
 
     The improved-aesthetic-predictor (sac+logos+ava1-l14-linearMSE): linear layers 768-1024-128-64-16-1 without
-    activations on the projected image features of OpenAI's ViT-L/14. The prompt has no say.
+    activations on the projected image features of OpenAI's ViT-L/14. The prompt is ignored.
 
     Args:
-        pretrained: a CLIPModel (hub id, folder or pkg:PACKAGE/FOLDER), or for the package clip one of its names
-            (`ViT-L/14`) or files (`./ViT-L-14.pt`).
+        pretrained: a CLIPModel (hub id, folder or pkg:PACKAGE/FOLDER), or a model name (`ViT-L/14`) or
+            file (`./ViT-L-14.pt`) of the package clip.
         revision: branch, tag or commit of a CLIPModel on the hub.
-        head: the head's .pth or .safetensors file, a folder or a hub id that holds `head_file`. The author's file
-            sac+logos+ava1-l14-linearMSE.pth is the default's under another name.
-        head_file: its name in the folder or on the hub.
+        head: the head's .pth or .safetensors file, a folder or a hub id that contains `head_file`. The default is the
+            author's sac+logos+ava1-l14-linearMSE.pth under another name.
+        head_file: name of the head's file in the folder or on the hub.
         head_revision: branch, tag or commit of the head on the hub.
-        normaliser: what the score is divided by: 1 in DDPO and in flow_grpo. With 10, scores are near 0.5: a weight
-            beside other rewards then means something.
+        normaliser: divisor of the score: 1 in DDPO and flow_grpo. With 10, scores are near 0.5 and comparable with
+            other rewards in a weighted sum.
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `head`, or the two do not fit.
+        UserError: `pretrained` or `head` cannot be loaded, or the two do not match.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Aesthetic:
 
 
 def linear_head(tensors: dict[str, Tensor]) -> nn.Sequential:
-    """Linear layers one after another, from the weights of `layers.N` in the order of N; the last gives one number.
+    """Sequence of linear layers from the weights of `layers.N`, in the order of N; the last has one output.
 
-    The N between them are dropout layers, which do nothing when scoring. ImageReward has the same head.
+    Missing N are dropout layers, which are inactive in evaluation. ImageReward has the same head.
 
     Args:
         tensors: `layers.N.weight` and `layers.N.bias`.
 
     Raises:
-        UserError: the tensors are not those of such layers.
+        UserError: the tensors do not form such a sequence.
     """
     numbers = sorted(int(found[1]) for name in tensors if (found := re.fullmatch(r"layers\.(\d+)\.weight", name)))
     sizes = [tuple(tensors[f"layers.{number}.weight"].shape) for number in numbers]
@@ -99,8 +99,8 @@ def linear_head(tensors: dict[str, Tensor]) -> nn.Sequential:
     )
     if not sizes or not chained or sizes[-1][0] != 1:
         raise UserError(
-            f"{named()}: no linear layers that end in one number: layers.N.weight are {sizes}; "
-            "the published ones lead from 768 over 1024, 128, 64 and 16 to 1"
+            f"{named()}: not a sequence of linear layers with one output: layers.N.weight are {sizes}; "
+            "the published widths are 768, 1024, 128, 64, 16 and 1"
         )
     head = nn.Sequential(*(nn.Linear(inputs, outputs) for outputs, inputs in sizes))
     places = {f"layers.{number}": str(place) for place, number in enumerate(numbers)}
@@ -125,18 +125,18 @@ class TransformersFeatures(nn.Module):
 
 
 class ClipPackageFeatures(nn.Module):
-    """The same of a model of the package clip; its weights pass through float16, as they are published."""
+    """The same for a model of the package clip, whose weights are published in float16."""
 
     def __init__(self, pretrained: str) -> None:
         super().__init__()
-        import clip  # not at the top: it warns when it is imported
+        import clip  # not at the top: importing it emits a warning
 
         def load(name: str) -> nn.Module:
             return clip.load(name, device="cpu")[0].visual
 
         self.model = load_pretrained(load, pretrained)
         side = self.model.input_resolution
-        # CLIP's mean and standard deviation, bicubic resizing and centre crop are this class' defaults
+        # CLIP's mean and standard deviation, bicubic resizing and centre crop are the defaults of this class
         self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         self.width = self.model.output_dim
 

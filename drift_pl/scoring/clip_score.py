@@ -1,4 +1,4 @@
-"""CLIPScore: how well an image fits its prompt, by a CLIP model of general use."""
+"""CLIPScore: image-text similarity by a general-purpose CLIP model."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from drift_pl.scoring.pickscore import ClipJudge
 class ClipScore(ClipJudge):
     """100 * cos(image, text) / normaliser, in float32 (CLIPScore, arXiv 2104.08718).
 
-    One name, several scales: with the default normaliser it is torchmetrics' CLIPScore, but per image and not cut off
-    at zero. The paper's own is 2.5 max(cos, 0).
+    Published scales differ: the default normaliser gives torchmetrics' CLIPScore, but per image and not clipped at
+    zero. The paper's own is 2.5 max(cos, 0).
 
     Args:
         pretrained: a CLIPModel, by hub id, folder or pkg:PACKAGE/FOLDER.
         processor: its CLIPProcessor; None for the model's own.
-        normaliser: what the hundredfold cosine is divided by: 1 as in torchmetrics, 30 as in flow_grpo, 100 for the
-            cosine itself. The weight of a reward that was tuned with one does not fit another.
+        normaliser: divisor of 100 * cos: 1 as in torchmetrics, 30 as in flow_grpo, 100 for the cosine itself. Reward
+            weights tuned with one value do not carry over to another.
         batch_size: images per forward pass.
         revision: branch, tag or commit of `pretrained` on the hub.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `processor`.
+        UserError: `pretrained` or `processor` cannot be loaded.
     """
 
     def __init__(

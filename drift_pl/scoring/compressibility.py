@@ -1,4 +1,4 @@
-"""Rewards without weights: the size of an image as a JPEG file (DDPO, arXiv 2305.13301, section 5)."""
+"""Rewards without a network: the size of an image as a JPEG file (DDPO, arXiv 2305.13301, section 5)."""
 
 import io
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ class JpegCompressibility:
     """Minus the size as a JPEG file: rewards images that compress well.
 
     Args:
-        quality: JPEG quality; the field uses 95.
-        kilobytes_per_point: kilobytes that cost one point (DDPO: 1; flow_grpo: 500).
+        quality: JPEG quality; published runs use 95.
+        kilobytes_per_point: kilobytes per unit of reward (DDPO: 1; flow_grpo: 500).
     """
 
     sign = -1.0
@@ -48,6 +48,6 @@ class JpegCompressibility:
 
 
 class JpegIncompressibility(JpegCompressibility):
-    """The size as a JPEG file: rewards images that compress badly."""
+    """The size as a JPEG file: rewards images that compress poorly."""
 
     sign = 1.0

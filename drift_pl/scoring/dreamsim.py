@@ -1,4 +1,4 @@
-"""DreamSim, the perceptual distance that was tuned on human judgements (arXiv 2306.09344), as an encoder."""
+"""DreamSim, a perceptual distance trained on human judgments (arXiv 2306.09344), as an encoder."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from drift_pl.scoring.pixels import to_bytes
 
 
 class DreamSim:
-    """The authors' package, `dreamsim`: 1 - cos of two embeddings is its distance, in [0, 2].
+    """Encoder from the authors' package `dreamsim`; its distance is 1 - cos of two embeddings, in [0, 2].
 
     The package resizes to 224 x 224 with its own preprocessing, on 8-bit images, one at a time on the CPU. Its weights
-    are downloaded into `cache_dir` when they are not there.
+    are downloaded into `cache_dir` if missing.
 
     Args:
         kind: the package's `dreamsim_type`: `ensemble` (DINO, CLIP and OpenCLIP, its default and the published
-            measure), or one network: dino_vitb16, dinov2_vitb14, clip_vitb32, open_clip_vitb32, synclr_vitb16.
+            metric), or one network: dino_vitb16, dinov2_vitb14, clip_vitb32, open_clip_vitb32, synclr_vitb16.
         cache_dir: folder of the weights.
         batch_size: images per forward pass.
 
@@ -41,7 +41,7 @@ class DreamSim:
             return torch.cat([self._embed(part) for part in images_B3HW.split(self.batch_size)])
 
     def to(self, device: torch.device | str) -> "DreamSim":
-        """Loads the model anew: parts of it keep to the device that they were made for, whatever it is moved to."""
+        """Reloads the model: parts of it stay on the device they were created for when it is moved."""
         if torch.device(device) != self.device:
             self._load(torch.device(device))
         return self
@@ -54,7 +54,7 @@ class DreamSim:
         except Exception as error:  # downloads, archives, unknown kinds: whatever the package raises
             raise UserError(
                 f"encoder.args.kind={self.kind}: DreamSim cannot be loaded from encoder.args.cache_dir={self.folder}: "
-                f"{first_line(error)}; without network access, fill that folder on a machine that has it"
+                f"{first_line(error)}; without network access, copy that folder from a machine that has it"
             ) from error
         self.model.requires_grad_(False).eval()
         self.device = device

@@ -1,4 +1,4 @@
-"""Image encoders: one file serves the shaping lever and the measures."""
+"""Image encoders for the shaping lever and for evaluation."""
 
 import json
 import math
@@ -28,7 +28,7 @@ class PooledEncoder:
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained`.
+        UserError: `pretrained` cannot be loaded.
     """
 
     def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: int = 64) -> None:
@@ -55,15 +55,15 @@ class PooledEncoder:
 
 
 class ClipEncoder(PooledEncoder):
-    """The image half of a CLIPModel: its projected image features (CLIP, PickScore and others of the format).
+    """Projected image features of a CLIPModel (CLIP, PickScore and other models of this format).
 
     Args:
         pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
-        processor: the same of its image processor; None for the model's own.
+        processor: the same for its image processor; None for the model's own.
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `processor`.
+        UserError: `pretrained` or `processor` cannot be loaded.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class ClipEncoder(PooledEncoder):
 
 
 class CombinedEncoder:
-    """Several encoders as one, so that images differ if any of them tells them apart.
+    """Combines encoders, so that images differ if any of the encoders separates them.
 
-    The embedding is the parts' unit embeddings e_k, each times sqrt(w_k / sum_k w_k), end to end. It has unit length,
+    The embedding concatenates the parts' unit embeddings e_k, each scaled by sqrt(w_k / sum_k w_k). It has unit length,
     and its cosine kernel is the weighted mean of the parts' kernels:
 
         <e(x), e(y)> = sum_k w_k <e_k(x), e_k(y)> / sum_k w_k.
@@ -127,8 +127,8 @@ class CombinedEncoder:
 class LpipsEncoder:
     """LPIPS (arXiv 1801.03924) of all pairs of a set from one forward pass per image.
 
-    The distance is a sum over layers of mean squared differences of weighted unit features, so it is a squared
-    Euclidean distance of one long feature vector per image.
+    The distance is a sum over layers of mean squared differences of weighted unit features, so it is the
+    squared Euclidean distance between one long feature vector per image.
 
     Args:
         pretrained: `alex`, `vgg` or `squeeze` (torchmetrics' network, whose backbone torchvision downloads), or a
@@ -136,7 +136,7 @@ class LpipsEncoder:
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained`.
+        UserError: `pretrained` cannot be loaded.
     """
 
     def __init__(self, pretrained: str = "alex", batch_size: int = 64) -> None:

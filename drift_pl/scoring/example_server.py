@@ -1,7 +1,7 @@
-"""A judge as a server, to copy and change: `python -m drift_pl.scoring.example_server --port 8001`.
+"""An example reward server, to copy and adapt: `python -m drift_pl.scoring.example_server --port 8001`.
 
-It scores an image by its brightness. Put your own model, detector or checker into `score`; the protocol is described
-in docs/http_judge.md. Nothing but Pillow is needed, and nothing of drift_pl: the file can run in another environment.
+It scores an image by its brightness. Replace `score` by your own model, detector or checker; the protocol is described
+in docs/http_judge.md. The file needs only Pillow, not drift_pl, so it can run in a separate environment.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LARGEST_REQUEST_BYTES = 512 * 2**20
 
 
 def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float | None]:
-    """A number for each image, higher is better; None for one that cannot be scored. Here: its mean brightness."""
+    """One score per image, higher is better; None for an image that cannot be scored. Here: mean brightness."""
     return [sum(ImageStat.Stat(image).mean) / 3 / 255 for image in images]
 
 
@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     """POST {"images": [base64 PNG], "prompts": [text]} to any path is answered with {"scores": [number or null]}."""
 
     protocol_version = "HTTP/1.1"
-    scoring = threading.Lock()  # requests come several at once; most models want one at a time
+    scoring = threading.Lock()  # requests arrive concurrently; most models handle one at a time
     token: str | None = None
 
     def do_POST(self) -> None:
@@ -60,25 +60,25 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent; http.server prints every request."""
+        """Silent; by default http.server prints every request."""
 
 
 def serve(host: str, port: int, token: str | None = None) -> ThreadingHTTPServer:
-    """A server that is bound; `serve_forever` runs it."""
+    """A bound server; `serve_forever` runs it."""
     return ThreadingHTTPServer((host, port), type("JudgeHandler", (Handler,), {"token": token}))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="An example judge behind HTTP: scores images by their brightness.")
+    parser = argparse.ArgumentParser(description="Example reward server: scores images by their brightness.")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
     parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--token-env", help="environment variable with the bearer token that requests must bring")
+    parser.add_argument("--token-env", help="environment variable with the bearer token that requests must carry")
     options = parser.parse_args()
     token = None
     if options.token_env:
         token = os.environ.get(options.token_env) or parser.error(f"${options.token_env} is not set")
     server = serve(options.host, options.port, token)
-    print(f"judging on http://{options.host}:{server.server_address[1]}/score", flush=True)
+    print(f"scoring on http://{options.host}:{server.server_address[1]}/score", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

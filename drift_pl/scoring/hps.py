@@ -1,4 +1,4 @@
-"""HPSv2 and HPSv2.1: how much people prefer an image for its prompt (arXiv 2306.09341)."""
+"""HPSv2 and HPSv2.1: human preference for an image given its prompt (arXiv 2306.09341)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,9 +17,9 @@ from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
 HPS = "xswu/HPSv2"
 CHECKPOINT = "HPS_v2.1_compressed.pt"
-# The checkpoint holds weights only; text and normalisation are those of the model that it was tuned from.
+# The checkpoint holds weights only; tokenizer and image normalization are those of the model it was fine-tuned from.
 HPS_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-# ViT-H-14 has 16 attention heads in both towers (head widths 80 and 64), which no tensor's shape tells.
+# ViT-H-14 has 16 attention heads in both towers (head widths 80 and 64), which tensor shapes do not determine.
 HEADS = 16
 
 WHOLE = {
@@ -54,23 +54,24 @@ PROJECTIONS = ("visual.proj", "text_projection")
 class HpsV2(ClipJudge):
     """cos(image, text) / normaliser, in float32: what the package hpsv2 returns, HPSv2.1 by default.
 
-    The images are prepared as hpsv2 does: the longer side is resized to the model's (bicubic, antialiased), the
-    shorter one padded with black, so that nothing is cut off. (A CLIP processor would crop.)
+    Images are preprocessed as in hpsv2: the longer side is resized to the model's (bicubic, antialiased), the shorter
+    one padded with black, so that nothing is cropped. (A CLIP processor would crop.)
 
     Args:
-        pretrained: `xswu/HPSv2`, or an open_clip checkpoint of a ViT-H-14 (a file, or a folder that holds
-            `checkpoint`), or a CLIPModel by hub id, folder or pkg:PACKAGE/FOLDER. Of version 2.0 there is a published
-            CLIPModel, adams-story/HPSv2-hf, without a processor: give processor=openai/clip-vit-base-patch32.
+        pretrained: `xswu/HPSv2`, or an open_clip checkpoint of a ViT-H-14 (a file, or a folder that contains
+            `checkpoint`), or a CLIPModel by hub id, folder or pkg:PACKAGE/FOLDER. Version 2.0 is also
+            published as a CLIPModel, adams-story/HPSv2-hf, without a processor: give
+            processor=openai/clip-vit-base-patch32.
         revision: branch, tag or commit of `pretrained` on the hub.
-        processor: a CLIPProcessor; None for the one of ViT-H-14 with a checkpoint, and a CLIPModel's own.
-        checkpoint: the name of the open_clip checkpoint in the folder or on the hub; `HPS_v2_compressed.pt` is
-            version 2.0, whose scores cannot be compared with those of 2.1. None takes a folder or hub id other than
-            `xswu/HPSv2` for a CLIPModel.
-        normaliser: what the cosine is divided by. 1 in hpsv2, DanceGRPO and DiffusionNFT: scores near 0.25 to 0.33.
+        processor: a CLIPProcessor; None for that of ViT-H-14 with an open_clip checkpoint, else the CLIPModel's own.
+        checkpoint: name of the open_clip checkpoint in the folder or on the hub; `HPS_v2_compressed.pt` is
+            version 2.0, whose scores cannot be compared with those of 2.1. None treats a folder or hub id other than
+            `xswu/HPSv2` as a CLIPModel.
+        normaliser: divisor of the cosine: 1 in hpsv2, DanceGRPO and DiffusionNFT (scores near 0.25 to 0.33).
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `processor`.
+        UserError: `pretrained` or `processor` cannot be loaded.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ def clip_from_open_clip(tensors: dict[str, Tensor]) -> CLIPModel:
     """A CLIPModel with the weights of an open_clip ViT-H-14, or of a smaller one with 16 heads in each tower.
 
     Args:
-        tensors: by open_clip's names.
+        tensors: under open_clip's names.
 
     Raises:
         UserError: the tensors are not those of such a model.
@@ -142,7 +143,7 @@ def clip_from_open_clip(tensors: dict[str, Tensor]) -> CLIPModel:
 
 
 def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by transformers' names: fused attention inputs are split, projections are transposed."""
+    """Tensors under transformers' names: fused attention inputs are split, projections are transposed."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         tower = next((tower for tower in TOWERS if name.startswith(tower)), None)
@@ -165,7 +166,7 @@ def _rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _config(tensors: dict[str, Tensor]) -> CLIPConfig:
-    """The model's sizes, read from its tensors."""
+    """The model configuration, inferred from tensor shapes."""
 
     def tower(start: str) -> dict[str, int | str]:
         layers = {name.removeprefix(start).split(".")[0] for name in tensors if name.startswith(start)}
@@ -175,7 +176,7 @@ def _config(tensors: dict[str, Tensor]) -> CLIPConfig:
             "intermediate_size": hidden.shape[0],
             "num_hidden_layers": len(layers),
             "num_attention_heads": HEADS,
-            "hidden_act": "gelu",  # OpenAI's own CLIP, transformers' default, has quick_gelu
+            "hidden_act": "gelu",  # OpenAI's CLIP, transformers' default, uses quick_gelu
         }
 
     patch = tensors["visual.conv1.weight"].shape[-1]
@@ -184,7 +185,7 @@ def _config(tensors: dict[str, Tensor]) -> CLIPConfig:
     text = {
         "vocab_size": words,
         "max_position_embeddings": tensors["positional_embedding"].shape[0],
-        # open_clip reads the text off at the highest token, which is the last of the vocabulary, its end mark
+        # open_clip pools the text at the highest token id, which is the end token, the last of the vocabulary
         "bos_token_id": words - 2,
         "eos_token_id": words - 1,
         "pad_token_id": words - 1,

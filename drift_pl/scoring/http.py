@@ -1,4 +1,4 @@
-"""Judges behind HTTP: any server that takes JSON, and vision models behind OpenAI's chat interface."""
+"""Rewards over HTTP: any JSON server, and vision-language models behind an OpenAI-compatible chat API."""
 
 import base64
 import io
@@ -27,25 +27,25 @@ TEMPLATE = (
 class HttpJudge:
     """A server's scores / normaliser: POST {"images": [base64 PNG], "prompts": [text]}, answered {"scores": [number]}.
 
-    A score of null (or NaN) says that an image could not be scored; it then leaves its group. The protocol, and a
-    server to start from: docs/http_judge.md and `python -m drift_pl.scoring.example_server`.
+    A score of null (or NaN) means that the image could not be scored; it is then dropped from its group. The protocol,
+    and a server to start from: docs/http_judge.md and `python -m drift_pl.scoring.example_server`.
 
     Args:
         url: where to POST, such as http://127.0.0.1:8001/score.
-        token_env: name of an environment variable with a bearer token; the token itself is written nowhere.
+        token_env: name of an environment variable with a bearer token; the token itself is never stored.
         batch_size: images per request.
-        normaliser: what the scores are divided by.
-        concurrency: requests under way at once. The order of the scores does not depend on it.
-        attempts: times that a request is sent, if the connection fails or the server answers 429 or 5xx.
+        normaliser: divisor of the scores.
+        concurrency: number of concurrent requests. The order of the scores does not depend on it.
+        attempts: maximum attempts per request; retried if the connection fails or the server answers 429 or 5xx.
         first_wait_s: seconds before the second attempt; doubled before each further one.
-        timeout_s: seconds without a sign of the server after which an attempt has failed.
+        timeout_s: seconds of server inactivity after which an attempt fails.
         deadline_s: seconds for all images of one call.
-        metadata: lists of prompts in JSON lines, `prompts.train` and the others: requests then also have "metadata",
-            for each image the other fields of its prompt's line, or null for a prompt that is in none of the lists.
+        metadata: prompt lists in JSON lines, `prompts.train` and the others. Requests then also have "metadata": for
+            each image the other fields of its prompt's line, or null for a prompt that is in none of the lists.
 
     Raises:
-        UserError: the url cannot be used, or the environment variable is not set; when called, the server cannot be
-            reached, is too slow, or answers something else.
+        UserError: the url is invalid, or the environment variable is not set; when called, the server cannot be
+            reached, is too slow, or returns an unexpected response.
     """
 
     def __init__(
@@ -112,22 +112,21 @@ class HttpJudge:
 
 
 class ChatJudge:
-    """The number that a vision model behind an OpenAI-compatible server answers with, / normaliser.
+    """Score given by a vision-language model behind an OpenAI-compatible server, / normaliser.
 
-    One request per image: the image, then a question with the prompt in it. An answer without exactly one number
-    (`7/10` counts as 7), or with one out of range, leaves its image unscored.
+    One request per image: the image, then a question that contains the prompt. An answer without exactly one number
+    (`7/10` counts as 7), or with a number out of range, leaves the image unscored.
 
     Args:
-        url: the server's, such as http://127.0.0.1:8000/v1 (vLLM, SGLang, or a service).
+        url: base url of the server, such as http://127.0.0.1:8000/v1 (vLLM, SGLang, or a service).
         model: the model's name there.
         template: the question; {prompt}, {lowest} and {highest} are replaced.
-        lowest: the worst score asked for.
-        highest: the best one.
-        normaliser: what the number is divided by; 10 for scores from 0 to 1. (flow_grpo asks for 1 to 5, divided
-            by 5.)
-        max_tokens: length of the answer; more for a model that thinks first (what it puts in <think> is left out).
-        extra: further fields of the request, such as {seed: 0}.
-        token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s: as of `HttpJudge`.
+        lowest: worst score on the scale.
+        highest: best score on the scale.
+        normaliser: divisor of the number; 10 gives scores from 0 to 1. (flow_grpo uses 1 to 5, divided by 5.)
+        max_tokens: maximum length of the answer; increase it for reasoning models (text within <think> is ignored).
+        extra: additional fields of the request, such as {seed: 0}.
+        token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s: as in `HttpJudge`.
 
     Raises:
         UserError: as `HttpJudge`; or the range is empty, or the template lacks {prompt}.
@@ -194,14 +193,14 @@ class ChatJudge:
 
 
 def only_number(text: str) -> float:
-    """The one number in a text, n of `n/m`; NaN if there is none, or more than one. Text within <think> is left out."""
+    """The only number in a text, n of `n/m`; NaN if there is none or more than one. Text within <think> is ignored."""
     text = re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL)
     found = re.findall(r"(?<![\w.])([-+]?\d+(?:\.\d+)?)(?:\s*/\s*\d+(?:\.\d+)?)?(?!\w|\.\d)", text)
     return float(found[0]) if len(found) == 1 else math.nan
 
 
 def png_base64(pixels_3HW: Tensor) -> str:
-    """An uint8 image as base64 of a PNG file."""
+    """A uint8 image as a base64-encoded PNG."""
     buffer = io.BytesIO()
     Image.fromarray(pixels_3HW.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
     return base64.b64encode(buffer.getvalue()).decode("ascii")

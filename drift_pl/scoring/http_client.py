@@ -1,4 +1,4 @@
-"""JSON over HTTP to a judge: several requests at once, retries with back-off, one deadline over all of them."""
+"""JSON over HTTP: concurrent requests, retries with exponential back-off, one deadline for all of them."""
 
 import concurrent.futures
 import json
@@ -22,10 +22,10 @@ LONGEST_WAIT_S = 30.0
 
 
 class Transient(Exception):
-    """A failure that may pass.
+    """A failure that is worth a retry.
 
     Attributes:
-        wait_s: what the server asked to wait, seconds.
+        wait_s: wait requested by the server, seconds.
     """
 
     def __init__(self, reason: str, wait_s: float = 0.0) -> None:
@@ -35,12 +35,12 @@ class Transient(Exception):
 
 @dataclass
 class Call:
-    """What the requests of one call share.
+    """State shared by the requests of one call.
 
     Attributes:
         deadline: on the monotonic clock, seconds.
-        stop: set once there is nothing more to be done.
-        failures: errors of requests that failed for good, the first one first; later ones may follow from it.
+        stop: set once no further request should start.
+        failures: errors of requests that failed permanently, in order; later ones may result from the first.
     """
 
     deadline: float
@@ -54,7 +54,7 @@ class Call:
 
 
 class TooLate(tenacity.stop.stop_base):
-    """No further attempt if it would begin after the deadline, on the monotonic clock."""
+    """Stop condition: the next attempt would start after the deadline, on the monotonic clock."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -64,24 +64,24 @@ class TooLate(tenacity.stop.stop_base):
 
 
 class JsonClient:
-    """POSTs JSON and reads JSON.
+    """Client that sends and receives JSON.
 
-    The token is read from the environment at each call. It is no attribute, so it is in no configuration, checkpoint
-    or error message: where a server repeats it, it is blotted out.
+    The token is read from the environment at each call and never stored, so it is in no configuration, checkpoint or
+    error message; where a server repeats it, it is masked.
 
     Args:
-        url: http or https. Errors name it without its query, and it may not hold a user name or password.
+        url: http or https. Errors show it without its query; it must not contain a user name or password.
         token_env: name of the environment variable whose content is sent as a bearer token; None for no token.
-        concurrency: requests under way at once.
-        attempts: times that a request is sent, if the connection fails or the server answers 429 or 5xx.
-        first_wait_s: seconds before the second attempt; doubled before each further one, up to 30, or what the
-            server's Retry-After asks.
-        timeout_s: seconds without a sign of the server after which an attempt has failed.
-        deadline_s: seconds for everything that one call asks.
-        expected: what the server should answer, for errors.
+        concurrency: number of concurrent requests.
+        attempts: maximum attempts per request; retried if the connection fails or the server answers 429 or 5xx.
+        first_wait_s: seconds before the second attempt; doubled before each further one, up to 30, or the
+            server's Retry-After.
+        timeout_s: seconds of server inactivity after which an attempt fails.
+        deadline_s: seconds for all requests of one call.
+        expected: the expected response, for error messages.
 
     Raises:
-        UserError: the url or a number cannot be used, or the environment variable is not set.
+        UserError: the url or a number is invalid, or the environment variable is not set.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class JsonClient:
             raise UserError("rewards.args.url is not a url; give one such as http://127.0.0.1:8001/score")
         if split.username is not None or split.password is not None:
             raise UserError(
-                "rewards.args.url holds a user name or password, which a run's files would keep; give a token by "
+                "rewards.args.url contains a user name or password, which a run's files would keep; pass a token by "
                 "rewards.args.token_env=NAME_OF_AN_ENVIRONMENT_VARIABLE"
             )
         positive = {"concurrency": concurrency, "attempts": attempts, "timeout_s": timeout_s, "deadline_s": deadline_s}
@@ -115,14 +115,14 @@ class JsonClient:
         self._token()
 
     def post_all(self, body: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
-        """The server's answers to `body(part)` for each part, in the order of the parts.
+        """The server's responses to `body(part)` for each part, in the order of the parts.
 
         Raises:
-            UserError: a request failed for good, or the deadline passed; the other requests are given up.
+            UserError: a request failed permanently, or the deadline passed; the other requests are cancelled.
         """
         call = Call(time.monotonic() + self.deadline_s)
         pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
-        # a pool of connections of its own for each call: nothing is shared with a forked or later process
+        # a separate connection pool per call: nothing is shared with a forked or later process
         with httpx2.Client(headers=self._headers()) as client:
             try:
                 futures = [pool.submit(self._post, client, body, part, call) for part in parts]
@@ -131,7 +131,7 @@ class JsonClient:
                 if call.failures:
                     raise call.failures[0]
                 if late:
-                    raise self._deadline_passed("requests were still under way")
+                    raise self._deadline_passed("requests were still pending")
                 return [future.result() for future in futures]
             finally:
                 call.stop.set()
@@ -142,13 +142,13 @@ class JsonClient:
         return UserError(f"rewards.args.url={self.shown_url}: {self._blotted(problem)}")
 
     def unexpected(self, answer: Any, what: str = "") -> UserError:
-        """An error that shows the start of an answer, and what was expected."""
-        # blotted out before it is cut, so that no half of a token is left
+        """An error that shows the start of the response and the expected one."""
+        # masked before truncation, so that no part of a token is left
         shown = self._blotted(" ".join(str(answer).split()))[:120]
         return self.error(f"answered with {what}{shown!r}; expected status 200 and {self.expected}")
 
     def _post(self, client: httpx2.Client, body: Callable[[Part], Any], part: Part, call: Call) -> Any:
-        if call.stop.is_set():  # another request has failed for good, and this one had not begun
+        if call.stop.is_set():  # another request failed permanently before this one started
             raise self.error("given up")
         content = body(part)
         retrying = tenacity.Retrying(
@@ -177,13 +177,13 @@ class JsonClient:
             raise call.fail(failure) from error
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt: doubled each time, or more if the server asks for it."""
+        """Seconds before the next attempt: doubled each time, or more if the server requests it."""
         backoff = tenacity.wait_exponential(multiplier=self.first_wait_s, max=LONGEST_WAIT_S)
         asked = state.outcome.exception() if state.outcome else None
         return max(backoff(state), asked.wait_s if isinstance(asked, Transient) else 0.0)
 
     def _attempt(self, client: httpx2.Client, content: Any, call: Call) -> Any:
-        if call.stop.is_set():  # what ended the wait for this attempt was another request's failure
+        if call.stop.is_set():  # the wait was ended by another request's failure
             raise self.error("given up")
         left = min(self.timeout_s, call.deadline - time.monotonic())
         if left <= 0:
@@ -199,7 +199,7 @@ class JsonClient:
         try:
             return response.json()
         except ValueError as error:
-            raise self.unexpected(response.text, "no JSON but ") from error
+            raise self.unexpected(response.text, "no JSON: ") from error
 
     def _blotted(self, text: str) -> str:
         token = self._token()
@@ -210,7 +210,7 @@ class JsonClient:
     def _deadline_passed(self, state: str) -> UserError:
         return self.error(
             f"not answered within rewards.args.deadline_s={self.deadline_s:g} ({state}); "
-            "give more time, or fewer images to a request"
+            "give more time, or send fewer images per request"
         )
 
     def _headers(self) -> dict[str, str]:
@@ -232,7 +232,7 @@ class JsonClient:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """A Retry-After header in seconds; its other form, a date, is left to the back-off."""
+    """A Retry-After header in seconds; 0 for its other form, a date, which is left to the back-off."""
     try:
         return max(0.0, float(retry_after or 0))
     except ValueError:

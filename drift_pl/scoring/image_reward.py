@@ -1,4 +1,4 @@
-"""ImageReward: a BLIP model that reads the prompt while looking at the image (arXiv 2304.05977)."""
+"""ImageReward: a BLIP model whose text encoder cross-attends to the image (arXiv 2304.05977)."""
 
 import json
 import math
@@ -22,7 +22,7 @@ TEXT_CONFIG = "med_config.json"
 PROMPT_TOKENS = 35
 # Mean and standard deviation of the raw score, from the published code.
 SCORE_MEAN, SCORE_STD = 0.16717362830052426, 1.0333394966054072
-# BLIP's ViTs, base and large, have heads of this width, which no tensor's shape tells.
+# BLIP's ViTs, base and large, have heads of this width, which tensor shapes do not determine.
 HEAD_WIDTH = 64
 
 VISION_TOP = {
@@ -42,25 +42,25 @@ VISION_BLOCK = {
 
 
 class ImageReward:
-    """(head(BLIP(image, prompt)) - mean) / std / normaliser, in float32; about standard normal on its own data.
+    """(head(BLIP(image, prompt)) - mean) / std / normaliser, in float32; about standard normal on its training data.
 
     The text encoder's first token, after cross-attention to the image in every layer, goes through five linear layers
     (768-1024-128-64-16-1, no activations). Images: shorter side to 224 (bicubic, antialiased, on 8 bits), centre crop,
-    CLIP's mean and standard deviation. Prompts: 35 tokens of bert-base-uncased, longer ones are cut.
+    CLIP's mean and standard deviation. Prompts: truncated to 35 tokens of bert-base-uncased.
 
     Args:
         pretrained: the published checkpoint: hub id, or a folder (or pkg:PACKAGE/FOLDER) with `ImageReward.pt` or
             `checkpoint`, and `med_config.json`, the text encoder's configuration.
         revision: branch, tag or commit of `pretrained` on the hub.
-        checkpoint: the name of the weights' file there, .pt or .safetensors.
+        checkpoint: name of the weight file there, .pt or .safetensors.
         tokenizer: a BertTokenizer; the published one is bert-base-uncased's.
         mean: mean of the raw score; the published one.
         std: standard deviation of the raw score; the published one.
-        normaliser: what the standardised score is divided by: 1 in flow_grpo, MixGRPO and DiffusionNFT.
+        normaliser: divisor of the standardized score: 1 in flow_grpo, MixGRPO and DiffusionNFT.
         batch_size: images per forward pass.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `tokenizer`.
+        UserError: `pretrained` or `tokenizer` cannot be loaded.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ImageReward:
         self.model.requires_grad_(False).eval().float()
         with naming(".args.tokenizer"):
             self.tokenizer = load_pretrained(BertTokenizer.from_pretrained, tokenizer)
-        # BLIP's marks of a decoded and of an image-grounded text; ImageReward itself sets neither before a prompt.
+        # BLIP's tokens for decoded and for image-grounded text; ImageReward puts neither before a prompt.
         self.tokenizer.add_tokens(["[DEC]", "[ENC]"], special_tokens=True)
         words = self.model.text.config.vocab_size
         if len(self.tokenizer) > words:
@@ -137,7 +137,7 @@ class BlipReward(nn.Module):
 
 
 def blip_from_published(checkpoint: Path, text_config: Path) -> BlipReward:
-    """The model, from the published checkpoint's names of tensors.
+    """The model, built from the published checkpoint.
 
     Raises:
         UserError: the files are not those of such a model.
@@ -160,14 +160,14 @@ def blip_from_published(checkpoint: Path, text_config: Path) -> BlipReward:
             f"({type(error).__name__}: {first_line(error)}); give {CHECKPOINT} and {TEXT_CONFIG} of THUDM/ImageReward"
         ) from error
     load_exactly(model.vision, vision)
-    # a buffer of older transformers; what is left of the checkpoint, two projections, only served pre-training
+    # a buffer of older transformers; the rest of the checkpoint, two projections, only served pre-training
     text.pop("embeddings.position_ids", None)
     load_exactly(model.text, text)
     return model
 
 
 def _vision_name(name: str) -> str:
-    """timm's name of a ViT's tensor, as in the checkpoint, in transformers' words."""
+    """Maps timm's name of a ViT tensor, as in the checkpoint, to transformers' name."""
     if name in VISION_TOP:
         return VISION_TOP[name]
     stem, _, kind = name.rpartition(".")
@@ -178,7 +178,7 @@ def _vision_name(name: str) -> str:
 
 
 def _vision_config(tensors: dict[str, Tensor]) -> BlipVisionConfig:
-    """The image encoder's sizes, read from its tensors."""
+    """The image encoder's configuration, inferred from tensor shapes."""
     patch = tensors["embeddings.patch_embedding.weight"].shape[-1]
     _, positions, width = tensors["embeddings.position_embedding"].shape
     return BlipVisionConfig(
@@ -203,7 +203,7 @@ def _text_config(path: Path, vision: dict[str, Tensor]) -> BlipTextConfig:
     return BlipTextConfig(
         **{name: published[name] for name in names},
         encoder_hidden_size=vision["embeddings.position_embedding"].shape[-1],
-        is_decoder=True,  # transformers' switch for having cross-attention layers
+        is_decoder=True,  # transformers' switch for cross-attention layers
         bos_token_id=None,
         eos_token_id=None,
         sep_token_id=None,

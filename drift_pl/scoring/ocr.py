@@ -1,4 +1,4 @@
-"""A judge that reads: does the image show the text that its prompt has in double quotes?"""
+"""OCR reward: does the image show the text that its prompt has in double quotes?"""
 
 import math
 import re
@@ -15,17 +15,17 @@ from drift_pl.scoring.pixels import to_bytes
 
 
 class Ocr:
-    """1 - d / n, in [0, 1]: n letters asked for, d the edit distance from what is read, at most n.
+    """1 - d / n, in [0, 1]: n requested letters, d the edit distance from the recognized text, at most n.
 
-    As flow_grpo's reward (arXiv 2505.05470): case and blanks do not count, and a text that appears as a whole in what
-    is read scores 1. flow_grpo reads with PaddleOCR; this reads with the same family of networks by RapidOCR, whose
-    package brings them along, so scores need not be equal. A prompt without a text in double quotes is not scored.
+    As in flow_grpo (arXiv 2505.05470), case and whitespace are ignored, and a text that appears in full within the
+    recognized text scores 1. flow_grpo uses PaddleOCR; this uses the same family of networks through RapidOCR, whose
+    package includes them, so scores may differ. A prompt without text in double quotes is not scored.
 
     Args:
-        params: RapidOCR's own settings, such as {"EngineConfig.onnxruntime.use_cuda": true}.
+        params: RapidOCR settings, such as {"EngineConfig.onnxruntime.use_cuda": true}.
 
     Raises:
-        UserError: the package rapidocr, or the runtime that it reads with, is not installed.
+        UserError: the package rapidocr, or its runtime, is not installed.
     """
 
     def __init__(self, params: dict[str, Any] | None = None) -> None:
@@ -41,25 +41,25 @@ class Ocr:
         return torch.tensor(scores, dtype=torch.float32, device=images_B3HW.device)
 
     def to(self, device: torch.device | str) -> "Ocr":
-        return self  # RapidOCR's runtime has devices of its own
+        return self  # RapidOCR's runtime manages its own devices
 
     def _score(self, image: Any, prompt: str) -> float:
         wanted = asked_text(prompt)
         if wanted is None:
             return math.nan
-        # not the array: RapidOCR takes an array's channels for blue, green, red, and knows an image's
+        # an Image, because RapidOCR takes the channels of an array as blue, green, red
         return text_score("".join(self.reader(Image.fromarray(image)).txts or ()), wanted)
 
 
 def asked_text(prompt: str) -> str | None:
-    """What stands between the first pair of double quotes, straight or curly; None if nothing does."""
+    """The text between the first pair of double quotes, straight or curly; None if there is none."""
     found = re.search(r'"([^"]*)"|\u201c([^\u201d]*)\u201d', prompt)
     text = "" if found is None else found[1] or found[2] or ""
     return text if text.strip() else None
 
 
 def text_score(read: str, wanted: str) -> float:
-    """1 - min(edit distance, n) / n, with n the letters of `wanted`; 1 if it is part of what was read."""
+    """1 - min(edit distance, n) / n, with n the letters of `wanted`; 1 if `read` contains it."""
     read, wanted = (re.sub(r"\s", "", text).lower() for text in (read, wanted))
     if wanted in read:
         return 1.0
@@ -67,7 +67,7 @@ def text_score(read: str, wanted: str) -> float:
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Levenshtein's: the fewest insertions, deletions and replacements of a letter from one to the other."""
+    """Levenshtein distance: the fewest single-letter insertions, deletions and substitutions."""
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, start=1):
         diagonal, row[0] = row[0], i

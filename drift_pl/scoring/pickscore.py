@@ -1,4 +1,4 @@
-"""Judges that are a CLIPModel folder: PickScore and all of its format."""
+"""Rewards by a CLIPModel: PickScore and other models of its format."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,21 +13,21 @@ from drift_pl.core.locate import load_pretrained
 from drift_pl.scoring.pixels import to_bytes
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
-# PickScore_v1 is published without a processor of its own.
+# PickScore_v1 is published without a processor.
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
 class ClipJudge:
-    """A CLIPModel that compares an image with its prompt; a subclass makes a score of the cosine.
+    """Image-text similarity by a CLIPModel; subclasses turn the cosine into a reward.
 
     Args:
         pretrained: hub id, folder or pkg:PACKAGE/FOLDER of a CLIPModel.
-        processor: the same of its CLIPProcessor.
+        processor: the same for its CLIPProcessor.
         batch_size: images per forward pass.
         revision: branch, tag or commit of `pretrained` on the hub, and of its processor if that is the same.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `processor`.
+        UserError: `pretrained` or `processor` cannot be loaded.
     """
 
     def __init__(self, pretrained: str, processor: str, batch_size: int, revision: str | None = None) -> None:
@@ -43,7 +43,7 @@ class ClipJudge:
 
     @torch.no_grad()
     def cosine(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Cosine of each image's embedding and its prompt's, float32 [B]."""
+        """Cosine between each image's embedding and its prompt's, float32 [B]."""
         with torch.autocast(images_B3HW.device.type, enabled=False):
             image_BD = torch.cat([self._image_features(part) for part in images_B3HW.split(self.batch_size)])
             return (image_BD * self._text_features(prompts)).sum(-1)
@@ -74,14 +74,14 @@ class PickScore(ClipJudge):
     """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
 
     Args:
-        pretrained: the judge, a CLIPModel.
-        processor: its CLIPProcessor; None for the judge's own, or for PickScore_v1 the one it was trained with.
+        pretrained: a CLIPModel.
+        processor: its CLIPProcessor; None for the model's own, or for PickScore_v1 the one it was trained with.
         normaliser: 26 in flow_grpo and its descendants (scores near 0.8 to 0.9); 1 for the raw logit.
         batch_size: images per forward pass.
         revision: branch, tag or commit of `pretrained` on the hub.
 
     Raises:
-        UserError: nothing loadable at `pretrained` or `processor`.
+        UserError: `pretrained` or `processor` cannot be loaded.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""What a judge, an encoder and a measure are.
+"""Protocols of rewards, encoders and measures.
 
-A plain function will do for each of them. What holds a network also has `to(device)`, which `move` calls.
+A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls.
 """
 
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from torch import Tensor
 
 
 class Reward(Protocol):
-    """A judge: higher is better."""
+    """A reward: higher is better."""
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores, float32 [B], of images in [0, 1] for their (clean) prompts. NaN: this image cannot be scored."""
+        """Scores, float32 [B], of images in [0, 1] for their (clean) prompts; NaN where an image cannot be scored."""
         ...
 
 
 class GroupReward(Protocol):
-    """A judge that sees a prompt's images together, because an image's score depends on the others.
+    """A reward that sees a prompt's images together, because an image's score depends on the others.
 
     Attributes:
-        groupwise: True. A function may be given it as an attribute.
+        groupwise: True; on a plain function, set it as an attribute.
     """
 
     groupwise: bool
 
     def __call__(self, images_PG3HW: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores, float32 [P, G], of images in [0, 1], for P prompts. NaN: this image cannot be scored."""
+        """Scores, float32 [P, G], of images in [0, 1], for P prompts; NaN where an image cannot be scored."""
         ...
 
 
@@ -49,7 +49,7 @@ class PairwiseDistance(Protocol):
 
 
 class Measure(Protocol):
-    """Anything else that evaluation reports; never trained on."""
+    """Any other metric that evaluation reports; never trained on."""
 
     def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Named values per prompt, each float [P]; NaN where a prompt has none."""
@@ -58,15 +58,15 @@ class Measure(Protocol):
 
 @runtime_checkable
 class ImageFilter(Protocol):
-    """What a measure may be besides: it says which images count, because broken images are not diversity."""
+    """Optional part of a measure: which images count, because broken images are not diversity."""
 
     def counts(self, images_S3HW: Tensor, prompt: str) -> Tensor:
-        """bool [S]: whether an image shows what the prompt asks for."""
+        """bool [S]: whether each image shows what the prompt specifies."""
         ...
 
 
 def move(part: object, device: torch.device | str) -> None:
-    """Moves what holds a network; a plain function, or None, has nothing to move."""
+    """Moves an object that holds a network; does nothing for plain functions and None."""
     to = getattr(part, "to", None)
     if to is not None:
         to(device)

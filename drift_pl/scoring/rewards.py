@@ -1,4 +1,4 @@
-"""Several judges at once: their raw scores and the weighted sum."""
+"""Several rewards: raw scores and weighted sum."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from drift_pl.scoring.protocol import GroupReward, Reward
 
 @dataclass(frozen=True)
 class Judge:
-    """A named reward with its weight in the sum; a `groupwise` one is called with whole groups."""
+    """A named reward with its weight in the sum; a `groupwise` reward is called with whole groups."""
 
     name: str
     reward: Reward | GroupReward
@@ -23,10 +23,10 @@ class Judge:
 
         Args:
             prompts: B prompts, one per image.
-            group_size: images per prompt, each prompt's in a row; what a groupwise judge needs.
+            group_size: images per prompt, contiguous; required by groupwise rewards.
 
         Raises:
-            UserError: the judge fails, does not return one number per image, or lacks its groups.
+            UserError: the reward fails, does not return one number per image, or gets no whole groups.
         """
         shape: tuple[int, ...] = (len(prompts),)
         if getattr(self.reward, "groupwise", False):
@@ -34,12 +34,12 @@ class Judge:
         try:
             score = self.reward(images_B3HW if len(shape) == 1 else images_B3HW.unflatten(0, shape), prompts)
         except Exception as error:
-            raise UserError(f"the judge {self.name!r} failed: {type(error).__name__}: {error}") from error
+            raise UserError(f"the reward {self.name!r} failed: {type(error).__name__}: {error}") from error
         if not isinstance(score, Tensor) or score.shape != shape:
             returned = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
             expected = " x ".join(str(size) for size in shape)
             raise UserError(
-                f"the judge {self.name!r} returned {returned}, not one number for each of {expected} images"
+                f"the reward {self.name!r} returned {returned}, not one number for each of {expected} images"
             )
         return score.flatten().float().to(images_B3HW.device)
 
@@ -47,7 +47,7 @@ class Judge:
         """(P, G), and each group's prompt."""
         if group_size is None or len(prompts) % group_size:
             raise UserError(
-                f"the judge {self.name!r} scores whole groups: {len(prompts)} images need a group_size that divides "
+                f"the reward {self.name!r} scores whole groups: {len(prompts)} images need a group_size that divides "
                 f"them, not {group_size}"
             )
         return (len(prompts) // group_size, group_size), prompts[::group_size]
@@ -60,18 +60,18 @@ def score_images(
     group_size: int | None = None,
     allow_unscored: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of all judges, float32 [B], and each judge's raw scores by name.
+    """The weighted sum of all rewards, float32 [B], and each reward's raw scores by name.
 
-    An image that any judge answers with NaN or infinity has a NaN sum: it leaves its group.
+    An image for which any reward is NaN or infinite has a NaN sum and is dropped from its group.
 
     Args:
         prompts: B prompts, one per image.
-        group_size: images per prompt, each prompt's in a row; for groupwise judges.
-        allow_unscored: a judge may fail to score any of the images. Training must not go on then: it would learn
-            nothing, iteration after iteration.
+        group_size: images per prompt, contiguous; for groupwise rewards.
+        allow_unscored: accept a reward that scores none of the images. Training must stop then, because it would learn
+            nothing.
 
     Raises:
-        UserError: a judge fails, returns something else than a number per image, lacks its groups, or scores none.
+        UserError: a reward fails, does not return one number per image, gets no whole groups, or scores no image.
     """
     by_judge = ask_judges(judges, images_B3HW, prompts, group_size)
     return weighted_sum(judges, by_judge, allow_unscored), by_judge
@@ -80,25 +80,25 @@ def score_images(
 def ask_judges(
     judges: Sequence[Judge], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> dict[str, Tensor]:
-    """Each judge's raw scores by name, float32 [B].
+    """Each reward's raw scores by name, float32 [B].
 
     Raises:
-        UserError: a judge fails, returns something else than a number per image, or lacks its groups.
+        UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
     return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
 
 
 def weighted_sum(judges: Sequence[Judge], by_judge: Mapping[str, Tensor], allow_unscored: bool = False) -> Tensor:
-    """The judges' weighted sum, float32 [B]; NaN where any of them has no finite score.
+    """The weighted sum of the rewards, float32 [B]; NaN where any of them is not finite.
 
     Raises:
-        UserError: a judge scored none of the images, unless `allow_unscored`.
+        UserError: a reward scored none of the images, unless `allow_unscored`.
     """
     for name, score_B in by_judge.items():
         if not allow_unscored and not score_B.isfinite().any():
             raise UserError(
-                f"the judge {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
-                "before this iteration is saved as checkpoints/last.ckpt: mend the judge and resume with ckpt_path=last"
+                f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
+                "before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with ckpt_path=last"
             )
     total_B = torch.stack([judge.weight * by_judge[judge.name] for judge in judges]).sum(0)
     return torch.where(total_B.isfinite(), total_B, torch.nan)

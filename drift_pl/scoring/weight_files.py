@@ -1,4 +1,4 @@
-"""Published weights that are a single file: found in a folder or on the hub, read as tensors and nothing else."""
+"""Weights published as a single file: found in a folder or on the hub, read as tensors only."""
 
 import pickle
 from pathlib import Path
@@ -14,10 +14,10 @@ from drift_pl.core.locate import first_line, load_pretrained, locate
 
 
 def find_file(name: str, filename: str, revision: str | None = None) -> Path:
-    """Where a file lies, fetched from the hub if it must be.
+    """Path of a file, downloaded from the hub if necessary.
 
     Args:
-        name: the file itself, a folder (or pkg:PACKAGE/FOLDER) that holds `filename`, or a hub id.
+        name: the file itself, a folder (or pkg:PACKAGE/FOLDER) that contains `filename`, or a hub id.
         filename: its name in a folder or on the hub.
         revision: branch, tag or commit on the hub; None for its main branch.
 
@@ -35,15 +35,15 @@ def find_file(name: str, filename: str, revision: str | None = None) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a .pt or .pth file by torch's loader of weights only.
+    """The tensors of a .safetensors file, or of a .pt or .pth file by torch's weights-only loader.
 
-    A checkpoint that keeps them under `state_dict` is opened. Half-precision tensors become float32.
+    Tensors may also be under the key `state_dict`. Half-precision tensors become float32.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: the file is damaged, or holds something else than tensors by name.
+        UserError: the file is damaged, or is not a dictionary of tensors.
     """
     try:
         if path.suffix == ".safetensors":
@@ -59,12 +59,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{named()}: {path} cannot be read as weights: {first_line(error)}") from error
     tensors = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{named()}: {path} holds no tensors by name; give the file of a state dict")
+        raise UserError(f"{named()}: {path} is not a dictionary of tensors; give the file of a state dict")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """`load_state_dict`, strict, with what does not fit told in one line.
+    """Strict `load_state_dict` that reports mismatches in one line.
 
     Raises:
         UserError: a tensor is missing, unknown or of another shape.
@@ -78,6 +78,6 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor]) -> None:
         if name in tensors and tensors[name].shape != own[name].shape
     ]
     if faults:
-        more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
+        more = f", and {len(faults) - 1} more mismatches" if len(faults) > 1 else ""
         raise UserError(f"{named()}: these are not the weights of a {type(module).__name__}: {faults[0]}{more}")
     module.load_state_dict(tensors)

@@ -1,4 +1,4 @@
-"""Captions and their inverse, the prompt lists, and the tokenizer."""
+"""Captions and their parser, the prompt lists, and the tokenizer."""
 
 import random
 

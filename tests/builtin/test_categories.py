@@ -68,7 +68,7 @@ def test_every_image_is_held_to_its_own_prompt() -> None:
 
 
 def test_the_best_per_category_counts_the_values_that_a_group_shows() -> None:
-    """Oracle: the scenes themselves: how many different values of the open attributes they have."""
+    """Oracle: the number of different values of the open attributes in the scenes themselves."""
     scenes = sample_scenes(24, torch.Generator().manual_seed(9), fixed={"size": "large"})
     best_C = CATEGORISE(render(scenes), ["something large"] * 24).amax(0)
     assert best_C.sum() == sum(scenes.attributes[name].unique().numel() for name in ATTRIBUTES if name != "size")

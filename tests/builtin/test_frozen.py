@@ -1,4 +1,4 @@
-"""World, judge and evaluation are frozen: figures of different releases may be compared as long as this tag stands."""
+"""World, reward and evaluation are frozen: numbers of different releases are comparable while this tag stays."""
 
 import hashlib
 import re

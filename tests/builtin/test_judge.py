@@ -1,4 +1,4 @@
-"""The rule-based judge, on images of known content."""
+"""The rule-based reward, on images of known content."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The shipped folders load by the usual classes and do what they are for (small samples: acceptance.py measures)."""
+"""The shipped folders load with the usual classes and work (small samples; acceptance.py measures quality)."""
 
 import json
 import stat

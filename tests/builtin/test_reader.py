@@ -1,4 +1,4 @@
-"""The attribute reader on images of known content, and coverage against hand-worked sets."""
+"""The attribute reader on images of known content, and coverage against sets computed by hand."""
 
 import math
 
@@ -79,7 +79,7 @@ def test_coverage_of_a_hand_made_set() -> None:
     # only the shape is open: uniform over 3; with one shape: 1/3; colour and shape open: mean of 1 and 1/3
     single = READER(grid(1))
     assert coverage(single, shows(single, named), named) == pytest.approx((1 + 1 / 3) / 2)
-    # asking for one shape of three leaves a share of 1/3, with the colours uniform
+    # naming one shape of three leaves a share of 1/3, with the colours uniform
     asked = {**named, "shape": 2}
     assert coverage(reading, shows(reading, asked), asked) == pytest.approx(1 / 3)
     everything = dict.fromkeys(ATTRIBUTES, 0)

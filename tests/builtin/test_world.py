@@ -1,4 +1,4 @@
-"""The renderer against areas worked out by hand, and the scene sampler's promises."""
+"""The renderer against areas computed by hand, and the guarantees of the scene sampler."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How an error begins: with the setting that the code around it named."""
+"""Errors begin with the setting named by the enclosing code."""
 
 import pytest
 

@@ -26,7 +26,7 @@ def write(path: Path, *lines: str) -> str:
 
 
 def test_json_lines_hold_prompts_and_what_belongs_to_them(tmp_path: Path) -> None:
-    """A line separator of Unicode is part of a text, as JSON has it; an empty line is none."""
+    """A Unicode line separator is part of a JSON string; empty lines are skipped."""
     lines = ['{"prompt": " a red cat ", "tag": "colour", "count": 2}', "", '{"prompt": "图\u2028# sky"}']
     name = write(tmp_path / "prompts.jsonl", *lines)
     assert read_prompt_file(name) == (
@@ -42,8 +42,8 @@ def test_json_lines_hold_prompts_and_what_belongs_to_them(tmp_path: Path) -> Non
         ("a red cat", r"not JSON \(Expecting value, column 1\)"),
         ('["a red cat"]', "needs the field 'prompt'"),
         ('{"text": "a red cat"}', "needs the field 'prompt'"),
-        ('{"prompt": ["a red cat"]}', "needs the field 'prompt', a text"),
-        ('{"prompt": "  "}', "needs the field 'prompt', a text that is not empty"),
+        ('{"prompt": ["a red cat"]}', "needs the field 'prompt', a non-empty string"),
+        ('{"prompt": "  "}', "needs the field 'prompt', a non-empty string"),
     ],
 )
 def test_one_bad_line_is_named_by_its_number(tmp_path: Path, line: str, says: str) -> None:
@@ -74,7 +74,7 @@ def test_metadata_of_several_lists_are_looked_up_by_prompt(tmp_path: Path) -> No
 
 
 class Column(list):
-    """As datasets' columns: to be iterated."""
+    """Iterable, like a column of a dataset."""
 
 
 class Rows:
@@ -86,7 +86,7 @@ class Rows:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A stand-in for the package `datasets`, and what it was asked for."""
+    """A stand-in for the package `datasets` that records its calls."""
     asked: list[dict[str, Any]] = []
 
     def load_dataset(path: str, **arguments: Any) -> Rows:
@@ -123,11 +123,11 @@ def test_a_column_of_a_dataset_is_asked_for_by_its_name(
     ("name", "says"),
     [
         ("hf:owner/name:train:text", "it has no column 'text': use one of caption, width"),
-        ("hf:owner/name:train:width", "row 0: int is not a text"),
+        ("hf:owner/name:train:width", "row 0: int is not a string"),
         ("hf:nobody/nothing:train:text", "the dataset cannot be loaded: Dataset 'nobody/nothing' doesn't exist on"),
-        ("hf:owner/name:train", "a dataset is named by name, split and column, e.g. hf:OWNER/NAME:train:prompt"),
-        ("hf:owner/name", "a dataset is named by name, split and column"),
-        ("hf::train:caption", "a dataset is named by name, split and column"),
+        ("hf:owner/name:train", "a dataset needs a name, a split and a column, e.g. hf:OWNER/NAME:train:prompt"),
+        ("hf:owner/name", "a dataset needs a name, a split and a column"),
+        ("hf::train:caption", "a dataset needs a name, a split and a column"),
     ],
 )
 def test_a_dataset_that_cannot_be_used_is_refused_in_one_line(
@@ -187,7 +187,7 @@ def test_a_shipped_list_is_as_long_and_as_balanced_as_it_says(name: str) -> None
 
 
 def test_no_shipped_prompt_is_in_two_lists_or_nearly_another() -> None:
-    """Of the words that carry meaning, two prompts share at most a third."""
+    """Two prompts share at most a third of their content words."""
     prompts = [prompt for name in LISTS for prompt in shipped(name)]
     assert len(set(prompts)) == len(prompts)
     small = set(re.findall("[a-z]+", "a an the of in on at with and to by from under over its is into for beside"))

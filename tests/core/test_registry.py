@@ -1,4 +1,4 @@
-"""From a name to an object: what is found, and what an error says."""
+"""The registry: looking up names, and the errors."""
 
 from collections import Counter, OrderedDict
 from importlib.metadata import EntryPoint
@@ -17,7 +17,7 @@ class Judge:
 
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kind of thing with two names, and one without any, beside this package's own."""
+    """A table with two names and an empty one, in addition to the package's own."""
     entries = {"judge": Entry("core.made_up:Judge", ""), "counter": Entry("core.made_up:Counter", "")}
     monkeypatch.setitem(TABLES, "toy", Table(entries, "drift_pl.nothing"))
     monkeypatch.setitem(TABLES, "empty", Table({}))

@@ -1,4 +1,4 @@
-"""What passes between stages: rows stay together, indices are global."""
+"""Data passed between stages: rows stay together, indices are global."""
 
 from dataclasses import replace
 

@@ -105,7 +105,7 @@ def test_unscored_images_leave_their_group(world: TinyWorld, tmp_path: Path) -> 
 def test_failing_judge_is_named_and_loses_nothing(world: TinyWorld, tmp_path: Path) -> None:
     world.fit(tmp_path / "run", "trainer.iterations=2", BRIGHTNESS)
     before = load(tmp_path / "run")
-    with pytest.raises(UserError, match="the judge 'Broken' failed: ConnectionError: no answer"):
+    with pytest.raises(UserError, match="the reward 'Broken' failed: ConnectionError: no answer"):
         world.fit(tmp_path / "other", "trainer.iterations=2", "rewards=[{name: 'judges:Broken'}]")
     assert_same_training_state(load(tmp_path / "run"), before)
 

@@ -199,7 +199,7 @@ def test_a_run_that_the_alarm_ends_is_finished_and_goes_on_when_asked(
 ) -> None:
     """A threshold of twice the start's diversity fires at once."""
     run = tmp_path / "run"
-    message = "warning: iteration 1: the groups' diversity is 100% of what it was"
+    message = "warning: iteration 1: the groups' diversity is 100% of its initial value"
     alarm = ["trainer.alarm.threshold=2", "trainer.alarm.stop=true", "trainer.iterations=4", "trainer.save_every=1"]
     world.fit(run, *alarm)
     assert message in capsys.readouterr().err

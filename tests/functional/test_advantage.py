@@ -1,4 +1,4 @@
-"""Advantages, against numpy and groups worked out by hand."""
+"""Advantages, against numpy and groups computed by hand."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_the_bonus_is_centred_on_the_subset_and_never_divided() -> None:
 
 
 def test_groups_do_not_see_each_other(generator: torch.Generator) -> None:
-    """Oracle: each group on its own, in numpy; one group's rewards are a thousand times another's."""
+    """Oracle: each group separately, in numpy; one group's rewards are a thousand times another's."""
     reward, kept, bonus = random_groups(generator)
     ours = AdvantageRule("group", clip=1e9)(reward, kept, bonus, torch.tensor(0.0), 1e-6)
     for row in range(len(reward)):
@@ -72,7 +72,7 @@ def test_kept_advantages_sum_to_zero_and_the_others_are_zero(std: str, generator
 
 @pytest.mark.parametrize(
     ("std", "divisor"),
-    # the full group; the batch's, as given; the kept 1 2 3 with variance 2/3; nothing, and no floor either
+    # the full group; the batch, as given; the kept 1 2 3 with variance 2/3; 1, without a floor
     [("group", HAND_STD), ("global", 4.0), ("kept", (2 / 3) ** 0.5), ("none", 1.0)],
 )
 def test_each_rule_divides_by_its_own_spread(std: str, divisor: float) -> None:
@@ -105,7 +105,7 @@ def test_moments_of_two_processes_add_up_to_the_batchs_std(generator: torch.Gene
 @pytest.mark.parametrize("size", [3, 7, 24])
 @pytest.mark.parametrize("std", ["group", "kept", "none"])
 def test_equal_rewards_give_exactly_zero(value: float, size: int, std: str) -> None:
-    """The mean of n equal float32 numbers is often not that number: divided by a tiny spread, that would be noise."""
+    """The mean of n equal float32 numbers is often not that number: divided by a tiny std, that would be noise."""
     reward = torch.full((1, size), value)
     kept = torch.ones(1, size, dtype=torch.bool)
     advantage = AdvantageRule(std)(reward, kept, None, torch.tensor(0.0), 0.0)

@@ -1,4 +1,4 @@
-"""Spectral clustering: known partitions, scipy's components, and the best normalised cut found by trying them all."""
+"""Spectral clustering: known partitions, scipy's components, and the best normalized cut by exhaustive search."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from drift_pl.functional.clusters import cluster_sizes, gaussian_affinity, image
 
 
 def together(label_PG: Tensor | np.ndarray) -> np.ndarray:
-    """The partition without the labels' names: bool [P, G, G], whether two images share a cluster."""
+    """The partition, independent of label names: bool [P, G, G], whether two images share a cluster."""
     label = np.asarray(label_PG)
     return label[..., :, None] == label[..., None, :]
 
@@ -55,7 +55,7 @@ def test_separated_blobs_are_recovered(sizes: tuple[int, ...], numbers: np.rando
 @pytest.mark.parametrize(
     "points",
     [
-        np.concatenate([ring(16, 1.0), ring(40, 3.0)]),  # one inside the other: no straight line parts them
+        np.concatenate([ring(16, 1.0), ring(40, 3.0)]),  # one inside the other: no straight line separates them
         np.concatenate([ring(45, 5.0), 20 + 0.1 * ring(3, 1.0)]),  # a crowd so wide that it outweighs three images
     ],
     ids=["rings", "crowd"],
@@ -69,9 +69,9 @@ def test_clusters_are_what_hangs_together_not_what_is_round(points: np.ndarray) 
 
 
 def test_a_hub_does_not_part_from_its_own() -> None:
-    """A hub with 20 leaves that only it holds together, beside 30 images that are all alike.
+    """A hub with 20 leaves that are connected only through it, beside 30 identical images.
 
-    Rows are as long as the root of an image's degree: unscaled, the leaves lie nearer to the 30 than to the hub.
+    Row norms are the root of an image's degree: unscaled, the leaves lie nearer to the 30 than to the hub.
     """
     affinity = np.eye(51)
     affinity[0, 1:21] = affinity[1:21, 0] = 0.5
@@ -82,7 +82,7 @@ def test_a_hub_does_not_part_from_its_own() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_image_is_nearest_to_the_mean_of_its_own_cluster(seed: int) -> None:
-    """What k-means ends with (Lloyd), on the rows that numpy makes of a shapeless cloud (Ng, Jordan and Weiss)."""
+    """The fixed-point condition of k-means (Lloyd), on the rows that numpy computes for a structureless cloud."""
     weight = affinity_of(np.random.default_rng(seed).normal(size=(24, 3)), 0.8)
     scale = weight[0].sum(1).numpy() ** -0.5
     rows = np.linalg.eigh(scale[:, None] * weight[0].numpy() * scale)[1][:, -4:]
@@ -94,7 +94,7 @@ def test_every_image_is_nearest_to_the_mean_of_its_own_cluster(seed: int) -> Non
 
 @pytest.mark.parametrize("seed", range(6))
 def test_two_clusters_have_the_smallest_normalised_cut(seed: int) -> None:
-    """Oracle: Shi and Malik's cut / volume + cut / volume of all 511 ways to part ten points in two lumps."""
+    """Oracle: Shi and Malik's cut / volume + cut / volume of all 511 ways to split ten points in two."""
     numbers = np.random.default_rng(seed)
     points = numbers.normal(size=(10, 2)) * 0.5 + np.where(np.arange(10) < 4, 0.0, 2.0)[:, None]
     affinity = affinity_of(points, 0.7)
@@ -111,7 +111,7 @@ def test_two_clusters_have_the_smallest_normalised_cut(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_order_of_the_images_does_not_matter(seed: int) -> None:
-    """On a shapeless cloud, where the partition hangs on every detail."""
+    """On a structureless cloud, where the partition depends on every detail."""
     numbers = np.random.default_rng(seed)
     points, order = numbers.normal(size=(24, 3)), numbers.permutation(24)
     plain = together(spectral_clusters(affinity_of(points, 0.8), 4))[0]
@@ -135,7 +135,7 @@ def test_copies_are_one_cluster_however_many_are_asked_for(copies: tuple[int, ..
 def test_strangers_all_stand_alone_when_enough_clusters_are_asked_for() -> None:
     far = 100 * (1 - torch.eye(5))[None]
     assert cluster_sizes(spectral_clusters(gaussian_affinity(far, 1.0), 9)).tolist() == [[1] * 5]
-    # fewer clusters than strangers: any partition is as good, but it is one
+    # fewer clusters than strangers: all partitions are equally good, but it must be one
     label = spectral_clusters(gaussian_affinity(far, 1.0), 3)
     assert 1 <= label.unique().numel() <= 3
     assert label.amin() >= 0
@@ -173,7 +173,7 @@ def test_images_are_compared_by_the_cosine_at_the_scale_of_sigma() -> None:
     assert label[0, 0] == label[0, 3]
     assert label[0, 1] == label[0, 4]
     assert label[0, 0] != label[0, 1]
-    # in units of 1000 even 1 - cos 48 = 0.33 is nothing: all are copies
+    # in units of 1000 even 1 - cos 48 = 0.33 is negligible: all are duplicates
     valid = torch.ones(1, 4, dtype=torch.bool)
     assert image_clusters(embedding[:, [0, 1, 3, 4]], valid, 2, 1000.0).unique().numel() == 1
 

@@ -56,11 +56,11 @@ def test_a_step_is_the_schedulers(prediction: str, eta: float, generator: torch.
         previous = timestep - 100
         variance = float(plain._get_variance(timestep, previous))
         assert float(std) == pytest.approx(eta * variance**0.5, rel=1e-3)
-        assert (float(std) > 0) == (eta > 0)  # this scheduler does not end at alpha_bar = 1: noise to the last
+        assert (float(std) > 0) == (eta > 0)  # this scheduler does not end at alpha_bar = 1: noise up to the last step
 
 
 def test_the_std_is_equation_16() -> None:
-    """Oracle: the formula as it is printed, in numpy."""
+    """Oracle: the printed formula, in numpy."""
     _, sigmas = levels(scheduler(), 50)
     alpha_bar = 1 - sigmas.numpy() ** 2
     before, after = alpha_bar[:-1], alpha_bar[1:]
@@ -84,7 +84,7 @@ def test_with_eta_one_a_step_is_the_ddpms_posterior(generator: torch.Generator) 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_a_last_step_to_the_image_is_the_expected_image_without_noise(eta: float, generator: torch.Generator) -> None:
-    """Which has no density: such a step must not be trained."""
+    """Such a step has no density and must not be trained."""
     x, noise = torch.randn(2, 1, 4, 3, 3, generator=generator)
     sigma, image = torch.tensor(0.04, dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
     mean, std = ddim_step(x, noise, sigma, image, eta)
@@ -137,5 +137,5 @@ def test_a_flow_at_its_time_has_the_same_signal_to_noise() -> None:
 
 def test_an_unknown_prediction_is_refused() -> None:
     nothing = torch.zeros(1, 1, 1, 1)
-    with pytest.raises(ValueError, match="'flow' is none of epsilon"):
+    with pytest.raises(ValueError, match="'flow' is not one of epsilon"):
         predicted_noise(nothing, nothing, torch.tensor(0.5), "flow")

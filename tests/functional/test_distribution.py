@@ -13,7 +13,7 @@ from drift_pl.functional.distribution import frechet_distance, kernel_distance
 
 
 class Given(torch.nn.Module):
-    """Stands in torchmetrics' classes for the network, which has been run already."""
+    """Replaces the network in torchmetrics' classes: features are precomputed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def test_the_frechet_distance_is_that_of_its_definition_and_of_torchmetrics(
 
 
 def test_fewer_images_than_channels_have_a_frechet_distance_too(generator: torch.Generator) -> None:
-    """Covariances of rank 7 and 4 in 32 channels; the eigenvalues that should be zero cost torchmetrics digits."""
+    """Covariances of rank 7 and 4 in 32 channels; eigenvalues that should be zero cost torchmetrics precision."""
     ours, base = two_sets(generator, 8, 5, 32)
     theirs = FrechetInceptionDistance(feature=Given(32))
     theirs.update(base, real=True)
@@ -62,7 +62,7 @@ def test_fewer_images_than_channels_have_a_frechet_distance_too(generator: torch
 
 
 def test_frechet_distances_in_closed_form(generator: torch.Generator) -> None:
-    """A shift by c: |c|^2. Rows stretched by 3 about their mean: (3 - 1)^2 tr C. A set and itself: 0."""
+    """A shift by c: |c|^2. Rows scaled by 3 about their mean: (3 - 1)^2 tr C. A set and itself: 0."""
     rows = torch.randn(30, 4, generator=generator)
     shift = torch.tensor([1.0, -2.0, 0.0, 0.5])
     assert float(frechet_distance(rows + shift, rows)) == pytest.approx(5.25, rel=1e-5)
@@ -104,7 +104,7 @@ def test_paired_sets_leave_their_pairs_out(generator: torch.Generator) -> None:
     expected = mean_kernel(ours, ours) + mean_kernel(base, base) - 2 * mean_kernel(ours, base)
     assert float(kernel_distance(ours, base, gamma=1.0, paired=True)) == pytest.approx(expected, rel=1e-9)
     assert float(kernel_distance(ours, ours, gamma=1.0, paired=True)) == pytest.approx(0, abs=1e-12)
-    with pytest.raises(ValueError, match="9 and 7 embeddings are no pairs"):
+    with pytest.raises(ValueError, match="paired sets must be of equal size, not 9 and 7"):
         kernel_distance(ours, base[:7], paired=True)
 
 

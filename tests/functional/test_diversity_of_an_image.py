@@ -1,4 +1,4 @@
-"""What one image adds to the diversity of its group, against scipy, numpy and the Vendi score's own authors."""
+"""The diversity that one image adds to its group, against scipy, numpy and the Vendi score's own authors."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def masked_groups(generator: torch.Generator, width: int = 12) -> tuple[Tensor, 
 
 
 def by_hand(rows: Tensor, valid: Tensor, value: Callable[[np.ndarray, int], float]) -> np.ndarray:
-    """A loop over groups and images: value(unit rows of the valid images, place of the image among them)."""
+    """A loop over groups and images: value(unit rows of the valid images, index of the image among them)."""
     result = np.zeros(valid.shape)
     for group in range(len(rows)):
         members = np.flatnonzero(valid[group].numpy())
@@ -47,7 +47,7 @@ def by_hand(rows: Tensor, valid: Tensor, value: Callable[[np.ndarray, int], floa
 
 
 def test_distance_to_the_nearest_is_the_row_minimum_of_scipys(generator: torch.Generator) -> None:
-    """Oracle: cdist on the valid rows, the image itself taken out."""
+    """Oracle: cdist on the valid rows, excluding the image itself."""
     rows, valid = masked_groups(generator)
     expected = by_hand(rows, valid, lambda unit, i: np.delete(cdist(unit, unit, metric="cosine")[i], i).min())
     np.testing.assert_allclose(distance_to_nearest(rows, valid), expected, rtol=0, atol=1e-7)  # returned in float32

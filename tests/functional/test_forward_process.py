@@ -31,7 +31,7 @@ def test_an_image_is_found_back_from_its_noised_state_and_velocity(generator: to
 
 
 def test_the_loss_is_the_papers(generator: torch.Generator) -> None:
-    """Oracle: eq. 5 of arXiv 2509.16117, its implicit policies and its optimality r written down as they are there."""
+    """Oracle: eq. 5 of arXiv 2509.16117, with its implicit policies and its optimality r, written as in the paper."""
     v, old, u = (torch.randn(SHAPE, generator=generator) for _ in range(3))
     advantage = torch.tensor([-9.0, -5.0, -1.0, 0.0, 2.0, 7.0])
     beta, limit = 0.3, 5.0
@@ -43,7 +43,7 @@ def test_the_loss_is_the_papers(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("beta", [0.1, 1.0, 3.0])
 def test_the_first_gradient_is_that_of_the_weighted_flow_matching_loss(generator: torch.Generator, beta: float) -> None:
-    """Oracle: A |v - u|^2 at v = v_old, whatever beta is."""
+    """Oracle: A |v - u|^2 at v = v_old, for any beta."""
     old, u = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator)
     advantage = torch.randn(6, generator=generator)
     ours, theirs = (old.clone().requires_grad_() for _ in range(2))

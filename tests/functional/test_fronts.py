@@ -1,4 +1,4 @@
-"""Fronts and gains, against numbers worked out by hand, numerical integration and moocore."""
+"""Fronts and gains, against numbers computed by hand, numerical integration and moocore."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def random_front(numbers: np.random.Generator, size: int = 9) -> Front:
 
 
 def area(x: Array, y: Array, low: float, high: float) -> float:
-    """Numerical integral of the line through the points: scipy's quad, told of the corners."""
+    """Numerical integral of the line through the points: scipy's quad, given the corners."""
     corners = x[(x > low) & (x < high)]
     return quad(lambda at: np.interp(at, x, y), low, high, points=corners if len(corners) else None, limit=200)[0]
 
@@ -52,7 +52,7 @@ def test_the_front_of_points_in_any_order() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_the_front_is_moocores(seed: int) -> None:
-    """On a coarse grid, where points often agree in one coordinate or in both."""
+    """On a coarse grid, where points often share one coordinate or both."""
     numbers = np.random.default_rng(seed)
     points = numbers.integers(0, 12, size=(numbers.integers(1, 40), 2)) / 4
     front = pareto_front(*points.T)
@@ -74,7 +74,7 @@ def test_between_its_points_a_front_is_a_straight_line() -> None:
 
 @pytest.mark.parametrize("outside", [lambda: A.reward_at(0), lambda: A.reward_at(1.1)])
 def test_outside_of_its_points_a_front_is_nothing(outside: Callable[[], float]) -> None:
-    with pytest.raises(ValueError, match="outside of the front, which spans"):
+    with pytest.raises(ValueError, match="outside the front, which spans"):
         outside()
 
 
@@ -138,7 +138,7 @@ def test_a_level_that_is_not_reached_has_a_reason_and_no_gain(
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_integrals_are_exact(seed: int) -> None:
-    """Fronts whose corners lie nowhere near each other. Oracle: numerical integration."""
+    """Fronts with different corners. Oracle: numerical integration."""
     numbers = np.random.default_rng(seed)
     a, b = random_front(numbers), random_front(numbers, size=6)
     gain = diversity_gain(a, b)
@@ -162,7 +162,7 @@ def test_what_a_gain_must_be_whatever_the_front(seed: int) -> None:
         assert (1 + gain(a, b).value) * (1 + gain(b, a).value) == pytest.approx(1)
     assert diversity_gain(a, Front(a.reward_N, 1.3 * a.diversity_N)).value == pytest.approx(0.3)
     assert alignment_gain(a, Front(1.3 * a.reward_N, a.diversity_N), base_reward=0).value == pytest.approx(0.3)
-    # a corner in the middle of a line is no corner
+    # a point in the middle of a segment changes nothing
     middle = (a.reward_N[1:] + a.reward_N[:-1]) / 2
     more = (
         np.concatenate([a.reward_N, middle]),
@@ -193,7 +193,7 @@ def test_diversities_without_a_common_interval_say_so() -> None:
 
 
 def test_the_rounding_of_one_point_is_no_interval() -> None:
-    """Both know the base model, at 0.3, one of them as 0.1 + 0.2."""
+    """Both contain the base model, at 0.3, one of them as 0.1 + 0.2."""
     with pytest.raises(NoOverlap):
         diversity_gain(pareto_front([0.3, 0.4], [1, 0.5]), pareto_front([0.1, 0.1 + 0.2], [1.2, 1]))
 
@@ -213,7 +213,7 @@ def test_the_hypervolume_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_hypervolume_is_moocores(seed: int) -> None:
-    """Points on all sides of the corner that volumes are measured from."""
+    """Points on all sides of the reference point."""
     numbers = np.random.default_rng(seed)
     points = numbers.normal(size=(numbers.integers(1, 30), 2))
     corner = numbers.normal(size=2)

@@ -1,4 +1,4 @@
-"""Annealed importance guidance: its weights by hand, and the mix of two scores against torch.distributions."""
+"""Annealed importance guidance: its weights by hand, and the mixture of two scores against torch.distributions."""
 
 import math
 

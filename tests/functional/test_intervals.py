@@ -78,7 +78,7 @@ class Study:
         return BASE + CHANGE * np.stack([more * reward, -less * loss], -1)
 
     def draw(self, numbers: np.random.Generator) -> list[Array]:
-        """What is measured of the baseline and of the method, [S, K, P, 2]. Every effect has mean 0."""
+        """Measurements of the baseline and of the method, [S, K, P, 2]. Every effect has mean 0."""
         seeds, checkpoints, prompts = self.seeds, self.checkpoints, self.prompts
 
         def effect(*shape: int) -> Array:
@@ -155,7 +155,7 @@ def intervals(study: Study, number: int, replicates: int) -> list[Interval]:
 
 
 def coverage(study: Study, studies: int, replicates: int) -> Array:
-    """Share of the intervals that hold the truth, and of studies without one, for the three figures: [2, 3]."""
+    """Share of intervals that cover the truth, and of studies without an interval, for the three statistics: [2, 3]."""
     expected = truth(study)
     held = np.full((studies, 3), np.nan)
     for number in range(studies):
@@ -166,7 +166,7 @@ def coverage(study: Study, studies: int, replicates: int) -> Array:
 
 
 def mean_diversity(points_K2: Array) -> Array:
-    """A linear figure, for which there are closed forms."""
+    """A linear statistic, which has closed forms."""
     return points_K2[..., 1].mean(-1)
 
 
@@ -184,7 +184,7 @@ def linear_interval(baseline_SP: Array, method_SP: Array, level: float = 0.95) -
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_when_prompts_are_all_alike_it_is_the_paired_t_interval_over_seeds(level: float) -> None:
-    """Oracle: scipy. Runs of one seed have much in common, which must not count."""
+    """Oracle: scipy. Runs of one seed share much of their variation, which must not count."""
     numbers = np.random.default_rng(0)
     common_S = 5 * numbers.normal(size=5)
     first_S, second_S = common_S + numbers.normal(size=5), common_S + 1 + numbers.normal(size=5)
@@ -203,7 +203,7 @@ def symmetric(numbers: np.random.Generator, size: int) -> Array:
 
 
 def test_when_seeds_are_all_alike_it_is_the_paired_t_interval_over_prompts() -> None:
-    """Oracle: scipy, to what 20,000 resamplings leave. Prompts of one level have that in common: it must not count."""
+    """Oracle: scipy, within the error of 20,000 resamplings. What prompts of one level share must not count."""
     numbers = np.random.default_rng(1)
     level_P = 5 * numbers.normal(size=24)
     first_P, second_P = level_P, level_P + 1 + symmetric(numbers, 24)
@@ -234,7 +234,7 @@ def test_seeds_and_prompts_add_up_and_their_interaction_counts_once() -> None:
 
 
 def test_what_prompts_do_to_single_seeds_is_taken_off_what_they_do_to_all() -> None:
-    """Seeds that are alike on average, so that prompts alone make the interval; oracle: (MS_P - MS_SP) / S P."""
+    """Seeds with equal averages, so that prompts alone determine the interval; oracle: (MS_P - MS_SP) / S P."""
     numbers = np.random.default_rng(4)
     both_SP = 1.5 * numbers.normal(size=(3, 40))
     effect_SP = symmetric(numbers, 40) + both_SP - both_SP.mean(1, keepdims=True)
@@ -393,7 +393,7 @@ def test_a_checkpoint_that_hangs_on_one_prompt_has_no_interval() -> None:
 
 
 def test_where_seeds_have_no_gain_in_most_resamplings_nothing_is_taken_off() -> None:
-    """The interaction then counts twice, which is on the safe side."""
+    """The interaction is then counted twice, which is conservative."""
     numbers = np.random.default_rng(3)
     effect_SP = numbers.normal(size=(5, 40))
     exact_S = effect_SP.mean(1)
@@ -463,7 +463,7 @@ def test_students_quantile_is_scipys(probability: float, degrees: float) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_coverage_of_95_percent_intervals(name: str) -> None:
-    """92 to 98 % hold the truth, whatever differs; studies in which a figure has no interval are few.
+    """92 to 98 % cover the truth in every setting; few studies have a statistic without an interval.
 
     Of three seeds too little is known to ask for more than enough: up to 99 %.
     """

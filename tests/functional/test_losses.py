@@ -1,4 +1,4 @@
-"""The clipped surrogate by hand, the divergence and the ratios against torch.distributions."""
+"""The clipped surrogate by hand, the KL and the ratios against torch.distributions."""
 
 import math
 
@@ -112,7 +112,7 @@ def test_the_health_of_a_mean_over_elements_is_not_the_divergence(generator: tor
 
 
 def transitions(std: float, count: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Old and new means, and the old policy's noise and samples, float64 [count, 2, 2, 3]; every shift is the same."""
+    """Old and new means, and the old policy's noise and samples, float64 [count, 2, 2, 3]; all shifts are equal."""
     old_mean, noise = torch.randn(2, count, 2, 2, 3, generator=generator, dtype=torch.float64)
     shift = 0.1 * torch.linspace(-1, 2, 12, dtype=torch.float64).view(2, 2, 3)
     return old_mean, old_mean + shift, noise, old_mean + std * noise

@@ -1,4 +1,4 @@
-"""Judges on one footing, against numpy group by group."""
+"""Per-reward normalization, against numpy group by group."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ WEIGHTS = {"taste": 2.0, "size": -0.5, "text": 1.0}
 
 
 def scores(generator: torch.Generator, groups: int = 3, size: int = 6) -> dict[str, Tensor]:
-    """Judges of very different units: PickScore's 0.85 +- 0.01, kilobytes in the hundreds, zero or one."""
+    """Rewards in very different units: PickScore's 0.85 +- 0.01, kilobytes in the hundreds, zero or one."""
     draws = torch.randn(3, groups, size, generator=generator)
     return {"taste": 0.85 + 0.01 * draws[0], "size": 300 + 80 * draws[1], "text": (draws[2] > 0).float()}
 
 
 def by_hand(by_judge: dict[str, Tensor], kept: Tensor) -> np.ndarray:
-    """One group and one judge after the other; numpy's std divides by n."""
+    """One group and one reward at a time; numpy's std divides by n."""
     total = np.zeros(kept.shape)
     for row in range(len(kept)):
         scored = np.all([by_judge[name][row].isfinite().numpy() for name in by_judge], axis=0)
@@ -49,7 +49,7 @@ def test_one_judge_alone_has_unit_spread_times_its_weight(generator: torch.Gener
 
 @pytest.mark.parametrize("judge", list(WEIGHTS))
 def test_the_unit_of_a_judge_has_no_say(judge: str, generator: torch.Generator) -> None:
-    """A thousandfold score, and one that is moved by a constant, say the same."""
+    """A reward times a thousand, or shifted by a constant, has the same effect."""
     by_judge = scores(generator)
     expected = normalise_per_reward(by_judge, WEIGHTS, ALL)
     louder = by_judge | {judge: 1000 * by_judge[judge]}
@@ -60,7 +60,7 @@ def test_the_unit_of_a_judge_has_no_say(judge: str, generator: torch.Generator) 
 
 
 def test_a_raw_sum_does_depend_on_the_unit(generator: torch.Generator) -> None:
-    """What the normalisation is for: in the raw sum the kilobytes alone decide."""
+    """The reason for normalization: the raw sum is dominated by the kilobytes."""
     by_judge = scores(generator)
     raw = sum(WEIGHTS[name] * score for name, score in by_judge.items())
     normalised = normalise_per_reward(by_judge, WEIGHTS, ALL)
@@ -73,7 +73,7 @@ def test_a_raw_sum_does_depend_on_the_unit(generator: torch.Generator) -> None:
 def test_a_judge_that_says_the_same_of_all_adds_nothing(
     constant: float, last_digit: bool, generator: torch.Generator
 ) -> None:
-    """Nor if its own rounding moves the last digit of a score: that would count as much as any judgement."""
+    """Nor if rounding changes the last digit of a value: divided by its own std, that would count like any reward."""
     by_judge = scores(generator)
     without = normalise_per_reward({name: by_judge[name] for name in ("taste", "size")}, WEIGHTS, ALL)
     by_judge["text"] = torch.full((3, 6), constant)
@@ -89,7 +89,7 @@ def test_scores_of_zero_throughout_add_nothing() -> None:
 
 @pytest.mark.parametrize("missing", [torch.nan, torch.inf, -torch.inf])
 def test_an_image_that_one_judge_cannot_score_leaves_its_group(missing: float, generator: torch.Generator) -> None:
-    """It has no value, and counts in nobody's mean and spread."""
+    """It has no value, and is excluded from the mean and standard deviation of the others."""
     by_judge = scores(generator)
     by_judge["size"][1, 2] = missing
     by_judge["taste"][1, 4] = missing

@@ -57,7 +57,7 @@ def test_a_sliding_window_of_the_whole_range_stays() -> None:
 
 
 def test_the_sliding_window_is_the_same_on_every_process_and_after_resuming() -> None:
-    """Nothing but the iteration: the global generators, which differ between processes, have no say."""
+    """It depends on the iteration only, not on the global generators, which differ between processes."""
     torch.manual_seed(0)
     walk = [sliding_window(0, 8, 3, iteration, 2, 2) for iteration in range(20)]
     torch.manual_seed(1)

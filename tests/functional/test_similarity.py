@@ -30,7 +30,7 @@ def ssim(first: np.ndarray, second: np.ndarray, window: int) -> float:
 
 
 def textured(generator: torch.Generator, count: int, height: int, width: int) -> Tensor:
-    """Images that share a pattern, each with noise of its own."""
+    """Images that share a pattern, each with its own noise."""
     pattern = torch.rand(3, height, width, generator=generator)
     return 0.5 * pattern + 0.5 * torch.rand(count, 3, height, width, generator=generator)
 
@@ -41,7 +41,7 @@ def textured(generator: torch.Generator, count: int, height: int, width: int) ->
 def test_every_pair_has_the_index_of_its_formula(
     height: int, width: int, window: int, generator: torch.Generator
 ) -> None:
-    """Images with a side below 11 pixels are seen through the largest odd window that fits."""
+    """Images with a side below 11 pixels use the largest odd window that fits."""
     images = textured(generator, 4, height, width)
     ours = structural_similarity(images)
     assert ours.shape == (4, 4)

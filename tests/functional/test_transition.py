@@ -37,7 +37,7 @@ def gaussian_velocity(x_BCHW: Tensor, sigma: float) -> Tensor:
 
 
 def sampled_moments(sigmas: Tensor, noise_level: float, kind: str = "flow_sde") -> tuple[float, float]:
-    """Exact mean and std of the sampler's output: every step is affine in x, so two points tell all of it."""
+    """Exact mean and std of the sampler's output: every step is affine in x, so two points determine it."""
     points = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)
     mean, variance = 0.0, 1.0
     for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
@@ -97,7 +97,7 @@ def test_the_sde_step_is_euler_maruyama_of_drift_plus_score(
 def test_at_pure_noise_the_second_noise_level_stands_in_and_everything_is_finite() -> None:
     sigmas = torch.tensor([1.0, 0.8, 0.0])
     diffusion = flow_sde_diffusion(sigmas[0], sigmas[1], 0.7)
-    assert float(diffusion) == pytest.approx(0.7 * np.sqrt(1 / 0.2), rel=1e-6)  # peers' rule: 1 - sigmas[1] below
+    assert float(diffusion) == pytest.approx(0.7 * np.sqrt(1 / 0.2), rel=1e-6)  # as elsewhere: 1 - sigmas[1] below
     mean, std = flow_sde_step(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), sigmas[0], sigmas[1], diffusion)
     # the score of N(0, 1) at 1 is -1: mean = 1 - s^2 / 2 * 0.2
     assert float(mean) == pytest.approx(1 - 0.49 / 0.2 / 2 * 0.2, rel=1e-6)
@@ -105,7 +105,7 @@ def test_at_pure_noise_the_second_noise_level_stands_in_and_everything_is_finite
 
 
 def test_a_coefficients_preserving_step_in_numpy(generator: torch.Generator) -> None:
-    """Oracle: Flow-CPS's formula as published, from the expected image and the expected noise."""
+    """Oracle: Flow-CPS's published formula, from the predicted image and the predicted noise."""
     x, v = torch.randn(2, 3, 2, 2, generator=generator), torch.randn(2, 3, 2, 2, generator=generator)
     sigma, sigma_next, level = 0.8, 0.5, 0.6
     x64, v64 = x.double().numpy(), v.double().numpy()
@@ -122,7 +122,7 @@ def test_a_coefficients_preserving_step_in_numpy(generator: torch.Generator) -> 
 def test_the_first_coefficients_preserving_step_keeps_the_variance_however_long_it_is(
     num_steps: int, level: float
 ) -> None:
-    """At pure noise the expected image is the data's mean, so the variance is sigma_next^2. Euler's SDE step adds."""
+    """At pure noise the predicted image is the data's mean, so the variance is sigma_next^2; Euler's step adds some."""
     sigmas = torch.linspace(1, 0, num_steps + 1)
     _, std = sampled_moments(sigmas[:2], level, "flow_cps")
     assert std == pytest.approx(float(sigmas[1]), rel=1e-6)
@@ -162,7 +162,7 @@ def test_samples_of_a_gaussian_flow_have_the_spread_that_others_measured(
 
 @pytest.mark.parametrize("noise_level", [0.0, 0.3, 0.7])
 def test_the_spread_converges_to_that_of_the_data(noise_level: float) -> None:
-    """Both samplers have the flow's own marginals: the error of Euler's method falls with the step length."""
+    """Both samplers have the flow's marginals: the error of Euler's method falls with the step length."""
     errors = [abs(sampled_moments(shifted_sigmas(steps), noise_level)[1] - DATA_STD) for steps in (40, 400)]
     assert errors[1] < 4e-3
     assert errors[1] < errors[0] / 8

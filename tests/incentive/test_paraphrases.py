@@ -1,4 +1,4 @@
-"""Files of paraphrases: what is read, and what a wrong line is told."""
+"""Paraphrase files: what is read, and the errors of bad lines."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_empty_lines_windows_line_ends_and_a_byte_order_mark_are_no_part_of_it(t
 
 
 def test_a_separator_that_json_allows_inside_a_text_does_not_end_the_line(tmp_path: Path) -> None:
-    """U+2028 and U+0085 may stand in a JSON text as they are."""
+    """U+2028 and U+0085 are allowed unescaped in a JSON string."""
     path = written(tmp_path / "p.jsonl", {"prompt": "a\u2028b", "paraphrases": ["c\u0085d"]})
     assert read_paraphrases(path) == {"a\u2028b": ("c\u0085d",)}
 
@@ -61,10 +61,10 @@ GOOD = '{"prompt": "a", "paraphrases": ["b"]}'
         ('{"prompt": "a", "paraphrases": ["b"], "source": "me"}', "no others"),
         ('{"prompt": 3, "paraphrases": ["b"]}', "'prompt' must be"),
         ('{"prompt": "  ", "paraphrases": ["b"]}', "'prompt' must be"),
-        ('{"prompt": "a", "paraphrases": []}', "at least one"),
-        ('{"prompt": "a", "paraphrases": "b"}', "'paraphrases' must list"),
-        ('{"prompt": "a", "paraphrases": ["b", 3]}', "'paraphrases' must list"),
-        ('{"prompt": "a", "paraphrases": ["b", " "]}', "none of them empty"),
+        ('{"prompt": "a", "paraphrases": []}', "'paraphrases' must be a non-empty list"),
+        ('{"prompt": "a", "paraphrases": "b"}', "'paraphrases' must be a non-empty list"),
+        ('{"prompt": "a", "paraphrases": ["b", 3]}', "'paraphrases' must be a non-empty list"),
+        ('{"prompt": "a", "paraphrases": ["b", " "]}', "of non-empty strings"),
     ],
 )
 def test_a_wrong_line_is_named_with_its_key_its_number_and_a_right_one(tmp_path: Path, line: str, says: str) -> None:

@@ -1,4 +1,4 @@
-"""What potentials prefer, against closed forms; the stretch and the gate, against numpy and by hand."""
+"""What potentials prefer, against closed forms; rescaling and the gate, against numpy and by hand."""
 
 import math
 
@@ -30,7 +30,7 @@ def entropy(*shares: float) -> float:
 
 
 def ring_by_hand(size: int, ridge: float = 0.01) -> dict[str, float]:
-    """The ring's kernel has eigenvalue G / 2 twice, without an image G / 2 and G / 2 - 1; all images are alike.
+    """The ring's kernel has eigenvalue G / 2 twice, without an image G / 2 and G / 2 - 1; all images are equivalent.
 
     (K + r I)^-1 has the diagonal 1/r (1 - 2 / (G + 2 r)), and 1/r (1 - 1 / (G + r)) for a group of copies.
     """
@@ -82,7 +82,7 @@ def vendi_of_two(cosine: float) -> float:
     return math.exp(sum(-p * math.log(p) for p in ((1 + cosine) / 2, (1 - cosine) / 2) if p > 0))
 
 
-# What the scaled gain of a pair has to be multiplied by: 1 over the distance between its bounds.
+# Factor that undoes the scale of a pair's gain: the distance between its bounds, inverted.
 PAIRS = {
     "mean": (lambda cosine: 1 - cosine, 1.0),
     "logdet": (log_determinant, math.log(1.01) - math.log(0.01 * 2.01 / 1.01)),
@@ -117,7 +117,7 @@ def test_a_leave_one_out_gain_is_the_gradient_of_the_groups_diversity(potential:
 
 
 def test_a_stretch_by_hand() -> None:
-    """Among 1, 2 and 3 the spread is 2; the 9 and the NaN beside them are not looked at."""
+    """Among 1, 2 and 3 the range is 2; the 9 and the NaN are ignored."""
     values = torch.tensor([[1.0, 2.0, 3.0, 9.0, math.nan], [1.0, 1.0, 1.1, 0.0, 0.0]])
     among = torch.tensor([[True, True, True, False, False]] * 2)
     expected = torch.tensor([[0.0, 0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.2, 0.0, 0.0]])  # 0.1 of the floor 0.5

@@ -1,4 +1,4 @@
-"""The variation of the condition: where it acts, how strong it is, what it is a function of."""
+"""The variation of the condition: where it acts, how strong it is, and what it depends on."""
 
 from dataclasses import replace
 

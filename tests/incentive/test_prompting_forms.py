@@ -15,7 +15,7 @@ FORMS = [(form, rescale) for form in ("additive", "cads") for rescale in (0.0, 0
 
 
 def by_hand(y: np.ndarray, noise: np.ndarray, scale: float, gate: float, form: str, rescale: float) -> np.ndarray:
-    """Oracle: the formulas for what was written of one prompt, float64."""
+    """Oracle: the formulas on the written entries of one prompt, float64."""
     if form == "additive":
         varied = y + scale * np.sqrt(1 - gate) * y.std() * noise
     else:
@@ -25,7 +25,7 @@ def by_hand(y: np.ndarray, noise: np.ndarray, scale: float, gate: float, form: s
 
 
 def varied_by(clean: Condition, generator: torch.Generator, scale: float, form: str, rescale: float) -> VariedCondition:
-    """A variation whose standard normal numbers are known."""
+    """A variation with known standard normal noise."""
     noise = torch.randn(clean.tokens_BLE.shape, generator=generator)
     pooled = torch.randn(clean.pooled_BE.shape, generator=generator)
     return VariedCondition(clean, noise, scale, 0.6, 0.9, pooled, form, rescale)
@@ -36,7 +36,7 @@ def varied_by(clean: Condition, generator: torch.Generator, scale: float, form: 
 def test_every_form_is_its_formula_prompt_by_prompt(
     form: str, rescale: float, sigma: float, gate: float, generator: torch.Generator
 ) -> None:
-    """Spreads differ by powers of four: statistics over the whole batch would not do."""
+    """Spreads differ by powers of four: statistics over the whole batch would be wrong."""
     clean = condition(generator)
     varied = varied_by(clean, generator, 0.4, form, rescale)
     at = varied.at(sigma)
@@ -78,7 +78,7 @@ def test_the_additive_form_at_scale_zero_is_the_prompt_bit_for_bit(
 
 
 def test_the_cads_form_at_scale_zero_shrinks_the_prompt(generator: torch.Generator) -> None:
-    """By hand: sqrt(1/2) y half way, nothing from the gate's end on; rescaling undoes the one and not the other."""
+    """By hand: sqrt(1/2) y halfway, zero from the gate's end on; rescaling undoes the first but not the second."""
     clean = condition(generator)
     plain = EmbeddingNoise(0.0, form="cads")(clean, 0, 0, range(4))
     torch.testing.assert_close(plain.at(0.75).tokens_BLE, clean.tokens_BLE * 0.5**0.5, rtol=1e-5, atol=1e-5)
@@ -113,7 +113,7 @@ def test_rescaling_restores_each_prompts_own_mean_and_spread(form: str, generato
 
 
 def test_the_pooled_embedding_varies_with_numbers_of_its_own_from_the_same_stream(generator: torch.Generator) -> None:
-    """Oracle: torch.randn, first the tokens' numbers, then the pooled embedding's; the tokens' stay what they were."""
+    """Oracle: torch.randn, first for the tokens, then for the pooled embedding; the tokens' noise is unchanged."""
     clean = condition(generator)
     plain = EmbeddingNoise(0.3)(clean, 7, 3, range(4))
     pooled = EmbeddingNoise(0.3, pooled=True)(clean, 7, 3, range(4))

@@ -1,4 +1,4 @@
-"""The reward-concentrated subset, against scipy, all subsets tried in turn, and groups worked out by hand."""
+"""The reward-concentrated subset, against scipy, exhaustive search over subsets, and groups computed by hand."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -21,7 +21,7 @@ from drift_pl.incentive.selection import (
 NAN, INF = torch.nan, torch.inf
 
 Objective = Callable[[np.ndarray, np.ndarray], float]
-"""What a subset (first) of a group (second) is chosen to make smallest."""
+"""The objective that a subset (first) of a group (second) minimizes."""
 
 FIXED_SIZE: list[tuple[type[MinVariance] | type[NearMedian] | type[MaxVariance], Objective]] = [
     (MinVariance, lambda subset, _: float(subset.var())),
@@ -32,7 +32,7 @@ RULES = [Band(1.0), Band(1.0, "mean"), Quantile(0.1, 0.9), MinVariance(5), NearM
 
 
 def heavy_tailed(groups: int, size: int, generator: torch.Generator) -> torch.Tensor:
-    """Rewards about 20 with outliers; no two alike."""
+    """Rewards about 20 with outliers; all different."""
     normal = torch.randn(groups, size, generator=generator)
     return 20 + normal * normal.abs().exp()
 
@@ -63,7 +63,7 @@ def test_the_band_is_median_and_mad(size: int, kappa: float, generator: torch.Ge
     assert kept.dtype == torch.bool
     assert np.array_equal(kept.numpy(), expected)
     by_mean = np.abs(r - r.mean(1, keepdims=True)) <= kappa * r.std(1, keepdims=True)
-    assert not np.array_equal(expected, by_mean)  # the numbers above can tell the two rules apart
+    assert not np.array_equal(expected, by_mean)  # the numbers above distinguish the two rules
 
 
 @pytest.mark.parametrize("kappa", [0.5, 1.0, 2.0])
@@ -120,7 +120,7 @@ def test_statistics_by_hand() -> None:
             [False, True, True, True, False],  # 2 3 4 are all below 22, and the best, 100, is gone
             [False, True, True, True, False],  # 3 and 5 lie about 4, and the best, 6, is gone
             [False, False, False, True, False],  # 4 is the best, above 2.5, and alone
-            [True, True, True, True, True],  # on no side
+            [True, True, True, True, True],  # on neither side
         ]
     )
     statistics = selection_statistics(reward, kept)
@@ -147,7 +147,7 @@ def test_k_of_eight_are_the_best_of_all_subsets(
 def test_k_are_chosen_among_the_images_that_have_a_reward(
     rule: type[MinVariance], objective: Objective, keep: int, generator: torch.Generator
 ) -> None:
-    """Groups of 8 with 0 to 8 finite rewards in one batch; where they are fewer than k, all of them are kept."""
+    """Groups of 8 with 0 to 8 finite rewards in one batch; if there are fewer than k, all are kept."""
     reward = heavy_tailed(9, 8, generator)
     for group in range(9):
         missing = torch.randperm(8, generator=generator)[:group]
@@ -181,16 +181,16 @@ def test_a_far_outlier_costs_the_window_no_precision() -> None:
 
 
 def test_of_windows_as_tight_the_one_about_the_median_is_kept() -> None:
-    """By hand: on an even grid every window is as tight; 0.1 to 0.5 are even only up to float32 rounding."""
+    """By hand: on an even grid all windows are equally tight; 0.1 to 0.5 are even only up to float32 rounding."""
     assert kept_images(MinVariance(3), [4.0, 0.0, 2.0, 1.0, 3.0]) == [2.0, 1.0, 3.0]
     assert kept_images(MinVariance(3), [0.5, 0.1, 0.3, 0.2, 0.4]) == pytest.approx([0.3, 0.2, 0.4])
-    assert kept_images(MinVariance(2), [10.0, 0.0, 11.0, 1.0]) == [0.0, 1.0]  # as near: the lower
+    assert kept_images(MinVariance(2), [10.0, 0.0, 11.0, 1.0]) == [0.0, 1.0]  # a tie: the lower
     assert kept_images(MinVariance(2), [1.0, 1.0, 1.0, 0.0, 0.0]) == [1.0, 1.0]  # 1 is the median
-    assert kept_images(MinVariance(4), [4.0, 0.0, NAN, 2.0, 1.0, 3.0]) == [0.0, 2.0, 1.0, 3.0]  # as near: the lower
+    assert kept_images(MinVariance(4), [4.0, 0.0, NAN, 2.0, 1.0, 3.0]) == [0.0, 2.0, 1.0, 3.0]  # a tie: the lower
 
 
 def test_ties_of_the_other_rules_by_hand() -> None:
-    """Median 2; 1 and 3 are as far. The even splits of 0 1 2 3 have the same variance as their mirror images."""
+    """Median 2; 1 and 3 are equally far. The even splits of 0 1 2 3 have the same variance as their mirror images."""
     assert kept_images(NearMedian(2), [4.0, 3.0, 2.0, 1.0, 0.0]) == [2.0, 1.0]
     assert kept_images(NearMedian(3), [3.0, 1.0, 2.0, 5.0]) == [3.0, 1.0, 2.0]  # median 2.5
     # 0 1 3 and 0 2 3 have variance 14/9: more high rewards are preferred
@@ -230,7 +230,7 @@ def test_quantiles_by_hand() -> None:
 
 @pytest.mark.parametrize("high", [0.1, 0.3, 0.6, 0.7, 0.8, 0.9])
 def test_a_quantile_that_falls_on_an_image_keeps_it(high: float, generator: torch.Generator) -> None:
-    """Eleven rewards: the quantile 0.7 is the eighth of them, although 0.7 is no binary number."""
+    """Eleven rewards: the quantile 0.7 is the eighth of them, although 0.7 has no exact binary representation."""
     reward = heavy_tailed(20, 11, generator)
     assert (Quantile(0.0, high)(reward).sum(1) == round(10 * high) + 1).all()
 

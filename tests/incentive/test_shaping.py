@@ -1,4 +1,4 @@
-"""The shaping bonus: what it is by hand, and that it climbs the diversity it claims to climb."""
+"""The shaping bonus: its value by hand, and that it ascends the diversity that it claims to."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_copies_and_groups_without_images_get_a_finite_bonus() -> None:
 
 
 def test_minmax_looks_at_valid_images_only() -> None:
-    """The valid angles 0, 90, 180 degrees; an invalid row holds NaN and gets nothing."""
+    """The valid angles 0, 90, 180 degrees; an invalid row is NaN and gets no bonus."""
     embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.nan, math.pi]]))
     valid = torch.tensor([[True, True, False, True]])
     stretched = DiversityShaping(1.0, normalise="minmax").phi(embedding, valid)
@@ -93,7 +93,7 @@ def test_the_bonus_is_the_potential_of_the_name(potential: str, generator: torch
 def test_the_order_of_images_and_what_is_invalid_are_nothing(
     potential: str, normalise: str, generator: torch.Generator
 ) -> None:
-    """Permuted images get the permuted bonus; the invalid one may hold anything, and gets nothing."""
+    """Permuted images get the permuted bonus; the invalid one may hold any values and gets no bonus."""
     embedding, reward, valid = group_of_five(generator)
     shaping = DiversityShaping(1.0, normalise=normalise, potential=potential, gate="median")
     bonus = shaping(embedding, valid, 3, reward)
@@ -108,7 +108,7 @@ def test_the_order_of_images_and_what_is_invalid_are_nothing(
 @pytest.mark.parametrize("normalise", ["raw", "minmax", "centred"])
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_a_group_of_copies_gets_nothing_and_no_nan(potential: str, normalise: str) -> None:
-    """0 / 0 wherever a diversity is divided by the group's own."""
+    """0 / 0 wherever a diversity is divided by that of the group."""
     shaping = DiversityShaping(1.0, normalise=normalise, potential=potential, gate="median")
     copies = torch.tensor([0.3, -2.0, 1.0]).expand(1, 4, 3)
     valid, reward = torch.ones(1, 4, dtype=torch.bool), torch.zeros(1, 4)
@@ -129,7 +129,7 @@ def test_a_group_of_copies_gets_nothing_and_no_nan(potential: str, normalise: st
 def test_only_images_with_a_good_reward_pass_the_gate(
     gate: str, quantile: float, passing: list[list[int]], generator: torch.Generator
 ) -> None:
-    """Who passes keeps the diversity against all valid images, also those that do not pass."""
+    """Images that pass keep their diversity relative to all valid images, including those that do not pass."""
     embedding, reward, valid = group_of_five(generator)
     bonus = DiversityShaping(1.0, gate=gate, gate_quantile=quantile)(embedding, valid, 3, reward)
     expected = distance_to_others(embedding, valid) * torch.tensor(passing)
@@ -138,7 +138,7 @@ def test_only_images_with_a_good_reward_pass_the_gate(
 
 
 def test_minmax_stretches_among_those_who_pass() -> None:
-    """Angles 0, 0, 60, 120 and 180 degrees: d = 1, 1, 0.75, 1, 1.5; of those who pass, 1 is the least."""
+    """Angles 0, 0, 60, 120 and 180 degrees: d = 1, 1, 0.75, 1, 1.5; of those that pass, 1 is the smallest."""
     embedding = on_the_circle(torch.tensor([[0.0, 0.0, math.pi / 3, 2 * math.pi / 3, math.pi]]))
     reward, valid = torch.tensor([[1.0, 0.0, 0.0, 1.0, 2.0]]), torch.ones(1, 5, dtype=torch.bool)
     torch.testing.assert_close(DiversityShaping(1.0).phi(embedding, valid), torch.tensor([[1, 1, 0.75, 1, 1.5]]))
@@ -157,7 +157,7 @@ def test_centred_compares_those_who_pass_with_one_another() -> None:
 
 @pytest.mark.parametrize("gate", ["none", "quantile"])
 def test_passing_the_gate_is_worth_nothing_when_centred(gate: str, generator: torch.Generator) -> None:
-    """The bonus sums to zero over those who pass, and so it does over the group; without a gate it is raw, centred."""
+    """The bonus sums to zero over the images that pass, so also over the group; without a gate it is raw, centred."""
     embedding, reward, valid = group_of_five(generator)
     bonus = DiversityShaping(1.0, normalise="centred", gate=gate, gate_quantile=0.25)(embedding, valid, 3, reward)
     torch.testing.assert_close(bonus.sum(1), torch.zeros(2), rtol=0, atol=1e-6)
@@ -215,13 +215,13 @@ def test_the_bonus_is_half_the_gradient_of_the_expected_pairwise_distance(angles
     bonus = DiversityShaping(1.0)(angles.embedding, angles.valid, num_steps=10)
     estimate, error = angles.estimate(bonus, "log_std")
     assert estimate == pytest.approx(angles.gradient / 2, abs=4 * error)
-    assert abs(estimate - angles.gradient) > 20 * error  # the factor 1 is out of the question
+    assert abs(estimate - angles.gradient) > 20 * error  # a factor of 1 is excluded
     sideways, error = angles.estimate(bonus, "mean")
     assert sideways == pytest.approx(0, abs=4 * error)
 
 
 def test_centred_on_the_group_the_gradient_shrinks_by_two_gth(angles: GaussianAngles) -> None:
-    """(G - 2) / G of it, through the program's own centring, and neither all of it nor (G - 1) / G."""
+    """(G - 2) / G of it after `group_advantages` centres it, neither all of it nor (G - 1) / G."""
     bonus = DiversityShaping(1.0)(angles.embedding, angles.valid, num_steps=10)
     advantage = group_advantages(torch.zeros_like(bonus), angles.valid, 1.0, 1e-3, bonus)
     estimate, error = angles.estimate(advantage, "log_std")

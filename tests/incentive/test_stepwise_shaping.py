@@ -15,7 +15,7 @@ STEPS, GROUPS, SIZE, CHANNELS = 6, 2, 5, 7
 
 @pytest.fixture
 def states(generator: torch.Generator) -> Tensor:
-    """Embeddings of what is predicted before each of T steps, then of the final images: [T + 1, P, G, D]."""
+    """Embeddings of the images predicted before each of T steps, then of the final images: [T + 1, P, G, D]."""
     return torch.randn(STEPS + 1, GROUPS, SIZE, CHANNELS, generator=generator) + 0.5
 
 
@@ -52,7 +52,7 @@ def test_the_return_to_go_telescopes(
 
 
 def test_by_hand() -> None:
-    """Two images: opposite at the end (d = 2), at right angles before step 3 of 4 (d = 1), copies before step 0."""
+    """Two images: opposite at the end (d = 2), at right angles before step 3 of 4 (d = 1), duplicates before step 0."""
     right, up, left = [1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]
     predicted = torch.tensor([[[right, right]], [[right, up]]])
     final, valid = torch.tensor([[right, left]]), torch.ones(1, 2, dtype=torch.bool)
@@ -61,7 +61,7 @@ def test_by_hand() -> None:
 
 
 def test_from_the_start_it_is_the_terminal_form(states: Tensor) -> None:
-    """Phi_0 is 0 whatever is predicted there."""
+    """Phi_0 is 0 for any prediction."""
     shaping = DiversityShaping(1.3, 0.9, "minmax", potential="vendi", gate="quantile", gate_quantile=0.3)
     bonus = shaping.stepwise(states[-1], states[:1], VALID, (0,), STEPS, REWARD)
     torch.testing.assert_close(bonus[0], shaping(states[-1], VALID, STEPS, REWARD))

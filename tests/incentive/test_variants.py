@@ -1,4 +1,4 @@
-"""Rewrites of a prompt: which texts, how often, and what the draw is a function of."""
+"""Rewrites of a prompt: which texts, how often, and what the draw depends on."""
 
 from collections import Counter
 
@@ -41,7 +41,7 @@ def test_candidates_are_drawn_uniformly() -> None:
 
 @pytest.mark.parametrize("share", [0.25, 0.8])
 def test_a_share_of_the_images_draws_and_the_others_keep_the_prompt(share: float) -> None:
-    """Of three candidates one is the prompt: it stays with probability 1 - share + share / 3; the others are alike."""
+    """Of three candidates one is the prompt: it stays with probability 1 - share + share / 3; the others are equal."""
     drawn = Counter(TextVariants(TEMPLATES, share=share).rewrite(["sky"] * 4000, 0, 0, range(4000)))
     assert binomtest(drawn["sky"], 4000, 1 - share + share / 3).pvalue > 1e-4
     assert chisquare([drawn["a photograph of sky"], drawn["sky, at night"]]).pvalue > 1e-4

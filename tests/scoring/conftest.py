@@ -1,4 +1,4 @@
-"""Where rewards stand in a config, so that their errors name it."""
+"""Names the rewards section, which errors of rewards refer to."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The aesthetic predictor, against the published formula written out."""
+"""The aesthetic predictor, against the published formula."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_a_model_of_the_package_clip_scores_as_itself(tmp_path: Path, generator:
 
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        # weights go through float16 as the published ones have
+        # weights pass through float16, like the published ones
         network = CLIP(32, 32, 2, 64, 8, 77, 49408, 64, 1, 1).half()
     torch.save(network.state_dict(), tmp_path / "ViT-tiny.pt")
     head = save_tiny_aesthetic_head(tmp_path / "head.pth", 32)

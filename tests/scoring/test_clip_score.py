@@ -13,7 +13,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.registry import find
 from drift_pl.scoring.clip_score import ClipScore
 
-# short enough for the model: torchmetrics cuts a long text's end mark off
+# short enough for the model: torchmetrics truncates the end token of long texts
 PROMPTS = ["a red cat", "sky", "a red cat", "blue"]
 
 
@@ -54,7 +54,7 @@ def cosines(folder: Path, batch: Tensor, prompts: list[str]) -> Tensor:
 def test_a_score_is_torchmetrics_clip_score_of_one_image(
     tiny_preference: Path, side: int, generator: torch.Generator
 ) -> None:
-    """Theirs is cut off at zero; ours is not, since a reward without a slope teaches nothing."""
+    """Theirs is clipped at zero; ours is not, because a flat reward gives no signal."""
     batch = images(generator, 4, side)
     processor = CLIPProcessor.from_pretrained(tiny_preference)
     scores = ClipScore(str(tiny_preference))(batch, PROMPTS)

@@ -106,7 +106,7 @@ def test_a_clip_embedding_is_the_image_half_of_the_model(tiny_preference: Path, 
 
 
 class Colours:
-    """An encoder whose embedding is a piece of the mean colour, on a device of its own."""
+    """An encoder whose embedding is a slice of the mean colour, with its own device."""
 
     def __init__(self, channels: slice) -> None:
         self.channels, self.device = channels, "cpu"
@@ -123,7 +123,7 @@ class Colours:
 def test_a_combined_kernel_is_the_weighted_mean_of_the_kernels(
     weights: tuple[float, float], tiny_encoder: Path, generator: torch.Generator
 ) -> None:
-    """Oracle: scipy's cosine distances of each encoder's embeddings. Weights of one ratio are the same weights."""
+    """Oracle: scipy's cosine distances of each encoder's embeddings. Only ratios of weights matter."""
     batch = images(generator, 5, 16)
     parts = [PooledEncoder(str(tiny_encoder)), Colours(slice(0, 2))]
     combined = CombinedEncoder(list(zip(parts, weights, strict=True)))(batch)
@@ -140,7 +140,7 @@ def test_a_combined_kernel_is_the_weighted_mean_of_the_kernels(
 
 def test_one_encoder_combined_is_itself_and_an_unseen_image_stays_unseen(generator: torch.Generator) -> None:
     batch = images(generator, 3, 8)
-    batch[1, 2] = math.nan  # blue, which only one of the two encoders looks at
+    batch[1, 2] = math.nan  # blue, which only one of the two encoders uses
     alone = CombinedEncoder([(Colours(slice(0, 2)), 0.3)])(batch)
     torch.testing.assert_close(alone, Colours(slice(0, 2))(batch))
     both = CombinedEncoder([(Colours(slice(0, 2)), 1.0), (Colours(slice(1, 3)), 1.0)])(batch)
@@ -148,7 +148,7 @@ def test_one_encoder_combined_is_itself_and_an_unseen_image_stays_unseen(generat
 
 
 def test_parts_of_any_length_and_precision_count_by_their_weight(generator: torch.Generator) -> None:
-    """An encoder that forgets to normalise does not outweigh the others."""
+    """An encoder that does not normalize does not outweigh the others."""
 
     class Long(Colours):
         def __call__(self, images_B3HW: torch.Tensor) -> torch.Tensor:
@@ -198,7 +198,7 @@ def test_all_pairs_from_one_pass_are_torchmetrics_pairs(tiny_lpips: Path, genera
 def test_torchmetrics_own_network_is_loaded_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
 ) -> None:
-    """Oracle: the public metric, with its own linear layers; the backbone, a download, is put where torch keeps it."""
+    """Oracle: the public metric, with its own linear layers; the backbone is placed in torch's cache."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(8)
         backbone = squeezenet1_1()

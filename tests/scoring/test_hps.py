@@ -1,4 +1,4 @@
-"""HPSv2, against a CLIPModel's own cosines and hpsv2's way of preparing images."""
+"""HPSv2, against a CLIPModel's own cosines and hpsv2's image preprocessing."""
 
 import re
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_a_score_is_the_cosine_of_an_image_prepared_as_in_hpsv2(
 
 
 def test_a_tall_image_is_the_turned_wide_one(clip_folder: Path, generator: torch.Generator) -> None:
-    """Padding goes left and right of a tall image: the model sees the transposed pixels."""
+    """A tall image is padded left and right: the model sees the transposed pixels."""
     from drift_pl.scoring.hps import letterbox
 
     wide = images(generator, 2, 9, 20)
@@ -115,7 +115,7 @@ def test_scores_do_not_depend_on_the_batch_or_on_autocast(clip_folder: Path, gen
 
 
 class Stranger:
-    """What a pickle may hold and weights may not."""
+    """An object that a pickle may contain and weights may not."""
 
 
 def test_what_cannot_be_loaded_is_said_in_one_line(clip_folder: Path, checkpoint: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(clip_folder: Path, checkpoint
     cases = {
         "lacking.pt": ({"state_dict": lacking}, "vision_model.encoder.layers.1.layer_norm2.bias is missing"),
         "wrong.pt": ({"state_dict": wrong}, "not the weights of an open_clip ViT-H-14"),
-        "list.pt": ([1, 2], "holds no tensors by name"),
+        "list.pt": ([1, 2], "is not a dictionary of tensors"),
         "stranger.pt": ({"state_dict": Stranger()}, "holds more than tensors"),
     }
     for name, (content, message) in cases.items():

@@ -1,4 +1,4 @@
-"""Judges behind HTTP, against servers of the standard library in a thread."""
+"""Rewards over HTTP, against servers of the standard library in a thread."""
 
 import base64
 import io
@@ -99,12 +99,12 @@ def decoded(text: str) -> Image.Image:
 
 
 def top_left_red(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
-    """The red value of each image's first pixel: which image it is."""
+    """The red value of each image's first pixel: it identifies the image."""
     return 200, {"scores": [decoded(text).getpixel((0, 0))[0] for text in content["images"]]}, {}
 
 
 def numbered_images(count: int) -> Tensor:
-    """Image k has red value k in its first pixel, and something else beside it."""
+    """Image k has red value k in its first pixel, and 0.5 elsewhere."""
     images = torch.full((count, 3, 4, 6), 0.5)
     images[:, 0, 0, 0] = torch.arange(count) / 255
     return images
@@ -235,11 +235,11 @@ def test_the_deadline_holds_for_a_server_that_always_fails_and_for_one_that_asks
         message = message_of(HttpJudge(server.url, attempts=1000, first_wait_s=0.01, deadline_s=0.5))
         assert time.monotonic() - start < 3
         assert "rewards.args.deadline_s=0.5" in message
-        assert "status 503" in message or "still under way" in message  # whichever saw the end of the time first
+        assert "status 503" in message or "still pending" in message  # whichever noticed the deadline first
 
 
 def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> None:
-    """Each byte is a sign of the server, so no timeout of a single read ends this."""
+    """Each byte counts as activity, so no read timeout ends this."""
     over = threading.Event()
 
     def drip(listener: socket.socket) -> None:
@@ -266,7 +266,7 @@ def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> N
 
 
 class SlowToClose(httpx2.Client):
-    """Leaves those who wait for their next attempt all the time to send it."""
+    """Gives requests that wait for their next attempt enough time to send it."""
 
     def __exit__(self, *error: Any) -> None:
         time.sleep(0.5)
@@ -274,7 +274,7 @@ class SlowToClose(httpx2.Client):
 
 
 def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that waits for its next attempt when another fails for good does not come back."""
+    """A request that waits for its next attempt is not sent again once another fails permanently."""
     monkeypatch.setattr(httpx2, "Client", SlowToClose)
     all_here = threading.Event()
 
@@ -289,13 +289,13 @@ def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypat
 
     server = serve(answer)
     judge = HttpJudge(server.url, batch_size=1, concurrency=3, attempts=9, first_wait_s=0.5)
-    assert "status 401" in message_of(judge, count=3)  # not that of a request that was given up for it
+    assert "status 401" in message_of(judge, count=3)  # not that of a request cancelled because of it
     time.sleep(0.8)
     assert len(server.requests) == 3
 
 
 def test_a_failure_stops_the_other_requests(serve: Callable[..., Server]) -> None:
-    """One request is refused for good; the others, which would be tried for minutes, are given up at once."""
+    """One request fails permanently; the others, which would be retried for minutes, are cancelled at once."""
 
     def answer(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
         return (401 if content["prompts"] == ["prompt 3"] else 503), {}, {}
@@ -309,7 +309,7 @@ def test_a_failure_stops_the_other_requests(serve: Callable[..., Server]) -> Non
 def test_the_token_is_sent_and_told_to_nobody_else(
     serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A server that repeats what it got, in every way it can fail."""
+    """A server that echoes the request in every kind of failure."""
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("JUDGE_TOKEN", f" {TOKEN}\n")
 
@@ -359,8 +359,8 @@ def test_null_and_nan_say_that_an_image_has_no_score(serve: Callable[..., Server
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"<html>busy</html>", "no JSON but '<html>busy</html>'"),
-        (b"", "no JSON but ''"),
+        (b"<html>busy</html>", "no JSON: '<html>busy</html>'"),
+        (b"", "no JSON: ''"),
         ("x" * 10**6, "xxx"),
         ([1, 2], "[1, 2]"),
         ({"score": [1, 2]}, "{'score': [1, 2]}"),
@@ -497,7 +497,7 @@ def test_the_page_shows_what_the_judge_sends() -> None:
 
 
 def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable[..., Server], tmp_path: Path) -> None:
-    """In the images' order, null for a prompt that no list has; nothing at all unless a list is named."""
+    """In the order of the images, null for a prompt in none of the lists; absent unless lists are given."""
     server = serve(lambda _, asked: (200, {"scores": [0] * len(asked["prompts"])}, {}))
     listed = tmp_path / "prompts.jsonl"
     listed.write_text('{"prompt": "two cats", "count": 2}\n{"prompt": "a dog", "count": 1, "tag": ["x"]}\n')

@@ -1,4 +1,4 @@
-"""ImageReward, against its network written out with tensors of the published names."""
+"""ImageReward, against its network written out on tensors with the published names."""
 
 import json
 from pathlib import Path
@@ -111,7 +111,7 @@ def published_pixels(batch: Tensor) -> Tensor:
     return torch.stack([transform(picture) for picture in pictures])
 
 
-# [CLS] text [SEP], the third cut at 35; "dogs" is two tokens, and capitals are made small
+# [CLS] text [SEP], the third cut at 35; "dogs" is two tokens, and text is lowercased
 TOKENS = [[2, 5, 6, 7, 3], [2, 8, 3], [2, *([9, 10, 11] * 11), 3], [2, 3]]
 
 
@@ -128,7 +128,7 @@ def test_a_score_is_the_published_network_written_out(folder: Path, generator: t
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-4)
     assert scores.dtype == torch.float32
     assert ((scores[:, None] - scores[None]).abs() + torch.eye(4)).min() > 2e-3  # rows could not be swapped unseen
-    assert (scores - judge(folder)(batch.flip(0), PROMPTS)).abs().max() > 0.01  # the image has a say
+    assert (scores - judge(folder)(batch.flip(0), PROMPTS)).abs().max() > 0.01  # the image matters
 
 
 def test_other_sizes_are_resized_and_cropped(folder: Path, generator: torch.Generator) -> None:
@@ -137,7 +137,7 @@ def test_other_sizes_are_resized_and_cropped(folder: Path, generator: torch.Gene
     batch = (batch * 255).round() / 255
     scores = judge(folder)(batch, PROMPTS)
     torch.testing.assert_close(scores, expected_scores(batch), rtol=0, atol=0.02)
-    assert (scores - judge(folder)(batch[..., :60], PROMPTS)).abs().max() > 0.1  # another crop would be seen
+    assert (scores - judge(folder)(batch[..., :60], PROMPTS)).abs().max() > 0.1  # another crop would be detected
 
 
 def test_mean_and_deviation_and_normaliser_are_settings(folder: Path, generator: torch.Generator) -> None:

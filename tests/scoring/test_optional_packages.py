@@ -1,4 +1,4 @@
-"""DreamSim and the judge that reads, against stand-ins for their packages: which calls are made of what."""
+"""DreamSim and the OCR reward, against stand-ins for their packages that check the calls."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -17,7 +17,7 @@ from drift_pl.scoring.ocr import Ocr, asked_text, edit_distance, text_score
 
 
 class Perceptual(torch.nn.Module):
-    """Has the one method that is used: six channel means, mixed, from 224 x 224 inputs in [0, 1]."""
+    """Implements the one method in use: six channel means, mixed, from 224 x 224 inputs in [0, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Perceptual(torch.nn.Module):
 
 @pytest.fixture
 def dreamsim(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A stand-in for the package `dreamsim`, and what its one function was asked for."""
+    """A stand-in for the package `dreamsim`, that records calls of its one function."""
     asked: list[dict[str, Any]] = []
 
     def make(**arguments: Any) -> tuple[Perceptual, Any]:
@@ -100,7 +100,7 @@ def test_without_its_package_the_command_that_installs_it_is_named(
 
 @pytest.fixture
 def rapidocr(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A stand-in for the package `rapidocr`: reads what the image's first red value stands for."""
+    """A stand-in for the package `rapidocr`: reads the text that the image's first red value stands for."""
     seen: dict[str, Any] = {"images": []}
     texts = {0: None, 1: ("HEL LO", "World"), 2: ("helo",), 3: ("entirely different words",)}
 
@@ -121,7 +121,7 @@ def rapidocr(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_an_image_scores_by_the_letters_that_it_shows(rapidocr: dict[str, Any]) -> None:
-    """Nothing read; all of it, in two lines; one of five letters missing; other words; nothing asked for."""
+    """Nothing read; everything, in two lines; one of five letters missing; other words; no text requested."""
     images = torch.zeros(5, 3, 4, 6)
     images[:, 0] = torch.tensor([0, 1, 2, 3, 1]).view(5, 1, 1) / 255
     prompts = ['a sign "hello"'] * 4 + ["a sign"]
@@ -129,7 +129,7 @@ def test_an_image_scores_by_the_letters_that_it_shows(rapidocr: dict[str, Any]) 
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, torch.tensor([0, 1, 0.8, 0, torch.nan]), equal_nan=True)
     assert rapidocr["params"] == {"a": 1}
-    # a prompt without a text costs no reading; the image's mode tells the reader which channel is red
+    # a prompt without a text is not read; the image's mode determines which channel is red
     assert [(image.size, image.mode) for image in rapidocr["images"]] == [((6, 4), "RGB")] * 4
     assert rapidocr["images"][3].getpixel((5, 3)) == (3, 0, 0)
 
@@ -157,7 +157,7 @@ def test_the_text_asked_for_stands_between_the_first_double_quotes(prompt: str, 
 @pytest.mark.parametrize(
     ("one", "other", "distance"),
     [
-        ("kitten", "sitting", 3),  # the textbooks' pairs
+        ("kitten", "sitting", 3),  # textbook examples
         ("saturday", "sunday", 3),
         ("intention", "execution", 5),
         ("flaw", "lawn", 2),
@@ -174,11 +174,11 @@ def test_edit_distances_are_the_known_ones(one: str, other: str, distance: int) 
 @pytest.mark.parametrize(
     ("read", "wanted", "score"),
     [
-        ("xx NEW\nyork yy", "New York", 1.0),  # as a whole within what is read
+        ("xx NEW\nyork yy", "New York", 1.0),  # contained in the recognized text
         ("nev york", "New York", 1 - 1 / 7),
-        ("new york is far", "york isle", 1 - 6 / 8),  # newyorkisfar: three letters less, three others
+        ("new york is far", "york isle", 1 - 6 / 8),  # newyorkisfar: three letters deleted, three replaced
         ("", "New York", 0.0),
-        ("a much longer text", "cd", 0.0),  # the distance counts as two at most
+        ("a much longer text", "cd", 0.0),  # the distance is capped at two
     ],
 )
 def test_the_score_is_the_share_of_letters_that_are_right(read: str, wanted: str, score: float) -> None:

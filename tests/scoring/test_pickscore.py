@@ -50,11 +50,11 @@ def test_scores_do_not_depend_on_the_batch(tiny_preference: Path, generator: tor
     torch.testing.assert_close(in_parts, together, rtol=0, atol=1e-6)
     judge = PickScore(str(tiny_preference))
     alone = torch.cat([judge(batch[row : row + 1], PROMPTS[row : row + 1]) for row in (3, 2, 1, 0)]).flip(0)
-    torch.testing.assert_close(alone, together, rtol=0, atol=1e-6)  # texts are kept from call to call
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-6)  # text features are cached between calls
 
 
 def test_the_processor_may_live_elsewhere(tiny_preference: Path, tiny_encoder: Path) -> None:
-    """PickScore_v1 is published without one."""
+    """PickScore_v1 is published without a processor."""
     judge = PickScore(str(tiny_preference), processor=str(tiny_preference))
     assert judge(torch.zeros(1, 3, 16, 16), ["sky"]).shape == (1,)
     with pytest.raises(UserError, match=r"rewards\.args\.processor=\./nowhere"):
@@ -66,7 +66,7 @@ def test_the_processor_may_live_elsewhere(tiny_preference: Path, tiny_encoder: P
 def test_scores_are_float32_inside_autocast_and_carry_no_gradient(
     tiny_preference: Path, generator: torch.Generator
 ) -> None:
-    """bfloat16 has steps of 0.004 near 0.85, where PickScore lives."""
+    """bfloat16 has steps of 0.004 near 0.85, the range of PickScore."""
     batch = images(generator, 2).requires_grad_()
     judge = PickScore(str(tiny_preference))
     outside = judge(batch, PROMPTS[:2])

@@ -1,4 +1,4 @@
-"""Several judges: the weighted sum, groups, plain functions, and failures that name the judge."""
+"""Several rewards: the weighted sum, groups, plain functions, and failures that name the reward."""
 
 from collections.abc import Callable
 
@@ -57,10 +57,10 @@ def test_an_image_that_one_judge_cannot_score_has_no_reward(value: float) -> Non
 @pytest.mark.parametrize(
     ("reward", "message"),
     [
-        (broken, r"the judge 'mine' failed: RuntimeError: out of ink"),
-        (says(1, 2), r"the judge 'mine' returned \(2,\), not one number for each of 3 images"),
-        (lambda images, prompts: torch.zeros(3, 1), r"the judge 'mine' returned \(3, 1\), not one number"),
-        (lambda images, prompts: [1.0, 2.0, 3.0], r"the judge 'mine' returned list, not one number"),
+        (broken, r"the reward 'mine' failed: RuntimeError: out of ink"),
+        (says(1, 2), r"the reward 'mine' returned \(2,\), not one number for each of 3 images"),
+        (lambda images, prompts: torch.zeros(3, 1), r"the reward 'mine' returned \(3, 1\), not one number"),
+        (lambda images, prompts: [1.0, 2.0, 3.0], r"the reward 'mine' returned list, not one number"),
     ],
 )
 def test_a_judge_that_fails_is_named(reward: Callable[..., object], message: str) -> None:
@@ -69,7 +69,7 @@ def test_a_judge_that_fails_is_named(reward: Callable[..., object], message: str
 
 
 class FromTheMean:
-    """How far an image's brightness is from its group's mean, and the length of the group's prompt."""
+    """Distance of an image's brightness from its group's mean, plus the length of the group's prompt."""
 
     groupwise = True
 
@@ -102,7 +102,7 @@ def test_a_function_is_groupwise_by_an_attribute() -> None:
 
 @pytest.mark.parametrize("group_size", [None, 2])
 def test_a_groupwise_judge_without_groups_is_named(group_size: int | None) -> None:
-    message = rf"the judge 'mine' scores whole groups: 3 images need a group_size .*, not {group_size}"
+    message = rf"the reward 'mine' scores whole groups: 3 images need a group_size .*, not {group_size}"
     with pytest.raises(UserError, match=message):
         score_images([Judge("mine", FromTheMean())], IMAGES, PROMPTS, group_size)
 
@@ -119,7 +119,7 @@ def test_a_groupwise_judge_that_returns_another_shape_is_named() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) -> None:
     judges = [Judge("fine", says(1, 2, 3)), Judge("mute", says(value, value, value))]
-    with pytest.raises(UserError, match=r"the judge 'mute' scored none of 3 images .* saved as checkpoints/last\.ckpt"):
+    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* saved as checkpoints/last\.ckpt"):
         score_images(judges, IMAGES, PROMPTS)
     total, by_judge = score_images(judges, IMAGES, PROMPTS, allow_unscored=True)
     assert total.isnan().all()
@@ -127,7 +127,7 @@ def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) 
 
 
 def test_two_judges_that_leave_no_image_with_a_reward_are_both_heard() -> None:
-    """Each scores some image: that is a matter of the group, not of a judge."""
+    """Each reward scores some image: the group is affected, no error is raised."""
     judges = [Judge("one", says(1, torch.nan, torch.nan)), Judge("two", says(torch.nan, 1, 1))]
     assert score_images(judges, IMAGES, PROMPTS)[0].isnan().all()
 

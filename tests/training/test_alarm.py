@@ -39,7 +39,7 @@ def test_it_warns_once_when_the_recent_mean_falls_below_the_share() -> None:
     expected = [1.0] * 5 + [(0.8 * (5 - n) + 0.2 * n) / 5 / 0.8 for n in range(1, 6)] + [0.25]
     assert module.logged == pytest.approx(expected)
     assert len(messages) == 1
-    assert messages[0].startswith("iteration 9: the groups' diversity is 40% of what it was, below")
+    assert messages[0].startswith("iteration 9: the groups' diversity is 40% of its initial value, below")
     assert "trainer.alarm.threshold=0.5" in messages[0]
     assert not trainer.should_stop
     assert not module.finished

@@ -1,4 +1,4 @@
-"""What watches a run without taking part in it."""
+"""Callbacks that monitor, evaluate or end a run."""
 
 from drift_pl.training.callbacks.alarm import DiversityAlarm
 from drift_pl.training.callbacks.diversity import DiversityMonitor

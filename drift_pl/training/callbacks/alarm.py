@@ -1,22 +1,22 @@
-"""The floor under diversity: a warning, and if asked the end of the run, when the training groups become alike."""
+"""Diversity alarm: warns, and optionally ends the run, when the training groups become too similar."""
 
 import warnings
 from typing import Any
 
 import lightning as L
 
-# Diversity of one iteration's few prompts is noisy: the alarm looks at a mean of so many iterations.
+# Diversity of one iteration's few prompts is noisy: the alarm averages over this many iterations.
 ITERATIONS = 5
 
 
 class DiversityAlarm(L.Callback):
-    """Compares the mean pairwise distance of the last iterations' groups with that of the run's first ones.
+    """Compares the mean pairwise distance of the most recent groups with that of the run's first groups.
 
-    Logs `diversity/share_of_start`, their ratio. Stands after `DiversityMonitor`, whose number it reads.
+    Logs `diversity/share_of_start`, their ratio. Must come after `DiversityMonitor`, whose metric it reads.
 
     Args:
-        threshold: share of the start's diversity below which it warns, once.
-        stop: end the run there; its summary is written as at a regular end, and `ckpt_path=last` goes on.
+        threshold: ratio below which it warns, once.
+        stop: end the run then; its summary is written as at a regular end, and `ckpt_path=last` resumes it.
     """
 
     def __init__(self, threshold: float, stop: bool) -> None:
@@ -45,7 +45,7 @@ class DiversityAlarm(L.Callback):
             return
         if not self._warned:
             self._warned = True
-            # From here, not from Lightning's loop: the commands show warnings of this package only.
+            # attributed to this module, not to Lightning's loop: the commands show warnings of this package only
             warnings.warn(self._message(share, trainer.datamodule.iteration), stacklevel=1)
         if self._stop:
             pl_module.finished = trainer.should_stop = True
@@ -53,6 +53,6 @@ class DiversityAlarm(L.Callback):
     def _message(self, share: float, iteration: int) -> str:
         then = "the run ends here (trainer.alarm.stop)" if self._stop else "trainer.alarm.stop=true would end the run"
         return (
-            f"iteration {iteration}: the groups' diversity is {share:.0%} of what it was, below "
+            f"iteration {iteration}: the groups' diversity is {share:.0%} of its initial value, below "
             f"trainer.alarm.threshold={self._threshold:g}; {then}"
         )

@@ -1,4 +1,4 @@
-"""Diversity of the training groups, every iteration, by an encoder that nothing is trained on."""
+"""Diversity of the training groups at every iteration, by an encoder that is not used for training."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
 class DiversityMonitor(L.Callback):
     """Logs `diversity/pairwise_distance`, `diversity/vendi` and `diversity/pairwise_lpips`.
 
-    Training groups are sampled with noise in the steps and, if that lever is on, with varied prompts; both buy some
-    diversity that evaluation does not have.
+    Training groups are sampled with stochastic steps and, with the prompting lever, with varied prompts; both add some
+    diversity that evaluation images lack.
 
     Args:
-        encoder: embeds images; the one that evaluates, not the one that shapes.
-        lpips: all-pairs perceptual distance; None: not measured here.
+        encoder: the evaluation encoder, not the shaping encoder.
+        lpips: all-pairs perceptual distance; None to skip it.
     """
 
     def __init__(self, encoder: Encoder, lpips: PairwiseDistance | None) -> None:

@@ -1,4 +1,4 @@
-"""How far a run is: when it ends, and what it shows meanwhile."""
+"""Length of a run, and its progress display."""
 
 import time
 from typing import Any
@@ -8,10 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class RunLength(L.Callback):
-    """Ends the run after so many iterations, whatever Lightning calls an epoch; a longer run may follow.
+    """Ends the run after a number of iterations, independently of Lightning's epochs; the run can be extended later.
 
     Args:
-        iterations: total length, counted from the run's beginning and not from a resume.
+        iterations: total length, counted from the start of the run, not from a resume.
     """
 
     def __init__(self, iterations: int) -> None:
@@ -23,11 +23,11 @@ class RunLength(L.Callback):
 
 
 class RunProgress(L.Callback):
-    """A bar over the whole run: iteration, reward, diversity, images/s, time left; plain lines without a terminal.
+    """Progress bar of the run: iteration, reward, diversity, images/s, time left; plain lines without a terminal.
 
     Args:
         iterations: length of the run.
-        line_every: iterations between lines where there is no terminal.
+        line_every: iterations between lines without a terminal.
     """
 
     def __init__(self, iterations: int, line_every: int = 10) -> None:
@@ -76,7 +76,7 @@ class RunProgress(L.Callback):
 
 
 def describe(metrics: dict[str, float]) -> str:
-    """The three numbers to watch."""
+    """Reward, diversity and throughput in one line."""
     parts = [f"reward {metrics['reward/mean']:.3f}"]
     if "diversity/pairwise_distance" in metrics:
         parts.append(f"diversity {metrics['diversity/pairwise_distance']:.3f}")
