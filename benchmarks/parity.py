@@ -20,21 +20,21 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.core.registry import find
 from drift_pl.core.rng import sample_generators
 from drift_pl.functional.ddim import ddim_step
 from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
+from drift_pl.sampling.stochastic import Ddim, FlowSde
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 import tiny_models  # noqa: E402
+import tiny_policies  # noqa: E402
 
 PROMPTS, NEGATIVE, STEPS = ["a red cat", "two big dog", "sky"], "bad art", 5
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 FOLDERS = {
     "sd3": tiny_models.save_tiny_pipeline,
     "flux": tiny_models.save_tiny_flux,
@@ -42,29 +42,21 @@ FOLDERS = {
     "sd15": tiny_models.save_tiny_sd15,
     "sdxl": tiny_models.save_tiny_sdxl,
 }
-TOKENS = {"sd3": 0, "flux": 12, "zimage": 80}
 
 
-def load(family: str, folder: Path) -> PipelinePolicy:
-    return find("family", family)(
-        str(folder), rank=4, alpha=8, targets=TARGETS, resolution=16, max_sequence_length=TOKENS.get(family, 77)
-    )
+def sampler_of(policy: PipelinePolicy, guidance_scale: float) -> Sampler:
+    step = {"flow": FlowSde, "ddpm": Ddim}[policy.process.name](0.7)
+    return Sampler(policy.sigmas(STEPS), guidance_scale, policy.encode([NEGATIVE], negative=True), step)
 
 
-def sampler_of(policy: PipelinePolicy, guidance_scale: float, kind: str) -> Sampler:
-    return Sampler(policy.sigmas(STEPS), guidance_scale, 0.7, policy.encode([NEGATIVE]), kind=kind)
-
-
-def image_deviation(
-    policy: PipelinePolicy, noise_BCHW: Tensor, guidance_scale: float, kind: str, folder: Path
-) -> float:
+def image_deviation(policy: PipelinePolicy, noise_BCHW: Tensor, guidance_scale: float, folder: Path) -> float:
     """Largest pixel difference from the pipeline's own images."""
-    sampler = sampler_of(policy, guidance_scale, kind)
+    sampler = sampler_of(policy, guidance_scale)
     ours = policy.decode(sample_ode(policy, sampler, noise_BCHW, VariedCondition(policy.encode(PROMPTS))))
     optional: dict[str, Any] = dict.fromkeys(policy.optional_parts)
     pipeline: Any = policy.pipeline_class.from_pretrained(folder, **optional)
     pipeline.set_progress_bar_config(disable=True)
-    if kind == "ddim":
+    if policy.process.name == "ddpm":
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     arguments: dict[str, Any] = {"num_inference_steps": STEPS, "output_type": "pt"}
     arguments["guidance_scale"] = guidance_scale + policy.guidance_offset
@@ -72,19 +64,19 @@ def image_deviation(
         arguments["latents"] = pipeline._pack_latents(noise_BCHW, *noise_BCHW.shape)
     else:
         arguments |= {"latents": noise_BCHW.clone(), "negative_prompt": [NEGATIVE] * len(PROMPTS)}
-    if policy.family in TOKENS:
-        arguments["max_sequence_length"] = TOKENS[policy.family]
+    if policy.family in tiny_policies.LENGTHS:
+        arguments["max_sequence_length"] = policy.max_sequence_length
     side = {"height": 16, "width": 16}
     theirs = pipeline(prompt=PROMPTS, **side, **arguments).images.float()
     return float((ours - theirs).abs().max())
 
 
-def ratio_deviation(policy: PipelinePolicy, noise_BCHW: Tensor, kind: str) -> float:
+def ratio_deviation(policy: PipelinePolicy, noise_BCHW: Tensor) -> float:
     """Largest |ratio - 1| before any update, with a non-zero adapter."""
     generator = torch.Generator().manual_seed(1)
     for _, parameter in policy.trainable_parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    sampler, condition = sampler_of(policy, 3.0, kind), VariedCondition(policy.encode(PROMPTS))
+    sampler, condition = sampler_of(policy, 3.0), VariedCondition(policy.encode(PROMPTS))
     streams = sample_generators("parity", samples=range(len(noise_BCHW)))
     trajectory = rollout(policy, sampler, condition, (0, 1, 2), noise_BCHW, streams)
     rows = torch.arange(len(noise_BCHW))
@@ -123,19 +115,18 @@ def measure() -> list[dict[str, Any]]:
     ]
     noise_BCHW = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for family, save in FOLDERS.items():
-        kind = "ddim" if family in ("sd15", "sdxl") else "flow_sde"
         with tempfile.TemporaryDirectory() as temporary:
             folder = save(Path(temporary) / family)
-            policy = load(family, folder)
+            policy = tiny_policies.load_tiny(family, folder, resolution=16)
             for scale in (1.0, 4.5):
-                deviation = image_deviation(policy, noise_BCHW, scale, kind, folder)
+                deviation = image_deviation(policy, noise_BCHW, scale, folder)
                 name = f"images, {policy.pipeline_class.__name__}, guidance {scale:g}"
                 rows.append({"family": family, "measure": name, "deviation": deviation})
-            if kind == "ddim":
+            if policy.process.name == "ddpm":
                 for eta in (0.0, 1.0):
                     name = f"step, DDIMScheduler, eta {eta:g}"
                     rows.append({"family": family, "measure": name, "deviation": ddim_deviation(policy, eta)})
-            deviation = ratio_deviation(policy, noise_BCHW, kind)
+            deviation = ratio_deviation(policy, noise_BCHW)
             rows.append({"family": family, "measure": "ratio before the first update", "deviation": deviation})
     return rows
 

@@ -89,6 +89,7 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
         class_name=facts.class_name,
         absent=facts.absent,
         call_arguments=facts.call_arguments,
+        process=facts.process,
         evaluation=evaluation_table(run_dir, weights),
         guidance_offset=facts.guidance_offset,
     )

@@ -104,9 +104,9 @@ def tiny_lpips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_policy(tiny_pipeline: Path) -> "StableDiffusion3Policy":
     """A fresh policy: tests change the weights of its adapter."""
-    from drift_pl.policies.sd3 import StableDiffusion3Policy
+    from tiny_policies import load_tiny
 
-    return StableDiffusion3Policy(str(tiny_pipeline), rank=4, alpha=8, targets=LORA_TARGETS, max_sequence_length=0)
+    return load_tiny("sd3", tiny_pipeline, targets=LORA_TARGETS)
 
 
 @pytest.fixture

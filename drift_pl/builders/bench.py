@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.builders.checkpoint_weights import Checkpoint, load_weights, refuse_other_shapes, without_warm_start
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
 from drift_pl.config.checks import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
@@ -30,9 +30,9 @@ class WatchedEncoder(PromptEncoder):
         super().__init__(policy)
         self.begun: Callable[[], None] = lambda: None
 
-    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Any:
+    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu", negative: bool = False) -> Any:
         self.begun()
-        return super().__call__(prompts, device)
+        return super().__call__(prompts, device, negative)
 
 
 class Bench:

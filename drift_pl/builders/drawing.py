@@ -27,7 +27,6 @@ def plan_of(config: Config, prompt: str, n: int, seed: int) -> DrawingPlan:
         lora_scale=sampler.eval_lora_scale,
         resolution=config.evaluation.resolution,
         micro_batch=config.objective.micro_batch,
-        kind=sampler.kind,
     )
 
 

@@ -50,7 +50,7 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
         refuse_other_shapes,
         without_warm_start,
     )
-    from drift_pl.builders.run import build_policy
+    from drift_pl.builders.policy import build_policy
 
     checkpoint = read_checkpoints([path], recorded_identity(run_dir / CONFIG), weights)[0]
     config = without_warm_start(config)

@@ -20,17 +20,18 @@ from drift_pl.builders.incentive import (
     build_shaping,
 )
 from drift_pl.builders.objective import build_advantage, build_update
+from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
 from drift_pl.config.arguments import config_hash
 from drift_pl.config.checks import derive_batches, window_bounds
 from drift_pl.config.run_folder import run_identity
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError, naming
+from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
 from drift_pl.evaluation.evaluator import Evaluator
-from drift_pl.functional.ddim import ddim_std
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import RolloutPlan
+from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks import (
     DiversityAlarm,
@@ -69,58 +70,18 @@ def build_run(config: Config, run_dir: Path) -> Run:
     evaluator = build_evaluator(config, judges)
     plan = build_evaluation_plan(config)
     policy = build_policy(config)
-    _refuse_noiseless_steps(config, policy)
+    stochastic = build_stochastic_step(config, policy)
     callbacks = build_callbacks(config, evaluator, plan, run_dir)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks),
-        module=build_module(config, policy, judges),
+        module=build_module(config, policy, stochastic, judges),
         datamodule=PromptDataModule(
             train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
         ),
     )
 
 
-def build_policy(config: Config) -> Policy:
-    policy = config.policy
-    with naming("policy.family"):
-        family = find("family", policy.family)
-    return family(
-        policy.pretrained,
-        rank=policy.lora.rank,
-        alpha=policy.lora.alpha,
-        targets=policy.lora.targets,
-        seed=config.seed,
-        resolution=policy.resolution,
-        max_sequence_length=policy.max_sequence_length,
-        gradient_checkpointing=policy.gradient_checkpointing,
-        compile=policy.compile,
-        warm_start=policy.lora.pretrained,
-        tuning=policy.tuning,
-        reference_device=policy.reference_device,
-        text_encoder_device=policy.text_encoder_device,
-        dtype=policy.dtype,
-        quantisation=policy.quantisation,
-    )
-
-
-def _refuse_noiseless_steps(config: Config, policy: Policy) -> None:
-    """A step without noise has no density to train by; where DDIM's last step ends is the model's own matter.
-
-    Raises:
-        UserError: the window may cover such a step.
-    """
-    if config.sampler.kind != "ddim":
-        return
-    first, end = window_bounds(config.sampler)
-    sigmas = policy.sigmas(config.sampler.steps)
-    if any(ddim_std(sigmas[step], sigmas[step + 1], config.sampler.noise_level) == 0 for step in range(first, end)):
-        raise UserError(
-            "sampler.noisy_last_step=true: this model's scheduler ends where DDIM has no noise in the last step; "
-            "use false"
-        )
-
-
-def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> DriftModule:
+def build_module(config: Config, policy: Policy, stochastic: StochasticStep, judges: Sequence[Judge]) -> DriftModule:
     objective, sampler = config.objective, config.sampler
     rival, categories = build_rival(config)
     first, end = window_bounds(sampler)
@@ -141,7 +102,7 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
         update=build_update(config),
         rollout=RolloutPlan(
             steps=sampler.steps,
-            noise_level=sampler.noise_level,
+            stochastic=stochastic,
             guidance_scale=config.policy.guidance_scale,
             negative_prompt=config.policy.negative_prompt,
             window_first=first,
@@ -151,7 +112,6 @@ def build_module(config: Config, policy: Policy, judges: Sequence[Judge]) -> Dri
             window_stride=sampler.window_stride,
             window_every=sampler.window_every,
             shared_prefix=sampler.shared_prefix,
-            kind=sampler.kind,
         ),
         optimizer=OptimizerPlan(objective.learning_rate, objective.weight_decay, objective.warmup),
         ema_decay=objective.ema_decay,

@@ -124,7 +124,6 @@ def build_evaluation_plan(config: Config) -> EvaluationPlan:
         importance_power=config.sampler.eval_importance_power,
         lora_scale=config.sampler.eval_lora_scale,
         resolution=config.evaluation.resolution,
-        kind=config.sampler.kind,
     )
 
 

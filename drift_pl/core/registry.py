@@ -53,6 +53,15 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.families",
     ),
+    "sampler": Table(
+        {
+            "flow_sde": Entry("sampling.stochastic:FlowSde", "Flow-GRPO's SDE; published noise level 0.7", "flow"),
+            "dance_sde": Entry("sampling.stochastic:DanceSde", "DanceGRPO's SDE; published noise level 0.3", "flow"),
+            "flow_cps": Entry("sampling.stochastic:FlowCps", "Flow-CPS; published noise level 0.8", "flow"),
+            "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, the noise level is eta; published 1", "ddpm"),
+        },
+        "drift_pl.samplers",
+    ),
     "reward": Table(
         {
             "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),

@@ -7,7 +7,11 @@ Tensor names carry their shape as a suffix:
     T  sampling steps                   K  sampling steps that are trained (the SDE window); K + 1 latents border them
     L  text tokens                      E  channels of a text token
     C, H, W  latent (or image) channels, height, width
+    F  frames of a video, an axis before H
     D  channels of an image embedding   S  evaluation images per prompt
+
+CHW is written for the latents of one sample; those of a family of videos are CFHW. Sampling, replay, log-densities and
+losses take any number of axes after B: they flatten them.
 """
 
 from collections.abc import Sequence
@@ -99,7 +103,7 @@ class Trajectory:
         final_BCHW: latents of the final images, float32: after the trained steps and those that follow.
         images_B3HW: final_BCHW decoded, in [0, 1], float32.
         mean_KBCHW: means of the trained steps under the policy that sampled them; None unless needed.
-        predicted_KBCHW: clean latents predicted by the policy at each trained step (x - sigma v in a flow); None unless
+        predicted_KBCHW: clean latents predicted by the policy at each trained step, see `Process.clean`; None unless
             needed.
     """
 

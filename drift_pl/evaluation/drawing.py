@@ -41,7 +41,6 @@ class DrawingPlan:
     lora_scale: float
     resolution: int | None
     micro_batch: int
-    kind: str = "flow_sde"
 
     def label(self, iteration: int, weights: str) -> str:
         """What stands above the fine-tuned model's pictures."""
@@ -57,7 +56,8 @@ def draw(
     """Both models' images of the plan's prompt, by the deterministic sampler."""
     policy.network.to(device)
     policy.to(device)
-    condition, negative = (policy.encode([text]).to(device) for text in (plan.prompt, plan.negative_prompt))
+    condition = policy.encode([plan.prompt]).to(device)
+    negative = policy.encode([plan.negative_prompt], negative=True).to(device)
     with autocast(), policy.at_resolution(plan.resolution):
         sigmas = policy.sigmas(plan.steps)
         generators = sample_generators("generated_latents", plan.seed, samples=range(plan.n))
@@ -71,9 +71,9 @@ def draw(
             return torch.cat(parts).float().cpu()
 
         with policy.reference():
-            base = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative, kind=plan.kind))
+            base = images(Sampler(sigmas, plan.guidance_scale, negative))
         with policy.adapter_scale(plan.lora_scale):
-            tuned = images(Sampler(sigmas, plan.guidance_scale, 0.0, negative, plan.importance_power, plan.kind))
+            tuned = images(Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power))
     return {"base": base, "tuned": tuned}
 
 

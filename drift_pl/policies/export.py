@@ -25,21 +25,28 @@ class PipelineFacts:
         class_name: of the pipeline in diffusers.
         absent: parts that the base model lacks and that diffusers wants to be told of, e.g. `text_encoder_3`.
         call_arguments: names that a call of the pipeline takes.
+        process: of the policy, see `Policy`: `flow` or `ddpm`.
         guidance_offset: what the pipeline's own guidance scale is more than ours for the same images.
     """
 
     class_name: str
     absent: tuple[str, ...]
     call_arguments: tuple[str, ...]
+    process: str
     guidance_offset: float = 0.0
 
 
 def describe_pipeline(policy: Policy) -> PipelineFacts:
-    kind, pipeline = type(_pipeline(policy)), _pipeline(policy)
-    optional = kind._optional_components
+    pipeline = _pipeline(policy)
+    optional = type(pipeline)._optional_components
     absent = tuple(name for name, part in pipeline.components.items() if part is None and name not in optional)
-    arguments = tuple(inspect.signature(kind.__call__).parameters)
-    return PipelineFacts(kind.__name__, absent, arguments, getattr(policy, "guidance_offset", 0.0))
+    return PipelineFacts(
+        class_name=type(pipeline).__name__,
+        absent=absent,
+        call_arguments=tuple(inspect.signature(type(pipeline).__call__).parameters),
+        process=policy.process.name,
+        guidance_offset=getattr(policy, "guidance_offset", 0.0),
+    )
 
 
 def save_lora(policy: Policy, folder: Path) -> None:

@@ -36,7 +36,7 @@ class FluxPolicy(FlowPolicy):
     pipeline_class = FluxPipeline
     text_parts = ("text_encoder", "text_encoder_2")
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         """Prompts as T5's tokens [B, L, E] and CLIP's pooled embedding [B, E'].
 
         Raises:
@@ -57,7 +57,7 @@ class FluxPolicy(FlowPolicy):
 
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""
-        _, height, width = self.latent_shape
+        height, width = self.latent_shape[-2:]
         return self._shifted(np.linspace(1.0, 1 / num_steps, num_steps).tolist(), height * width // PATCH**2)
 
     def predict(
@@ -100,11 +100,11 @@ class FluxPolicy(FlowPolicy):
         )[0]
         return unpack(velocity_BNC, height, width)
 
-    def _blocks(self) -> Iterator[nn.Module]:
+    def blocks(self) -> Iterator[nn.Module]:
         yield from self.network.transformer_blocks
         yield from self.network.single_transformer_blocks
 
-    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, ...]:
         factor = self.pipeline.vae_scale_factor
         side = checked_side(resolution or self.pipeline.default_sample_size * factor, factor * PATCH)
         return self.network.config.in_channels // PATCH**2, side // factor, side // factor

@@ -18,7 +18,7 @@ class FullTuning:
     of it. Mixed precision computes in bfloat16 from these weights.
 
     The reference is read from where the weights came from, when something first asks for it after they have changed:
-    it costs nothing in a run without a KL term, and a resumed run has the same one. It is no part of a module tree;
+    it costs nothing in a run without a KL term, and a resumed run has the same one. It is not in any module tree;
     within `reference` its tensors stand in the place of the network's own.
 
     Args:
@@ -78,7 +78,7 @@ class FullTuning:
                 parameter.data = data
 
     def _untouched(self) -> bool:
-        """Whether the network is its own reference still. Once it was not, it is never asked again."""
+        """True until a weight changes; then False for good."""
         if self._versions is not None:
             if self._versions == [parameter._version for parameter in self._network.parameters()]:
                 return True

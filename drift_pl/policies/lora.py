@@ -1,7 +1,7 @@
-"""The trained adapter: attaching it, starting it warm, scaling it, switching it off, naming its parameters."""
+"""Training a low-rank adapter: attaching it, starting it warm, scaling it, switching it off, naming its parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +10,27 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError
+
+
+class LoraAdapter:
+    """A low-rank update beside frozen weights (arXiv 2106.09685): the reference costs no memory. See `Adapter`.
+
+    Args:
+        network: that `attach_lora` was called on.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return trainable_parameters(self._network)
+
+    def reference(self) -> AbstractContextManager[None]:
+        return lora_switched_off(self._network)
+
+    def scaled(self, scale: float) -> AbstractContextManager[None]:
+        """Multiplies the update's output."""
+        return nullcontext() if scale == 1 else lora_scaled(self._network, scale)
 
 
 def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str], seed: int) -> None:
@@ -87,7 +108,7 @@ def lora_switched_off(network: nn.Module) -> Iterator[None]:
     """Within it the network computes what it did before the adapter was added, bit for bit.
 
     Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a gradient,
-    not between that pass and its backward. It nests: whoever finds the adapter switched off leaves it so.
+    not between that pass and its backward. It nests: an adapter that is already off stays off.
     """
     if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
         yield

@@ -1,4 +1,4 @@
-"""What the framework asks of a model: encode prompts, predict a velocity or the noise, decode latents."""
+"""What the framework asks of a model, and of the trained part of its network."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from drift_pl.core.types import Condition
+from drift_pl.policies.process import Process
 
 
 class Policy(Protocol):
@@ -15,14 +16,20 @@ class Policy(Protocol):
 
     Attributes:
         network: the denoiser. Policies call `network(...)` and no other method of it, so that it can be sharded.
-        latent_shape: (C, H, W) of one image's latents.
+        latent_shape: (C, H, W) of one image's latents; (C, F, H, W) of a video's.
+        process: what its noise levels and predictions mean.
     """
 
     network: nn.Module
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
+    process: Process
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
-        """Encoded prompts, one row each; without gradient."""
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
+        """Encoded prompts, one row each; without gradient.
+
+        Args:
+            negative: they are negative prompts, for the unconditional branch, which some families treat otherwise.
+        """
         ...
 
     def sigmas(self, num_steps: int) -> Tensor:
@@ -66,4 +73,20 @@ class Policy(Protocol):
 
     def to(self, device: torch.device | str) -> "Policy":
         """Moves the frozen parts; `network` moves with the module that holds it."""
+        ...
+
+
+class Adapter(Protocol):
+    """The trained part of a network, whose other parameters are frozen."""
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters that train, in a fixed order."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within it the network computes what it did before training, bit for bit. It nests."""
+        ...
+
+    def scaled(self, scale: float) -> AbstractContextManager[None]:
+        """Within it the learned update is multiplied by `scale`: 0 is the reference, 1 the network as it is."""
         ...

@@ -24,7 +24,7 @@ class StableDiffusion3Policy(FlowPolicy):
     text_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")
     optional_parts = ("text_encoder_3", "tokenizer_3")
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         self._warn_of_spelled_words(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
@@ -55,7 +55,7 @@ class StableDiffusion3Policy(FlowPolicy):
             return_dict=False,
         )[0]
 
-    def _blocks(self) -> Iterator[nn.Module]:
+    def blocks(self) -> Iterator[nn.Module]:
         yield from self.network.transformer_blocks
 
     def _written_channels(self, tokens_BLE: Tensor) -> Tensor:
@@ -67,11 +67,11 @@ class StableDiffusion3Policy(FlowPolicy):
         written_L[:clip_tokens] = clip_width
         return written_L.to(tokens_BLE.device)
 
-    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, ...]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         unit = factor * config.patch_size
         side = checked_side(resolution or config.sample_size * factor, unit)
         largest = unit * config.pos_embed_max_size
         if side > largest:
-            raise UserError(f"{named(side)} is more than this model's positions reach: use at most {largest}")
+            raise UserError(f"{named(side)} exceeds this model's largest resolution: use at most {largest}")
         return config.in_channels, side // factor, side // factor

@@ -12,13 +12,14 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.types import Condition
 from drift_pl.functional.ddim import PREDICTIONS, predicted_noise
 from drift_pl.policies.pipeline import PipelinePolicy, checked_side
+from drift_pl.policies.process import DdpmProcess, Process
 
 
 class StableDiffusionPolicy(PipelinePolicy):
     """Stable Diffusion 1.x and 2.x (arXiv 2112.10752). See `PipelinePolicy` for its arguments.
 
-    `predict` gives the noise, whatever the network was trained to say, and the sampler's kind is `ddim`, with
-    `noise_level` as eta. DDPO (arXiv 2305.13301) was published with eta 1, 50 steps and guidance 5.
+    `predict` gives the noise, whatever the network was trained to predict. DDPO (arXiv 2305.13301) was published with
+    eta 1 (`sampler.kind=ddim`, `sampler.noise_level`), 50 steps and guidance 5.
 
     Whichever scheduler the folder ships, its betas and its timesteps (spacing, offset, last alpha_bar) are taken and
     its way of stepping is not: it becomes a DDIMScheduler without clipping, which a full export then ships.
@@ -27,13 +28,14 @@ class StableDiffusionPolicy(PipelinePolicy):
 
     family = "sd15"
     pipeline_class = StableDiffusionPipeline
+    process: Process = DdpmProcess()
     denoiser = "unet"
     load_options = {
         **dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder")),
         "requires_safety_checker": False,
     }
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         self._warn_of_spelled_words(prompts)
         with torch.no_grad():
             tokens_BLE, _ = self.pipeline.encode_prompt(
@@ -71,20 +73,6 @@ class StableDiffusionPolicy(PipelinePolicy):
             )
         return sigmas
 
-    def decode(self, latents_BCHW: Tensor) -> Tensor:
-        """Images in [0, 1]; the autoencoder runs in its own dtype, or in float32 where its folder asks for that."""
-        vae = self.pipeline.vae
-        if vae.config.force_upcast and vae.dtype == torch.float16:  # its activations overflow
-            vae.float()
-        mean, std = vae.config.latents_mean, vae.config.latents_std
-        if mean is None or std is None:
-            mean, std = 0.0, 1.0
-        mean_C11, std_C11 = (torch.tensor(number, device=latents_BCHW.device).view(-1, 1, 1) for number in (mean, std))
-        scaled_BCHW = latents_BCHW.float() * std_C11 / vae.config.scaling_factor + mean_C11
-        with torch.no_grad(), torch.autocast(scaled_BCHW.device.type, enabled=False):
-            images = vae.decode(scaled_BCHW.to(vae.dtype), return_dict=False)[0]
-        return (images.float() / 2 + 0.5).clamp(0, 1)
-
     def timestep(self, sigma: Tensor) -> int:
         """The network's timestep of one of `sigmas`.
 
@@ -115,20 +103,19 @@ class StableDiffusionPolicy(PipelinePolicy):
         """What the network is told besides the timestep and the text tokens."""
         return None
 
-    def _blocks(self) -> Iterator[nn.Module]:
+    def blocks(self) -> Iterator[nn.Module]:
         unet = self.network
         yield from (*unet.down_blocks, *([] if unet.mid_block is None else [unet.mid_block]), *unet.up_blocks)
 
-    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, ...]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         size = config.sample_size if isinstance(config.sample_size, int) else config.sample_size[0]
         side = checked_side(resolution or size * factor, factor) // factor
         return config.in_channels, side, side
 
     @classmethod
-    def _load_pipeline(cls, location: str, **options: Any) -> Any:
-        """The pipeline, its scheduler turned into DDIM's."""
-        pipeline = super()._load_pipeline(location, **options)
+    def prepare(cls, pipeline: Any) -> Any:
+        """Turns the scheduler into DDIM's."""
         scheduler = pipeline.scheduler
         if "beta_start" not in scheduler.config:
             raise ValueError(
@@ -145,7 +132,7 @@ class StableDiffusionPolicy(PipelinePolicy):
         return pipeline
 
     @classmethod
-    def _load_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    def read_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         """Weights and config; what other trainers wrote, with an alpha per layer, is converted by diffusers."""
         weights, alphas, metadata = cls.pipeline_class.lora_state_dict(
             location, use_safetensors=True, return_lora_metadata=True
@@ -160,8 +147,8 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
     """SDXL (arXiv 2307.01952): two text encoders, a pooled embedding, and the size of the image as conditions.
 
     The network is told that the image was never larger nor cropped: original and target size are the resolution, as
-    the pipeline's own defaults are. An empty prompt is zeros where the folder says `force_zeros_for_empty_prompt`, as
-    it is in the pipeline for a call without a negative prompt.
+    the pipeline's own defaults are. An empty negative prompt is zeros where the folder says
+    `force_zeros_for_empty_prompt`, as it is in the pipeline for a call without a negative prompt.
     """
 
     family = "sdxl"
@@ -169,7 +156,7 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
     text_parts = ("text_encoder", "text_encoder_2")
     load_options = {**dict.fromkeys(("feature_extractor", "image_encoder")), "add_watermarker": False}
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         self._warn_of_spelled_words(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
@@ -178,7 +165,7 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
             )
-        if self.pipeline.config.force_zeros_for_empty_prompt:
+        if negative and self.pipeline.config.force_zeros_for_empty_prompt:
             written_B = torch.tensor([bool(prompt) for prompt in prompts], device=tokens_BLE.device)
             tokens_BLE, pooled_BE = tokens_BLE * written_B[:, None, None], pooled_BE * written_B[:, None]
         return Condition(tokens_BLE, pooled_BE, _all_channels(tokens_BLE))

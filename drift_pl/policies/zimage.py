@@ -38,7 +38,7 @@ class ZImagePolicy(FlowPolicy):
     pipeline_class = ZImagePipeline
     guidance_offset = -1.0
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         """Prompts as the LLM's last hidden states but one, [B, L, E] with zeros after each prompt's own tokens.
 
         Raises:
@@ -73,7 +73,7 @@ class ZImagePolicy(FlowPolicy):
 
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""
-        _, height, width = self.latent_shape
+        height, width = self.latent_shape[-2:]
         return self._shifted(torch.linspace(1.0, 1 / num_steps, num_steps).tolist(), height * width // PATCH**2)
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -86,15 +86,15 @@ class ZImagePolicy(FlowPolicy):
         images = list(latents_BCHW.to(dtype)[:, :, None].unbind(0))  # frames are an axis of the network's
         return -torch.stack(self.network(images, time_B, rows, return_dict=False)[0]).squeeze(2)
 
-    def _blocks(self) -> Iterator[nn.Module]:
+    def blocks(self) -> Iterator[nn.Module]:
         for blocks in (self.network.noise_refiner, self.network.context_refiner, self.network.layers):
             yield from blocks
 
-    def _latent_shape(self, resolution: int | None) -> tuple[int, int, int]:
+    def _latent_shape(self, resolution: int | None) -> tuple[int, ...]:
         config, factor = self.network.config, self.pipeline.vae_scale_factor
         unit = factor * PATCH
         side = checked_side(resolution or DEFAULT_SIDE, unit)
         largest = unit * config.axes_lens[1]
         if side > largest:
-            raise UserError(f"{named(side)} is more than this model's positions reach: use at most {largest}")
+            raise UserError(f"{named(side)} exceeds this model's largest resolution: use at most {largest}")
         return config.in_channels, side // factor, side // factor

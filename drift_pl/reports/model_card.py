@@ -38,7 +38,7 @@ class Export:
     Attributes:
         folder: name of the folder.
         form: `lora` or `full`.
-        class_name, absent, call_arguments, guidance_offset: of the pipeline, see `PipelineFacts`.
+        class_name, absent, call_arguments, process, guidance_offset: of the pipeline, see `PipelineFacts`.
         evaluation: Markdown.
     """
 
@@ -49,6 +49,7 @@ class Export:
     class_name: str
     absent: tuple[str, ...]
     call_arguments: tuple[str, ...]
+    process: str
     evaluation: str
     guidance_offset: float = 0.0
 
@@ -91,7 +92,7 @@ def _summary(export: Export) -> str:
 
 def _example(config: Config, export: Export) -> str:
     """Five lines of diffusers, and an import where the base is in a package."""
-    imports, base, kind = [f"from diffusers import {export.class_name}"], repr(export.base.name), export.class_name
+    imports, base = [f"from diffusers import {export.class_name}"], repr(export.base.name)
     if export.form == "full":
         base = repr(f"./{export.folder}")
     elif export.base.name.startswith("pkg:"):
@@ -99,11 +100,11 @@ def _example(config: Config, export: Export) -> str:
         imports.append("from importlib import resources")
         base = f"resources.files({package!r}) / {inside!r}"
     absent = "".join(f", {part}=None" for part in export.absent)
-    lines = [*imports, "", f"pipeline = {kind}.from_pretrained({base}{absent})"]
+    lines = [*imports, "", f"pipeline = {export.class_name}.from_pretrained({base}{absent})"]
     if export.form == "lora":
         lines.append(f"pipeline.load_lora_weights({f'./{export.folder}'!r})  # this folder, or its id on the hub")
-    if export.form == "lora" and config.sampler.kind == "ddim":  # a full export ships its scheduler
-        lines[0] = f"from diffusers import DDIMScheduler, {kind}"
+    if export.form == "lora" and export.process == "ddpm":  # a full export ships its scheduler
+        lines[0] = f"from diffusers import DDIMScheduler, {export.class_name}"
         lines.append("pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)")
     own_guidance = config.sampler.eval_guidance_scale
     guidance = config.policy.guidance_scale if own_guidance is None else own_guidance

@@ -14,6 +14,7 @@ from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler, rollout_in_micro_batches, sample_ode
+from drift_pl.sampling.stochastic import StochasticStep
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,18 @@ class RolloutPlan:
 
     Attributes:
         steps: denoising steps T.
-        noise_level: a of `kind`.
+        stochastic: how the trained steps are drawn.
         guidance_scale: of rollouts and replay.
         negative_prompt: prompt of the unconditional branch.
         window_first, window_end: bounds of the trained window.
         window_size: trained steps K.
         window_schedule: `random` or `sliding`.
         window_stride, window_every: of a sliding window, see `sliding_window`.
-        shared_prefix: the images of a group part only where the window begins.
-        kind: of stochastic steps, see `Sampler`.
+        shared_prefix: images of a group share the steps before the window.
     """
 
     steps: int
-    noise_level: float
+    stochastic: StochasticStep
     guidance_scale: float
     negative_prompt: str
     window_first: int
@@ -44,7 +44,6 @@ class RolloutPlan:
     window_stride: int = 1
     window_every: int = 1
     shared_prefix: bool = False
-    kind: str = "flow_sde"
 
 
 @dataclass(frozen=True)
@@ -111,9 +110,8 @@ class GroupSampling:
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
-        negative = self.encode([plan.negative_prompt], device)
-        sigmas = self.policy.sigmas(plan.steps)
-        return Sampler(sigmas, plan.guidance_scale, plan.noise_level, negative, kind=plan.kind)
+        negative = self.encode([plan.negative_prompt], device, negative=True)
+        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
 
     def _first_latents(self, batch: PromptBatch, samples: list[int], start: int, device: torch.device) -> Tensor:
         """An image's own noise [B, C, H, W]; with a shared prefix the state in which its whole group branches.

@@ -37,16 +37,20 @@ def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, s
 
 
 class PromptEncoder:
-    """Encodes each text once and keeps the result on the CPU."""
+    """Encodes each text once, and once more where it is a negative prompt, and keeps the result on the CPU."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._by_text: dict[str, Condition] = {}
+        self._kept: dict[tuple[str, bool], Condition] = {}
 
-    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu") -> Condition:
-        """Conditions of `prompts`, one row each, on `device`."""
-        new = [text for text in dict.fromkeys(prompts) if text not in self._by_text]
+    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu", negative: bool = False) -> Condition:
+        """Conditions of `prompts`, one row each, on `device`.
+
+        Args:
+            negative: they are for the unconditional branch, see `Policy.encode`.
+        """
+        new = [text for text in dict.fromkeys(prompts) if (text, negative) not in self._kept]
         if new:
-            encoded = self._policy.encode(new).to("cpu")
-            self._by_text.update({text: encoded[row : row + 1] for row, text in enumerate(new)})
-        return Condition.concatenate([self._by_text[text] for text in prompts]).to(device)
+            encoded = self._policy.encode(new, negative).to("cpu")
+            self._kept.update({(text, negative): encoded[row : row + 1] for row, text in enumerate(new)})
+        return Condition.concatenate([self._kept[text, negative] for text in prompts]).to(device)

@@ -1,4 +1,4 @@
-"""The walk: sampling images with the current policy, and computing again how likely its steps were."""
+"""Rollout and replay: sample images and recompute step log-probabilities."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,11 @@ from torch import Tensor
 
 from drift_pl.core.rng import normal_per_sample
 from drift_pl.core.types import Condition, Trajectory
-from drift_pl.functional.ddim import ddim_clean, ddim_step, flow_time
 from drift_pl.functional.guidance import aig_weight, mix_predictions
-from drift_pl.functional.transition import (
-    flow_cps_step,
-    flow_ode_step,
-    flow_sde_diffusion,
-    flow_sde_step,
-    gaussian_log_prob,
-)
+from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.stochastic import StochasticStep
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,7 @@ class Transition:
 
     Attributes:
         mean_BCHW, std: of the Gaussian that the next state is drawn from; the policy does not change the std.
-        predicted_BCHW: the clean latents that the policy expects: x - sigma v in a flow.
+        predicted_BCHW: the clean latents that the policy expects, see `Process.clean`.
     """
 
     mean_BCHW: Tensor
@@ -37,40 +31,30 @@ class Transition:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a policy is sampled.
+    """How a policy is sampled; what its noise levels and predictions mean is said by `Policy.process`.
 
     Attributes:
         sigmas: noise levels of the grid, [T + 1], falling; see `Policy.sigmas`.
         guidance_scale: of rollouts and training.
-        noise_level: a of `kind`.
         negative: condition of the unconditional branch, one row.
+        stochastic: the steps with noise; None for deterministic sampling alone.
         importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
             in, all of it at pure noise and less and less towards the image; None for the policy alone.
-        kind: of stochastic steps: `flow_sde` (Flow-GRPO: s = a sqrt(sigma / (1 - sigma))), `dance_sde` (DanceGRPO,
-            arXiv 2505.07818: s = a at every noise level), `flow_cps` (Flow-CPS). `ddim` says besides that the policy
-            predicts the noise of a DDPM, and takes its deterministic steps by DDIM too (DDPO: eta = a in them, 0 in
-            deterministic ones).
     """
 
     sigmas: Tensor
     guidance_scale: float
-    noise_level: float
     negative: Condition
+    stochastic: StochasticStep | None = None
     importance_power: float | None = None
-    kind: str = "flow_sde"
 
     @property
     def num_steps(self) -> int:
         return len(self.sigmas) - 1
 
-    def time(self, step: int) -> float:
-        """Where a step starts, from 1 (noise) to 0 (image): a flow's noise level, or that of the like-noised flow."""
-        sigma = float(self.sigmas[step])
-        return flow_time(sigma) if self.kind == "ddim" else sigma
-
     def prediction(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        """Velocity, or noise in a DDPM; the reference's is mixed in where that is asked for."""
-        time = self.time(step)
+        """What the policy predicts, guided; the reference's prediction is mixed in where that is asked for."""
+        time = policy.process.time(self.sigmas[step])
         inputs = (latents_BCHW, self.sigmas[step], condition.at(time), self.negative, self.guidance_scale)
         prediction = policy.predict(*inputs)
         if self.importance_power is None:
@@ -81,35 +65,21 @@ class Sampler:
 
     def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
         """The stochastic step number `step`."""
-        prediction, sigma = self.prediction(policy, latents_BCHW, step, condition), self.sigmas[step]
-        mean_BCHW, std = self._step(latents_BCHW, prediction, step)
-        if self.kind == "ddim":
-            return Transition(mean_BCHW, std, ddim_clean(latents_BCHW, prediction, sigma))
-        return Transition(mean_BCHW, std, latents_BCHW.float() - sigma * prediction.float())
+        assert self.stochastic is not None
+        prediction = self.prediction(policy, latents_BCHW, step, condition)
+        mean_BCHW, std = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
+        return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:
         """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
-        nothing = torch.zeros(())
-        return self._step(nothing, nothing, step)[1], self.sigmas[step] - self.sigmas[step + 1]
+        assert self.stochastic is not None
+        return self.stochastic.spread(self.sigmas, step), self.sigmas[step] - self.sigmas[step + 1]
 
-    def _step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[step], self.sigmas[step + 1]
-        if self.kind == "ddim":
-            return ddim_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
-        if self.kind == "flow_cps":
-            return flow_cps_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, self.noise_level)
-        constant = self.kind == "dance_sde"
-        diffusion = (
-            torch.as_tensor(self.noise_level)
-            if constant
-            else flow_sde_diffusion(sigma, self.sigmas[1], self.noise_level)
-        )
-        return flow_sde_step(latents_BCHW, prediction_BCHW, sigma, sigma_next, diffusion)
-
-    def ode_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
+    def deterministic_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
+        """The state after step number `step`, without noise."""
         prediction = self.prediction(policy, latents_BCHW, step, condition)
-        inputs = (latents_BCHW, prediction, self.sigmas[step], self.sigmas[step + 1])
-        return ddim_step(*inputs, 0.0)[0] if self.kind == "ddim" else flow_ode_step(*inputs)
+        levels = (self.sigmas[step], self.sigmas[step + 1])
+        return policy.process.deterministic_step(latents_BCHW, prediction, *levels)
 
 
 @torch.no_grad()
@@ -119,11 +89,11 @@ def sample_ode(
     """Deterministic samples, latents float32 [B, C, H, W], from the given noise: the evaluation sampler.
 
     Args:
-        end: stop before this step, in mid-air; None: the whole way.
+        end: stop before this step and return the intermediate latents; None: take all steps.
     """
     latents_BCHW = noise_BCHW
     for step in range(sampler.num_steps if end is None else end):
-        latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
+        latents_BCHW = sampler.deterministic_step(policy, latents_BCHW, step, condition)
     return latents_BCHW
 
 
@@ -138,7 +108,7 @@ def rollout(
     first_step: int = 0,
     keep: Collection[str] = (),
 ) -> Trajectory:
-    """Samples images, with noise in the steps of `window` and by the ODE outside of it.
+    """Samples images, with noise in the steps of `window` and deterministically outside of it.
 
     Args:
         condition: one row per image.
@@ -154,7 +124,7 @@ def rollout(
     predictions: list[Tensor] = []
     for step in range(first_step, sampler.num_steps):
         if step not in window:
-            latents_BCHW = sampler.ode_step(policy, latents_BCHW, step, condition)
+            latents_BCHW = sampler.deterministic_step(policy, latents_BCHW, step, condition)
             continue
         if not states:
             states.append(latents_BCHW)

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.config.arguments import build_config
 from drift_pl.export import main
 from drift_pl.incentive.prompting import VariedCondition
@@ -79,7 +79,7 @@ def drawn_by_the_run(run: Path, which: str) -> Tensor:
         for name, parameter in policy.trainable_parameters():
             live = content["state_dict"][f"network.{name}"]
             parameter.copy_(content["average"][name] if which == "average" else live)
-    sampler = Sampler(policy.sigmas(STEPS), GUIDANCE, 0.0, policy.encode(["bad"]))
+    sampler = Sampler(policy.sigmas(STEPS), GUIDANCE, policy.encode(["bad"], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise(), VariedCondition(policy.encode(PROMPTS))))
 
 

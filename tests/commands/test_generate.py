@@ -13,7 +13,7 @@ from PIL import Image
 from runs import TinyWorld
 
 from drift_pl.builders.drawing import plan_of
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges
 from drift_pl.config.arguments import build_config
 from drift_pl.core.rng import make_generator

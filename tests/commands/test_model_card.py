@@ -156,7 +156,7 @@ def test_a_hub_card_is_a_valid_block_of_metadata(monkeypatch: pytest.MonkeyPatch
     config = build_config([("experiment", "pickscore_div")])
     weights = Weights(10, "live", "0" * 12)
     for form, relation in (("lora", "adapter"), ("full", "finetune")):
-        export = Export("mine", form, weights, Base("org/model", None), "StableDiffusion3Pipeline", (), (), "-")
+        export = Export("mine", form, weights, Base("org/model", None), "StableDiffusion3Pipeline", (), (), "flow", "-")
         card = model_card(config, "01234567", export)
         head = yaml.safe_load(card.split("---")[1])
         assert (head["base_model"], head["base_model_relation"]) == ("org/model", relation)

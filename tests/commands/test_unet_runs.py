@@ -13,7 +13,7 @@ from PIL import Image
 from runs import TinyWorld, assert_same_training_state, load
 from torch import Tensor
 
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.config.arguments import build_config, parse
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.export import main as export
@@ -83,7 +83,7 @@ def drawn_by_the_run(folder: Path) -> Tensor:
     with torch.no_grad():
         for name, parameter in policy.trainable_parameters():
             parameter.copy_(average[name])
-    sampler = Sampler(policy.sigmas(STEPS), GUIDANCE, 1.0, policy.encode(["bad"]), kind="ddim")
+    sampler = Sampler(policy.sigmas(STEPS), GUIDANCE, policy.encode(["bad"], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise(), VariedCondition(policy.encode(PROMPTS))))
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.config.arguments import build_config
 from drift_pl.core.errors import UserError
 from drift_pl.export import main as export
@@ -70,7 +70,7 @@ def test_stock_diffusers_draws_from_the_exported_folder_what_the_run_draws(run: 
             parameter.copy_(average[name])
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     prompts = ["a red bar", "any dot"]
-    sampler = Sampler(policy.sigmas(3), 2.0, 0.0, policy.encode(["bad"]))
+    sampler = Sampler(policy.sigmas(3), 2.0, policy.encode(["bad"], negative=True))
     ours = policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(prompts))))
     pipeline = StableDiffusion3Pipeline.from_pretrained(tmp_path / "out", text_encoder_3=None, tokenizer_3=None)
     pipeline.set_progress_bar_config(disable=True)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import SD3Transformer2DModel
 from runs import TinyWorld, assert_same_training_state, largest_difference
+from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
 from drift_pl.functional.transition import flow_sde_diffusion
-from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]
 BRIGHTNESS = "rewards=[{name: 'judges:Brightness'}]"
@@ -57,7 +57,7 @@ def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_
     plain = first_metrics(world, tmp_path / "plain", *settings)
     guard = first_metrics(world, tmp_path / "guard", *settings, "objective.ratio=guard")
     assert guard["policy/ratio_deviation_first"] == 0
-    sigmas = StableDiffusion3Policy(str(world.root / "pipeline"), 2, 2, ["attn.to_q"]).sigmas(4)
+    sigmas = load_tiny("sd3", world.root / "pipeline", targets=["attn.to_q"]).sigmas(4)
     std = flow_sde_diffusion(sigmas[1], sigmas[1], 0.7) * (sigmas[1] - sigmas[2]).sqrt()
     assert guard["policy/grad_norm"] == pytest.approx(float(std) * plain["policy/grad_norm"], rel=1e-4)
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist, squareform
+from tiny_policies import load_tiny
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from vendi_score.vendi import score_K
 
 from drift_pl.core.types import Condition
 from drift_pl.evaluation.evaluator import EXTRA_MEASURES, Evaluated, Evaluator
+from drift_pl.policies.process import FlowProcess
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler
@@ -88,7 +90,7 @@ def evaluate(
     seeds: int = 4,
     reference: Tensor | None = None,
 ) -> Evaluated:
-    sampler = Sampler(policy.sigmas(3), 1.0, 0.7, policy.encode([""]))
+    sampler = Sampler(policy.sigmas(3), 1.0, policy.encode([""]))
     return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, seeds, torch.device("cpu"), reference)
 
 
@@ -298,8 +300,9 @@ class NoiseItself:
     """A policy whose images are the noise that they start from, whatever the prompt."""
 
     latent_shape = (3, 16, 16)
+    process = FlowProcess()
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         return Condition(torch.zeros(len(prompts), 1, 1), None, torch.ones(1, dtype=torch.int64))
 
     def predict(self, latents: Tensor, *_: object) -> Tensor:
@@ -313,7 +316,7 @@ def test_no_two_images_share_their_noise(tiny_evaluation_encoder: Path) -> None:
     """Neither within a prompt nor from prompt to prompt."""
     policy = NoiseItself()
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, micro_batch=2)
-    sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, 0.7, policy.encode([""]))
+    sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, policy.encode([""]))
     noise = evaluator.run(policy, PromptEncoder(policy), sampler, PROMPTS, 4, torch.device("cpu")).grid_PS3HW
     flat = noise.flatten(2).flatten(0, 1).double().numpy()
     correlation = np.corrcoef(flat) - np.eye(len(flat))
@@ -346,7 +349,7 @@ REFERENCE = torch.nn.functional.normalize(torch.randn(20, 16, generator=torch.Ge
 
 def _one_of_two(rank: int, port: int, pipeline: str, encoder: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    policy = StableDiffusion3Policy(pipeline, 2, 2, ["attn.to_q"], max_sequence_length=0)
+    policy = load_tiny("sd3", pipeline, rank=2, alpha=2, targets=["attn.to_q"])
     result = evaluate(policy, make_evaluator(Path(encoder), extra=EXTRA_MEASURES), reference=REFERENCE)
     torch.save(dataclasses.asdict(result), Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()

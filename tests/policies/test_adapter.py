@@ -8,6 +8,7 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
+from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
@@ -19,8 +20,7 @@ TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
 
 def make_policy(folder: Path, **changes: object) -> StableDiffusion3Policy:
-    settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "max_sequence_length": 0} | changes
-    return StableDiffusion3Policy(str(folder), **settings)
+    return load_tiny(StableDiffusion3Policy, folder, **{"targets": TARGETS} | changes)
 
 
 def save(policy: StableDiffusion3Policy, folder: Path) -> Path:
@@ -36,7 +36,7 @@ def save(policy: StableDiffusion3Policy, folder: Path) -> Path:
 
 def sample(policy: StableDiffusion3Policy, side: int = 8) -> Tensor:
     noise = torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(1))
-    sampler = Sampler(policy.sigmas(3), 1.0, 0.7, policy.encode([""]))
+    sampler = Sampler(policy.sigmas(3), 1.0, policy.encode([""], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(["a cat", "sky"]))))
 
 

@@ -9,18 +9,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from diffusers import FluxPipeline, ZImagePipeline
+from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.registry import find
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.incentive.prompting import EmbeddingNoise
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler, replay, rollout_in_micro_batches
+from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.training.callbacks.evaluation import EvaluationPlan, evaluate_policy
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 WINDOW = (1, 2)
 Make = Callable[..., PipelinePolicy]
 
@@ -40,8 +40,7 @@ def folder(family: str, request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def make(family: str, folder: Path) -> Make:
     def call(pretrained: Path = folder, **options: object) -> PipelinePolicy:
-        settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "resolution": 16, "max_sequence_length": 40} | options
-        return find("family", family)(str(pretrained), **settings)
+        return load_tiny(family, pretrained, **{"resolution": 16, "max_sequence_length": 40} | options)
 
     return call
 
@@ -60,7 +59,7 @@ def test_the_ratio_before_the_first_update_is_exactly_one(make: Make, tune: Call
 
 
 def check_ratio(policy: PipelinePolicy) -> None:
-    sampler = Sampler(policy.sigmas(4), 3.0, 0.7, policy.encode([""]))
+    sampler = Sampler(policy.sigmas(4), 3.0, policy.encode([""]), FlowSde(0.7))
     clean = policy.encode(PROMPTS[:2]).repeat_interleave(3)
     condition = EmbeddingNoise(0.5, low=0.0, high=0.1)(clean, 0, 0, range(6))
     noise = normal_per_sample(sample_generators("initial_latents", 0, 0, samples=range(6)), policy.latent_shape)
@@ -150,7 +149,7 @@ def test_all_of_the_networks_blocks_are_worth_compiling(make: Make) -> None:
     """Oracle: diffusers' own list of the classes that repeat."""
     policy = make()
     repeated = [m for m in policy.network.modules() if type(m).__name__ in policy.network._repeated_blocks]
-    assert {id(block) for block in policy._blocks()} == {id(block) for block in repeated}
+    assert {id(block) for block in policy.blocks()} == {id(block) for block in repeated}
 
 
 def test_nothing_drops_out_and_nothing_is_decoded_in_tiles(make: Make) -> None:
@@ -164,10 +163,16 @@ def test_nothing_drops_out_and_nothing_is_decoded_in_tiles(make: Make) -> None:
 def test_decoding_is_the_autoencoders_own(make: Make, generator: torch.Generator) -> None:
     """Oracle: latents / scaling + shift through the decoder, [-1, 1] to [0, 1] by diffusers' image processor."""
     policy, values = make(), latents(generator)
-    vae = policy.pipeline.vae
+    vae, finish = policy.pipeline.vae, policy.pipeline.image_processor.postprocess
     with torch.no_grad():
         decoded = vae.decode(values / vae.config.scaling_factor + vae.config.shift_factor).sample
-    assert torch.equal(policy.decode(values), policy.pipeline.image_processor.postprocess(decoded, output_type="pt"))
+    assert torch.equal(policy.decode(values), finish(decoded, output_type="pt"))
+    mean, std = [0.5, -1.0, 0.2, 0.0], [2.0, 0.5, 1.0, 3.0]  # an autoencoder that is scaled per channel has no shift
+    vae.register_to_config(latents_mean=mean, latents_std=std)
+    mean_C11, std_C11 = (torch.tensor(numbers).view(4, 1, 1) for numbers in (mean, std))
+    with torch.no_grad():
+        decoded = vae.decode(values * std_C11 / vae.config.scaling_factor + mean_C11).sample
+    assert torch.equal(policy.decode(values), finish(decoded, output_type="pt"))
 
 
 def test_a_folder_of_another_family_is_refused_in_one_line(make: Make, family: str, tiny_pipeline: Path) -> None:

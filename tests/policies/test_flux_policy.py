@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 from tiny_models import save_tiny_flux
+from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
@@ -25,8 +26,9 @@ def schnell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_policy(folder: Path, **options: object) -> FluxPolicy:
-    settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "resolution": 16, "max_sequence_length": LENGTH} | options
-    return FluxPolicy(str(folder), **settings)
+    return load_tiny(
+        FluxPolicy, folder, **{"targets": TARGETS, "resolution": 16, "max_sequence_length": LENGTH} | options
+    )
 
 
 def plain_pipeline(folder: Path) -> FluxPipeline:
@@ -51,7 +53,7 @@ def drawn_by_diffusers(folder: Path, noise: Tensor, guidance_scale: float, side:
 
 
 def drawn_by_the_policy(policy: FluxPolicy, noise: Tensor, guidance_scale: float) -> Tensor:
-    sampler = Sampler(policy.sigmas(5), guidance_scale, 0.7, policy.encode(["bad art"]))
+    sampler = Sampler(policy.sigmas(5), guidance_scale, policy.encode(["bad art"], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(PROMPTS))))
 
 

@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
@@ -14,14 +16,14 @@ from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.full import FullTuning
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import ReplayedStep, Sampler, replay, rollout, sample_ode
+from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.training.ema import ParameterAverage
 
 PROMPTS = ["a red cat", "sky"]
 
 
 def make_policy(folder: Path, tuning: str = "full", **changes: object) -> StableDiffusion3Policy:
-    settings = {"rank": 4, "alpha": 8, "targets": ["attn.to_q"], "max_sequence_length": 0} | changes
-    return StableDiffusion3Policy(str(folder), tuning=tuning, **settings)
+    return load_tiny(StableDiffusion3Policy, folder, tuning=tuning, **{"targets": ["attn.to_q"]} | changes)
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def policy(tiny_pipeline: Path) -> StableDiffusion3Policy:
 
 def images(policy: StableDiffusion3Policy) -> Tensor:
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    sampler = Sampler(policy.sigmas(3), 1.0, 0.7, policy.encode([""]))
+    sampler = Sampler(policy.sigmas(3), 1.0, policy.encode([""], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(PROMPTS))))
 
 
@@ -49,7 +51,7 @@ def train(policy: StableDiffusion3Policy, steps: int = 2) -> None:
 def first_step(policy: StableDiffusion3Policy) -> tuple[ReplayedStep, Tensor]:
     """The first trained step of a rollout, replayed with its reference, and the rollout's log-probabilities."""
     condition = VariedCondition(policy.encode(PROMPTS))
-    sampler = Sampler(policy.sigmas(4), 1.5, 0.7, policy.encode([""]))
+    sampler = Sampler(policy.sigmas(4), 1.5, policy.encode([""], negative=True), FlowSde(0.7))
     noise = torch.randn(2, *policy.latent_shape, generator=torch.Generator().manual_seed(3))
     generators = sample_generators("test", 0, samples=range(2))
     trajectory = rollout(policy, sampler, condition, (1, 2), noise, generators)
@@ -183,13 +185,11 @@ def test_weights_train_in_float32_and_the_reference_keeps_the_stored_numbers(tin
 
     class Halved(StableDiffusion3Policy):
         @classmethod
-        def _load_pipeline(cls, location: str) -> object:
-            pipeline = super()._load_pipeline(location)
+        def prepare(cls, pipeline: Any) -> Any:
             pipeline.transformer.to(torch.bfloat16)
             return pipeline
 
-    settings = {"rank": 4, "alpha": 8, "targets": ["attn.to_q"], "max_sequence_length": 0}
-    policy = Halved(str(tiny_pipeline), tuning="full", **settings)
+    policy = load_tiny(Halved, tiny_pipeline, tuning="full")
     assert {parameter.dtype for parameter in policy.network.parameters()} == {torch.float32}
     base = images(policy)
     train(policy, 1)

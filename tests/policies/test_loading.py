@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
 
-from drift_pl.builders.run import build_policy
+from drift_pl.builders.policy import build_policy
 from drift_pl.config.arguments import parse
 from drift_pl.config.choices import OPTIONAL_CHOICES
 from drift_pl.core.errors import UserError
-from drift_pl.policies.flux import FluxPolicy, loading
+from drift_pl.policies import loading
+from drift_pl.policies.flux import FluxPolicy
 from drift_pl.policies.loading import loading_options
 
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel
+from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
 from drift_pl.policies.lora import attach_lora, trainable_parameters
-from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 
 def small_network() -> SD3Transformer2DModel:
@@ -70,7 +70,7 @@ def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_generat
 
 def test_making_and_using_a_policy_draws_nothing_from_the_global_generator(tiny_pipeline: object) -> None:
     before = torch.get_rng_state()
-    policy = StableDiffusion3Policy(str(tiny_pipeline), 2, 2, ["attn.to_q"], max_sequence_length=0)
+    policy = load_tiny("sd3", str(tiny_pipeline), targets=["attn.to_q"])
     policy.encode(["a cat"])
     policy.decode(torch.zeros(1, *policy.latent_shape))
     assert torch.equal(torch.get_rng_state(), before)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
 from tiny_models import tiny_tokenizer
+from tiny_policies import load_tiny
 from transformers import T5Config, T5EncoderModel
 
 from drift_pl.core.errors import UserError
@@ -23,8 +24,7 @@ TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
 
 def make_policy(folder: Path | str, **options: object) -> StableDiffusion3Policy:
-    settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "max_sequence_length": 0} | options
-    return StableDiffusion3Policy(str(folder), **settings)
+    return load_tiny(StableDiffusion3Policy, folder, **{"targets": TARGETS} | options)
 
 
 def plain_pipeline(folder: Path) -> StableDiffusion3Pipeline:
@@ -65,7 +65,7 @@ def test_deterministic_samples_are_the_pipelines_own(
         output_type="pt",
     ).images
     policy = make_policy(tiny_pipeline, max_sequence_length=max_sequence_length)
-    sampler = Sampler(policy.sigmas(5), guidance_scale, 0.7, policy.encode([NEGATIVE]))
+    sampler = Sampler(policy.sigmas(5), guidance_scale, policy.encode([NEGATIVE], negative=True))
     ours = policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(PROMPTS))))
     # float32 sums in another order: five steps of a small network, pixels in [0, 1]
     torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=1e-5)

@@ -10,17 +10,16 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.training_utils import _collate_lora_metadata
 from peft import get_peft_model_state_dict
+from tiny_policies import load_tiny
 from torch import Tensor
 
-from drift_pl.builders.run import _refuse_noiseless_steps
+from drift_pl.builders.policy import build_stochastic_step
 from drift_pl.config.arguments import parse
 from drift_pl.core.errors import UserError
-from drift_pl.core.registry import find
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.unet import StableDiffusionPolicy
 from drift_pl.sampling.rollout import Sampler, sample_ode
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 PIPELINES = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 SCHEDULER = "scheduler/scheduler_config.json"
 both_families = pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -28,12 +27,12 @@ Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def make(folder: Path, family: str = "sd15", **options: Any) -> StableDiffusionPolicy:
-    return find("family", family)(str(folder), **{"rank": 4, "alpha": 8, "targets": TARGETS, **options})
+    return load_tiny(family, folder, **options)
 
 
 def sample(policy: StableDiffusionPolicy, side: int = 8) -> Tensor:
     noise = torch.randn(2, 4, side, side, generator=torch.Generator().manual_seed(1))
-    sampler = Sampler(policy.sigmas(3), 2.0, 1.0, policy.encode(["bad"]), kind="ddim")
+    sampler = Sampler(policy.sigmas(3), 2.0, policy.encode(["bad"], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(["a cat", "sky"]))))
 
 
@@ -213,6 +212,6 @@ def test_a_last_step_is_trained_only_where_it_has_noise(tiny_unets: dict[str, Pa
     without, noisy = (parse([*settings, f"sampler.noisy_last_step={last}"]).config for last in ("false", "true"))
     ends_at_image, ends_before = make(tiny_unets["sdxl"], "sdxl"), make(tiny_unets["sd15"])
     for config, policy in ((without, ends_at_image), (without, ends_before), (noisy, ends_before)):
-        _refuse_noiseless_steps(config, policy)
+        build_stochastic_step(config, policy)
     with pytest.raises(UserError, match=r"sampler\.noisy_last_step=true: .*no noise in the last step; use false"):
-        _refuse_noiseless_steps(noisy, ends_at_image)
+        build_stochastic_step(noisy, ends_at_image)

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.registry import find
 from drift_pl.core.rng import sample_generators
 from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.unet import StableDiffusionPolicy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, sample_ode
+from drift_pl.sampling.stochastic import Ddim
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 NEGATIVE = "bad art"
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 STEPS = 5
 PIPELINES = {"sd15": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
 both_families = pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -28,8 +28,7 @@ both_families = pytest.mark.parametrize("family", ["sd15", "sdxl"])
 @pytest.fixture
 def make(tiny_unets: dict[str, Path]) -> Callable[..., StableDiffusionPolicy]:
     def policy(family: str, folder: Path | None = None, **options: Any) -> StableDiffusionPolicy:
-        settings = {"rank": 4, "alpha": 8, "targets": TARGETS} | options
-        return find("family", family)(str(folder or tiny_unets[family]), **settings)
+        return load_tiny(family, folder or tiny_unets[family], **options)
 
     return policy
 
@@ -54,7 +53,7 @@ def drawn(pipeline: Any, noise: Tensor, guidance_scale: float, negative: str | N
 
 
 def make_sampler(policy: StableDiffusionPolicy, guidance_scale: float = 5.0, eta: float = 1.0, **more: Any) -> Sampler:
-    return Sampler(policy.sigmas(STEPS), guidance_scale, eta, policy.encode([NEGATIVE]), kind="ddim", **more)
+    return Sampler(policy.sigmas(STEPS), guidance_scale, policy.encode([NEGATIVE], True), Ddim(eta), **more)
 
 
 def sample(policy: StableDiffusionPolicy, sampler: Sampler, noise: Tensor) -> Tensor:
@@ -102,9 +101,10 @@ def test_an_empty_negative_prompt_is_none_to_the_pipeline(
     """SDXL's folders say that it is zeros; Stable Diffusion 1.5 encodes the empty text."""
     noise, policy = noises(generator), make(family)
     theirs = drawn(plain_pipeline(family, tiny_unets[family]), noise, 5.0, negative=None)
-    sampler = Sampler(policy.sigmas(STEPS), 5.0, 1.0, policy.encode([""]), kind="ddim")
+    sampler = Sampler(policy.sigmas(STEPS), 5.0, policy.encode([""], negative=True))
     torch.testing.assert_close(sample(policy, sampler, noise), theirs, rtol=0, atol=1e-5)
-    assert bool(policy.encode([""]).tokens_BLE.any()) == (family == "sd15")
+    assert bool(policy.encode([""], negative=True).tokens_BLE.any()) == (family == "sd15")
+    assert policy.encode([""]).tokens_BLE.any()  # a prompt that happens to be empty is encoded
 
 
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample"])

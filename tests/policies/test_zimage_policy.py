@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import ZImagePipeline
 from tiny_models import save_tiny_zimage
+from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.config.schema import LoraConfig
@@ -30,8 +31,7 @@ def turbo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_policy(folder: Path, **options: object) -> ZImagePolicy:
-    settings = {"rank": 4, "alpha": 8, "targets": TARGETS, "resolution": 16, "max_sequence_length": 80} | options
-    return ZImagePolicy(str(folder), **settings)
+    return load_tiny(ZImagePolicy, folder, **{"resolution": 16} | options)
 
 
 def plain_pipeline(folder: Path) -> ZImagePipeline:
@@ -56,7 +56,7 @@ def drawn_by_diffusers(folder: Path, noise: Tensor, guidance_scale: float, side:
 
 
 def drawn_by_the_policy(policy: ZImagePolicy, noise: Tensor, guidance_scale: float) -> Tensor:
-    sampler = Sampler(policy.sigmas(5), guidance_scale, 0.7, policy.encode([NEGATIVE]))
+    sampler = Sampler(policy.sigmas(5), guidance_scale, policy.encode([NEGATIVE], negative=True))
     return policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(PROMPTS))))
 
 
@@ -169,9 +169,9 @@ def test_sizes_that_the_positions_do_not_reach_are_refused(tiny_zimage: Path) ->
     assert make_policy(tiny_zimage, resolution=64).latent_shape == (4, 32, 32)
     with pytest.raises(UserError, match=r"policy\.resolution=14 is not a multiple of 4: use e\.g\. 12"):
         make_policy(tiny_zimage, resolution=14)
-    with pytest.raises(UserError, match=r"policy\.resolution=68 is more than .* use at most 64"):
+    with pytest.raises(UserError, match=r"policy\.resolution=68 exceeds .* use at most 64"):
         make_policy(tiny_zimage, resolution=68)
-    with pytest.raises(UserError, match=r"policy\.resolution=1024 is more"):  # the pipeline's own default
+    with pytest.raises(UserError, match=r"policy\.resolution=1024 exceeds"):  # the pipeline's own default
         make_policy(tiny_zimage, resolution=None)
     for length in (0, 97):
         says = rf"^policy\.max_sequence_length={length}: .* 1 to 96 text tokens, e\.g\. 96"

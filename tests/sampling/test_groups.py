@@ -15,9 +15,10 @@ from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan
 from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.sampling.stochastic import FlowSde
 
 CPU = torch.device("cpu")
-PLAN = RolloutPlan(5, 0.7, 1.0, "", window_first=1, window_end=4, window_size=2)
+PLAN = RolloutPlan(5, FlowSde(0.7), 1.0, "", window_first=1, window_end=4, window_size=2)
 BATCH = PromptBatch(iteration=3, prompts=("a red cat", "sky"), groups=(2, 5))
 
 
@@ -116,6 +117,17 @@ def test_each_image_is_conditioned_on_its_own_rewrite(tiny_policy: StableDiffusi
     assert len(set(texts)) > 2
     assert torch.equal(condition.clean.tokens_BLE, encode_alone(tiny_policy, texts))
     assert isinstance(condition, VariedCondition)
+
+
+def test_the_unconditional_branch_is_encoded_as_a_negative_prompt(
+    tiny_policy: StableDiffusion3Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And prompts are not, though one of them is the same text."""
+    encode, calls = tiny_policy.encode, []
+    monkeypatch.setattr(tiny_policy, "encode", lambda texts, negative: calls.append((texts, negative)) or encode(texts))
+    sampling = make_sampling(tiny_policy, replace(PLAN, negative_prompt="sky", guidance_scale=2.0))
+    sampling(BATCH, CPU)
+    assert sorted(calls) == [(["a red cat", "sky"], False), (["sky"], True)]
 
 
 def encode_alone(policy: StableDiffusion3Policy, texts: Sequence[str]) -> Tensor:

@@ -68,17 +68,18 @@ def test_an_iterations_prompts_are_a_function_of_seed_and_iteration() -> None:
 
 
 def test_each_text_is_encoded_once_and_in_the_order_asked_for(tiny_policy: StableDiffusion3Policy) -> None:
-    calls: list[list[str]] = []
+    calls: list[tuple[list[str], bool]] = []
 
     class Watched:
-        def encode(self, prompts: list[str]) -> object:
-            calls.append(list(prompts))
+        def encode(self, prompts: list[str], negative: bool = False) -> object:
+            calls.append((list(prompts), negative))
             return tiny_policy.encode(prompts)
 
     encode = PromptEncoder(Watched())
     first = encode(["a cat", "sky", "a cat"])
     again = encode(["sky", "sea", "a cat"])
-    assert calls == [["a cat", "sky"], ["sea"]]
+    encode(["sky"], negative=True)  # some families treat a negative prompt in another way
+    assert calls == [(["a cat", "sky"], False), (["sea"], False), (["sky"], True)]
     for ours, texts in ((first, ["a cat", "sky", "a cat"]), (again, ["sky", "sea", "a cat"])):
         expected = tiny_policy.encode(texts)
         torch.testing.assert_close(ours.tokens_BLE, expected.tokens_BLE, rtol=0, atol=1e-6)

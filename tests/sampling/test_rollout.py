@@ -1,4 +1,4 @@
-"""The walk: sampling, replaying, and that both see the same thing."""
+"""Rollout and replay, and that both see the same thing."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from drift_pl.core.registry import find
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.core.types import Condition, Trajectory
 from drift_pl.functional.losses import gaussian_kl
 from drift_pl.functional.transition import flow_cps_step, flow_sde_diffusion, flow_sde_step
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
+from drift_pl.policies.process import FlowProcess
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.rollout import Sampler, replay, rollout, rollout_in_micro_batches, sample_ode
+from drift_pl.sampling.stochastic import FlowSde
 
 PROMPTS = ["a red cat", "two big dog"]
 WINDOW = (1, 2, 3)
@@ -24,7 +27,7 @@ Tune = Callable[..., None]
 
 
 def make_sampler(policy: StableDiffusion3Policy, guidance_scale: float = 1.0, steps: int = 5) -> Sampler:
-    return Sampler(policy.sigmas(steps), guidance_scale, 0.7, policy.encode([""]))
+    return Sampler(policy.sigmas(steps), guidance_scale, policy.encode([""], negative=True), FlowSde(0.7))
 
 
 def group_condition(policy: StableDiffusion3Policy, group_size: int = 3, scale: float = 0.0) -> VariedCondition:
@@ -249,7 +252,10 @@ class FlowOfAGaussian:
     """A policy whose velocity is the exact one of data N(1.5, 0.5^2), element by element."""
 
     network = torch.nn.Identity()
-    latent_shape = (4, 64, 64)
+    process = FlowProcess()
+
+    def __init__(self, latent_shape: tuple[int, ...] = (4, 64, 64)) -> None:
+        self.latent_shape = latent_shape
 
     def predict(self, latents: Tensor, sigma: Tensor, condition: Condition, negative: Condition, _: float) -> Tensor:
         variance = (1 - sigma) ** 2 * 0.25 + sigma**2
@@ -265,15 +271,15 @@ class FlowOfAGaussian:
 def toy_sampler(num_steps: int, noise_level: float = 0.7) -> tuple[Sampler, VariedCondition]:
     time = torch.linspace(1, 0, num_steps + 1)
     nothing = Condition(torch.zeros(16, 1, 1), None, torch.ones(1, dtype=torch.int64))
-    return Sampler(3 * time / (1 + 2 * time), 1.0, noise_level, nothing[:1]), VariedCondition(nothing)
+    return Sampler(3 * time / (1 + 2 * time), 1.0, nothing[:1], FlowSde(noise_level)), VariedCondition(nothing)
 
 
 @pytest.mark.parametrize("step", [0, 3])
 @pytest.mark.parametrize("kind", ["flow_sde", "dance_sde", "flow_cps"])
-def test_the_kind_of_a_stochastic_step_is_the_one_asked_for(kind: str, step: int) -> None:
-    """Oracle: each kind's own formula; its spread is told without a state, too."""
+def test_each_stochastic_step_is_its_own_formula(kind: str, step: int) -> None:
+    """Oracle: the functions of `functional/transition.py`; the spread is known without a state, too."""
     plain, condition = toy_sampler(6, 0.4)
-    sampler = dataclasses.replace(plain, kind=kind)
+    sampler = dataclasses.replace(plain, stochastic=find("sampler", kind)(0.4))
     policy, sigma, sigma_next = FlowOfAGaussian(), sampler.sigmas[step], sampler.sigmas[step + 1]
     x_BCHW = torch.randn(16, *policy.latent_shape, generator=torch.Generator().manual_seed(3))
     v_BCHW = policy.predict(x_BCHW, float(sigma), condition.at(float(sigma)), plain.negative, 1.0)
@@ -290,6 +296,25 @@ def test_the_kind_of_a_stochastic_step_is_the_one_asked_for(kind: str, step: int
     spread, length = sampler.spread(step)
     assert float(spread) == pytest.approx(float(std), rel=1e-6)
     assert float(length) == pytest.approx(float(sigma - sigma_next), rel=1e-6)
+
+
+def test_latents_of_a_video_are_sampled_and_replayed_like_an_images() -> None:
+    """An axis of frames, [C, F, H, W]: the ratio is exactly 1, and the numbers are those of the frames side by side."""
+    sampler, condition = toy_sampler(4)
+    shapes = ((4, 3, 8, 5), (4, 3 * 8, 5))
+    noise = normal_per_sample(sample_generators("initial_latents", 0, samples=range(16)), shapes[0])
+    found = []
+    for shape in shapes:
+        policy, start = FlowOfAGaussian(shape), noise.view(16, *shape)
+        run = rollout(policy, sampler, condition, (1, 2), start, generators(16), keep=("means", "predictions"))
+        assert run.latents_KBCHW.shape == (3, 16, *shape)
+        for k in range(2):
+            step = replay(policy, sampler, run, k, torch.arange(16), condition, with_reference=True)
+            assert torch.equal(step.log_prob_B, run.log_prob_KB[k])
+        found.append(run)
+    video, image = found
+    assert torch.equal(video.final_BCHW.flatten(1), image.final_BCHW.flatten(1))
+    assert torch.equal(video.log_prob_KB, image.log_prob_KB)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ class EvaluationPlan:
         importance_power: of annealed importance guidance, see `Sampler`; None for none.
         lora_scale: factor of the adapter's output.
         resolution: height and width of the images in pixels; None for the policy's own.
-        kind: of rollouts' steps, see `Sampler`: says which deterministic steps the policy takes.
         tuning_prompts: looked at every so many iterations while a run goes on.
         test_prompts: looked at before and after training only; what summary.json reports.
         every: iterations between looks at the tuning prompts; 0 for never.
@@ -47,7 +46,6 @@ class EvaluationPlan:
     importance_power: float | None = None
     lora_scale: float = 1.0
     resolution: int | None = None
-    kind: str = "flow_sde"
 
 
 def evaluate_policy(
@@ -68,10 +66,10 @@ def evaluate_policy(
         context: of the precision.
         reference: the base model's embeddings, for measures of drift.
     """
-    negative = encode([plan.negative_prompt], device)
-    settings = (plan.guidance_scale, 0.0, negative, plan.importance_power, plan.kind)
+    negative = encode([plan.negative_prompt], device, negative=True)
     with context, policy.at_resolution(plan.resolution):  # the noise levels of some models depend on the resolution
-        sampler = Sampler(policy.sigmas(plan.steps), *settings)
+        sigmas = policy.sigmas(plan.steps)
+        sampler = Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power)
         return evaluator.run(policy, encode, sampler, prompts, seeds, device, reference)
 
 
