@@ -53,6 +53,13 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.families",
     ),
+    "update": Table(
+        {
+            "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),
+            "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT, on images noised anew; for flows"),
+        },
+        "drift_pl.updates",
+    ),
     "reward": Table(
         {
             "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),

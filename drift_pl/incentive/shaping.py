@@ -50,6 +50,7 @@ class DiversityShaping:
             group's finite rewards; `quantile`, at or above `gate_quantile`. The others get the potential 0, and
             `minmax` stretches among those who pass (DRIVE). `vendi` as it is may be below 0, and so below the others.
         gate_quantile: in [0, 1].
+        form: `terminal`, one bonus for the final image (the call); `per_step`, one for each trained step (`stepwise`).
     """
 
     weight: float
@@ -59,6 +60,7 @@ class DiversityShaping:
     potential: str = "mean"
     gate: str = "none"
     gate_quantile: float = 0.5
+    form: str = "terminal"
 
     def __call__(
         self, embedding_PGD: Tensor, valid_PG: Tensor, num_steps: int, reward_PG: Tensor | None = None

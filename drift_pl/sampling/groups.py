@@ -79,8 +79,7 @@ class GroupSampling:
         Args:
             ready: is given each micro-batch's images [b, 3, H, W] when they are there, in the order of B.
         """
-        samples = batch.sample_indices(self.group_size)
-        key = (self.seed, batch.iteration)
+        samples, key = batch.sample_indices(self.group_size), self.key(batch)
         repeated = [prompt for prompt in batch.prompts for _ in range(self.group_size)]
         texts = self.prompting.rewrite(repeated, *key, samples)
         condition = self.prompting(self.encode(texts, device), *key, samples)
@@ -98,6 +97,10 @@ class GroupSampling:
             ready,
         )
         return condition, trajectory
+
+    def key(self, batch: PromptBatch) -> tuple[int, int]:
+        """(seed, iteration), which with a sample's index determines all that is drawn for it."""
+        return self.seed, batch.iteration
 
     def window(self, iteration: int) -> tuple[int, ...]:
         """The trained steps: a function of (seed, iteration), so the same on all processes."""

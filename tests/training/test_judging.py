@@ -17,8 +17,7 @@ from drift_pl.sampling.groups import GroupSampling, RolloutPlan
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.pickscore import PickScore
 from drift_pl.scoring.rewards import Judge
-from drift_pl.training.judging import Judging
-from drift_pl.training.plans import JudgingPlan
+from drift_pl.training.judging import Judging, JudgingPlan
 from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
