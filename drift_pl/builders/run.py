@@ -30,7 +30,7 @@ from drift_pl.core.registry import create, find
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.functional.ddim import ddim_std
 from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks import (
@@ -147,18 +147,19 @@ def build_sampling(config: Config, policy: Policy, keep: frozenset[str]) -> Grou
         keep: what trajectories hold besides, see `rollout`.
     """
     sampler = config.sampler
-    first, end = window_bounds(sampler)
+    window = Window(
+        *window_bounds(sampler),
+        derive_batches(config).trained_steps,
+        sampler.window_schedule,
+        sampler.window_stride,
+        sampler.window_every,
+    )
     plan = RolloutPlan(
         steps=sampler.steps,
         noise_level=sampler.noise_level,
         guidance_scale=config.policy.guidance_scale,
         negative_prompt=config.policy.negative_prompt,
-        window_first=first,
-        window_end=end,
-        window_size=derive_batches(config).trained_steps,
-        window_schedule=sampler.window_schedule,
-        window_stride=sampler.window_stride,
-        window_every=sampler.window_every,
+        window=window,
         shared_prefix=sampler.shared_prefix,
         kind=sampler.kind,
     )
