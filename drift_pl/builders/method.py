@@ -60,8 +60,9 @@ def build_update(config: Config) -> Update:
     objective = config.objective
     with naming("objective.loss"):
         update = find("update", objective.loss)
-    args = named_by(update, {**vars(objective), "trainable_steps": window_bounds(config.sampler)})
-    args |= getattr(objective, "args", {})
+    settings = {**vars(objective), "trainable_steps": window_bounds(config.sampler)}
+    own = settings.pop("args", {})
+    args = {**named_by(update, settings), **own}
     with naming("objective"):
         check_arguments(objective.loss, update, args)
     return update(**args)
@@ -140,5 +141,6 @@ def build_method_encoder(config: Config, method: Method) -> Any:
 
 def named_by(constructor: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings that a constructor's signature names."""
-    parameters = inspect.signature(constructor).parameters
-    return {name: value for name, value in settings.items() if name in parameters and name not in ("args", "kwargs")}
+    parameters = inspect.signature(constructor).parameters.values()
+    named = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+    return {name: value for name, value in settings.items() if name in named}

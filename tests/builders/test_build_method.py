@@ -29,8 +29,8 @@ class Named:
     temperature: float = 2.0
 
 
-def named(**anything: Any) -> dict[str, Any]:
-    return anything
+def variadic(*args: Any, updates: int = 1, **kwargs: Any) -> None:
+    """Takes what it does not name, too."""
 
 
 def test_an_update_gets_the_keys_that_it_names() -> None:
@@ -66,7 +66,7 @@ def test_another_update_gets_keys_steps_and_args(monkeypatch: pytest.MonkeyPatch
 
 
 def test_variadic_parameters_name_no_setting() -> None:
-    assert named_by(named, {"args": {}, "kwargs": {}, "anything": 1, "other": 2}) == {"anything": 1}
+    assert named_by(variadic, {"args": {}, "kwargs": {}, "updates": 3, "other": 2}) == {"updates": 3}
 
 
 def test_a_rule_gets_its_own_keys() -> None:
