@@ -1,4 +1,4 @@
-"""The one place where config becomes objects (its parts: `build_scoring`, `build_incentive`, `build_objective`)."""
+"""The one place where config becomes objects (its parts: `scoring`, `method`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from drift_pl.builders.hardware import refuse_precision
-from drift_pl.builders.incentive import (
+from drift_pl.builders.method import (
+    build_categories,
+    build_method,
     build_method_encoder,
     build_prompting,
-    build_rival,
-    build_selection,
-    build_shaping,
+    build_update,
+    named_by,
 )
-from drift_pl.builders.objective import build_advantage, build_update
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
 from drift_pl.config.arguments import config_hash
@@ -30,7 +30,8 @@ from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.groups import RolloutPlan
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
+from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.rewards import Judge
 from drift_pl.training.callbacks import (
@@ -43,8 +44,10 @@ from drift_pl.training.callbacks import (
 from drift_pl.training.callbacks.evaluation import EvaluationPlan
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.judging import JudgingPlan
 from drift_pl.training.module import DriftModule
-from drift_pl.training.plans import JudgingPlan, OptimizerPlan
+from drift_pl.training.optimizer import OptimizerPlan
+from drift_pl.training.scoring import GroupScoring
 
 # A lost host is noticed after this long instead of torch's half hour.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
@@ -82,40 +85,53 @@ def build_run(config: Config, run_dir: Path) -> Run:
 
 
 def build_module(config: Config, policy: Policy, stochastic: StochasticStep, judges: Sequence[Judge]) -> DriftModule:
-    objective, sampler = config.objective, config.sampler
-    rival, categories = build_rival(config)
-    first, end = window_bounds(sampler)
+    objective, method, update = config.objective, build_method(config, judges), build_update(config)
     return DriftModule(
-        policy=policy,
-        judges=judges,
-        group_size=config.prompts.group_size,
-        selection=build_selection(config),
-        prompting=build_prompting(config),
-        shaping=build_shaping(config),
-        stepwise=config.incentive.shaping.form == "per_step",
-        rival=rival,
-        encoder=build_method_encoder(config, rival),
-        categories=categories,
-        judging=JudgingPlan(config.trainer.judge_groups, config.trainer.judge_thread),
-        advantage=build_advantage(config),
-        per_judge=objective.reward_normalisation == "per_judge",
-        update=build_update(config),
-        rollout=RolloutPlan(
-            steps=sampler.steps,
-            stochastic=stochastic,
-            guidance_scale=config.policy.guidance_scale,
-            negative_prompt=config.policy.negative_prompt,
-            window_first=first,
-            window_end=end,
-            window_size=derive_batches(config).trained_steps,
-            window_schedule=sampler.window_schedule,
-            window_stride=sampler.window_stride,
-            window_every=sampler.window_every,
-            shared_prefix=sampler.shared_prefix,
+        sampling=build_sampling(config, policy, stochastic, update.keep | method.keep),
+        scoring=GroupScoring(
+            judges,
+            config.prompts.group_size,
+            build_method_encoder(config, method),
+            policy.decode,
+            build_categories(config, method),
+            JudgingPlan(config.trainer.judge_groups, config.trainer.judge_thread),
         ),
-        optimizer=OptimizerPlan(objective.learning_rate, objective.weight_decay, objective.warmup),
-        ema_decay=objective.ema_decay,
-        seed=config.seed,
+        method=method,
+        update=update,
+        optimizer=OptimizerPlan(**named_by(OptimizerPlan, vars(objective))),
+    )
+
+
+def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, keep: frozenset[str]) -> GroupSampling:
+    """
+    Args:
+        keep: what trajectories hold besides, see `rollout`.
+    """
+    sampler = config.sampler
+    window = Window(
+        *window_bounds(sampler),
+        derive_batches(config).trained_steps,
+        sampler.window_schedule,
+        sampler.window_stride,
+        sampler.window_every,
+    )
+    plan = RolloutPlan(
+        steps=sampler.steps,
+        stochastic=stochastic,
+        guidance_scale=config.policy.guidance_scale,
+        negative_prompt=config.policy.negative_prompt,
+        window=window,
+        shared_prefix=sampler.shared_prefix,
+    )
+    return GroupSampling(
+        policy,
+        PromptEncoder(policy),
+        build_prompting(config),
+        plan,
+        config.prompts.group_size,
+        config.objective.micro_batch,
+        config.seed,
+        keep,
     )
 
 

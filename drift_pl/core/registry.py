@@ -62,6 +62,13 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.samplers",
     ),
+    "update": Table(
+        {
+            "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),
+            "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT, on noised images; for flows"),
+        },
+        "drift_pl.updates",
+    ),
     "reward": Table(
         {
             "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),

@@ -26,6 +26,11 @@ def masked_std(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
     return masked_mean(deviation_PG.square(), mask_PG).sqrt()
 
 
+def counted(kept_PG: Tensor) -> Tensor:
+    """Kept images of groups that keep at least two, bool [P, G]: one image alone has no advantage over others."""
+    return kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+
+
 def reward_moments(reward_PG: Tensor) -> Tensor:
     """Count, sum and sum of squares of the finite rewards, float64 [3]. Sum over processes for `global_std`."""
     finite = reward_PG[reward_PG.isfinite()].double()
@@ -55,7 +60,7 @@ def group_advantages(
     Returns:
         float32 [P, G], or [K, P, G] if the bonus has that shape.
     """
-    kept_PG = kept_PG & (kept_PG.sum(1, keepdim=True) >= 2)
+    kept_PG = counted(kept_PG)
     divisor = torch.as_tensor(std, dtype=reward_PG.dtype, device=reward_PG.device).clamp(min=std_floor)
     centred_PG = reward_PG - masked_mean(reward_PG, kept_PG)
     # Equal rewards minus their mean leave rounding noise; set it to zero.

@@ -49,6 +49,7 @@ class DiversityShaping:
             group's finite rewards; `quantile`, at or above `gate_quantile`. The others get potential 0, and `minmax`
             scales over those that pass (DRIVE). Unscaled `vendi` may be negative, and thus below the others.
         gate_quantile: in [0, 1].
+        form: `terminal`, one bonus for the final image (the call); `per_step`, one for each trained step (`stepwise`).
     """
 
     weight: float
@@ -58,6 +59,7 @@ class DiversityShaping:
     potential: str = "mean"
     gate: str = "none"
     gate_quantile: float = 0.5
+    form: str = "terminal"
 
     def __call__(
         self, embedding_PGD: Tensor, valid_PG: Tensor, num_steps: int, reward_PG: Tensor | None = None

@@ -18,6 +18,31 @@ from drift_pl.sampling.stochastic import StochasticStep
 
 
 @dataclass(frozen=True)
+class Window:
+    """Which steps of a rollout are sampled with noise and trained.
+
+    Attributes:
+        first, end: bounds, [first, end), of where the window may lie.
+        size: trained steps K, from 1 to end - first.
+        schedule: `random`, drawn for each iteration, or `sliding`.
+        stride, every: of a sliding window, see `sliding_window`.
+    """
+
+    first: int
+    end: int
+    size: int
+    schedule: str = "random"
+    stride: int = 1
+    every: int = 1
+
+    def steps(self, seed: int, iteration: int) -> tuple[int, ...]:
+        """The trained steps, ascending: a function of (seed, iteration), so the same on all processes."""
+        if self.schedule == "sliding":
+            return sliding_window(self.first, self.end, self.size, iteration, self.stride, self.every)
+        return window_steps(self.first, self.end, self.size, make_generator("window", seed, iteration))
+
+
+@dataclass(frozen=True)
 class RolloutPlan:
     """How training samples.
 
@@ -26,10 +51,7 @@ class RolloutPlan:
         stochastic: how the trained steps are drawn.
         guidance_scale: of rollouts and replay.
         negative_prompt: prompt of the unconditional branch.
-        window_first, window_end: bounds of the trained window.
-        window_size: trained steps K.
-        window_schedule: `random` or `sliding`.
-        window_stride, window_every: of a sliding window, see `sliding_window`.
+        window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
     """
 
@@ -37,12 +59,7 @@ class RolloutPlan:
     stochastic: StochasticStep
     guidance_scale: float
     negative_prompt: str
-    window_first: int
-    window_end: int
-    window_size: int
-    window_schedule: str = "random"
-    window_stride: int = 1
-    window_every: int = 1
+    window: Window
     shared_prefix: bool = False
 
 
@@ -78,12 +95,11 @@ class GroupSampling:
         Args:
             ready: is given each micro-batch's images [b, 3, H, W] when they are there, in the order of B.
         """
-        samples = batch.sample_indices(self.group_size)
-        key = (self.seed, batch.iteration)
+        samples, key = batch.sample_indices(self.group_size), self.key(batch)
         repeated = [prompt for prompt in batch.prompts for _ in range(self.group_size)]
         texts = self.prompting.rewrite(repeated, *key, samples)
         condition = self.prompting(self.encode(texts, device), *key, samples)
-        window = self.window(batch.iteration)
+        window = self.plan.window.steps(*key)
         trajectory = rollout_in_micro_batches(
             self.policy,
             self.sampler(device),
@@ -98,14 +114,9 @@ class GroupSampling:
         )
         return condition, trajectory
 
-    def window(self, iteration: int) -> tuple[int, ...]:
-        """The trained steps: a function of (seed, iteration), so the same on all processes."""
-        plan = self.plan
-        if plan.window_schedule == "sliding":
-            bounds = (plan.window_first, plan.window_end, plan.window_size)
-            return sliding_window(*bounds, iteration, plan.window_stride, plan.window_every)
-        generator = make_generator("window", self.seed, iteration)
-        return window_steps(plan.window_first, plan.window_end, plan.window_size, generator)
+    def key(self, batch: PromptBatch) -> tuple[int, int]:
+        """(seed, iteration), which with a sample's index determines all that is drawn for it."""
+        return self.seed, batch.iteration
 
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""

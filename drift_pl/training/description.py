@@ -2,19 +2,15 @@
 
 from torch import Tensor
 
-from drift_pl.core.types import Scores, Trajectory
+from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import masked_std
 from drift_pl.incentive.selection import selection_statistics
+from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport
 
 
 def describe_iteration(
-    report: IterationReport,
-    scores: Scores,
-    kept_PG: Tensor,
-    bonus_PG: Tensor | None,
-    advantage_PG: Tensor,
-    trajectory: Trajectory,
+    report: IterationReport, scores: Scores, bonus_PG: Tensor | None, experience: Experience
 ) -> None:
     """Adds an iteration to the report; every key is explained in docs/metrics.md."""
     reward_PG = scores.reward_PG
@@ -26,11 +22,11 @@ def describe_iteration(
     report.add("reward/unscored_fraction", (~finite_PG).float())
     for name, score_PG in scores.by_judge.items():
         report.add(f"reward/{name}", score_PG)
-    for name, value_P in selection_statistics(reward_PG, kept_PG).items():
+    for name, value_P in selection_statistics(reward_PG, experience.kept_PG).items():
         report.add(f"selection/{name}", value_P)
     if bonus_PG is not None:
         report.add("shaping/bonus", bonus_PG)
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
-    report.add("policy/advantage_magnitude", advantage_PG.abs())
+    report.add("policy/advantage_magnitude", experience.advantage_PG.abs())
     # Drifts up when a policy learns to please a judge by brightness or contrast alone.
-    report.add("policy/latent_rms", trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())
+    report.add("policy/latent_rms", experience.trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())

@@ -1,23 +1,38 @@
-"""The judges at work: on an iteration's images when all are there, or group by group while the next are sampled."""
+"""Calls the judges: on an iteration's images when all are there, or group by group while the next are sampled."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from drift_pl.scoring.rewards import Judge, ask_judges
-from drift_pl.training.plans import JudgingPlan
 
 Answer = TypeVar("Answer")
 
 
-class Judging:
-    """One iteration's judging: whole groups, in order, so many at a time; in one thread beside the sampling if asked.
+@dataclass(frozen=True)
+class JudgingPlan:
+    """How judges are called.
 
-    Judges are called with the same images in the same order either way, so no bit of a score depends on the thread.
+    Attributes:
+        groups: given to them at once; 0: all of an iteration. What a network says of an image may differ in its last
+            bits with the images beside it.
+        thread: call them in a thread, while the next groups are sampled. Affects speed only.
+    """
+
+    groups: int = 0
+    thread: bool = False
+
+
+class Judging:
+    """One iteration's judging: whole groups, in order, a few at a time; in one thread beside the sampling if asked.
+
+    Judges are called with the same images in the same order either way, so scores are bitwise identical with and
+    without the thread.
 
     Args:
         judges: the rewards.

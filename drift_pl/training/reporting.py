@@ -1,5 +1,7 @@
 """Metrics of an iteration: sums and counts on each process, one exchange, the same means on all."""
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -10,11 +12,21 @@ class IterationReport:
     """Collects values over an iteration; `reduce` gives means and maxima over all processes.
 
     Every process must add the same names in the same order.
+
+    Attributes:
+        seconds: stage -> how long it took on this process, see `lap`.
     """
 
     def __init__(self) -> None:
         self._totals: dict[str, list[float]] = {}
         self._maxima: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
+        self._lap_began = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Ends a stage; the first began with the report, and each other one where the one before ended."""
+        now = time.perf_counter()
+        self.seconds[stage], self._lap_began = now - self._lap_began, now
 
     def add(self, name: str, values: Tensor, weights: Tensor | None = None) -> None:
         """Adds to a mean; `weights` of the same shape, 0 for values that do not count. NaN values do not count."""

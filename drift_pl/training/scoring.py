@@ -1,4 +1,4 @@
-"""What judges, and the shaping encoder, make of an iteration's images."""
+"""Scores and embeds an iteration's images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores, Trajectory
-from drift_pl.scoring.protocol import Encoder
+from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.rewards import Judge, weighted_sum
-from drift_pl.training.judging import Judging
-from drift_pl.training.plans import JudgingPlan
+from drift_pl.training.judging import Judging, JudgingPlan
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,8 @@ class GroupScoring:
     Attributes:
         judges: the rewards, with weights.
         group_size: images per prompt.
-        encoder: embeds images for shaping or for a rival method; None if nothing needs embeddings.
-        decode: latents to images, for the embeddings of images that were expected half-way.
+        encoder: embeds images for shaping or for another method; None if nothing needs embeddings.
+        decode: latents to images, for the embeddings of predicted clean images at intermediate steps.
         categories: (images [B, 3, H, W], prompts) -> how well each fits each of C categories, [B, C]; or None.
         plan: how judges are called.
     """
@@ -32,6 +31,11 @@ class GroupScoring:
     decode: Callable[[Tensor], Tensor]
     categories: Callable[[Tensor, Sequence[str]], Tensor] | None = None
     plan: JudgingPlan = JudgingPlan()
+
+    def to(self, device: torch.device) -> None:
+        """Moves the networks of judges, encoder and categories."""
+        for part in (*(judge.reward for judge in self.judges), self.encoder, self.categories):
+            move(part, device)
 
     def judging(self, prompts: Sequence[str]) -> Judging:
         """What judges the images of an iteration's groups, one for each of `prompts`."""

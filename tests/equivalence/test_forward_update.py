@@ -15,6 +15,7 @@ from drift_pl.config.arguments import parse
 from drift_pl.core.rng import make_generator
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.training.updates.forward import ForwardUpdate, NoisedImages
+from drift_pl.training.updates.protocol import UpdateContext
 
 NFT = ["objective.loss=nft", "policy.guidance_scale=1", "rewards=[{name: 'judges:Brightness'}]"]
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]
@@ -40,9 +41,9 @@ def experiences(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
     original = ForwardUpdate.run
 
-    def recording(self: ForwardUpdate, module: Any, policy: Any, sampler: Any, experience: Any, *rest: Any) -> Any:
-        seen.append(experience)
-        return original(self, module, policy, sampler, experience, *rest)
+    def recording(self: ForwardUpdate, context: UpdateContext) -> Any:
+        seen.append(context.experience)
+        return original(self, context)
 
     monkeypatch.setattr(ForwardUpdate, "run", recording)
     return seen

@@ -7,7 +7,7 @@ import pytest
 from plan import read_plan
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
-from drift_pl.builders.incentive import build_prompting, build_selection, build_shaping
+from drift_pl.builders.method import build_prompting, build_selection, build_shaping
 from drift_pl.config.arguments import build_config, parse
 from drift_pl.config.checks import derive_batches
 from drift_pl.config.experiment_files import list_experiments

@@ -13,12 +13,12 @@ from drift_pl.functional.transition import flow_ode_step
 from drift_pl.incentive import EmbeddingNoise, NoVariation, TextVariants
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.sd3 import StableDiffusion3Policy
-from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import FlowSde
 
 CPU = torch.device("cpu")
-PLAN = RolloutPlan(5, FlowSde(0.7), 1.0, "", window_first=1, window_end=4, window_size=2)
+PLAN = RolloutPlan(5, FlowSde(0.7), 1.0, "", Window(1, 4, 2))
 BATCH = PromptBatch(iteration=3, prompts=("a red cat", "sky"), groups=(2, 5))
 
 
@@ -37,11 +37,10 @@ def test_images_of_a_group_share_neither_noise_nor_images(tiny_policy: StableDif
 def test_a_sliding_window_moves_with_the_iteration_and_a_random_one_is_drawn(
     tiny_policy: StableDiffusion3Policy,
 ) -> None:
-    sliding = make_sampling(tiny_policy, replace(PLAN, window_schedule="sliding", window_stride=1, window_every=2))
-    assert [sliding.window(iteration) for iteration in range(6)] == [(1, 2)] * 2 + [(2, 3)] * 2 + [(1, 2)] * 2
-    random = make_sampling(tiny_policy)
-    assert {random.window(iteration) for iteration in range(20)} == {(1, 2), (2, 3)}
-    _, trajectory = sliding(replace(BATCH, iteration=2), CPU)
+    sliding = Window(1, 4, 2, "sliding", stride=1, every=2)
+    assert [sliding.steps(7, iteration) for iteration in range(6)] == [(1, 2)] * 2 + [(2, 3)] * 2 + [(1, 2)] * 2
+    assert {PLAN.window.steps(7, iteration) for iteration in range(20)} == {(1, 2), (2, 3)}
+    _, trajectory = make_sampling(tiny_policy, replace(PLAN, window=sliding))(replace(BATCH, iteration=2), CPU)
     assert trajectory.steps_K == (2, 3)
 
 
@@ -59,7 +58,7 @@ def test_a_shared_prefix_is_the_ode_from_the_first_images_noise(
 ) -> None:
     """All images of a group are in one state when the window begins, and in their own when it has begun."""
     tune(tiny_policy)
-    plan = replace(PLAN, window_first=2, shared_prefix=True)
+    plan = replace(PLAN, window=Window(2, 4, 2), shared_prefix=True)
     _, trajectory = make_sampling(tiny_policy, plan, prompting=EmbeddingNoise(0.5, 0.0, 0.1))(BATCH, CPU)
     assert trajectory.steps_K == (2, 3)
     for group, prompt in enumerate(BATCH.prompts):
@@ -82,7 +81,7 @@ def test_a_shared_prefix_saves_the_forward_passes_of_all_images_but_one(tiny_pol
         hook.remove()
         return sum(seen)
 
-    late = replace(PLAN, window_first=2)
+    late = replace(PLAN, window=Window(2, 4, 2))
     assert rows(late) == 5 * 6
     assert rows(replace(late, shared_prefix=True)) == 2 * 2 + 3 * 6
 

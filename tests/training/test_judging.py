@@ -13,13 +13,12 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.incentive import NoVariation
 from drift_pl.policies.sd3 import StableDiffusion3Policy
-from drift_pl.sampling.groups import GroupSampling, RolloutPlan
+from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.scoring.pickscore import PickScore
 from drift_pl.scoring.rewards import Judge
-from drift_pl.training.judging import Judging
-from drift_pl.training.plans import JudgingPlan
+from drift_pl.training.judging import Judging, JudgingPlan
 from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
@@ -174,7 +173,7 @@ def test_an_iterations_scores_are_the_same_bits(
 ) -> None:
     """Sampling and scoring as the training step calls them, with a network for a judge; groups straddle batches."""
     tune(tiny_policy)
-    rollout = RolloutPlan(4, FlowSde(0.7), 1.0, "", window_first=0, window_end=3, window_size=2)
+    rollout = RolloutPlan(4, FlowSde(0.7), 1.0, "", Window(0, 3, 2))
     sample = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), NoVariation(), rollout, 4, micro_batch=3, seed=7)
     batch = PromptBatch(iteration=0, prompts=("a red cat", "sky", "sea"), groups=(0, 1, 2))
     judges = [Judge("pick", PickScore(str(tiny_preference)), 1.0)]

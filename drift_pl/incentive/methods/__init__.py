@@ -1,4 +1,4 @@
-"""Rival diversity methods, one small file each; `incentive.method` takes their names.
+"""Methods that the levers are compared with, one small file each; `incentive.method` takes their names.
 
 They share the base algorithm with DRIFT, so that a comparison differs in the method and in nothing else.
 """

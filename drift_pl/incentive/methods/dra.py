@@ -15,13 +15,13 @@ from torch import Tensor
 
 from drift_pl.core.types import Scores
 from drift_pl.functional.diversity import cosine_kernel
-from drift_pl.incentive.methods.protocol import Rival
+from drift_pl.incentive.methods.protocol import RewardMethod
 
 EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Dra(Rival):
+class Dra(RewardMethod):
     """Diversity-aware reward adjustment; it has no settings."""
 
     needs_embeddings = True

@@ -21,14 +21,14 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import masked_mean
 from drift_pl.functional.diversity import distance_to_nearest
-from drift_pl.incentive.methods.protocol import Rival, check_argument
+from drift_pl.incentive.methods.protocol import RewardMethod, check_argument
 
 # A mean distance below this is rounding, in which no image is more distinct than another.
 MIN_MEAN_DISTANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class Gardo(Rival):
+class Gardo(RewardMethod):
     """Advantage shaping by the nearest neighbour, and a divergence gated by uncertainty.
 
     Attributes:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from drift_pl.core.types import Scores
 from drift_pl.functional.clusters import cluster_sizes, image_clusters
-from drift_pl.incentive.methods.protocol import Rival, check_argument
+from drift_pl.incentive.methods.protocol import RewardMethod, check_argument
 
 
 @dataclass(frozen=True)
-class InverseProbability(Rival):
+class InverseProbability(RewardMethod):
     """Inverse probability scaling over clusters.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Multi-axis Max@K (arXiv 2607.14962): credit for raising the group's best in some category.
+"""Multi-axis Max@K (arXiv 2607.14962): a reward for raising the group's best in some category.
 
 The objective of a group is the best score per category, summed: J = E[ sum_c max_i s_c(x_i) ]. An image is worth what
 the group would lose without it,
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods.protocol import Rival, check_argument
+from drift_pl.incentive.methods.protocol import RewardMethod, check_argument
 
 
 @dataclass(frozen=True)
-class MaxAtK(Rival):
+class MaxAtK(RewardMethod):
     """Leave-one-out gains over categories in place of the reward.
 
     Attributes:

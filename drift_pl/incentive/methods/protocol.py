@@ -1,4 +1,4 @@
-"""What a rival diversity method may change of the base algorithm, and nothing changed."""
+"""What a method beside DRIFT's levers may change of the base algorithm; here it changes nothing."""
 
 import math
 
@@ -8,10 +8,11 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores
 
 
-class Rival:
-    """A method that competes with DRIFT's levers: up to three changes to the base algorithm, none here.
+class RewardMethod:
+    """A method in place of the shaping lever: up to three changes to the base algorithm, none here.
 
-    A subclass overrides what it changes. Images that are not valid (`Scores.valid_PG`) must not influence the others.
+    A subclass overrides what it changes; its constructor takes `incentive.args`. Images that are not valid
+    (`Scores.valid_PG`) must not influence the others.
     """
 
     needs_embeddings: bool = False
@@ -20,7 +21,7 @@ class Rival:
     """Whether it reads `Scores.category_PGC`."""
 
     def reward(self, scores: Scores) -> Tensor:
-        """The rewards in place of `scores.reward_PG` for selection and advantages, float32 [P, G].
+        """The effective rewards, which selection and advantages use in place of `scores.reward_PG`: float32 [P, G].
 
         NaN stays NaN, and an image that lacks what the method reads becomes NaN: it leaves its group.
         """

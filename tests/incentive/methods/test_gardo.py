@@ -22,9 +22,9 @@ def unit(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
 
-def gated(rival: Gardo, reward: Tensor, **by_judge: Tensor) -> list[int]:
+def gated(method: Gardo, reward: Tensor, **by_judge: Tensor) -> list[int]:
     """The images, numbered through the batch, that keep the divergence."""
-    factor = rival.divergence(Scores(reward, by_judge, None), (2, 3), 8)
+    factor = method.divergence(Scores(reward, by_judge, None), (2, 3), 8)
     assert torch.equal(factor[0], factor[1])
     assert set(factor.unique().tolist()) <= {0.0, 1.0}
     return factor[0].flatten().nonzero().flatten().tolist()
@@ -72,9 +72,9 @@ def test_uncertainty_is_the_win_rate_less_the_mean_of_the_auxiliary_ones(generat
     def rate(score: Tensor) -> np.ndarray:
         return (rankdata(score.flatten()) - 1).reshape(3, 8) / 23
 
-    rival, scores = Gardo(auxiliary=["first", "second"]), Scores(main, {"first": first, "second": second}, None)
+    method, scores = Gardo(auxiliary=["first", "second"]), Scores(main, {"first": first, "second": second}, None)
     expected = rate(main) - (rate(first) + rate(second)) / 2
-    np.testing.assert_allclose(rival.uncertainty(scores), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(method.uncertainty(scores), expected, rtol=0, atol=1e-6)
     np.testing.assert_allclose(Gardo().uncertainty(scores), rate(main), rtol=0, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""What all rival methods share: a table, identity where they change nothing, and arguments that are checked."""
+"""What all reward methods share: a table, identity where they change nothing, and arguments that are checked."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ import torch
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import find, names
 from drift_pl.core.types import Scores
-from drift_pl.incentive.methods.protocol import Rival
+from drift_pl.incentive.methods.protocol import RewardMethod
 
 
 def scores_of(generator: torch.Generator) -> Scores:
-    """Two groups of six images with everything that a rival may read."""
+    """Two groups of six images with everything that a method may read."""
     return Scores(
         torch.rand(2, 6, generator=generator),
         {"main": torch.rand(2, 6, generator=generator)},
@@ -22,12 +22,12 @@ def scores_of(generator: torch.Generator) -> Scores:
 
 
 def test_the_base_changes_nothing(generator: torch.Generator) -> None:
-    scores, advantage, rival = scores_of(generator), torch.randn(2, 6, generator=generator), Rival()
-    assert not rival.needs_embeddings
-    assert not rival.needs_categories
-    assert torch.equal(rival.reward(scores), scores.reward_PG)
-    assert torch.equal(rival.advantage(advantage, scores), advantage)
-    assert rival.divergence(scores, (0, 1), 4) is None
+    scores, advantage, method = scores_of(generator), torch.randn(2, 6, generator=generator), RewardMethod()
+    assert not method.needs_embeddings
+    assert not method.needs_categories
+    assert torch.equal(method.reward(scores), scores.reward_PG)
+    assert torch.equal(method.advantage(advantage, scores), advantage)
+    assert method.divergence(scores, (0, 1), 4) is None
 
 
 @pytest.mark.parametrize(
@@ -44,18 +44,18 @@ def test_each_method_changes_what_its_paper_changes(
     name: str, embeddings: bool, categories: bool, changed: set[str], generator: torch.Generator
 ) -> None:
     """And asks for what it reads: it does without the rest."""
-    rival, scores, advantage = find("method", name)(), scores_of(generator), torch.randn(2, 6, generator=generator)
-    assert (rival.needs_embeddings, rival.needs_categories) == (embeddings, categories)
+    method, scores, advantage = find("method", name)(), scores_of(generator), torch.randn(2, 6, generator=generator)
+    assert (method.needs_embeddings, method.needs_categories) == (embeddings, categories)
     read = Scores(
         scores.reward_PG,
         scores.by_judge,
         scores.embedding_PGD if embeddings else None,
         category_PGC=scores.category_PGC if categories else None,
     )
-    reward, factor = rival.reward(read), rival.divergence(read, (1, 2, 3), 8)
+    reward, factor = method.reward(read), method.divergence(read, (1, 2, 3), 8)
     assert reward.dtype == torch.float32
     assert torch.equal(reward, read.reward_PG) == ("reward" not in changed)
-    assert torch.equal(rival.advantage(advantage, read), advantage) == ("advantage" not in changed)
+    assert torch.equal(method.advantage(advantage, read), advantage) == ("advantage" not in changed)
     assert (factor is None) == ("divergence" not in changed)
     assert factor is None or (factor.shape == (3, 2, 6) and factor.dtype == torch.float32)
 
@@ -67,13 +67,13 @@ def test_an_image_without_a_reward_or_an_embedding_leaves_its_group(name: str, g
     reward, embedding, category = whole.reward_PG.clone(), whole.embedding_PGD.clone(), whole.category_PGC.clone()
     reward[0, 1] = torch.nan
     embedding[0, 4] = category[0, 4] = torch.nan
-    rival, kept = find("method", name)(), [0, 2, 3, 5]
-    ours = rival.reward(Scores(reward, {}, embedding, category_PGC=category))
+    method, kept = find("method", name)(), [0, 2, 3, 5]
+    ours = method.reward(Scores(reward, {}, embedding, category_PGC=category))
     assert ours[0].isnan().tolist() == [False, True, False, False, True, False]
     alone = Scores(reward[:1, kept], {}, embedding[:1, kept], category_PGC=category[:1, kept])
     # a sum of fewer numbers is rounded in another order
-    torch.testing.assert_close(ours[:1, kept], rival.reward(alone), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours[1], rival.reward(whole)[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours[:1, kept], method.reward(alone), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(ours[1], method.reward(whole)[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", names("method"))
@@ -83,10 +83,10 @@ def test_groups_of_copies_and_groups_without_images_give_no_nan_to_others(name: 
     reward = torch.where(valid, 1.0, torch.nan)
     embedding = torch.where(valid[..., None], torch.ones(3, 4, 3) / 3**0.5, torch.nan)
     scores = Scores(reward, {}, embedding, category_PGC=torch.where(valid[..., None], 0.5, torch.nan))
-    rival = find("method", name)()
-    assert torch.equal(rival.reward(scores).isfinite(), valid)
-    assert rival.advantage(torch.ones(3, 4), scores).isfinite().all()
-    factor = rival.divergence(scores, (0,), 4)
+    method = find("method", name)()
+    assert torch.equal(method.reward(scores).isfinite(), valid)
+    assert method.advantage(torch.ones(3, 4), scores).isfinite().all()
+    factor = method.divergence(scores, (0,), 4)
     assert factor is None or factor.isfinite().all()
 
 

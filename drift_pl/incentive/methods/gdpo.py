@@ -1,0 +1,28 @@
+"""GDPO (arXiv 2601.05242): each reward in units of its own spread within the group before they are summed.
+
+`objective.reward_normalisation=per_judge`; see `normalise_per_reward`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drift_pl.core.types import Scores
+from drift_pl.functional.normalisation import normalise_per_reward
+from drift_pl.incentive.methods.protocol import RewardMethod
+
+
+@dataclass(frozen=True)
+class Gdpo(RewardMethod):
+    """Per-reward normalisation.
+
+    Attributes:
+        weights: name of each reward -> its weight in the sum.
+    """
+
+    weights: Mapping[str, float]
+
+    def reward(self, scores: Scores) -> Tensor:
+        """The sum of normalised rewards, float32 [P, G]; NaN for an image that any reward could not score."""
+        return normalise_per_reward(scores.by_judge, self.weights, scores.reward_PG.isfinite())

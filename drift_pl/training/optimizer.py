@@ -1,0 +1,53 @@
+"""Optimiser settings: AdamW, its warm-up, the clip of the gradient, the weight average."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drift_pl.core.errors import UserError
+from drift_pl.functional.schedule import warmup_factor
+
+
+@dataclass(frozen=True)
+class OptimizerPlan:
+    """How parameters follow their gradients.
+
+    Attributes:
+        learning_rate: of AdamW, > 0.
+        weight_decay: of AdamW, >= 0.
+        warmup: iterations over which the learning rate rises linearly; 0 for none.
+        max_grad_norm: gradients are clipped to this norm, > 0.
+        ema_decay: decay of the weight average that is evaluated and exported, in [0, 1); 0 for no average.
+    """
+
+    learning_rate: float
+    weight_decay: float = 0.0
+    warmup: int = 0
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.0
+
+    def create(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+    def warm_up(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+        """Sets the learning rate of an iteration, counted from 0."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.learning_rate * warmup_factor(iteration, self.warmup)
+
+    def clip(self, parameters: Iterable[nn.Parameter], iteration: int) -> Tensor:
+        """Clips the gradient's norm in place and returns what it was.
+
+        Raises:
+            UserError: it is not finite; the optimiser has not stepped.
+        """
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
+        if not norm.isfinite():
+            raise UserError(
+                f"iteration {iteration}: the gradient is not finite; the state before this iteration was saved as "
+                "last.ckpt. Lower objective.learning_rate, or use trainer.precision=32-true, and resume with "
+                "ckpt_path=last"
+            )
+        return norm

@@ -1,0 +1,92 @@
+"""Settings reach the constructors that name them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update, named_by
+from drift_pl.config.arguments import parse
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+from drift_pl.core.registry import TABLES, Entry, Table
+from drift_pl.incentive import Band, DiversityShaping, MinVariance, Quantile
+from drift_pl.incentive.methods.gdpo import Gdpo
+from drift_pl.scoring.rewards import Judge
+from drift_pl.training.updates.clipped import ClippedUpdate
+from drift_pl.training.updates.forward import ForwardUpdate
+
+
+def config_of(*overrides: str) -> Config:
+    """On plain Flow-GRPO, which switches every lever off."""
+    return parse(["experiment=shapes_flowgrpo", *overrides]).config
+
+
+@dataclass
+class Named:
+    learning_rate: float
+    trainable_steps: tuple[int, int]
+    temperature: float = 2.0
+
+
+def variadic(*args: Any, updates: int = 1, **kwargs: Any) -> None:
+    """Takes what it does not name, too."""
+
+
+def test_an_update_gets_the_keys_that_it_names() -> None:
+    common = ["objective.inner_epochs=3", "objective.updates=4", "objective.kl_weight=0.5"]
+    rest = ["objective.ratio=guard", "objective.step_weights=std", "objective.clip_range=0.25"]
+    rest += ["sampler.window_range=[1,3]", "sampler.window_size=1", "objective.kl_form=mean", "objective.micro_batch=2"]
+    update = build_update(config_of(*common, *rest))
+    assert update == ClippedUpdate(
+        inner_epochs=3, updates=4, micro_batch=2, skip_zero_advantage=True, kl_weight=0.5, clip_range=0.25,
+        kl_form="mean", ratio="guard", step_weights="std", trainable_steps=(1, 3),
+    )  # fmt: skip
+    assert update.keep == {"means"}
+    nft = ["objective.loss=nft", "policy.guidance_scale=1", "objective.nft_times=7", "objective.nft_beta=0.5"]
+    update = build_update(config_of(*common, *nft, "objective.advantage_clip=3", "objective.micro_batch=2"))
+    assert update == ForwardUpdate(
+        inner_epochs=3, updates=4, micro_batch=2, skip_zero_advantage=True, kl_weight=0.5, nft_times=7, nft_beta=0.5,
+        advantage_clip=3.0,
+    )  # fmt: skip
+    assert update.keep == frozenset()
+
+
+def test_another_update_gets_keys_steps_and_args(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "update", Table({"named": Entry("made.up:Named", "")}))
+    monkeypatch.setattr("drift_pl.core.registry._import", lambda name: Named)
+    config = config_of("objective.learning_rate=0.5", "sampler.window_range=[1,3]", "sampler.window_size=2")
+    config.objective.loss = "named"
+    assert build_update(config) == Named(0.5, (1, 3))
+    config.objective.args = {"temperature": 3.0}  # type: ignore[attr-defined]
+    assert build_update(config) == Named(0.5, (1, 3), 3.0)
+    config.objective.args = {"temprature": 3.0}  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"^objective\.args: .*'temprature' for 'named'; its arguments are: learning_"):
+        build_update(config)
+
+
+def test_variadic_parameters_name_no_setting() -> None:
+    assert named_by(variadic, {"args": {}, "kwargs": {}, "updates": 3, "other": 2}) == {"updates": 3}
+
+
+def test_a_rule_gets_its_own_keys() -> None:
+    settings = ["incentive.selection.kappa=1.5", "incentive.selection.statistics=median", "incentive.selection.low=0.2"]
+    settings += ["incentive.selection.high=0.9", "prompts.group_size=8"]
+
+    def selection(rule: str) -> object:
+        return build_selection(config_of(*settings, f"incentive.selection.rule={rule}"))
+
+    assert selection("band") == Band(1.5, "median")
+    assert selection("quantile") == Quantile(0.2, 0.9)
+    assert selection("min_variance") == MinVariance(6)
+    assert build_shaping(config_of("incentive.shaping.weight=0")) is None
+    shaping = ["weight=2", "gamma=0.9", "form=per_step", "potential=vendi", "gate=quantile", "gate_quantile=0.25"]
+    assert build_shaping(config_of(*(f"incentive.shaping.{each}" for each in shaping))) == DiversityShaping(
+        2.0, 0.9, potential="vendi", gate="quantile", gate_quantile=0.25, form="per_step"
+    )
+
+
+def test_per_reward_normalisation_is_a_method_with_the_judges_weights() -> None:
+    judges = [Judge("one", lambda images, prompts: images, 2.0), Judge("two", lambda images, prompts: images, 0.5)]
+    method = build_method(config_of("objective.reward_normalisation=per_judge"), judges)
+    assert method.reward_method == Gdpo({"one": 2.0, "two": 0.5})

@@ -1,0 +1,81 @@
+"""The method: the levers put together, and what another method changes."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from drift_pl.core.types import Scores
+from drift_pl.functional.advantage import AdvantageRule
+from drift_pl.incentive import Band, DiversityShaping
+from drift_pl.incentive.method import Method, RewardSpread
+from drift_pl.incentive.methods.gardo import Gardo
+from drift_pl.incentive.methods.gdpo import Gdpo
+from drift_pl.incentive.methods.protocol import RewardMethod
+
+SPREAD = RewardSpread(torch.tensor(2.0), base_group=50.0)
+
+
+class Doubled(RewardMethod):
+    def reward(self, scores: Scores) -> Tensor:
+        return 2 * scores.reward_PG
+
+
+def scores_of(generator: torch.Generator, steps: int = 0) -> Scores:
+    """Two groups of six images, and predictions at `steps` steps."""
+    embedding = torch.nn.functional.normalize(torch.randn(1 + steps, 2, 6, 8, generator=generator), dim=-1)
+    reward = torch.rand(2, 6, generator=generator)
+    return Scores(reward, {"first": reward}, embedding[0], embedding[1:] if steps else None)
+
+
+def test_rewards_are_selected_and_centred_by_hand() -> None:
+    """Of 1, 2, 3 and 100 the band keeps three; their mean is 2, and the floor is 1 % of 50 or the batch's spread 2."""
+    scores = Scores(torch.tensor([[1.0, 2.0, 3.0, 100.0]]), {}, None)
+    for rule, divisor in (("global", 2.0), ("none", 1.0)):
+        method = Method(Band(2.0), None, AdvantageRule(rule))
+        reward = method.effective_reward(scores)
+        kept = method.select(reward)
+        assert kept.tolist() == [[True, True, True, False]]
+        assert method.bonus(scores, (0,), 4) is None
+        advantage = method.advantage(scores, reward, kept, None, SPREAD)
+        torch.testing.assert_close(advantage, torch.tensor([[-1.0, 0.0, 1.0, 0.0]]) / divisor)
+    flat = Scores(torch.tensor([[0.1, -0.1]]), {}, None)
+    method = Method(advantage_rule=AdvantageRule("group"))
+    advantage = method.advantage(flat, flat.reward_PG, torch.ones(1, 2, dtype=torch.bool), None, SPREAD)
+    torch.testing.assert_close(advantage, torch.tensor([[0.2, -0.2]]))  # 0.1 by the floor of 0.5, not by its own 0.1
+
+
+@pytest.mark.parametrize("form", ["terminal", "per_step"])
+def test_the_bonus_is_the_shapings_own_in_either_form(form: str, generator: torch.Generator) -> None:
+    """Also where predictions are there for another reason."""
+    scores, shaping = scores_of(generator, steps=2), DiversityShaping(3.0, gamma=0.9, gate="median", form=form)
+    bonus = Method(shaping=shaping).bonus(scores, (1, 2), 5)
+    inputs = (scores.embedding_PGD, scores.predicted_embedding_KPGD, scores.valid_PG)
+    terminal = shaping(inputs[0], inputs[2], 5, scores.reward_PG)
+    stepwise = shaping.stepwise(*inputs, (1, 2), 5, scores.reward_PG)
+    assert torch.equal(bonus, terminal if form == "terminal" else stepwise)
+    assert Method(shaping=shaping).keep == ({"predictions"} if form == "per_step" else frozenset())
+
+
+def test_another_method_changes_rewards_advantages_and_the_divergence(generator: torch.Generator) -> None:
+    scores, gardo = scores_of(generator), Gardo(gated_share=0.5)
+    assert torch.equal(Method(reward_method=Doubled()).effective_reward(scores), 2 * scores.reward_PG)
+    plain, other = Method(), Method(reward_method=gardo)
+    kept = torch.ones(2, 6, dtype=torch.bool)
+    before = plain.advantage(scores, scores.reward_PG, kept, None, SPREAD)
+    after = other.advantage(scores, scores.reward_PG, kept, None, SPREAD)
+    assert torch.equal(after, gardo.advantage(before, scores))
+    assert not torch.equal(after, before)
+    assert plain.divergence(scores, (0, 1), 4) is None
+    assert torch.equal(other.divergence(scores, (0, 1), 4), gardo.divergence(scores, (0, 1), 4))
+
+
+def test_gdpo_gives_every_reward_the_same_say(generator: torch.Generator) -> None:
+    """Two rewards whose units differ by a million: each is centred and of spread 1, and weights are shares."""
+    first, second = torch.rand(2, 3, 8, generator=generator).double()
+    scores = Scores(first.float(), {"first": first.float(), "second": 1e6 * second.float()}, None)
+    ours = Gdpo({"first": 1.0, "second": 0.5}).reward(scores)
+
+    def standard(value: Tensor) -> Tensor:
+        return (value - value.mean(1, keepdim=True)) / value.std(1, correction=0, keepdim=True)
+
+    torch.testing.assert_close(ours, (standard(first) + 0.5 * standard(second)).float(), rtol=0, atol=1e-5)
