@@ -1,17 +1,16 @@
 """The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`.
 
-Measures a run's checkpoints and its base model on held-out prompts, writes `evaluation.json` point by point, and a
-picture of the same noise through all of them.
+Measures a run's checkpoints and its base model on held-out prompts, adds them to the run's record point by point, and
+draws a picture of the same noise through all of them.
 """
 
-import math
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints, recorded_identity
@@ -22,19 +21,11 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
-    from drift_pl.builders.bench import Bench
     from drift_pl.builders.checkpoint_weights import Checkpoint
-    from drift_pl.evaluation.evaluator import Evaluated
     from drift_pl.evaluation.record import Evaluation, Point
-    from drift_pl.training.callbacks.evaluation import EvaluationPlan
 
-
-@dataclass(frozen=True)
-class Job:
-    """A point to be measured, and the checkpoint that it is of (None: the base model)."""
-
-    point: "Point"
-    checkpoint: "Checkpoint | None"
+    Jobs = list[tuple[Point, Checkpoint | None]]
+    """Points to be measured, and the checkpoints that they are of (None: the base model)."""
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
@@ -48,57 +39,53 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.builders.bench import evaluation_plan
     from drift_pl.builders.checkpoint_weights import read_checkpoints
-    from drift_pl.evaluation.base import read_base, with_base_of
+    from drift_pl.evaluation.base import read_base
     from drift_pl.evaluation.record import write_evaluation
 
     identity = recorded_identity(run_dir / CONFIG)
     checkpoints = read_checkpoints(paths, identity, options.weights)
-    plan = evaluation_plan(config, options.prompts)
-    evaluation = _open(options, config, plan, run_dir, identity.rpartition("-s")[0])
+    evaluation = _open(options, config, run_dir, identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(Path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
-    if _missing(jobs, evaluation, config):
-        bench = _build_bench(options, config, plan)
-        bench.refuse_other_runs(checkpoints, config.policy.lora.rank)
-        if base is not None:
-            evaluation = with_base_of(evaluation, base)
-        evaluation = _measure(bench, _missing(jobs, evaluation, config), evaluation)
+    if _missing(jobs, evaluation):
+        evaluation = _measure(options, config, jobs, evaluation, base)
     write_evaluation(evaluation)
     _write_sheet(evaluation)
     return evaluation
 
 
-def _open(
-    options: EvaluateOptions, config: Config, plan: "EvaluationPlan", run_dir: Path, config_hash: str
-) -> "Evaluation":
+def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
     """What the file holds already, of the same run and protocol; without points if there is none."""
-    from drift_pl.builders.bench import describe_protocol, describe_training
-    from drift_pl.evaluation.record import FILE_NAME, Evaluation, first_difference, read_evaluation
+    from drift_pl.builders.bench import new_record
+    from drift_pl.evaluation.record import read_evaluation
 
-    experiment = Path(config.experiment).stem
-    new = Evaluation(
-        path=Path(options.out) if options.out else run_dir / FILE_NAME,
-        method=options.method or experiment,
-        experiment=experiment,
-        seed=config.seed,
-        config_hash=config_hash,
-        training=describe_training(config),
-        protocol=describe_protocol(config, plan, options.judges),
-    )
-    if options.fresh or not new.path.exists():
+    seeds = config.evaluation.seeds_per_prompt
+    new = new_record(config, Path(), options.prompts, seeds, options.judges)
+    path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
+    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash)
+    if options.fresh or not path.exists():
         return new
-    earlier = read_evaluation(new.path)
-    remedy = "give another file, e.g. out=evaluation-2.json, or replace it with fresh=true"
-    if (earlier.config_hash, earlier.seed) != (config_hash, config.seed):
-        runs = f"{earlier.config_hash}-s{earlier.seed}, and this one is {config_hash}-s{config.seed}"
-        raise UserError(f"{new.path} is of the run {runs}: {remedy}")
-    difference = first_difference(earlier.protocol, new.protocol)
+    earlier = read_evaluation(path)
+    difference = earlier.difference(new)
     if difference:
-        raise UserError(f"{new.path} was measured otherwise: {difference}; {remedy}")
+        remedy = "give another file, e.g. out=evaluation-2.json, or replace it with fresh=true"
+        raise UserError(f"{path} {difference}{';' if 'otherwise' in difference else ':'} {remedy}")
     return replace(new, method=options.method or earlier.method, points=earlier.points)
+
+
+def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
+    """Where a run's evaluation on these prompts lies: that of `fit`, if it is measured alike."""
+    from drift_pl.evaluation.protocol import first_difference
+    from drift_pl.evaluation.record import default_file, read_evaluation
+
+    if prompts == "test":
+        return default_file(run_dir)
+    looks = run_dir / "evaluation" / "tuning.json"
+    if prompts == "tuning" and looks.is_file() and not first_difference(read_evaluation(looks).protocol, new.protocol):
+        return looks
+    return looks.with_name(f"prompts-{Path(prompts).stem}.json")
 
 
 def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> tuple["Point", ...]:
@@ -109,20 +96,18 @@ def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> 
     )
 
 
-def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Checkpoint"]) -> list[Job]:
+def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Checkpoint"]) -> "Jobs":
     """The base model, and each checkpoint at each scale and power."""
-    from drift_pl.evaluation.record import Point
+    from drift_pl.evaluation.points import BASE, point_name
 
-    jobs = [Job(Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None), None)]
+    jobs: Jobs = [(BASE, None)]
     scales = options.lora_scale or [config.sampler.eval_lora_scale]
     powers = options.importance_power or [config.sampler.eval_importance_power]
     per_iteration = derive_batches(config).images_per_iteration
     for checkpoint, scale, power in product(checkpoints, scales, powers):
-        name = checkpoint.path.stem + ("" if scale == 1 else f"-scale{scale:g}")
-        name += ("" if power is None else f"-power{power:g}") + ("-live" if options.weights == "live" else "")
         point = replace(
-            jobs[0].point,
-            name=name,
+            BASE,
+            name=point_name(checkpoint.path.stem, scale, power, options.weights == "live"),
             checkpoint=checkpoint.path.name,
             digest=checkpoint.digest,
             iteration=checkpoint.iteration,
@@ -131,82 +116,83 @@ def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Check
             lora_scale=scale,
             importance_power=power,
         )
-        jobs.append(Job(point, checkpoint))
+        jobs.append((point, checkpoint))
     return jobs
 
 
-def _missing(jobs: list[Job], evaluation: "Evaluation", config: Config) -> list[Job]:
-    """Jobs that are not done; for measures of drift the base model once more, if its embeddings were not kept."""
-    from drift_pl.evaluation.evaluator import DRIFT_MEASURES
-    from drift_pl.evaluation.pictures import pictures_folder, read_array
-
+def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
     done = {point.identity() for point in evaluation.points}
-    missing = [job for job in jobs if job.point.identity() not in done]
-    drift = any(name in DRIFT_MEASURES for name in config.evaluation.extra)
-    if not missing or missing[0] is jobs[0] or not drift:
-        return missing
-    kept = read_array(pictures_folder(evaluation.path), "base", "embedding") is not None
-    return missing if kept else [jobs[0], *missing]
+    return [job for job in jobs if job[0].identity() not in done]
 
 
-def _build_bench(options: EvaluateOptions, config: Config, plan: "EvaluationPlan") -> "Bench":
-    from drift_pl.builders.bench import Bench
-    from drift_pl.builders.hardware import choose_device
-
-    return Bench(config, plan, options.judges, *choose_device(config))
-
-
-def _measure(bench: "Bench", jobs: list[Job], evaluation: "Evaluation") -> "Evaluation":
+def _measure(
+    options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
+) -> "Evaluation":
     """Measures point by point; each is in the file as soon as it is done."""
-    from drift_pl.evaluation.pictures import pictures_folder, read_array, save_point
-    from drift_pl.evaluation.record import write_evaluation
+    from drift_pl.builders.bench import build_bench
+    from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
+    from drift_pl.builders.hardware import choose_device
+    from drift_pl.builders.run import build_policy
+    from drift_pl.builders.scoring import build_judges
+    from drift_pl.evaluation.base import with_base_of
+    from drift_pl.evaluation.points import BASE, keep, read_array
+    from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
 
-    folder = pictures_folder(evaluation.path)
-    with Progress(len(jobs), len(bench.plan.test_prompts)) as progress:
-        for job in jobs:
-            point = job.point
-            bench.encode.begun = progress.begin(point.title())
-            if job.checkpoint is None:
-                evaluated = bench.base()
+    device, autocast = choose_device(config)
+    bench = build_bench(config, build_judges(config.rewards, "rewards"), options.judges)
+    model = Model.on(build_policy(without_warm_start(config)), device, autocast)
+    bench.evaluator.to(device)
+    parameters = dict(model.policy.trainable_parameters())
+    for _, known in jobs:
+        if known is not None:
+            refuse_other_shapes(parameters, known, config.policy.lora.rank)
+    if base is not None:
+        evaluation = with_base_of(evaluation, base)
+    drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)
+    if drift and missing and missing[0] is not jobs[0] and read_array(evaluation, BASE.name, "embedding") is None:
+        missing = [jobs[0], *missing]  # metrics of drift need the base's embeddings
+    asked = (evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"])
+    with Progress(len(missing), len(asked[0])) as progress:
+        for point, checkpoint in missing:
+            watched = replace(model, encode=_watched(model.encode, progress.begin(point.title())))
+            if checkpoint is None:
+                evaluated = bench.base(watched, *asked)
             else:
-                reference = read_array(folder, "base", "embedding") if bench.evaluator.measures_drift else None
-                evaluated = bench.point(job.checkpoint, point.lora_scale, point.importance_power, reference)
-            picture = save_point(evaluated, point.title(), folder, point.name)
-            point = _with_values(point, evaluated, str(picture.relative_to(evaluation.path.parent)))
-            evaluation = evaluation.with_point(point)
-            write_evaluation(evaluation)
-            progress.end(headline(point))
+                load_weights(parameters, checkpoint)
+                plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
+                reference = read_array(evaluation, BASE.name, "embedding") if drift else None
+                evaluated = replace(bench, sampling=plan).tuned(watched, *asked, reference)
+            evaluation = keep(evaluation, point, evaluated)
+            progress.end(headline(next(one for one in evaluation.points if one.name == point.name)))
     return evaluation
 
 
-def _with_values(point: "Point", evaluated: "Evaluated", picture: str) -> "Point":
-    from drift_pl.evaluation.record import Value, summarise
+def _watched(encode: Callable[..., Any], begun: Callable[[], None]) -> Callable[..., Any]:
+    """Tells how far an evaluation is: it encodes each prompt once, when it begins with it."""
 
-    per_prompt = {
-        name: [value if math.isfinite(value) else None for value in value_P.tolist()]
-        for name, value_P in evaluated.values.items()
-    }
-    values = {name: summarise(numbers) for name, numbers in per_prompt.items()}
-    for name, value in evaluated.overall.items():  # of all prompts together: there is nothing to take an interval over
-        values[name] = Value(value, None, None, len(evaluated.prompts))
-    return replace(point, values=values, per_prompt=per_prompt, picture=picture)
+    def call(*inputs: Any, **options: Any) -> Any:
+        begun()
+        return encode(*inputs, **options)
+
+    return call
 
 
 def _write_sheet(evaluation: "Evaluation") -> None:
     """The picture of all points whose images were kept."""
-    from drift_pl.evaluation.pictures import pictures_folder, read_array, save_sheet
+    from drift_pl.evaluation.grids import save_sheet
+    from drift_pl.evaluation.points import read_array
     from drift_pl.reports.display import headline
 
     labels: list[str] = []
     grids: list = []
     for point in evaluation.points:
-        grid = read_array(pictures_folder(evaluation.path), point.name, "grid")
+        grid = read_array(evaluation, point.name, "grid")
         if grid is not None and (not grids or grid.shape == grids[0].shape):
             labels.append(f"{point.title()} {headline(point)}")
             grids.append(grid)
     if grids:
-        save_sheet(labels, grids, evaluation.protocol["prompts"], pictures_folder(evaluation.path) / "all.png")
+        save_sheet(labels, grids, evaluation.protocol["prompts"], evaluation.folder / "all.png")
 
 
 def _run(argv: list[str]) -> None:
@@ -214,7 +200,6 @@ def _run(argv: list[str]) -> None:
         print(help_text(), end="")
         return
     options = parse_options(argv)
-    from drift_pl.evaluation.pictures import pictures_folder
     from drift_pl.reports.display import table
 
     evaluation = evaluate(options)
@@ -222,7 +207,7 @@ def _run(argv: list[str]) -> None:
     print(f"\n{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images, means over prompts")
     print(table(evaluation))
     print(f"\nvalues:  {evaluation.path} (with 95 % intervals, and per prompt)")
-    print(f"images:  {pictures_folder(evaluation.path) / 'all.png'}")
+    print(f"images:  {evaluation.folder / 'all.png'}")
     print(f"compare: python -m drift_pl.pareto {evaluation.path} ...")
 
 

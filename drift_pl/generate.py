@@ -8,6 +8,7 @@ import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.builders.restore import find_checkpoint, load_tuned
@@ -89,21 +90,26 @@ def generate(request: Request[GenerateOptions]) -> Path:
         refuse_taken(Path(options.out).expanduser())
     config = request.config(run_dir / CONFIG)
     quieten()
-    from drift_pl.builders.drawing import Measurer, plan_of
+    from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.hardware import choose_device
-    from drift_pl.evaluation.drawing import draw, save_pictures
+    from drift_pl.evaluation.drawing import draw, label, measure, save_pictures
+    from drift_pl.evaluation.sampling import Model
 
     device, autocast = choose_device(config)
-    measurer = Measurer(config, device) if options.measure else None
+    evaluator = build_picture_evaluator(config) if options.measure else None
     tuned = load_tuned(config, run_dir, path, options.weights)
-    plan = plan_of(config, options.prompt, options.n, options.seed)
-    pictures = draw(tuned.policy, plan, device, autocast)
-    measured = measurer(pictures, options.prompt) if measurer else {}
+    plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, config.objective.micro_batch
+    if evaluator is not None:
+        evaluator.to(device)
+    model = Model.on(tuned.policy, device, autocast)
+    pictures = draw(model, plan, options.prompt, options.n, options.seed, micro_batch)
+    measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
     default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
     out = Path(options.out).expanduser() if options.out else free_name(default)
-    label = plan.label(tuned.checkpoint.iteration, tuned.checkpoint.weights)
-    facts = {"checkpoint": str(path), "weights": tuned.checkpoint.weights, "digest": tuned.checkpoint.digest}
-    save_pictures(pictures, out, label, plan, {**facts, **asdict(plan), "measured": measured})
+    facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
+    facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
+    facts |= {"micro_batch": micro_batch, "measured": measured}
+    save_pictures(pictures, out, label(plan, checkpoint.iteration, checkpoint.weights), options.prompt, facts)
     for name, values in measured.items():
         print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
     return out

@@ -23,15 +23,17 @@ from plan import PLAN, Tier, read_plan
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from drift_pl.builders.bench import Bench, evaluation_plan
+from drift_pl.builders.bench import build_bench
 from drift_pl.builders.quiet import quieten
-from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder
+from drift_pl.builders.run import build_policy
+from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, prompts_of
 from drift_pl.builtin.reader import AttributeMeasure, AttributeReader
 from drift_pl.builtin.world import ATTRIBUTES
 from drift_pl.config.arguments import parse
 from drift_pl.config.command import run_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.evaluation.sampling import Model
 from drift_pl.functional.fronts import NoOverlap
 from drift_pl.scoring.rewards import score_images
 
@@ -72,11 +74,11 @@ def config_of(tier: Tier, method: str) -> Config:
 
 def sample_base(config: Config, images_per_prompt: int) -> tuple[Sequence[str], Tensor]:
     """Test prompts and images of the base model, [P, N, 3, H, W], from the noise that evaluations use too."""
-    config.evaluation.seeds_per_prompt = config.evaluation.grid_seeds = images_per_prompt
-    config.evaluation.max_prompts, config.evaluation.measures = 0, []
-    plan = evaluation_plan(config, "test")
-    config.evaluation.grid_prompts = len(plan.test_prompts)
-    base = Bench(config, plan, [], torch.device("cpu"), nullcontext).base()
+    prompts = prompts_of(config, "test")
+    config.evaluation.grid_seeds, config.evaluation.grid_prompts = images_per_prompt, len(prompts)
+    config.evaluation.measures = []
+    bench = build_bench(config, build_judges(config.rewards, "rewards"))
+    base = bench.base(Model.on(build_policy(config), torch.device("cpu"), nullcontext), prompts, images_per_prompt)
     return base.prompts, base.grid_PS3HW
 
 

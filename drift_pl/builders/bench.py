@@ -1,119 +1,124 @@
-"""A run's checkpoints as points: loaded into one policy, one after the other, and measured as `fit` measures."""
+"""How a run's models are sampled and measured, and the record of it: from its config."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from drift_pl.builders.checkpoint_weights import Checkpoint, load_weights, refuse_other_shapes, without_warm_start
-from drift_pl.builders.policy import build_policy
-from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
+from drift_pl.builders.scoring import build_encoder, build_judges, create_scorer, prompts_of
+from drift_pl.config.arguments import config_hash
 from drift_pl.config.checks import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
-from drift_pl.evaluation.evaluator import Evaluated
-from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.prompts import PromptEncoder, read_prompts
-from drift_pl.scoring.protocol import move
+from drift_pl.core.registry import create, names
+from drift_pl.evaluation.evaluator import Bench, Evaluator
+from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
+from drift_pl.evaluation.protocol import Protocol, Training
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.sampling import SamplingPlan
+from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.rewards import Judge
-from drift_pl.training.callbacks.evaluation import EvaluationPlan, evaluate_policy
+from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 
 
-class WatchedEncoder(PromptEncoder):
-    """Tells how far an evaluation is: it asks for each prompt once, when it begins with it."""
+def build_sampling(config: Config) -> SamplingPlan:
+    sampler, guidance = config.sampler, config.sampler.eval_guidance_scale
+    return SamplingPlan(
+        steps=sampler.eval_steps,
+        guidance_scale=config.policy.guidance_scale if guidance is None else guidance,
+        negative_prompt=config.policy.negative_prompt,
+        importance_power=sampler.eval_importance_power,
+        lora_scale=sampler.eval_lora_scale,
+        resolution=config.evaluation.resolution,
+    )
 
-    def __init__(self, policy: Policy) -> None:
-        super().__init__(policy)
-        self.begun: Callable[[], None] = lambda: None
 
-    def __call__(self, prompts: Sequence[str], device: torch.device | str = "cpu", negative: bool = False) -> Any:
-        self.begun()
-        return super().__call__(prompts, device, negative)
-
-
-class Bench:
-    """Everything that measuring needs; weights come and go.
+def build_bench(config: Config, judges: Sequence[Judge], further: Sequence[RewardConfig] = ()) -> Bench:
+    """Held-out evaluation as the config asks for it.
 
     Args:
-        config: the run's, with what the user wants measured otherwise.
-        plan: of held-out evaluation; its `test_prompts` are measured.
-        judges: held-out ones besides the config's.
-        device: where to.
-        autocast: the precision's context.
+        judges: the run's own.
+        further: held-out judges besides the config's.
 
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-
-    def __init__(
-        self,
-        config: Config,
-        plan: EvaluationPlan,
-        judges: Sequence[RewardConfig],
-        device: torch.device,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self.plan, self._device, self._autocast = plan, device, autocast
-        self.evaluator = build_evaluator(config, build_judges(config.rewards, "rewards"))
-        own = self.evaluator.heldout_judges
-        self.evaluator = replace(self.evaluator, heldout_judges=[*own, *_numbered(build_judges(judges, "judges"), own)])
-        self.policy = build_policy(without_warm_start(config))
-        self.encode = WatchedEncoder(self.policy)
-        self._parameters = dict(self.policy.trainable_parameters())
-        self.policy.network.to(device)
-        self.policy.to(device)
-        self.evaluator.to(device)
-        for judge in self.evaluator.judges:
-            move(judge.reward, device)
-
-    def refuse_other_runs(self, checkpoints: Sequence[Checkpoint], rank: int) -> None:
-        """`refuse_other_shapes`, before any is measured."""
-        for checkpoint in checkpoints:
-            refuse_other_shapes(self._parameters, checkpoint, rank)
-
-    def base(self) -> Evaluated:
-        """The model before fine-tuning: the adapter is off, and nothing is mixed in."""
-        with self.policy.reference():
-            return self._measure(replace(self.plan, importance_power=None))
-
-    def point(
-        self, checkpoint: Checkpoint, scale: float, power: float | None, reference: Tensor | None = None
-    ) -> Evaluated:
-        """A checkpoint, its adapter's output multiplied by `scale`, under importance guidance of `power`.
-
-        Args:
-            reference: the base model's embeddings, for measures of drift.
-        """
-        load_weights(self._parameters, checkpoint)
-        with self.policy.adapter_scale(scale):
-            return self._measure(replace(self.plan, importance_power=power), reference)
-
-    def _measure(self, plan: EvaluationPlan, reference: Tensor | None = None) -> Evaluated:
-        prompts, seeds, context = plan.test_prompts, plan.test_seeds, self._autocast()
-        return evaluate_policy(
-            self.evaluator, plan, self.policy, self.encode, prompts, seeds, self._device, context, reference
-        )
+    evaluation = config.evaluation
+    encoder = build_encoder(evaluation.encoder, "evaluation.encoder")
+    lpips = build_encoder(evaluation.lpips, "evaluation.lpips")
+    held_out = build_judges(evaluation.rewards, "evaluation.rewards")
+    metrics = {name: create("measure", name, {}) for name in names("measure") if name in evaluation.extra}
+    measures = []
+    for number, entry in enumerate(evaluation.measures):
+        measure = create_scorer("measure", entry, f"evaluation.measures.{number}")
+        if isinstance(measure, (GroupedMetric, DriftMetric)):
+            metrics[entry.name.rpartition(":")[2]] = measure
+        else:
+            measures.append(measure)
+    evaluator = Evaluator(
+        judges=judges,
+        encoder=encoder,
+        lpips=lpips,
+        micro_batch=config.objective.micro_batch,
+        heldout_judges=[*held_out, *_numbered(build_judges(further, "judges"), held_out)],
+        measures=measures,
+        metrics=metrics,
+        grid_prompts=evaluation.grid_prompts,
+        grid_seeds=evaluation.grid_seeds,
+        vendi_order=evaluation.vendi_order,
+    )
+    return Bench(evaluator, build_sampling(config))
 
 
-def evaluation_plan(config: Config, prompts: str) -> EvaluationPlan:
-    """The run's plan of held-out evaluation, with the prompts to be measured as its `test_prompts`."""
-    if prompts not in ("test", "tuning"):
+def build_picture_evaluator(config: Config) -> Evaluator:
+    """Reward and diversity of a few pictures, by the run's own judges and its evaluation encoder."""
+    judges = build_judges(config.rewards, "rewards")
+    encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
+    return Evaluator(judges, encoder, None, config.objective.micro_batch)
+
+
+def build_held_out_evaluation(config: Config, judges: Sequence[Judge], run_dir: Path) -> HeldOutEvaluation:
+    """What `fit` measures, and where its records lie."""
+    bench, folder = build_bench(config, judges), run_dir / "evaluation"
+    tuning = new_record(config, folder / "tuning.json", "tuning", config.evaluation.seeds_while_training)
+    test = new_record(config, folder / "test.json", "test", config.evaluation.seeds_per_prompt)
+    facts = {
+        "experiment": config.experiment,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
+        "test_prompts": len(test.protocol["prompts"]),
+    }
+    return HeldOutEvaluation(bench, test, tuning, config.evaluation.every, run_dir, facts)
+
+
+def new_record(
+    config: Config, path: Path, prompts: str, seeds_per_prompt: int, further: Sequence[RewardConfig] = ()
+) -> Evaluation:
+    """The record of a run's evaluation, without points.
+
+    Args:
+        prompts: `test` or `tuning`, the run's own; else a text file.
+        further: held-out judges besides the config's.
+
+    Raises:
+        UserError: the prompts cannot be read.
+    """
+    if prompts in ("test", "tuning"):
+        texts = prompts_of(config, prompts)
+    else:
         with naming("prompts"):
-            read_prompts(prompts)  # what is wrong with it is told in the words of this command
-    plan = build_evaluation_plan(config)
-    return replace(plan, test_prompts=plan.tuning_prompts) if prompts == "tuning" else plan
+            texts = read_prompts(prompts)
+    experiment = Path(config.experiment).stem
+    protocol = _protocol(config, texts[: config.evaluation.max_prompts or None], seeds_per_prompt, further)
+    return Evaluation(path, experiment, experiment, config.seed, config_hash(config), _training(config), protocol)
 
 
-def describe_protocol(config: Config, plan: EvaluationPlan, judges: Sequence[RewardConfig]) -> dict[str, Any]:
-    """All that makes two measurements comparable, as evaluation files hold it."""
-    evaluation, policy = config.evaluation, config.policy
+def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Sequence[RewardConfig]) -> Protocol:
+    evaluation, policy, plan = config.evaluation, config.policy, build_sampling(config)
     return {
-        "prompts": list(plan.test_prompts),
-        "seeds_per_prompt": plan.test_seeds,
+        "prompts": list(prompts),
+        "seeds_per_prompt": seeds,
         "steps": plan.steps,
         "guidance_scale": float(plan.guidance_scale),
         "negative_prompt": plan.negative_prompt,
@@ -121,7 +126,7 @@ def describe_protocol(config: Config, plan: EvaluationPlan, judges: Sequence[Rew
         "precision": config.trainer.precision,
         "policy": f"{policy.family} {policy.pretrained}",
         "judges": [f"{_named(judge)} x {judge.weight}" for judge in config.rewards],
-        "heldout_judges": [_named(judge) for judge in [*evaluation.rewards, *judges]],
+        "heldout_judges": [_named(judge) for judge in [*evaluation.rewards, *further]],
         "encoder": _named(evaluation.encoder),
         "lpips": _named(evaluation.lpips),
         "measures": [*map(_named, evaluation.measures), *evaluation.extra],
@@ -129,8 +134,8 @@ def describe_protocol(config: Config, plan: EvaluationPlan, judges: Sequence[Rew
     }
 
 
-def describe_training(config: Config) -> dict[str, Any]:
-    """Length of the whole run and digest of its prompts: what runs must share for a fair comparison."""
+def _training(config: Config) -> Training:
+    """Length of the whole run and digest of its prompts."""
     batches, iterations = derive_batches(config), config.trainer.iterations
     prompts = prompts_of(config, "train")
     return {

@@ -1,6 +1,5 @@
 """The weights of a run's checkpoints: what is known of them, and how they come into a policy."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
+from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def read_checkpoints(paths: Sequence[Path], identity: str, which: str) -> list[C
             continue
         weights, label = trained_weights(content, which)
         shapes = {name: tuple(value.shape) for name, value in weights.items()}
-        found.append(Checkpoint(path, iteration, label, _digest(weights), shapes))
+        found.append(Checkpoint(path, iteration, label, weights_digest(weights), shapes))
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
@@ -98,15 +97,6 @@ def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint
                 f"ckpt_path={checkpoint.path}: its {name} is {_shape(theirs)}, and {_shape(ours)} in the policy of "
                 f"config.yaml (policy.lora.rank={rank}): they are of different runs"
             )
-
-
-def _digest(weights: Mapping[str, Tensor]) -> str:
-    content = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        content.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()[:12]
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.hardware import refuse_precision
 from drift_pl.builders.method import (
     build_categories,
@@ -21,14 +22,12 @@ from drift_pl.builders.method import (
     named_by,
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
-from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
-from drift_pl.config.arguments import config_hash
+from drift_pl.builders.scoring import build_judges, prompts_of
 from drift_pl.config.checks import derive_batches, window_bounds
 from drift_pl.config.run_folder import run_identity
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
-from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
@@ -41,7 +40,6 @@ from drift_pl.training.callbacks import (
     RunLength,
     RunProgress,
 )
-from drift_pl.training.callbacks.evaluation import EvaluationPlan
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.judging import JudgingPlan
@@ -70,11 +68,10 @@ def build_run(config: Config, run_dir: Path) -> Run:
     """
     train = prompts_of(config, "train")
     judges = build_judges(config.rewards, "rewards")
-    evaluator = build_evaluator(config, judges)
-    plan = build_evaluation_plan(config)
+    evaluation = build_held_out_evaluation(config, judges, run_dir)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
-    callbacks = build_callbacks(config, evaluator, plan, run_dir)
+    callbacks = build_callbacks(config, evaluation, run_dir)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks),
         module=build_module(config, policy, stochastic, judges),
@@ -135,21 +132,14 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
     )
 
 
-def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, run_dir: Path) -> list[L.Callback]:
+def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path) -> list[L.Callback]:
     """In the order in which they act: measures first, then the summary, then checkpoints."""
-    trainer = config.trainer
-    facts = {
-        "experiment": config.experiment,
-        "seed": config.seed,
-        "config_hash": config_hash(config),
-        "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
-        "test_prompts": len(plan.test_prompts),
-    }
+    trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
         RunLength(trainer.iterations),
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
-        HeldOutEvaluation(evaluator, plan, run_dir, facts),
+        evaluation,
     ]
     if trainer.progress:
         callbacks.append(RunProgress(trainer.iterations))

@@ -1,4 +1,4 @@
-"""Config becomes what scores and what measures: judges, encoders, held-out evaluation."""
+"""Config becomes what scores and what measures: judges, encoders, measures; and the lists of prompts."""
 
 import functools
 import inspect
@@ -9,11 +9,9 @@ from typing import Any
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
-from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import Judge
-from drift_pl.training.callbacks.evaluation import EvaluationPlan
 
 CALLED_WITH = {
     "reward": ("images", "prompts"),
@@ -84,47 +82,10 @@ def build_shaping_encoder(config: Config) -> Any:
     )
 
 
-def build_evaluator(config: Config, judges: Sequence[Judge]) -> Evaluator:
-    evaluation = config.evaluation
-    return Evaluator(
-        judges=judges,
-        encoder=build_encoder(evaluation.encoder, "evaluation.encoder"),
-        lpips=build_encoder(evaluation.lpips, "evaluation.lpips"),
-        micro_batch=config.objective.micro_batch,
-        heldout_judges=build_judges(evaluation.rewards, "evaluation.rewards"),
-        measures=[
-            create_scorer("measure", measure, f"evaluation.measures.{number}")
-            for number, measure in enumerate(evaluation.measures)
-        ],
-        grid_prompts=evaluation.grid_prompts,
-        grid_seeds=evaluation.grid_seeds,
-        vendi_order=evaluation.vendi_order,
-        extra=tuple(evaluation.extra),
-    )
-
-
 def prompts_of(config: Config, which: str) -> tuple[str, ...]:
     """The prompts of a list: `train`, `tuning` or `test`."""
     with naming(f"prompts.{which}"):
         return read_prompts(getattr(config.prompts, which))
-
-
-def build_evaluation_plan(config: Config) -> EvaluationPlan:
-    guidance = config.sampler.eval_guidance_scale
-    limit = config.evaluation.max_prompts or None
-    return EvaluationPlan(
-        steps=config.sampler.eval_steps,
-        guidance_scale=config.policy.guidance_scale if guidance is None else guidance,
-        negative_prompt=config.policy.negative_prompt,
-        tuning_prompts=prompts_of(config, "tuning")[:limit],
-        test_prompts=prompts_of(config, "test")[:limit],
-        every=config.evaluation.every,
-        test_seeds=config.evaluation.seeds_per_prompt,
-        tuning_seeds=config.evaluation.seeds_while_training,
-        importance_power=config.sampler.eval_importance_power,
-        lora_scale=config.sampler.eval_lora_scale,
-        resolution=config.evaluation.resolution,
-    )
 
 
 def _is_called_with(thing: Any, called_with: Sequence[str]) -> bool:

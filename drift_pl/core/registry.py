@@ -94,7 +94,16 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.encoders",
     ),
-    "measure": Table({}, "drift_pl.measures"),
+    "measure": Table(
+        {
+            "rke": Entry("evaluation.metrics:RkeScore", "RKE: the Vendi score of order 2"),
+            "nearest_distance": Entry("evaluation.metrics:MeanNearestDistance", "distance to the nearest other image"),
+            "pairwise_ssim": Entry("evaluation.metrics:PairwiseSsim", "1 - SSIM: layout and pixels"),
+            "fid": Entry("evaluation.metrics:FrechetDistance", "Frechet distance from the base model"),
+            "kid": Entry("evaluation.metrics:KernelDistance", "kernel distance from the base model"),
+        },
+        "drift_pl.measures",
+    ),
     "method": Table(
         {
             "gardo": Entry("incentive.methods.gardo:Gardo", "GARDO"),

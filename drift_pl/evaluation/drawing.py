@@ -1,9 +1,7 @@
 """Pictures of one prompt by the base model and by the fine-tuned one, on the same noise: drawn, measured, written."""
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from drift_pl.core.files import new_folder, write_json
-from drift_pl.core.rng import normal_per_sample, sample_generators
+from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import labelled_grid, save_image
-from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.rollout import Sampler, sample_ode
+from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
+from drift_pl.sampling.rollout import Sampler
 
 LARGEST_TILE = 256
 """Images of more pixels than this are shrunk on the grid."""
@@ -27,63 +25,51 @@ Pictures = Mapping[str, Tensor]
 """`base` and `tuned`: images [N, 3, H, W] in [0, 1], on the CPU; row k of both from the same noise."""
 
 
-@dataclass(frozen=True)
-class DrawingPlan:
-    """What is drawn, and how; see `Sampler`."""
-
-    prompt: str
-    n: int
-    seed: int
-    steps: int
-    guidance_scale: float
-    negative_prompt: str
-    importance_power: float | None
-    lora_scale: float
-    resolution: int | None
-    micro_batch: int
-
-    def label(self, iteration: int, weights: str) -> str:
-        """What stands above the fine-tuned model's pictures."""
-        parts = [f"iteration {iteration}", *(["live"] if weights == "live" else [])]
-        parts += [] if self.lora_scale == 1 else [f"scale {self.lora_scale:g}"]
-        parts += [] if self.importance_power is None else [f"aig {self.importance_power:g}"]
-        return ", ".join(parts)
+MEASURES = {"reward": "reward", "pairwise_distance": "distance"}
+"""What is measured of pictures, and what it is called."""
 
 
-def draw(
-    policy: Policy, plan: DrawingPlan, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]
-) -> dict[str, Tensor]:
-    """Both models' images of the plan's prompt, by the deterministic sampler."""
-    policy.network.to(device)
-    policy.to(device)
-    condition = policy.encode([plan.prompt]).to(device)
-    negative = policy.encode([plan.negative_prompt], negative=True).to(device)
-    with autocast(), policy.at_resolution(plan.resolution):
-        sigmas = policy.sigmas(plan.steps)
-        generators = sample_generators("generated_latents", plan.seed, samples=range(plan.n))
-        noise_NCHW = normal_per_sample(generators, policy.latent_shape, device)
+def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro_batch: int) -> dict[str, Tensor]:
+    """Both models' images of a prompt; image k of a seed has the same noise for every prompt, run and method."""
+    condition = model.encode([prompt], model.device)
 
-        def images(sampler: Sampler) -> Tensor:
-            parts = []
-            for noise_BCHW in noise_NCHW.split(plan.micro_batch):
-                repeated = VariedCondition(condition.repeat_interleave(len(noise_BCHW)))
-                parts.append(policy.decode(sample_ode(policy, sampler, noise_BCHW, repeated)))
-            return torch.cat(parts).float().cpu()
+    def images(sampler: Sampler) -> Tensor:
+        generators = sample_generators("generated_latents", seed, samples=range(n))
+        return sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
 
-        with policy.reference():
-            base = images(Sampler(sigmas, plan.guidance_scale, negative))
-        with policy.adapter_scale(plan.lora_scale):
-            tuned = images(Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power))
-    return {"base": base, "tuned": tuned}
+    with model.base(plan) as sampler:
+        base = images(sampler)
+    with model.tuned(plan) as sampler:
+        return {"base": base, "tuned": images(sampler)}
 
 
-def save_pictures(pictures: Pictures, out: Path, label: str, plan: DrawingPlan, facts: Mapping[str, Any]) -> None:
+@torch.no_grad()
+def measure(evaluator: Evaluator, pictures: Pictures, prompt: str, device: torch.device) -> dict[str, dict[str, float]]:
+    """`reward` and, of two images or more, `distance`, of both models; without those that no judge could score."""
+    measured: dict[str, dict[str, float]] = {}
+    for which, images_N3HW in pictures.items():
+        values = evaluator.measure(images_N3HW.to(device), prompt)
+        for name, label in MEASURES.items():
+            if name in values and values[name].isfinite():
+                measured.setdefault(label, {})[which] = float(values[name])
+    return measured
+
+
+def label(plan: SamplingPlan, iteration: int, weights: str) -> str:
+    """What stands above the fine-tuned model's pictures."""
+    parts = [f"iteration {iteration}", *(["live"] if weights == "live" else [])]
+    parts += [] if plan.lora_scale == 1 else [f"scale {plan.lora_scale:g}"]
+    parts += [] if plan.importance_power is None else [f"aig {plan.importance_power:g}"]
+    return ", ".join(parts)
+
+
+def save_pictures(pictures: Pictures, out: Path, title: str, prompt: str, facts: Mapping[str, Any]) -> None:
     """Writes WHICH-NUMBER.png, the grid, and settings.json, all or nothing.
 
     Raises:
         UserError: `out` is taken or cannot be written.
     """
-    digits = max(2, len(str(plan.n - 1)))
+    digits = max(2, len(str(len(pictures["base"]) - 1)))
     with new_folder(out) as folder:
         for which, images_N3HW in pictures.items():
             pixels_NHW3 = (images_N3HW.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -91,8 +77,8 @@ def save_pictures(pictures: Pictures, out: Path, label: str, plan: DrawingPlan, 
                 image = Image.fromarray(np.ascontiguousarray(pixels_HW3))
                 save_image(image, folder / f"{which}-{number:0{digits}}.png")
         blocks = [_rows(images_N3HW) for images_N3HW in pictures.values()]
-        labels = [plan.prompt, *[""] * (len(blocks[0]) - 1)]
-        save_image(labelled_grid(["base", label], blocks, labels), folder / "base_and_tuned.png")
+        labels = [prompt, *[""] * (len(blocks[0]) - 1)]
+        save_image(labelled_grid(["base", title], blocks, labels), folder / "base_and_tuned.png")
         write_json(folder / "settings.json", facts, indent=1)
 
 

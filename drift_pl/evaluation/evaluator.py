@@ -4,32 +4,21 @@ It differs from training on purpose: other prompts, fixed seeds that do not depe
 sampler, no variation of prompts, an encoder that nothing was trained on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from drift_pl.core.rng import normal_per_sample, sample_generators
-from drift_pl.functional.distribution import frechet_distance, kernel_distance
-from drift_pl.functional.diversity import (
-    cosine_kernel,
-    mean_nearest_distance,
-    mean_pairwise_distance,
-    rke_score,
-    vendi_score,
-)
-from drift_pl.functional.similarity import structural_similarity
-from drift_pl.incentive.prompting import VariedCondition
-from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.sampling.rollout import Sampler, sample_ode
+from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
+from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
+from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
+from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import Judge, score_images
-
-DRIFT_MEASURES = ("fid", "kid")
-EXTRA_MEASURES = ("rke", "nearest_distance", "pairwise_ssim", *DRIFT_MEASURES)
 
 
 @dataclass(frozen=True)
@@ -58,72 +47,72 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Everything that evaluation needs but the policy's weights.
+    """What is measured of a prompt's images, and of all images together.
 
     Attributes:
         judges: those trained on; `reward` is their weighted sum. A groupwise judge sees a prompt's images together.
-        heldout_judges: reported as `heldout/NAME`, so that over-optimisation of the others shows.
-        encoder: embeds images for `pairwise_distance` and `vendi`.
-        lpips: all-pairs distance for `pairwise_lpips`.
+        encoder: embeds images for the metrics that compare embeddings.
+        lpips: all-pairs distance for `pairwise_lpips`; None: not measured.
         micro_batch: images per forward pass.
+        heldout_judges: reported as `heldout/NAME`, so that over-optimisation of the others shows.
+        measures: whatever else is reported.
+        metrics: name -> a further metric: of a prompt's images, or (`DriftMetric`) of how far the embeddings of all
+            images are from the base model's.
         grid_prompts, grid_seeds: how many images are kept for looking at.
         vendi_order: q of `vendi`.
-        extra: further names out of `EXTRA_MEASURES`: `rke`, `nearest_distance`, `pairwise_ssim` per prompt; `fid`,
-            `kid` over all prompts: how far the embeddings are from the base model's.
-
-    Raises:
-        ValueError: a name in `extra` is none of `EXTRA_MEASURES`.
     """
 
     judges: Sequence[Judge]
     encoder: Encoder
-    lpips: PairwiseDistance
+    lpips: PairwiseDistance | None
     micro_batch: int
     heldout_judges: Sequence[Judge] = ()
     measures: Sequence[Measure] = ()
+    metrics: Mapping[str, GroupedMetric | DriftMetric] = field(default_factory=dict)
     grid_prompts: int = 4
     grid_seeds: int = 8
     vendi_order: float = 1.0
-    extra: Sequence[str] = ()
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.extra if name not in EXTRA_MEASURES]
-        if unknown:
-            raise ValueError(f"unknown measures {unknown}; there are {EXTRA_MEASURES}")
+    @cached_property
+    def per_prompt(self) -> dict[str, GroupedMetric]:
+        """Metrics of a prompt's images."""
+        further = {name: metric for name, metric in self.metrics.items() if isinstance(metric, GroupedMetric)}
+        return standard_metrics(self.lpips, self.vendi_order) | further
 
-    @property
-    def measures_drift(self) -> bool:
-        """Whether embeddings are kept, to be compared with the base model's."""
-        return any(name in DRIFT_MEASURES for name in self.extra)
+    @cached_property
+    def drift(self) -> dict[str, DriftMetric]:
+        """Metrics of all images against the base model's; embeddings are kept if there is one."""
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, DriftMetric)}
 
     def to(self, device: torch.device | str) -> None:
-        """Moves the frozen networks that only evaluation uses."""
-        for part in (self.encoder, self.lpips, *(judge.reward for judge in self.heldout_judges), *self.measures):
+        """Moves everything that holds a network."""
+        judges = [judge.reward for judge in (*self.judges, *self.heldout_judges)]
+        for part in (self.encoder, *self.per_prompt.values(), *judges, *self.measures):
             move(part, device)
 
     def run(
         self,
-        policy: Policy,
-        encode: PromptEncoder,
+        model: Model,
         sampler: Sampler,
         prompts: Sequence[str],
         seeds_per_prompt: int,
-        device: torch.device,
         reference: Tensor | None = None,
     ) -> Evaluated:
         """Samples and measures; with several processes each takes every n-th prompt and all get the whole result.
 
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
-            reference: the base model's embeddings, [..., D]; None: no `fid` and no `kid`.
+            reference: the base model's embeddings, [..., D]; None: no metrics of drift.
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        sizes = (len(prompts), min(self.grid_prompts, len(prompts)), len(prompts) if self.measures_drift else 0)
+        sizes = (len(prompts), min(self.grid_prompts, len(prompts)), len(prompts) if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            images_S3HW = self._sample(policy, encode, sampler, prompts[index], seeds_per_prompt, device)
+            generators = sample_generators(f"evaluation_latents:{prompts[index]}", samples=range(seeds_per_prompt))
+            condition = model.encode([prompts[index]], model.device)
+            images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
             values, kept = self._look(images_S3HW, prompts[index])
             names = names or list(values)
             rows = (torch.stack([values[name] for name in names]), *kept)
@@ -134,40 +123,22 @@ class Evaluator:
                 if index < len(part):
                     part[index] = row
         if world > 1:  # every row is zero on all processes but one
-            parts = [_sum_over_processes(part, device) for part in parts]
+            parts = [_sum_over_processes(part, model.device) for part in parts]
         table_PN, grid_PS3HW, embedding_PSD = parts
         values_P = dict(zip(names, table_PN.T, strict=True))
-        if not self.measures_drift:
+        if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
 
-    def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
-        embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
-        distances = {
-            "fid": lambda: frechet_distance(embedding_ND, reference_MD),
-            # unit embeddings, and the base model's images are of the same noise: see there
-            "kid": lambda: kernel_distance(embedding_ND, reference_MD, gamma=1.0, paired=True),
-        }
-        return {name: float(distance()) for name, distance in distances.items() if name in self.extra}
+    def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
+        """Named values of one prompt's images; metrics and measures need at least two images."""
+        return dict(self._measure(images_S3HW, self.encoder(images_S3HW), prompt))
 
-    def _sample(
-        self,
-        policy: Policy,
-        encode: PromptEncoder,
-        sampler: Sampler,
-        prompt: str,
-        seeds_per_prompt: int,
-        device: torch.device,
-    ) -> Tensor:
-        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds_per_prompt))
-        noise_SCHW = normal_per_sample(generators, policy.latent_shape, device)
-        condition = encode([prompt], device)
-        images = []
-        for noise_BCHW in noise_SCHW.split(self.micro_batch):
-            repeated = VariedCondition(condition.repeat_interleave(len(noise_BCHW)))
-            images.append(policy.decode(sample_ode(policy, sampler, noise_BCHW, repeated)))
-        return torch.cat(images)
+    def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
+        """Unit embeddings, and the base model's images are of the same noise: the two are pairs."""
+        embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
+        return {name: float(metric.between(embedding_ND, reference_MD, True)) for name, metric in self.drift.items()}
 
     def _look(self, images_S3HW: Tensor, prompt: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Values of one prompt's images, images for the grid and unit embeddings; all on the CPU."""
@@ -185,25 +156,45 @@ class Evaluator:
             yield f"reward/{name}", score_S.nanmean()
         for judge in self.heldout_judges:
             yield f"heldout/{judge.name}", judge(images_S3HW, repeated, num_images).nanmean()
-        kernel_SS = cosine_kernel(embedding_SD)
-        yield "pairwise_distance", mean_pairwise_distance(1 - kernel_SS)
-        yield "vendi", vendi_score(kernel_SS, self.vendi_order)
-        yield "pairwise_lpips", mean_pairwise_distance(self.lpips(images_S3HW))
-        yield from self._measure_extra(images_S3HW, kernel_SS)
+        if num_images < 2:
+            return
+        for name, metric in self.per_prompt.items():
+            yield name, metric.of_group(images_S3HW if metric.of_images else embedding_SD)
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
-                kept_S = measure.counts(images_S3HW, prompt).to(kernel_SS.device)
-                yield "valid_pairwise_distance", _distance_within(kernel_SS, kept_S)
+                kept_S = measure.counts(images_S3HW, prompt).to(embedding_SD.device)
+                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S)
             for name, value_P in measure(images_S3HW[None], [prompt]).items():
                 yield name, value_P[0]
 
-    def _measure_extra(self, images_S3HW: Tensor, kernel_SS: Tensor) -> Iterator[tuple[str, Tensor]]:
-        if "rke" in self.extra:
-            yield "rke", rke_score(kernel_SS)
-        if "nearest_distance" in self.extra:
-            yield "nearest_distance", mean_nearest_distance(1 - kernel_SS)
-        if "pairwise_ssim" in self.extra:
-            yield "pairwise_ssim", mean_pairwise_distance(1 - structural_similarity(images_S3HW))
+
+@dataclass(frozen=True)
+class Bench:
+    """Samples a model and measures its images: the one definition of held-out evaluation.
+
+    Attributes:
+        evaluator: what is measured.
+        sampling: how images are sampled.
+    """
+
+    evaluator: Evaluator
+    sampling: SamplingPlan
+
+    def base(self, model: Model, prompts: Sequence[str], seeds_per_prompt: int) -> Evaluated:
+        """The model before fine-tuning."""
+        with model.base(self.sampling) as sampler:
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt)
+
+    def tuned(
+        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, reference: Tensor | None = None
+    ) -> Evaluated:
+        """The weights that the model holds now.
+
+        Args:
+            reference: the base model's embeddings of the same prompts, for metrics of drift.
+        """
+        with model.tuned(self.sampling) as sampler:
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:

@@ -1,9 +1,11 @@
-"""Image grids to look at: one row per prompt, one column per fixed seed, the prompt written beside it."""
+"""Image grids to look at: one row per prompt and a column per fixed seed, or one row per point of an evaluation."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -13,6 +15,10 @@ from drift_pl.core.files import replacing
 MARGIN = 8
 LABEL_WIDTH = 190
 SMALLEST_SIDE = 64
+LARGEST_SIDE = 128
+"""Images of more pixels than this are shrunk on the sheet of all points."""
+LETTER = 7
+"""Width of a letter in pixels, about."""
 
 
 def labelled_grid(titles: Sequence[str], columns: Sequence[Tensor], labels: Sequence[str]) -> Image.Image:
@@ -44,6 +50,22 @@ def save_image(image: Image.Image, path: Path) -> None:
         image.save(temporary, format="PNG")
 
 
+def save_sheet(labels: Sequence[str], grids: Sequence[Tensor], prompts: Sequence[str], path: Path) -> None:
+    """Writes the sheet: a row per point, a block per prompt, in it a column per noise.
+
+    Args:
+        labels: one per point.
+        grids: per point the images, uint8 [P, S, 3, H, W]; all of one shape.
+        prompts: P or more of them.
+    """
+    images_NPS3HW = torch.stack([_shrunk(grid.float() / 255) for grid in grids])
+    num_seeds, side = images_NPS3HW.shape[2], max(images_NPS3HW.shape[-1], SMALLEST_SIDE)
+    width = num_seeds * side // LETTER
+    titles = [textwrap.shorten(prompt, max(width, 8), placeholder="...") for prompt in prompts]
+    blocks = [images_NPS3HW[:, number] for number in range(images_NPS3HW.shape[1])]
+    save_image(labelled_grid(titles[: len(blocks)], blocks, labels), path)
+
+
 def _tile(images_PS3HW: Tensor) -> np.ndarray:
     factor = max(1, -(-SMALLEST_SIDE // images_PS3HW.shape[-1]))
     flat = interpolate(images_PS3HW.flatten(0, 1), scale_factor=factor, mode="nearest")
@@ -61,3 +83,12 @@ def _wrapped(label: str, width: int = 26) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines[:4])
+
+
+def _shrunk(images_PS3HW: Tensor) -> Tensor:
+    side = max(images_PS3HW.shape[-2:])
+    if side <= LARGEST_SIDE:
+        return images_PS3HW
+    size = [round(length * LARGEST_SIDE / side) for length in images_PS3HW.shape[-2:]]
+    flat = interpolate(images_PS3HW.flatten(0, 1), size, mode="bilinear", antialias=True)
+    return flat.unflatten(0, images_PS3HW.shape[:2])

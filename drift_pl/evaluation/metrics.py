@@ -20,15 +20,20 @@ from drift_pl.functional.diversity import (
     vendi_score,
 )
 from drift_pl.functional.similarity import structural_similarity
-from drift_pl.scoring.protocol import PairwiseDistance
+from drift_pl.scoring.protocol import PairwiseDistance, move
 
 
 class GroupedMetric(Metric):
-    """Collects rows and the prompt each belongs to; a subclass turns one prompt's rows into a number."""
+    """Collects rows and the prompt each belongs to; a subclass turns one prompt's rows into a number.
+
+    Attributes:
+        of_images: whether a row is an image; else it is the evaluation encoder's embedding of one.
+    """
 
     full_state_update = False
     is_differentiable = False
     higher_is_better = True
+    of_images = False
     rows: list[Tensor]
     prompt: list[Tensor]
 
@@ -97,8 +102,10 @@ class PairwiseLpips(GroupedMetric):
     """Mean pairwise LPIPS of the images given to `update`.
 
     Args:
-        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`.
+        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`; not a submodule.
     """
+
+    of_images = True
 
     def __init__(self, distance: PairwiseDistance, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -107,9 +114,15 @@ class PairwiseLpips(GroupedMetric):
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return mean_pairwise_distance(self._distance(rows_SX))
 
+    def to(self, *args: Any, **kwargs: Any) -> "PairwiseLpips":
+        move(self._distance, args[0])
+        return super().to(*args, **kwargs)
+
 
 class PairwiseSsim(GroupedMetric):
     """Mean of 1 - SSIM over the pairs of the images given to `update`, in [0, 2]."""
+
+    of_images = True
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return mean_pairwise_distance(1 - structural_similarity(rows_SX))
@@ -143,14 +156,19 @@ class DriftMetric(Metric):
             return torch.tensor(torch.nan)
         return self.between(embedding_ND, reference_MD)
 
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
+        """Distance of two sets of embeddings.
+
+        Args:
+            paired: row i of both is of the same prompt and noise.
+        """
         raise NotImplementedError
 
 
 class FrechetDistance(DriftMetric):
     """Squared Frechet distance of the embeddings, at least 0; above 0 for equal models and finite samples."""
 
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
         return frechet_distance(embedding_ND, reference_MD)
 
 
@@ -165,8 +183,19 @@ class KernelDistance(DriftMetric):
         super().__init__(**kwargs)
         self.gamma = gamma
 
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
-        return kernel_distance(embedding_ND, reference_MD, gamma=self.gamma)
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
+        return kernel_distance(embedding_ND, reference_MD, gamma=self.gamma, paired=paired)
+
+
+def standard_metrics(lpips: PairwiseDistance | None, vendi_order: float = 1.0) -> dict[str, GroupedMetric]:
+    """What is measured of every group of images, by the names in logs and records.
+
+    Args:
+        lpips: all-pairs perceptual distance; None: no `pairwise_lpips`.
+        vendi_order: q of `vendi`.
+    """
+    metrics: dict[str, GroupedMetric] = {"pairwise_distance": MeanPairwiseDistance(), "vendi": VendiScore(vendi_order)}
+    return metrics if lpips is None else metrics | {"pairwise_lpips": PairwiseLpips(lpips)}
 
 
 def _concatenate(parts: list[Tensor] | Tensor) -> Tensor:

@@ -1,46 +1,28 @@
-"""evaluation.json: what a run's checkpoints and its base model scored, prompt by prompt (docs/evaluation.md).
+"""The record of a measurement: what a run's checkpoints and its base model scored, prompt by prompt.
 
-Written by `python -m drift_pl.evaluate`, one point at a time; read by `python -m drift_pl.pareto`. No torch here.
+`fit` and `python -m drift_pl.evaluate` write it, one point at a time; `pareto`, `report` and model cards read it
+(docs/evaluation.md). No torch here.
 """
 
 import json
 import re
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
-from drift_pl.evaluation.fields import fits, take
+from drift_pl.evaluation.protocol import Protocol, Training, first_difference
 from drift_pl.functional.intervals import t_quantile
 
 FORMAT, VERSION = "drift_pl.evaluation", 1
-FILE_NAME = "evaluation.json"
 LEVEL = 0.95
-
-HEADER = {"method": str, "experiment": str, "seed": int, "config_hash": str, "training": dict, "protocol": dict}
-TRAINING = {"iterations": int, "images": int, "optimiser_steps": int, "prompts_digest": str}
-PROTOCOL = {
-    "prompts": list[str],
-    "seeds_per_prompt": int,
-    "steps": int,
-    "guidance_scale": float,
-    "negative_prompt": str,
-    "resolution": int | None,
-    "precision": str,
-    "policy": str,
-    "judges": list[str],
-    "heldout_judges": list[str],
-    "encoder": str,
-    "lpips": str,
-    "measures": list[str],
-    "vendi_order": float,
-}
-"""What two evaluations must share for their values to be comparable."""
+TUNED = "tuned"
+"""Name of the point that a finished `fit` measures last."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,7 @@ class Point:
     """One set of weights as it was measured.
 
     Attributes:
-        name: unique in a file; pictures are called after it.
+        name: unique in a file; arrays, and pictures of `evaluate`, are called after it.
         checkpoint: name of the checkpoint's file; None for the base model.
         iteration, images: training done up to here.
         weights: `base`, `average` (the EMA) or `live`.
@@ -92,8 +74,8 @@ class Point:
         return ", ".join(parts)
 
     def identity(self) -> tuple[Any, ...]:
-        """What makes measuring again unnecessary."""
-        return self.checkpoint, self.digest, self.iteration, self.weights, self.lora_scale, self.importance_power
+        """What makes measuring again unnecessary; a checkpoint may be renamed."""
+        return self.digest, self.iteration, self.weights, self.lora_scale, self.importance_power
 
 
 @dataclass(frozen=True)
@@ -104,9 +86,9 @@ class Evaluation:
         path: where it lies.
         method: label that comparisons group runs by.
         experiment, seed, config_hash: of the run.
-        training: length of the run and digest of its prompts, see `TRAINING`.
-        protocol: how it was measured, see `PROTOCOL`.
-        points: the base model first, then by iteration.
+        training: length of the run and digest of its prompts.
+        protocol: how it was measured.
+        points: the base model first, then by iteration. Looks at the tuning prompts may lack the base model.
     """
 
     path: Path
@@ -114,14 +96,43 @@ class Evaluation:
     experiment: str
     seed: int
     config_hash: str
-    training: dict[str, Any]
-    protocol: dict[str, Any]
+    training: Training
+    protocol: Protocol
     points: tuple[Point, ...] = ()
 
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return _run_dir(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """Where pictures and arrays of the points are."""
+        return self.path.with_suffix("") / "points"
+
+    @property
+    def base(self) -> Point | None:
+        """The base model's point."""
+        return next((point for point in self.points if point.weights == "base"), None)
+
+    @property
+    def tuned(self) -> Point:
+        """The finished run's point; without one the longest trained, unscaled and unguided if there is such a one."""
+        return max(
+            self.points, key=lambda p: (p.name == TUNED, p.iteration, p.importance_power is None, p.lora_scale == 1)
+        )
+
     def with_point(self, point: Point) -> "Evaluation":
-        """The same with one more point, in its place; it takes that of an earlier point of its name."""
-        points = [*(other for other in self.points if other.name != point.name), point]
-        return replace(self, points=tuple(sorted(points, key=_place)))
+        """The same with one more point, in its place; it takes that of an earlier one of its name or its weights."""
+        others = (one for one in self.points if one.name != point.name and one.identity() != point.identity())
+        return replace(self, points=tuple(sorted([*others, point], key=_place)))
+
+    def difference(self, now: "Evaluation") -> str | None:
+        """In words, why values of the two may not stand in one file; None if they may."""
+        run, other = (f"{one.config_hash}-s{one.seed}" for one in (self, now))
+        measured = first_difference(self.protocol, now.protocol)
+        otherwise = f"was measured otherwise: {measured}" if measured else None
+        return otherwise if run == other else f"is of the run {run}, and this one is {other}"
 
 
 def summarise(values: Sequence[float | None]) -> Value:
@@ -135,38 +146,35 @@ def summarise(values: Sequence[float | None]) -> Value:
     return Value(mean, mean - half, mean + half, count)
 
 
-def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """In words, the first field in which two protocols differ; None if they are one."""
-    for field in PROTOCOL:
-        one, other = earlier[field], now[field]
-        if one == other:
-            continue
-        if field != "prompts":
-            return f"{field} is {json.dumps(one)} there and {json.dumps(other)} now"
-        if len(one) != len(other):
-            return f"prompts: {len(one)} there and {len(other)} now"
-        number = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        return f"prompts: the {number + 1}. is {one[number]!r} there and {other[number]!r} now"
-    return None
+def default_file(run_dir: Path) -> Path:
+    """A run's evaluation on its test prompts; in folders of version 0.1 it lies above the others."""
+    file, old = run_dir / "evaluation" / "test.json", run_dir / "evaluation.json"
+    return old if old.is_file() and not file.is_file() else file
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Reads and checks a file.
-
-    Args:
-        path: the file, or the run folder that holds it.
+    """Reads and checks a file; of a run folder its `default_file`.
 
     Raises:
         UserError: there is none, it is of another version, or it is damaged; the message says which command makes it.
     """
-    path = path / FILE_NAME if path.is_dir() else path
-    make = f"python -m drift_pl.evaluate ckpt_path={path.parent}"
+    path = default_file(path) if path.is_dir() else path
     if not path.is_file():
-        raise UserError(f"{path}: no such file; make it with {make}")
+        raise UserError(f"{path}: no such file; make it with {_command(path)}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no JSON file; make it again with {make} fresh=true") from error
+        raise UserError(f"{path} is no JSON file; make it again with {_command(path)} fresh=true") from error
+    return from_dict(content, path)
+
+
+def from_dict(content: Any, path: Path) -> Evaluation:
+    """An evaluation that lies at `path`, from plain dicts and lists; keys that it does not know are left out.
+
+    Raises:
+        UserError: it is something else, of another version, or damaged.
+    """
+    make = _command(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not an evaluation file; make one with {make}")
     version = content.get("version")
@@ -177,9 +185,18 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{make} fresh=true"
         )
     try:
-        return _read(content, path)
+        # as JSON, in which strict reading still takes a list for a tuple and a dict for a dataclass
+        evaluation = _READER.validate_json(json.dumps({**content, "path": str(path)}), strict=True)
+        _check(evaluation)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}; make it again with {make} fresh=true") from error
+        raise UserError(f"{path} is damaged: {_first(error)}; make it again with {make} fresh=true") from error
+    return evaluation
+
+
+def to_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain dicts and lists, as `from_dict` takes them."""
+    content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
+    return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
 
 
 def write_evaluation(evaluation: Evaluation) -> None:
@@ -188,12 +205,13 @@ def write_evaluation(evaluation: Evaluation) -> None:
     Raises:
         ValueError: a number is not finite.
     """
-    content = {"format": FORMAT, "version": VERSION, **asdict(evaluation)}
-    del content["path"]
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(to_dict(evaluation), indent=1, allow_nan=False)
     # a raw line break cannot stand in a JSON string, so no prompt is touched
     text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
     write_text(evaluation.path, text + "\n")
+
+
+_READER = TypeAdapter(Evaluation)
 
 
 def _place(point: Point) -> tuple[Any, ...]:
@@ -201,30 +219,30 @@ def _place(point: Point) -> tuple[Any, ...]:
     return point.weights != "base", point.iteration, point.checkpoint or "", point.weights, point.lora_scale, power
 
 
-def _read(content: dict[str, Any], path: Path) -> Evaluation:
-    header = take(content, HEADER, "")
-    header["training"] = take(header["training"], TRAINING, "training.")
-    header["protocol"] = take(header["protocol"], PROTOCOL, "protocol.")
-    entries = content.get("points")
-    if not isinstance(entries, list) or not entries:
-        raise ValueError("it has no points")
-    num_prompts = len(header["protocol"]["prompts"])
-    points = tuple(_read_point(entry, num_prompts, f"points.{number}.") for number, entry in enumerate(entries))
-    if points[0].weights != "base":
-        raise ValueError("its first point is not the base model")
-    if len({point.name for point in points}) < len(points):
-        raise ValueError("two points have one name")
-    return Evaluation(path=path, points=points, **header)
+def _run_dir(path: Path) -> Path:
+    """A file lies in its run's folder, or in `evaluation/` in it."""
+    return path.parents[1 if path.parent.name == "evaluation" else 0]
 
 
-def _read_point(entry: Any, num_prompts: int, where: str) -> Point:
-    kinds = typing.get_type_hints(Point)
-    plain = take({"digest": None, **entry} if isinstance(entry, dict) else entry, kinds, where)
-    plain["values"] = {
-        name: Value(**take(value, typing.get_type_hints(Value), f"{where}values.{name}."))
-        for name, value in entry["values"].items()
-    }
-    for name, values in plain["per_prompt"].items():
-        if not fits(values, list[float | None]) or len(values) != num_prompts:
-            raise ValueError(f"{where}per_prompt.{name} is not a list of {num_prompts} numbers")
-    return Point(**plain)
+def _command(path: Path) -> str:
+    return f"python -m drift_pl.evaluate ckpt_path={_run_dir(path)}"
+
+
+def _check(evaluation: Evaluation) -> None:
+    """What no type says: there are points, their names differ, and each list has a value per prompt."""
+    names = [point.name for point in evaluation.points]
+    if not names or len(set(names)) < len(names):
+        raise ValueError("two points have one name" if names else "it has no points")
+    num_prompts = len(evaluation.protocol["prompts"])
+    for number, point in enumerate(evaluation.points):
+        for name, values in point.per_prompt.items():
+            if len(values) != num_prompts:
+                raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
+
+
+def _first(error: ValueError) -> str:
+    """The first of the reader's complaints, with the place of the field."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    place, message = error.errors()[0]["loc"], error.errors()[0]["msg"]
+    return f"{'.'.join(map(str, place))}: {message[0].lower()}{message[1:]}"

@@ -12,7 +12,7 @@ import yaml
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import FILE_NAME, Value, read_evaluation
+from drift_pl.evaluation.record import Value, default_file, read_evaluation
 
 NOT_MEASURED = "These weights have not been measured."
 
@@ -100,7 +100,7 @@ def _card_on_hub(name: str) -> list[Path]:
 
 
 def evaluation_table(run_dir: Path, weights: Weights) -> str:
-    """Markdown: the base model and these weights on held-out prompts, from evaluation.json or else summary.json.
+    """Markdown: the base model and these weights on held-out prompts, from its evaluation or else summary.json.
 
     Raises:
         UserError: a file is there and cannot be read.
@@ -109,14 +109,15 @@ def evaluation_table(run_dir: Path, weights: Weights) -> str:
 
 
 def _from_evaluation(run_dir: Path, weights: Weights) -> str | None:
-    if not (run_dir / FILE_NAME).is_file():
+    file = default_file(run_dir)
+    if not file.is_file():
         return None
-    evaluation = read_evaluation(run_dir / FILE_NAME)
+    evaluation = read_evaluation(file)
     found = [point for point in evaluation.points if (point.digest, point.weights) == (weights.digest, weights.label)]
     if not found:
         return None
     found.sort(key=lambda point: (point.lora_scale != 1, point.importance_power is not None))
-    points = [evaluation.points[0], *found]
+    points = [*filter(None, [evaluation.base]), *found]
     protocol = evaluation.protocol
     about = (
         f"{len(protocol['prompts'])} held-out prompts x {protocol['seeds_per_prompt']} images, {protocol['steps']} "
@@ -125,7 +126,7 @@ def _from_evaluation(run_dir: Path, weights: Weights) -> str | None:
     )
     names = dict.fromkeys(chain.from_iterable(point.values for point in points))
     cells = {name: [_with_interval(point.values.get(name)) for point in points] for name in names}
-    return f"{about}\n\n{_table(['base', *(point.title() for point in found)], cells)}"
+    return f"{about}\n\n{_table([point.title() for point in points], cells)}"
 
 
 def _from_summary(run_dir: Path, weights: Weights) -> str | None:

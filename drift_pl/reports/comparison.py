@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from drift_pl.core.errors import UserError
+from drift_pl.evaluation.protocol import Protocol
 from drift_pl.evaluation.record import Evaluation, Point
 from drift_pl.reports.compatibility import EVALUATE, refuse_incomparable, training_difference
 
@@ -97,7 +98,7 @@ class Comparison:
         return self.methods[0].point(0, 0)
 
     @property
-    def protocol(self) -> dict:
+    def protocol(self) -> Protocol:
         return self.methods[0].evaluations[0].protocol
 
     def measures(self) -> list[str]:
@@ -143,7 +144,7 @@ def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[PointK
             if keys.count(key) > 1:
                 raise UserError(
                     f"{evaluation.path} holds {key.label(True)} twice: measure each checkpoint once, "
-                    f"{EVALUATE}{evaluation.path.parent} fresh=true"
+                    f"{EVALUATE}{evaluation.run_dir} fresh=true"
                 )
         differing = set(keys) ^ set(points[0])
         if differing:
@@ -151,12 +152,12 @@ def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[PointK
             has, lacks = (evaluation, group[0]) if example in keys else (group[0], evaluation)
             raise UserError(
                 f"{has.path} has {example.label(True)} and {lacks.path}, another seed of {evaluation.method}, has not: "
-                f"measure the same checkpoints of both, {EVALUATE}{lacks.path.parent}"
+                f"measure the same checkpoints of both, {EVALUATE}{lacks.run_dir}"
             )
     keys = sorted(points[0], key=lambda key: (key.weights != "base", key.iteration))
     if len(keys) < 2:
-        path = group[0].path
-        raise UserError(f"{path} holds the base model alone: measure its checkpoints, {EVALUATE}{path.parent}")
+        path, run_dir = group[0].path, group[0].run_dir
+        raise UserError(f"{path} holds the base model alone: measure its checkpoints, {EVALUATE}{run_dir}")
     if last_only:
         keys = [key for key in keys if key.weights == "base" or key.iteration == keys[-1].iteration]
     return tuple(keys)

@@ -27,7 +27,7 @@ Groups = Mapping[str, Sequence[Evaluation]]
 
 
 def refuse_incomparable(groups: Groups) -> None:
-    """One run twice, another protocol, another base model, other training seeds.
+    """One run twice, no base model, another protocol, another base model, other training seeds.
 
     Raises:
         UserError: see above.
@@ -36,6 +36,7 @@ def refuse_incomparable(groups: Groups) -> None:
     for group in groups.values():
         _refuse_twice(group)
     for evaluation in evaluations:
+        _refuse_without_base(evaluation)
         _refuse_other_protocol(evaluations[0], evaluation)
         _refuse_other_base(evaluations[0], evaluation)
     _refuse_other_seeds(groups)
@@ -54,7 +55,7 @@ def training_difference(groups: Groups) -> str:
     first = evaluations[0]
     for field in BUDGET:
         for other in evaluations:
-            one, two = first.training[field], other.training[field]
+            one, two = dict(first.training)[field], dict(other.training)[field]
             if one != two:
                 return (
                     f"{first.method} and {other.method} were trained on different budgets: training.{field} is {one} "
@@ -68,8 +69,14 @@ def _refuse_twice(group: Sequence[Evaluation]) -> None:
         if first.seed == second.seed:
             raise UserError(
                 f"{first.path} and {second.path} are both seed {first.seed} of {first.method}: give each run once, or "
-                f"tell methods apart with {EVALUATE}{second.path.parent} method=NAME"
+                f"tell methods apart with {EVALUATE}{second.run_dir} method=NAME"
             )
+
+
+def _refuse_without_base(evaluation: Evaluation) -> None:
+    if evaluation.base is None:  # looks of `fit` at the tuning prompts
+        path, run_dir = evaluation.path, evaluation.run_dir
+        raise UserError(f"{path} does not hold the base model: measure it, {EVALUATE}{run_dir} prompts=tuning")
 
 
 def _refuse_other_protocol(first: Evaluation, second: Evaluation) -> None:
@@ -79,7 +86,7 @@ def _refuse_other_protocol(first: Evaluation, second: Evaluation) -> None:
             argument = f" {ARGUMENTS[field]}={json.dumps(one)}" if field in ARGUMENTS else ""
             raise UserError(
                 f"{first.path} and {second.path} differ in protocol.{field} ({_shown(field, one, other)}): measure "
-                f"both alike, {EVALUATE}{second.path.parent}{argument} fresh=true"
+                f"both alike, {EVALUATE}{second.run_dir}{argument} fresh=true"
             )
 
 
@@ -93,14 +100,14 @@ def _shown(field: str, one: object, other: object) -> str:
 
 
 def _refuse_other_base(first: Evaluation, second: Evaluation) -> None:
-    bases = [evaluation.points[0].per_prompt for evaluation in (first, second)]
+    bases = [evaluation.base.per_prompt for evaluation in (first, second) if evaluation.base]
     for measure in bases[0] | bases[1]:
         one, other = (np.array(base.get(measure, []), dtype=np.float64) for base in bases)
         if one.shape != other.shape or not np.allclose(one, other, BASE_TOLERANCE, BASE_TOLERANCE, equal_nan=True):
             raise UserError(
                 f"{first.path} and {second.path}: one protocol, but the base model's {measure} differs "
                 f"({_mean(one)} and {_mean(other)}): something else changed (weights, library or machine); measure "
-                f"both in one place, {EVALUATE}{second.path.parent} fresh=true"
+                f"both in one place, {EVALUATE}{second.run_dir} fresh=true"
             )
 
 

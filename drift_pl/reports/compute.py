@@ -57,7 +57,7 @@ def compute(comparison: Comparison, question: Question) -> Results:
         measures=measures,
         baseline=question.baseline,
         seeds=list(first.method.seeds),
-        protocol=comparison.protocol,
+        protocol=dict(comparison.protocol),
         base=base,
         methods=[_method_result(one, study) for one in values.values()],
         notes=_notes(comparison, study),
@@ -70,7 +70,7 @@ def _method_result(values: Values, study: _Study) -> MethodResult:
     final_S |= {name: method.overall_S(name, final) for name in study.measures_of_all_prompts}
     return MethodResult(
         name=method.name,
-        training=method.evaluations[0].training,
+        training=dict(method.evaluations[0].training),
         config_hashes=[evaluation.config_hash for evaluation in method.evaluations],
         files=[str(evaluation.path) for evaluation in method.evaluations],
         points=[_point_result(values, index, label) for index, label in enumerate(method.labels())],

@@ -1,6 +1,7 @@
 """Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ def refuse_other_run(content: dict[str, Any], identity: str, path: Path) -> None
 def checkpoint_iteration(content: dict[str, Any]) -> int:
     """Iterations that were done when a checkpoint was written."""
     return content["PromptDataModule"]["iteration"]
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Twelve hex digits of named weights: the same for a checkpoint's and for those in a network."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        content.update(value.flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()[:12]
 
 
 def key_by_position(optimizer_state: dict[str, Any], positions: Sequence[int]) -> None:

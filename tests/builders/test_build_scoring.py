@@ -10,7 +10,7 @@ from drift_pl.config.arguments import parse
 from drift_pl.config.choices import CHOICES, EXTRA_MEASURES
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.evaluator import EXTRA_MEASURES as MEASURED
+from drift_pl.core.registry import names
 from drift_pl.incentive.potentials import POTENTIALS
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import score_images
@@ -165,5 +165,5 @@ def test_several_shaping_encoders_are_one() -> None:
 
 def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
     """The config imports no torch, so it lists names that other modules define."""
-    assert EXTRA_MEASURES == MEASURED
+    assert names("measure") == EXTRA_MEASURES
     assert set(CHOICES["incentive.shaping.potential"]) == set(POTENTIALS)

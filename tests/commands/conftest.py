@@ -60,7 +60,7 @@ def remade(tiny_run: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def evaluation(tiny_run: Path) -> Evaluation:
-    """What the command makes of the whole run, in the run's folder."""
+    """What the command makes of the whole run, in the run's own record."""
     assert main([f"ckpt_path={tiny_run}"]) == 0
     return read_evaluation(tiny_run)
 

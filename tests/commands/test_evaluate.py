@@ -13,11 +13,12 @@ from PIL import Image
 from runs import TinyWorld
 from scipy import stats
 
-from drift_pl.builders import bench as evaluation_points
 from drift_pl.config.arguments import build_config
 from drift_pl.config.run_folder import run_identity
 from drift_pl.evaluate import main
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import LABEL_WIDTH
+from drift_pl.evaluation.points import means as summarised
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.reports.display import table
 
@@ -26,7 +27,7 @@ from drift_pl.reports.display import table
 def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry per point that is sampled; the third one is interrupted."""
     calls: list[int] = []
-    inner = evaluation_points.evaluate_policy
+    inner = Evaluator.run
 
     def counting(*args: Any) -> Any:
         calls.append(len(calls))
@@ -34,19 +35,35 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise KeyboardInterrupt
         return inner(*args)
 
-    monkeypatch.setattr(evaluation_points, "evaluate_policy", counting)
+    monkeypatch.setattr(Evaluator, "run", counting)
     return calls
 
 
-def test_base_and_last_point_are_those_of_fit(tiny_run: Path, evaluation: Evaluation) -> None:
-    summary = json.loads((tiny_run / "summary.json").read_text())
-    assert [point.name for point in evaluation.points] == ["base", "iteration-000002", "iteration-000004"]
-    for index, which in ((0, "base"), (2, "tuned")):
-        assert means(evaluation, index) == pytest.approx(summary[which], abs=1e-6)
-        kept = json.loads((tiny_run / "evaluation" / f"{which}.json").read_text())["per_prompt"]
-        assert list(kept) == evaluation.protocol["prompts"] == ["a red bar", "a dot"]
-        for name, values in evaluation.points[index].per_prompt.items():
-            assert values == pytest.approx([kept[prompt][name] for prompt in kept], abs=1e-6), name
+def test_base_and_last_point_are_those_of_fit(
+    make_run: Callable[..., Path], tmp_path: Path, sampled: list[int]
+) -> None:
+    """They are in the run's record already, and are what this command measures itself."""
+    sampled[:] = [0, 0, 0]
+    run = make_run(tmp_path / "run")
+    summary, before = json.loads((run / "summary.json").read_text()), read_evaluation(run)
+    assert [point.name for point in before.points] == ["base", "tuned"]
+    assert [summarised(point) for point in before.points] == [summary["base"], summary["tuned"]]
+    fitted = len(sampled)
+    assert main([f"ckpt_path={run}"]) == 0
+    after = read_evaluation(run)
+    assert len(sampled) == fitted + 1, "the checkpoint in between"
+    assert [point.name for point in after.points] == ["base", "iteration-000002", "tuned"]
+    assert after.points[::2] == before.points
+    assert main([f"ckpt_path={last(run)}", f"out={tmp_path / 'own.json'}"]) == 0
+    assert len(sampled) == fitted + 3
+    own = read_evaluation(tmp_path / "own.json")
+    assert (own.protocol, own.training) == (before.protocol, before.training)
+    for mine, fits in zip(own.points, before.points, strict=True):
+        assert mine.identity() == fits.identity()
+        assert (mine.checkpoint, mine.images) == (fits.checkpoint, fits.images)
+        assert summarised(mine) == pytest.approx(summarised(fits), abs=1e-6)
+        for name, values in mine.per_prompt.items():
+            assert values == pytest.approx(fits.per_prompt[name], abs=1e-6), name
     assert not same(summary["tuned"], summary["base"])  # or nothing was compared
 
 
@@ -54,15 +71,48 @@ def test_points_along_training_are_those_of_fit(
     tiny_run: Path, evaluated_world: TinyWorld, measure: Callable[..., Evaluation], tmp_path: Path
 ) -> None:
     """The tuning prompts, by their name and as anyone's file."""
-    history = json.loads((tiny_run / "evaluation" / "history.json").read_text())["history"]
+    looks = read_evaluation(tiny_run / "evaluation" / "tuning.json")
     by_name = measure("prompts=tuning")
     (tmp_path / "mine.json").unlink()
     by_file = measure(f"prompts={evaluated_world.root}/tuning.txt")
     assert by_name == by_file
+    assert by_name.protocol == looks.protocol
     assert by_name.protocol["prompts"] == ["any bar", "a blue dot", "a big red dot"]
-    for index, entry in enumerate(history):
-        assert by_name.points[index].iteration == entry["iteration"]
-        assert means(by_name, index) == pytest.approx({name: entry[name] for name in means(by_name, index)}, abs=1e-6)
+    points = [looks.base, *looks.points[2:]]  # between them: the look before training, which no checkpoint is of
+    assert [point.identity() for point in points] == [point.identity() for point in by_name.points]
+    for index, point in enumerate(points):
+        assert means(by_name, index) == pytest.approx(summarised(point), abs=1e-6)
+
+
+def test_files_of_other_prompts(
+    make_run: Callable[..., Path], evaluated_world: TinyWorld, tmp_path: Path, sampled: list[int]
+) -> None:
+    """Looks of `fit` are taken over where they were measured alike; else these prompts have a file of their own."""
+    sampled[:] = [0, 0, 0]
+    run = make_run(tmp_path / "run")
+    before, folder = len(sampled), run / "evaluation"
+    assert main([f"ckpt_path={run}", "prompts=tuning"]) == 0
+    assert len(sampled) == before
+    assert main([f"ckpt_path={last(run)}", "prompts=tuning", "seeds_per_prompt=3"]) == 0
+    assert main([f"ckpt_path={last(run)}", f"prompts={evaluated_world.root}/train.txt"]) == 0
+    assert len(sampled) == before + 4
+    assert sorted(path.name for path in folder.glob("*.json")) == [
+        *("prompts-train.json", "prompts-tuning.json", "test.json", "tuning.json")
+    ]
+    assert read_evaluation(folder / "prompts-tuning.json").protocol["seeds_per_prompt"] == 3
+
+
+def test_a_file_of_version_0_1_goes_on_in_its_place(
+    remade: Callable[..., Path], tmp_path: Path, sampled: list[int]
+) -> None:
+    sampled[:] = [0, 0, 0]
+    folder = remade(tmp_path / "run", lambda content: None)
+    assert main([f"ckpt_path={folder}", f"out={folder / 'evaluation.json'}"]) == 0
+    before = read_evaluation(folder)
+    assert main([f"ckpt_path={folder}", "lora_scale=[1, 0.5]"]) == 0
+    assert len(sampled) == 3 + 3
+    assert read_evaluation(folder).points[::2] == before.points
+    assert not (folder / "evaluation" / "test.json").exists()
 
 
 def test_header_and_points_say_what_was_done(tiny_run: Path, evaluation: Evaluation) -> None:
@@ -138,7 +188,9 @@ def test_other_weights_under_an_old_name_are_measured(
     sampled[:] = [0, 0, 0]
     assert main([f"ckpt_path={folder}", "lora_scale=[0.5, 1]"]) == 0
     before = read_evaluation(folder)
-    (folder / "evaluation" / "points" / "base.npz").unlink()  # drift needs the base's embeddings: it is sampled again
+    (
+        folder / "evaluation" / "test" / "points" / "base.npz"
+    ).unlink()  # drift needs the base's embeddings: it is sampled again
     remade(tmp_path / "run", nudge)
     assert main([f"ckpt_path={folder}"]) == 0
     after = read_evaluation(folder)
@@ -175,14 +227,14 @@ def test_last_is_a_point_only_if_no_other_is_of_its_iteration(
 
 def test_pictures_show_the_images_of_fit(tiny_run: Path, evaluation: Evaluation) -> None:
     """Tiles of 64 pixels and a gap of 2; on the sheet a row per point, a block of two seeds per prompt."""
-    folder = tiny_run / "evaluation" / "points"
+    folder = tiny_run / "evaluation" / "test" / "points"
     assert [point.picture for point in evaluation.points] == [
-        f"evaluation/points/{name}.png" for name in ("base", "iteration-000002", "iteration-000004")
+        *("../samples/base.png", "test/points/iteration-000002.png", "test/points/tuned.png")
     ]
     with Image.open(folder / "all.png") as sheet:
         for row, which in ((0, "base"), (2, "tuned")):
-            grid_PS3HW = np.load(tiny_run / "evaluation" / f"{which}.npz")["grid"]
-            with Image.open(tiny_run / str(evaluation.points[row].picture)) as own:
+            grid_PS3HW = np.load(folder / f"{which}.npz")["grid"]
+            with Image.open(folder.parents[1] / str(evaluation.points[row].picture)) as own:
                 for prompt in range(2):
                     for seed in range(2):
                         middle = tuple(int(value) for value in grid_PS3HW[prompt, seed, :, 8, 8])
@@ -201,10 +253,8 @@ def test_the_base_model_is_taken_from_another_file(
     assert len(sampled) == 1, "the checkpoint alone"
     assert mine.points[0].per_prompt == evaluation.points[0].per_prompt
     assert same(means(mine, 1), means(evaluation, 2))
-    for name in ("base.png", "base.npz"):
-        assert (tmp_path / "mine" / "points" / name).read_bytes() == (
-            tiny_run / "evaluation" / "points" / name
-        ).read_bytes()
+    for name, source in (("base.png", "samples"), ("base.npz", "evaluation/test/points")):
+        assert (tmp_path / "mine" / "points" / name).read_bytes() == (tiny_run / source / name).read_bytes()
     assert mine.points[0].picture == "mine/points/base.png"
     assert mine.points[1].values["fid"] == evaluation.points[2].values["fid"], "it needs the base's embeddings"
 

@@ -12,13 +12,14 @@ from diffusers import StableDiffusion3Pipeline
 from PIL import Image
 from runs import TinyWorld
 
-from drift_pl.builders.drawing import plan_of
-from drift_pl.builders.policy import build_policy
+from drift_pl.builders.bench import build_sampling
+from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges
 from drift_pl.config.arguments import build_config
 from drift_pl.core.rng import make_generator
-from drift_pl.evaluation.drawing import DrawingPlan, draw, save_pictures
+from drift_pl.evaluation.drawing import draw, label, save_pictures
 from drift_pl.evaluation.grids import LABEL_WIDTH
+from drift_pl.evaluation.sampling import Model
 from drift_pl.export import main as export
 from drift_pl.generate import main
 
@@ -154,9 +155,8 @@ def test_files_and_grid(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_large_images_are_shrunk_on_the_grid_alone(tmp_path: Path) -> None:
-    plan = DrawingPlan("a", 2, 0, 1, 1.0, "", None, 1.0, None, 1)
     images = torch.rand(2, 3, 512, 512)
-    save_pictures({"base": images, "tuned": images}, tmp_path / "out", "tuned", plan, {})
+    save_pictures({"base": images, "tuned": images}, tmp_path / "out", "tuned", "a", {})
     assert read(tmp_path / "out")["base"].shape == (2, 512, 512, 3)
     with Image.open(tmp_path / "out" / "base_and_tuned.png") as grid:
         assert grid.size == (LABEL_WIDTH + 2 * (2 * 258 + 8), 28 + 258)
@@ -197,15 +197,16 @@ def test_the_run_says_what_the_command_line_leaves_open(
     run: Path, tmp_path: Path, pictures: Callable[..., dict[str, np.ndarray]], remade: Callable[..., Path]
 ) -> None:
     """Guidance, steps, scale and power of a run's own evaluation."""
-    plan = plan_of(build_config([("experiment", str(run / "config.yaml"))]), PROMPT, 2, 0)
+    config = build_config([("experiment", str(run / "config.yaml"))])
+    plan = build_sampling(config)
     assert (plan.steps, plan.guidance_scale, plan.importance_power, plan.lora_scale) == (2, 1.0, None, 1.0)
     given = [("sampler.eval_guidance_scale", "3"), ("sampler.eval_lora_scale", "0.5"), ("evaluation.resolution", "8")]
-    plan = plan_of(build_config([("experiment", str(run / "config.yaml")), *given]), PROMPT, 2, 0)
+    plan = build_sampling(build_config([("experiment", str(run / "config.yaml")), *given]))
     assert (plan.guidance_scale, plan.lora_scale, plan.resolution) == (3.0, 0.5, 8)
-    config = build_config([("experiment", str(run / "config.yaml"))])
-    drawn = draw(build_policy(config), plan, torch.device("cpu"), torch.no_grad)
+    model = Model.on(build_policy(config), torch.device("cpu"), torch.no_grad)
+    drawn = draw(model, plan, PROMPT, 2, 0, micro_batch=4)
     assert drawn["base"].shape == (2, 3, 8, 8)
-    assert plan.label(7, "live") == "iteration 7, live, scale 0.5"
+    assert label(plan, 7, "live") == "iteration 7, live, scale 0.5"
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
 """`python -m drift_pl.report` on made-up runs whose figures are known."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_evaluations import PROTOCOL, TRAINING, make_point
 
 from drift_pl.report import main
+from drift_pl.reports.curves import read_run
 
 
 def make_run(folder: Path, experiment: str, seed: int, reward: float, test_prompts: int = 2) -> Path:
@@ -15,10 +19,42 @@ def make_run(folder: Path, experiment: str, seed: int, reward: float, test_promp
     summary = {"experiment": experiment, "seed": seed, "encoder": "e", "test_prompts": test_prompts, "images": 64}
     summary |= {"images_per_prompt": 4, "base": {**values, "reward": 0.5}, "tuned": values}
     (folder / "summary.json").write_text(json.dumps(summary))
-    history = [{"iteration": step, **values} for step in (0, 10)]
-    (folder / "evaluation" / "history.json").write_text(json.dumps({"history": history}))
+    looks = [look(0, 0.5), look(10, reward), look(10, 0.1, lora_scale=0.5)]
+    write_record(folder / "evaluation" / "tuning.json", looks)
+    tuned = make_point(20, reward) | {"name": "tuned"}
+    write_record(folder / "evaluation" / "test.json", [make_point(0, 0.5), tuned])
+    (folder / "evaluation" / "test" / "points").mkdir(parents=True)
+    for grey, which in enumerate(("base", "tuned")):
+        np.savez(folder / "evaluation" / "test" / "points" / f"{which}.npz", grid=grid(grey))
+    return folder
+
+
+def grid(grey: int) -> np.ndarray:
+    return np.full((2, 3, 3, 8, 8), grey, np.uint8)
+
+
+def look(iteration: int, reward: float, **fields: float) -> dict:
+    """A point along training; one of the run before training is not of the base model's weights."""
+    point = make_point(iteration, reward, **fields) | {"weights": "average", "name": f"{iteration}{fields}"}
+    value = {"low": None, "high": None, "prompts": 2}
+    return point | {"values": {"reward": value | {"mean": reward}, "pairwise_distance": value | {"mean": 0.25}}}
+
+
+def write_record(path: Path, points: list[dict]) -> None:
+    header = {"format": "drift_pl.evaluation", "version": 1, "method": "m", "experiment": "m", "seed": 0}
+    header |= {"config_hash": "0123abcd", "training": TRAINING, "protocol": PROTOCOL}
+    path.write_text(json.dumps(header | {"points": points}))
+
+
+def as_version_0_1(folder: Path) -> Path:
+    """The same in the files that `fit` wrote then."""
+    evaluation = folder / "evaluation"
+    looks = [{"iteration": step, "reward": 0.5 + step / 100, "pairwise_distance": 0.25} for step in (0, 10)]
+    (evaluation / "history.json").write_text(json.dumps({"history": looks}))
     for which in ("base", "tuned"):
-        np.savez(folder / "evaluation" / f"{which}.npz", grid=np.zeros((2, 3, 3, 8, 8), np.uint8))
+        (evaluation / "test" / "points" / f"{which}.npz").rename(evaluation / f"{which}.npz")
+    for name in ("test.json", "tuning.json"):
+        (evaluation / name).unlink()
     return folder
 
 
@@ -35,13 +71,43 @@ def test_means_and_spreads_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len(json.loads((tmp_path / "out" / "report.json").read_text())["drift"]) == 2
 
 
+@pytest.mark.parametrize("old", [False, True])
+def test_looks_and_images_are_those_of_the_run(tmp_path: Path, old: bool) -> None:
+    """Of its own scale alone; of version 0.1 they are in other files."""
+    folder = make_run(tmp_path / "run", "drift", 0, 0.6)
+    run = read_run(as_version_0_1(folder) if old else folder)
+    assert [(entry["iteration"], entry["reward"]) for entry in run.looks] == [(0, 0.5), (10, 0.6)]
+    assert [entry["pairwise_distance"] for entry in run.looks] == [0.25, 0.25]
+    for grey, which in enumerate(("base", "tuned")):
+        np.testing.assert_array_equal(run.grids[which], grid(grey))
+
+
+def test_a_record_measured_anew_shows_its_last_point(tmp_path: Path) -> None:
+    """`evaluate fresh=true` calls it by its checkpoint."""
+    folder = make_run(tmp_path / "run", "drift", 0, 0.6)
+    write_record(folder / "evaluation" / "test.json", [make_point(0, 0.5), make_point(10, 0.5), make_point(20, 0.6)])
+    points = folder / "evaluation" / "test" / "points"
+    (points / "tuned.npz").rename(points / "iteration-20.npz")
+    np.testing.assert_array_equal(read_run(folder).grids["tuned"], grid(1))
+
+
+def test_the_command_needs_no_torch(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run", "drift", 0, 0.6)
+    program = f"import sys; from drift_pl.report import main; main(['{folder}', 'out={tmp_path}']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"torch", "lightning", "transformers"}.isdisjoint(done.stdout.rpartition("\n\n")[2].split())
+    assert (tmp_path / "report.png").is_file()
+
+
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     first = make_run(tmp_path / "a", "drift", 0, 0.6)
     cases = {
         "differ in test_prompts": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
         "a seed comes twice": make_run(tmp_path / "c", "drift", 0, 0.6),
         "has no summary.json": tmp_path / "nothing",
+        "fresh=true": make_run(tmp_path / "d", "other", 0, 0.6),
     }
+    (tmp_path / "d" / "evaluation" / "test" / "points" / "base.npz").unlink()
     for message, second in cases.items():
         assert main([str(first), str(second), f"out={tmp_path / 'out'}"]) == 2
         assert message in capsys.readouterr().err

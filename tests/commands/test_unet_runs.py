@@ -108,7 +108,7 @@ def test_a_run_trains_and_evaluates(run: Path, family: str, base: Path) -> None:
 
     Oracle of the evaluation: the stock pipeline on its noise; pixels of 8 bits may round differently by one.
     """
-    grid = np.load(run / "evaluation" / "base.npz")["grid"][0].transpose(0, 2, 3, 1)
+    grid = np.load(run / "evaluation" / "test" / "points" / "base.npz")["grid"][0].transpose(0, 2, 3, 1)
     expected = drawn_by_the_base(family, base, "a red bar", "evaluation_latents:a red bar")
     assert np.abs(np.rint(expected * 255) - grid).max() <= 1
     summary = json.loads((run / "summary.json").read_text())

@@ -190,7 +190,7 @@ def test_evaluation_at_scale_zero_is_the_base_and_at_another_resolution_is_not(
     assert between != pytest.approx(plain["base"], abs=1e-6)
     assert between != pytest.approx(plain["tuned"], abs=1e-6)
     assert summary("small", "evaluation.resolution=8")["base"] != plain["base"]
-    grid = np.load(tmp_path / "small" / "evaluation" / "base.npz")["grid"]
+    grid = np.load(tmp_path / "small" / "evaluation" / "test" / "points" / "base.npz")["grid"]
     assert grid.shape[-2:] == (8, 8)
 
 

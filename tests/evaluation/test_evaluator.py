@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist, squareform
-from tiny_policies import load_tiny
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from vendi_score.vendi import score_K
 
+from drift_pl.core.registry import create, names
 from drift_pl.core.types import Condition
-from drift_pl.evaluation.evaluator import EXTRA_MEASURES, Evaluated, Evaluator
-from drift_pl.policies.process import FlowProcess
+from drift_pl.evaluation.evaluator import Evaluated, Evaluator
+from drift_pl.evaluation.sampling import Model
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler
@@ -83,6 +84,15 @@ def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
     return dataclasses.replace(evaluator, **changes)
 
 
+def named(*wanted: str) -> dict[str, Any]:
+    """Further metrics by their names in the registry."""
+    return {name: create("measure", name, {}) for name in wanted}
+
+
+def model_of(policy: Any) -> Model:
+    return Model(policy, PromptEncoder(policy), torch.device("cpu"), nullcontext)
+
+
 def evaluate(
     policy: StableDiffusion3Policy,
     evaluator: Evaluator,
@@ -90,8 +100,8 @@ def evaluate(
     seeds: int = 4,
     reference: Tensor | None = None,
 ) -> Evaluated:
-    sampler = Sampler(policy.sigmas(3), 1.0, policy.encode([""]))
-    return evaluator.run(policy, PromptEncoder(policy), sampler, prompts, seeds, torch.device("cpu"), reference)
+    sampler = Sampler(policy.sigmas(3), 1.0, policy.encode([""], negative=True))
+    return evaluator.run(model_of(policy), sampler, prompts, seeds, reference)
 
 
 def assert_same(ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
@@ -161,7 +171,7 @@ def test_further_measures_of_a_prompts_images(
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=4)
     plain = evaluate(tiny_policy, evaluator)
     extra = ("pairwise_ssim", "rke", "nearest_distance")
-    result = evaluate(tiny_policy, dataclasses.replace(evaluator, vendi_order=3.0, extra=extra))
+    result = evaluate(tiny_policy, dataclasses.replace(evaluator, vendi_order=3.0, metrics=named(*extra)))
     assert set(result.values) == {*plain.values, *extra}
     for name in plain.values:
         same = torch.equal(result.values[name].nan_to_num(), plain.values[name].nan_to_num())
@@ -183,16 +193,11 @@ def test_further_measures_of_a_prompts_images(
     assert result.overall == {}
 
 
-def test_an_unknown_measure_is_refused(tiny_evaluation_encoder: Path) -> None:
-    with pytest.raises(ValueError, match="unknown measures"):
-        make_evaluator(tiny_evaluation_encoder, extra=("rke", "inception_score"))
-
-
 def test_drift_is_the_distance_of_all_embeddings_from_the_base_models(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path, tune: Callable[..., None]
 ) -> None:
     """Oracles: scipy's matrix root and a double loop, on the embeddings of the images of the grids."""
-    evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=6, extra=("fid", "kid"))
+    evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=6, metrics=named("fid", "kid"))
     base = evaluate(tiny_policy, evaluator, seeds=6)
     assert base.overall == {}  # there is nothing to compare the base with
     assert base.embedding_PSD is not None
@@ -214,7 +219,9 @@ def test_drift_is_the_distance_of_all_embeddings_from_the_base_models(
     assert "reward" in tuned.means()
     again = evaluate(tiny_policy, evaluator, seeds=6, reference=tuned.embedding_PSD)
     assert 0 <= again.overall["fid"] < 1e-9
-    alone = evaluate(tiny_policy, dataclasses.replace(evaluator, extra=("kid",)), seeds=6, reference=base.embedding_PSD)
+    alone = evaluate(
+        tiny_policy, dataclasses.replace(evaluator, metrics=named("kid")), seeds=6, reference=base.embedding_PSD
+    )
     assert alone.overall == {"kid": tuned.overall["kid"]}
 
 
@@ -222,7 +229,7 @@ def test_drift_of_sets_of_embeddings_does_not_depend_on_their_length(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path, tune: Callable[..., None]
 ) -> None:
     """An encoder of one's own need not return unit vectors; cosines do not see it, and neither does drift."""
-    unit = make_evaluator(tiny_evaluation_encoder, extra=("fid", "kid"))
+    unit = make_evaluator(tiny_evaluation_encoder, metrics=named("fid", "kid"))
     longer = dataclasses.replace(unit, encoder=lambda images_B3HW: 7 * unit.encoder(images_B3HW))
     longer.to("cpu")  # a plain function has nothing to move
     values = []
@@ -300,9 +307,8 @@ class NoiseItself:
     """A policy whose images are the noise that they start from, whatever the prompt."""
 
     latent_shape = (3, 16, 16)
-    process = FlowProcess()
 
-    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
+    def encode(self, prompts: Sequence[str]) -> Condition:
         return Condition(torch.zeros(len(prompts), 1, 1), None, torch.ones(1, dtype=torch.int64))
 
     def predict(self, latents: Tensor, *_: object) -> Tensor:
@@ -316,8 +322,8 @@ def test_no_two_images_share_their_noise(tiny_evaluation_encoder: Path) -> None:
     """Neither within a prompt nor from prompt to prompt."""
     policy = NoiseItself()
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, micro_batch=2)
-    sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, policy.encode([""]))
-    noise = evaluator.run(policy, PromptEncoder(policy), sampler, PROMPTS, 4, torch.device("cpu")).grid_PS3HW
+    sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, policy.encode([""], negative=True))
+    noise = evaluator.run(model_of(policy), sampler, PROMPTS, 4).grid_PS3HW
     flat = noise.flatten(2).flatten(0, 1).double().numpy()
     correlation = np.corrcoef(flat) - np.eye(len(flat))
     assert np.abs(correlation).max() < 5 / np.sqrt(flat.shape[1])  # five standard errors of independent noise
@@ -349,8 +355,8 @@ REFERENCE = torch.nn.functional.normalize(torch.randn(20, 16, generator=torch.Ge
 
 def _one_of_two(rank: int, port: int, pipeline: str, encoder: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    policy = load_tiny("sd3", pipeline, rank=2, alpha=2, targets=["attn.to_q"])
-    result = evaluate(policy, make_evaluator(Path(encoder), extra=EXTRA_MEASURES), reference=REFERENCE)
+    policy = StableDiffusion3Policy(pipeline, 2, 2, ["attn.to_q"], max_sequence_length=0)
+    result = evaluate(policy, make_evaluator(Path(encoder), metrics=named(*names("measure"))), reference=REFERENCE)
     torch.save(dataclasses.asdict(result), Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -365,7 +371,7 @@ def test_two_processes_report_what_one_does(
         port = free.getsockname()[1]
     arguments = (port, str(tiny_pipeline), str(tiny_evaluation_encoder), str(tmp_path))
     torch.multiprocessing.spawn(_one_of_two, args=arguments, nprocs=2)
-    evaluator = make_evaluator(tiny_evaluation_encoder, extra=EXTRA_MEASURES)
+    evaluator = make_evaluator(tiny_evaluation_encoder, metrics=named(*names("measure")))
     expected = evaluate(tiny_policy, evaluator, reference=REFERENCE)
     for rank in range(2):
         result = Evaluated(**torch.load(tmp_path / f"{rank}.pt"))

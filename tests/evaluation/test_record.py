@@ -11,15 +11,16 @@ import pytest
 from scipy import stats
 
 from drift_pl.core.errors import UserError
+from drift_pl.evaluation.protocol import Protocol, Training, first_difference
 from drift_pl.evaluation.record import (
-    PROTOCOL,
-    TRAINING,
+    TUNED,
     Evaluation,
     Point,
     Value,
-    first_difference,
+    from_dict,
     read_evaluation,
     summarise,
+    to_dict,
     write_evaluation,
 )
 from drift_pl.reports.display import table
@@ -95,6 +96,7 @@ def test_points_keep_their_order_and_their_names_are_unique(tmp_path: Path) -> N
         evaluation = evaluation.with_point(point(name, 20 if name == "late" else 10, checkpoint="c", **more))
     in_order = ["base", "early-scale0.5", "early", "early-power1", "early-power2", "late"]
     assert [one.name for one in evaluation.points] == in_order
+    assert evaluation.with_point(point("other", 20, checkpoint="c")).points[-1].name == "other", "the same weights"
     again = evaluation.with_point(point("early", 10, checkpoint="c", digest="new"))
     assert [one.name for one in again.points] == in_order
     assert [one.digest for one in again.points] == [None, "abc", "new", "abc", "abc", "abc"]
@@ -103,20 +105,20 @@ def test_points_keep_their_order_and_their_names_are_unique(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "change",
     [
-        *({"checkpoint": "other"}, {"digest": "other"}, {"iteration": 11}, {"weights": "average"}),
+        *({"digest": "other"}, {"iteration": 11}, {"weights": "average"}),
         *({"lora_scale": 0.9}, {"importance_power": 0.0}),
     ],
 )
 def test_what_makes_another_point(change: dict[str, Any]) -> None:
     one = point("a", 10)
     assert replace(one, **change).identity() != one.identity()
-    assert replace(one, values={}, per_prompt={}, picture="p", name="b").identity() == one.identity()
+    assert replace(one, values={}, per_prompt={}, picture="p", name="b", checkpoint="c").identity() == one.identity()
 
 
 def test_the_first_difference_is_named() -> None:
     protocol = EXAMPLE["protocol"]
     assert first_difference(protocol, dict(protocol)) is None
-    for field in PROTOCOL:
+    for field in Protocol.__annotations__:
         other = protocol | {field: "other" if field != "prompts" else ["a cross", "a dot"]}
         assert field in str(first_difference(protocol, other))
     assert first_difference(protocol, protocol | {"steps": 9}) == "steps is 20 there and 9 now"
@@ -143,18 +145,26 @@ def edited(**changes: Any) -> list[dict[str, Any]]:
         ({"version": 0}, "was made by an older drift_pl (format version 0, this one has 1)"),
         ({"version": None}, "was made by an older drift_pl"),
         ({"version": 2}, "was made by a newer drift_pl"),
-        ({"seed": "0"}, "damaged: seed is of the wrong type"),
-        ({"training": {}}, "damaged: training.iterations is missing"),
-        ({"protocol": EXAMPLE["protocol"] | {"steps": True}}, "damaged: protocol.steps is of the wrong type"),
-        ({"protocol": EXAMPLE["protocol"] | {"judges": [1]}}, "damaged: protocol.judges is of the wrong type"),
+        ({"seed": "0"}, "damaged: seed: input should be a valid integer"),
+        ({"training": {}}, "damaged: training.iterations: field required"),
+        (
+            {"protocol": EXAMPLE["protocol"] | {"steps": True}},
+            "damaged: protocol.steps: input should be a valid int",
+        ),
+        (
+            {"protocol": EXAMPLE["protocol"] | {"judges": [1]}},
+            "damaged: protocol.judges.0: input should be a",
+        ),
         ({"points": []}, "damaged: it has no points"),
-        ({"points": [3]}, "damaged: points.0 is no mapping"),
-        ({"points": EXAMPLE["points"][1:]}, "damaged: its first point is not the base model"),
+        ({"points": [3]}, "damaged: points.0: "),
         ({"points": [EXAMPLE["points"][0]] * 2}, "damaged: two points have one name"),
-        ({"points": edited(iteration="gone")}, "damaged: points.0.iteration is missing"),
-        ({"points": edited(values={"reward": {}})}, "damaged: points.0.values.reward.mean is missing"),
+        ({"points": edited(iteration="gone")}, "damaged: points.0.iteration: field required"),
+        ({"points": edited(values={"reward": {}})}, "damaged: points.0.values.reward.mean: field required"),
         ({"points": edited(per_prompt={"reward": [0.1]})}, "points.0.per_prompt.reward is not a list of 2 numbers"),
-        ({"points": edited(per_prompt={"reward": [0.1, "x"]})}, "points.0.per_prompt.reward is not a list of 2"),
+        (
+            {"points": edited(per_prompt={"reward": [0.1, "x"]})},
+            "points.0.per_prompt.reward.1: input should be",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_command_that_makes_it(
@@ -165,6 +175,43 @@ def test_what_cannot_be_used_is_refused_with_the_command_that_makes_it(
     assert part in str(caught.value)
     assert str(tmp_path / "evaluation.json") in str(caught.value)
     assert f"python -m drift_pl.evaluate ckpt_path={tmp_path}" in str(caught.value)
+
+
+def test_a_run_folder_stands_for_its_test_prompts_and_in_version_0_1_for_the_file_above(tmp_path: Path) -> None:
+    """Commands in messages name the run's folder, wherever in it a file lies."""
+    write(tmp_path / "evaluation.json", method="old")
+    assert read_evaluation(tmp_path).method == "old"
+    (tmp_path / "evaluation").mkdir()
+    write(tmp_path / "evaluation" / "test.json", method="new")
+    found = read_evaluation(tmp_path)
+    assert (found.method, found.run_dir) == ("new", tmp_path)
+    assert found.folder == tmp_path / "evaluation" / "test" / "points"
+    (tmp_path / "evaluation" / "test.json").write_text("{}")
+    with pytest.raises(UserError, match=f"python -m drift_pl.evaluate ckpt_path={tmp_path}$"):
+        read_evaluation(tmp_path)
+
+
+def test_plain_content_is_the_evaluation_whatever_its_place() -> None:
+    evaluation = from_dict(EXAMPLE, Path("somewhere/a.json"))
+    assert to_dict(evaluation) == EXAMPLE
+    assert evaluation.path == Path("somewhere/a.json")
+
+
+def test_two_runs_or_two_protocols_may_not_share_a_file(tmp_path: Path) -> None:
+    one = made(tmp_path / "x.json")
+    assert one.difference(replace(one, points=(), path=tmp_path, method="m", training=Training())) is None
+    assert one.difference(replace(one, seed=5)) == "is of the run bf23135e-s0, and this one is bf23135e-s5"
+    assert "other" in str(one.difference(replace(one, config_hash="other")))
+    steps = replace(one, protocol={**one.protocol, "steps": 9})
+    assert one.difference(steps) == "was measured otherwise: steps is 20 there and 9 now"
+
+
+def test_the_final_point_is_the_one_that_fit_measured_or_else_the_longest_trained(tmp_path: Path) -> None:
+    swept = [point("b", 20, lora_scale=0.5), point("c", 20), point("d", 20, importance_power=2.0)]
+    evaluation = made(tmp_path / "x.json", base(), point("a", 10), *swept)
+    assert (evaluation.base, evaluation.tuned.name) == (evaluation.points[0], "c")
+    assert evaluation.with_point(point(TUNED, 20, lora_scale=0.7)).tuned.lora_scale == 0.7
+    assert made(tmp_path / "y.json", point("a", 10)).base is None
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:
@@ -182,10 +229,13 @@ def test_the_page_explains_every_key_and_its_example_is_a_file(tmp_path: Path) -
     assert evaluation.points[1].values["reward"] == summarise([0.9, None])
     rows = [row.split("|")[1] for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `")]
     documented = {key for row in rows for key in re.findall("`([^`]+)`", row)}
-    keys = {"format", "version", *EXAMPLE, *PROTOCOL, *EXAMPLE["points"][0]}
+    keys = {"format", "version", *EXAMPLE, *Protocol.__annotations__, *EXAMPLE["points"][0]}
     assert keys <= documented
     assert EXAMPLE["points"][0].keys() == Point.__dataclass_fields__.keys()
-    assert all(f"`{name}`" in PAGE.read_text(encoding="utf-8") for name in (*TRAINING, *Value.__dataclass_fields__))
+    assert all(
+        f"`{name}`" in PAGE.read_text(encoding="utf-8")
+        for name in (*Training.__annotations__, *Value.__dataclass_fields__)
+    )
 
 
 def test_the_table_shows_means_and_dashes(tmp_path: Path) -> None:

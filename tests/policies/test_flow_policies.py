@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +12,11 @@ from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.rng import normal_per_sample, sample_generators
+from drift_pl.evaluation.sampling import Model, SamplingPlan
 from drift_pl.incentive.prompting import EmbeddingNoise
 from drift_pl.policies.pipeline import PipelinePolicy
-from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler, replay, rollout_in_micro_batches
 from drift_pl.sampling.stochastic import FlowSde
-from drift_pl.training.callbacks.evaluation import EvaluationPlan, evaluate_policy
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
 WINDOW = (1, 2)
@@ -138,10 +136,10 @@ def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> 
     policy = make()
     with policy.at_resolution(32):
         expected = policy.sigmas(5)
-    plan = EvaluationPlan(5, 3.0, "", PROMPTS, PROMPTS, 0, 1, 1, resolution=32)
-    evaluator = SimpleNamespace(run=lambda policy, encode, sampler, *others: sampler)
-    inputs = (PromptEncoder(policy), PROMPTS, 1, torch.device("cpu"), nullcontext())
-    assert torch.equal(evaluate_policy(evaluator, plan, policy, *inputs).sigmas, expected)
+    model = Model.on(policy, torch.device("cpu"), nullcontext)
+    for sampled in (model.base, model.tuned):
+        with sampled(SamplingPlan(5, 3.0, "", resolution=32)) as sampler:
+            assert torch.equal(sampler.sigmas, expected)
     assert not torch.equal(policy.sigmas(5), expected)
 
 

@@ -85,6 +85,16 @@ def test_another_base_model_is_refused_beyond_rounding(tmp_path: Path) -> None:
     assert "the base model's coverage differs (0.5 and none)" in refusal(paths[:2])
 
 
+def test_looks_without_the_base_model_are_refused(tmp_path: Path) -> None:
+    """`fit` measures it on the tuning prompts only where a measure compares with it."""
+    first = write_file(tmp_path, "a", 0, [make_point(10, 0.5), make_point(20, 1.0)])
+    (first / "evaluation").mkdir()
+    looks = (first / "evaluation.json").rename(first / "evaluation" / "tuning.json")
+    message = refusal([looks])
+    assert f"{looks} does not hold the base model" in message
+    assert message.endswith(f"python -m drift_pl.evaluate ckpt_path={first} prompts=tuning")
+
+
 def test_a_seed_twice_is_refused(tmp_path: Path) -> None:
     points = [make_point(0, 0.0), make_point(10, 1.0)]
     paths = [write_file(tmp_path / name, "a", 3, points) for name in ("one", "two")]

@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_up_evaluations import PROTOCOL, TRAINING
+from PIL import Image
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from drift_pl.evaluation.evaluator import Evaluator
+from drift_pl.core.registry import create
+from drift_pl.evaluation.evaluator import Bench, Evaluator
+from drift_pl.evaluation.points import means, read_array
+from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.rewards import Judge
-from drift_pl.training.callbacks.evaluation import EvaluationPlan, HeldOutEvaluation
+from drift_pl.training.callbacks.evaluation import HeldOutEvaluation, _model
 
 TUNING, TEST = ("a red cat", "sky"), ("a dog", "two dog", "sea")
 SEEDS = 5
@@ -60,11 +66,18 @@ class Setting:
         )
 
     def callback(self) -> HeldOutEvaluation:
-        evaluator = Evaluator([Judge("bright", brightness)], corners, squared_distance, SEEDS, extra=self.extra)
-        plan = EvaluationPlan(2, 1.0, "", TUNING, TEST, every=1, test_seeds=SEEDS, tuning_seeds=SEEDS)
-        callback = HeldOutEvaluation(evaluator, plan, self.run_dir, facts={})
+        metrics = {name: create("measure", name, {}) for name in self.extra}
+        evaluator = Evaluator([Judge("bright", brightness)], corners, squared_distance, SEEDS, metrics=metrics)
+        bench = Bench(evaluator, SamplingPlan(2, 1.0, ""))
+        test, tuning = self.header("test", TEST), self.header("tuning", TUNING)
+        callback = HeldOutEvaluation(bench, test, tuning, 1, self.run_dir, facts={})
         callback.on_fit_start(self.trainer(0), self.module)
         return callback
+
+    def header(self, name: str, prompts: Sequence[str], **changes: Any) -> Evaluation:
+        path = self.run_dir / "evaluation" / f"{name}.json"
+        protocol = PROTOCOL | {"prompts": list(prompts), "seeds_per_prompt": SEEDS} | changes
+        return Evaluation(path, "plain", "plain", 0, "0123abcd", TRAINING, protocol)
 
     def trainer(self, iteration: int) -> Any:
         return SimpleNamespace(
@@ -81,11 +94,14 @@ class Setting:
         outputs = {"metrics": metrics, "images_B3HW": torch.zeros(1, 3, 2, 2)}
         callback.on_train_batch_end(self.trainer(iteration), self.module, outputs, None, 0)
 
-    def read(self, name: str) -> Any:
-        return json.loads((self.run_dir / name).read_text())
+    def summary(self) -> Any:
+        return json.loads((self.run_dir / "summary.json").read_text())
 
-    def embedding(self, name: str) -> np.ndarray:
-        return np.load(self.run_dir / "evaluation" / name)["embedding"]
+    def record(self, name: str) -> Evaluation:
+        return read_evaluation(self.run_dir / "evaluation" / f"{name}.json")
+
+    def embedding(self, name: str, point: str) -> np.ndarray:
+        return read_array(self.record(name), point, "embedding").numpy()
 
 
 def frechet(first_PSD: np.ndarray, second_PSD: np.ndarray) -> float:
@@ -107,24 +123,87 @@ def test_drift_is_measured_from_the_base_on_the_same_prompts(
     setting.batch_end(callback, 1)
     callback.on_train_end(setting.trainer(2), setting.module)
 
-    summary = setting.read("summary.json")
+    summary = setting.summary()
     assert not {"fid", "kid"} & summary["base"].keys()
-    assert setting.embedding("base.npz").shape == (len(TEST), SEEDS, 4)
-    expected = frechet(setting.embedding("tuned.npz"), setting.embedding("base.npz"))
+    assert setting.embedding("test", "base").shape == (len(TEST), SEEDS, 4)
+    expected = frechet(setting.embedding("test", "tuned"), setting.embedding("test", "base"))
     assert summary["tuned"]["fid"] == pytest.approx(expected, abs=1e-6)
     assert expected > 1e-4
     assert summary["tuned"]["kid"] != 0
-    assert "fid" not in setting.read("evaluation/tuned.json")["per_prompt"][TEST[0]]
+    assert "fid" not in setting.record("test").tuned.per_prompt
 
-    history = setting.read("evaluation/history.json")["history"]
-    assert history[0]["fid"] < 1e-9
-    with tiny_policy.reference():
-        base = callback._evaluate(setting.trainer(1), setting.module, TUNING, SEEDS)
-    tuned = callback._evaluate(setting.trainer(1), setting.module, TUNING, SEEDS)
-    np.testing.assert_allclose(setting.embedding("base_tuning.npz"), base.embedding_PSD, rtol=0, atol=1e-6)
-    assert history[1]["fid"] == pytest.approx(
+    looks = setting.record("tuning").points[1:]
+    assert looks[0].values["fid"].mean < 1e-9
+    model = _model(setting.trainer(1), setting.module)
+    base, tuned = callback.bench.base(model, TUNING, SEEDS), callback.bench.tuned(model, TUNING, SEEDS)
+    np.testing.assert_allclose(setting.embedding("tuning", "base"), base.embedding_PSD, rtol=0, atol=1e-6)
+    assert looks[1].values["fid"].mean == pytest.approx(
         frechet(tuned.embedding_PSD.numpy(), base.embedding_PSD.numpy()), abs=1e-6
     )
+
+
+def test_the_summary_is_that_of_the_records_points(
+    tiny_policy: StableDiffusion3Policy, tmp_path: Path, tune: Callable[..., None]
+) -> None:
+    """Oracle: means by hand of what the record holds per prompt; the point is that of the weights."""
+    setting = Setting(tiny_policy, tmp_path, ("fid",))
+    callback = setting.callback()
+    callback.on_train_start(setting.trainer(0), setting.module)
+    before = callback._point(setting.trainer(0), setting.module, callback._test)
+    tune(tiny_policy)
+    callback.on_train_end(setting.trainer(5), setting.module)
+    summary, record = setting.summary(), setting.record("test")
+    assert [point.name for point in record.points] == ["base", "tuned"]
+    for which, point in (("base", record.base), ("tuned", record.tuned)):
+        assert list(summary[which]) == list(point.values)
+        for name, values in point.per_prompt.items():
+            assert summary[which][name] == pytest.approx(sum(values) / len(TEST), rel=1e-12)
+        assert means(point) == summary[which]
+    tuned = record.tuned
+    assert (tuned.iteration, tuned.images, tuned.weights, tuned.checkpoint) == (5, 5 * 64, "live", "last.ckpt")
+    assert tuned.digest is not None
+    assert before.digest != tuned.digest
+    with (
+        Image.open(tmp_path / "samples" / "base.png") as picture,
+        Image.open(record.path.parent / record.base.picture) as same,
+    ):
+        assert picture.tobytes() == same.tobytes()
+
+
+def test_a_file_of_another_protocol_or_run_is_measured_anew(
+    tiny_policy: StableDiffusion3Policy, tmp_path: Path
+) -> None:
+    """And so is a folder of version 0.1, and one whose file cannot be read; equal ones are taken over."""
+    setting = Setting(tiny_policy, tmp_path, ())
+    test = tmp_path / "evaluation" / "test.json"
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "base.json").write_text("{}")
+
+    def sampled_at_start() -> int:
+        before, callback = setting.sampled, setting.callback()
+        callback.on_train_start(setting.trainer(1), setting.module)
+        return (setting.sampled - before) // SEEDS
+
+    assert sampled_at_start() == len(TEST)
+    assert sampled_at_start() == 0
+    content = test.read_text()
+    for old, new in (('"steps": 20', '"steps": 21'), ('"seed": 0', '"seed": 1'), ("{", "")):
+        test.write_text(content.replace(old, new, 1))
+        assert sampled_at_start() == len(TEST), old
+        assert json.loads(test.read_text()) == json.loads(content)
+    test.write_text(content.replace('"method": "plain"', '"method": "mine"'))
+    assert sampled_at_start() == 0
+
+
+def test_a_resumed_run_drops_the_looks_that_it_repeats(tiny_policy: StableDiffusion3Policy, tmp_path: Path) -> None:
+    setting = Setting(tiny_policy, tmp_path, ())
+    callback = setting.callback()
+    for iteration in (1, 2, 3):
+        setting.batch_end(callback, iteration)
+    setting.batch_end(setting.callback(), 2)
+    points = setting.record("tuning").points
+    assert [(point.name, point.iteration) for point in points] == [("iteration-000001", 1), ("iteration-000002", 2)]
+    assert points[1].picture == "../samples/iteration-000002.png"
 
 
 def test_a_resumed_run_measures_from_the_base_that_was_kept(
@@ -138,7 +217,7 @@ def test_a_resumed_run_measures_from_the_base_that_was_kept(
     assert setting.sampled == before
     setting.batch_end(resumed, 2)
     assert setting.sampled == before + len(TUNING) * SEEDS  # the base is not sampled again
-    assert setting.read("evaluation/history.json")["history"][-1]["fid"] > 1e-4
+    assert setting.record("tuning").points[-1].values["fid"].mean > 1e-4
 
 
 def test_a_base_that_was_not_kept_is_sampled_with_the_adapter_off(
@@ -148,13 +227,12 @@ def test_a_base_that_was_not_kept_is_sampled_with_the_adapter_off(
     setting = Setting(tiny_policy, tmp_path, ("fid",))
     kept = setting.callback()
     kept.on_train_start(setting.trainer(0), setting.module)
-    expected = setting.embedding("base_tuning.npz")
-    for file in (tmp_path / "evaluation").glob("base_tuning.*"):
-        file.unlink()
+    expected = setting.embedding("tuning", "base")
+    (setting.record("tuning").folder / "base.npz").unlink()
     tune(tiny_policy)
     setting.batch_end(setting.callback(), 1)
-    np.testing.assert_array_equal(setting.embedding("base_tuning.npz"), expected)
-    assert setting.read("evaluation/history.json")["history"][-1]["fid"] > 1e-4
+    np.testing.assert_array_equal(setting.embedding("tuning", "base"), expected)
+    assert setting.record("tuning").points[-1].values["fid"].mean > 1e-4
 
 
 def test_without_measures_of_drift_nothing_is_kept_and_nothing_sampled_twice(
@@ -166,11 +244,12 @@ def test_without_measures_of_drift_nothing_is_kept_and_nothing_sampled_twice(
     setting.batch_end(callback, 1)
     callback.on_train_end(setting.trainer(2), setting.module)
     assert setting.sampled == (2 * len(TUNING) + 2 * len(TEST)) * SEEDS
-    assert sorted(path.name for path in (tmp_path / "evaluation").iterdir()) == [
-        *("base.json", "base.npz", "history.json", "tuned.json", "tuned.npz")
+    files = [path.relative_to(tmp_path / "evaluation").as_posix() for path in (tmp_path / "evaluation").rglob("*.*")]
+    assert sorted(files) == [
+        *("test.json", "test/points/base.npz", "test/points/tuned.npz", "test/points/tuned.png", "tuning.json")
     ]
-    assert list(np.load(tmp_path / "evaluation" / "base.npz")) == ["grid"]
-    assert 1 <= setting.read("summary.json")["tuned"]["rke"] <= SEEDS
+    assert list(np.load(tmp_path / "evaluation" / "test" / "points" / "base.npz")) == ["grid"]
+    assert 1 <= setting.summary()["tuned"]["rke"] <= SEEDS
 
 
 def test_processes_that_do_not_report_need_no_embeddings_but_sample_along(

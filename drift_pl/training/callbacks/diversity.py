@@ -5,7 +5,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from drift_pl.evaluation.metrics import GroupedMetric, MeanPairwiseDistance, PairwiseLpips, VendiScore
+from drift_pl.evaluation.metrics import standard_metrics
 from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
 
 
@@ -21,15 +21,11 @@ class DiversityMonitor(L.Callback):
     """
 
     def __init__(self, encoder: Encoder, lpips: PairwiseDistance | None) -> None:
-        self._encoder, self._lpips = encoder, lpips
-        self._metrics: dict[str, GroupedMetric] = {"pairwise_distance": MeanPairwiseDistance(), "vendi": VendiScore()}
-        if lpips is not None:
-            self._metrics["pairwise_lpips"] = PairwiseLpips(lpips)
+        self._encoder = encoder
+        self._metrics = standard_metrics(lpips)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         move(self._encoder, pl_module.device)
-        if self._lpips is not None:
-            move(self._lpips, pl_module.device)
         for metric in self._metrics.values():
             metric.to(pl_module.device)
 
@@ -42,7 +38,7 @@ class DiversityMonitor(L.Callback):
         embedding_BD = self._encoder(images_B3HW)
         values = {}
         for name, metric in self._metrics.items():
-            metric.update(images_B3HW if name == "pairwise_lpips" else embedding_BD, prompt_B)
+            metric.update(images_B3HW if metric.of_images else embedding_BD, prompt_B)
             values[f"diversity/{name}"] = float(metric.compute())
             metric.reset()
         outputs["metrics"].update(values)

@@ -1,0 +1,91 @@
+"""What is measured becomes a point of a record: values in the file, a picture, and arrays to compare others with."""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from drift_pl.core.files import replacing
+from drift_pl.evaluation.evaluator import Evaluated
+from drift_pl.evaluation.grids import labelled_grid, save_image
+from drift_pl.evaluation.record import Evaluation, Point, Value, summarise, write_evaluation
+
+BASE = Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None)
+
+
+def point_name(stem: str, lora_scale: float, importance_power: float | None, live: bool = False) -> str:
+    """`iteration-000080-scale0.5`: unique in a file, and fit for a file name."""
+    scale = "" if lora_scale == 1 else f"-scale{lora_scale:g}"
+    power = "" if importance_power is None else f"-power{importance_power:g}"
+    return stem + scale + power + ("-live" if live else "")
+
+
+def keep(
+    evaluation: Evaluation, point: Point, evaluated: Evaluated, picture: Path | None = None, arrays: bool = True
+) -> Evaluation:
+    """The record with one more point; its picture and arrays, and then the record's file, are written.
+
+    Args:
+        picture: file of the grid; None: beside the arrays.
+        arrays: whether images of the grid, and embeddings if there are any, are kept for later points.
+    """
+    picture = picture or evaluation.folder / f"{point.name}.png"
+    save_image(grid_of(evaluated, point.title()), picture)
+    if arrays:
+        kept = {"grid": (evaluated.grid_PS3HW.clamp(0, 1) * 255).round().byte()}
+        if evaluated.embedding_PSD is not None:
+            kept["embedding"] = evaluated.embedding_PSD
+        with replacing(_arrays(evaluation, point.name)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **{name: array.numpy() for name, array in kept.items()})
+    point = replace(with_values(point, evaluated), picture=os.path.relpath(picture, evaluation.path.parent))
+    evaluation = evaluation.with_point(point)
+    write_evaluation(evaluation)
+    return evaluation
+
+
+def with_values(point: Point, evaluated: Evaluated) -> Point:
+    """The point with what was measured; what is not finite counts as not there."""
+    per_prompt = {name: [_finite(value) for value in value_P.tolist()] for name, value_P in evaluated.values.items()}
+    values = {name: summarise(numbers) for name, numbers in per_prompt.items()}
+    for name, value in evaluated.overall.items():  # of all prompts together: there is nothing to take an interval over
+        values[name] = Value(_finite(value), None, None, len(evaluated.prompts))
+    return replace(point, values=values, per_prompt=per_prompt)
+
+
+def means(point: Point) -> dict[str, float]:
+    """Mean over prompts that have a value, and what is measured on all prompts together; NaN where there is none."""
+    rows = zip(*point.per_prompt.values(), strict=True)
+    table_PN = torch.tensor(
+        [[math.nan if value is None else value for value in row] for row in rows], dtype=torch.float64
+    )
+    per_prompt = {name: float(value_P.nanmean()) for name, value_P in zip(point.per_prompt, table_PN.T, strict=True)}
+    overall = {name: value.mean for name, value in point.values.items() if name not in per_prompt}
+    return per_prompt | {name: math.nan if mean is None else mean for name, mean in overall.items()}
+
+
+def grid_of(evaluated: Evaluated, title: str) -> Image.Image:
+    """The picture of a point."""
+    grid_PS3HW = evaluated.grid_PS3HW
+    return labelled_grid([title], [grid_PS3HW], evaluated.prompts[: len(grid_PS3HW)])
+
+
+def read_array(evaluation: Evaluation, name: str, array: str) -> Tensor | None:
+    """`grid` (uint8 [P, S, 3, H, W]) or `embedding` (float32 [P, S, D]) of a point; None if it was not kept."""
+    path = _arrays(evaluation, name)
+    if not path.is_file():
+        return None
+    with np.load(path) as arrays:
+        return torch.from_numpy(arrays[array]) if array in arrays else None
+
+
+def _arrays(evaluation: Evaluation, name: str) -> Path:
+    return evaluation.folder / f"{name}.npz"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,97 @@
+"""How evaluation and `generate` sample: a loaded model, the deterministic sampler, noise by its purpose."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drift_pl.core.rng import normal_per_sample
+from drift_pl.core.types import Condition
+from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.prompts import PromptEncoder
+from drift_pl.sampling.rollout import Sampler, sample_ode
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """The deterministic sampler's settings.
+
+    Attributes:
+        steps, guidance_scale, negative_prompt: see `Sampler`.
+        importance_power: of annealed importance guidance, see `Sampler`; None for none.
+        lora_scale: factor of the adapter's output.
+        resolution: height and width of the images in pixels; None for the policy's own.
+    """
+
+    steps: int
+    guidance_scale: float
+    negative_prompt: str
+    importance_power: float | None = None
+    lora_scale: float = 1.0
+    resolution: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A policy with its weights in place, and what sampling from it takes.
+
+    Attributes:
+        encode: prompts, device, negative or not -> condition, see `PromptEncoder`.
+        device: where the policy is.
+        autocast: the context of the precision.
+    """
+
+    policy: Policy
+    encode: Callable[..., Condition]
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+
+    @classmethod
+    def on(cls, policy: Policy, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> "Model":
+        """A policy moved to a device."""
+        policy.network.to(device)
+        policy.to(device)
+        return cls(policy, PromptEncoder(policy), device, autocast)
+
+    @contextmanager
+    def base(self, plan: SamplingPlan) -> Iterator[Sampler]:
+        """Within it the policy is the model before fine-tuning, and nothing is mixed in."""
+        with self.policy.reference(), self._sampler(replace(plan, importance_power=None)) as sampler:
+            yield sampler
+
+    @contextmanager
+    def tuned(self, plan: SamplingPlan) -> Iterator[Sampler]:
+        """Within it the policy is the fine-tuned model, scaled and guided as planned."""
+        with self.policy.adapter_scale(plan.lora_scale), self._sampler(plan) as sampler:
+            yield sampler
+
+    @contextmanager
+    def _sampler(self, plan: SamplingPlan) -> Iterator[Sampler]:
+        negative = self.encode([plan.negative_prompt], self.device, negative=True)
+        # the noise levels of some models depend on the resolution
+        with self.autocast(), self.policy.at_resolution(plan.resolution):
+            sigmas = self.policy.sigmas(plan.steps)
+            yield Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power)
+
+
+@torch.no_grad()
+def sample_images(
+    model: Model, sampler: Sampler, condition: Condition, generators: Sequence[torch.Generator], micro_batch: int
+) -> Tensor:
+    """Images [N, 3, H, W] of one prompt, in the policy's precision, on its device.
+
+    Args:
+        condition: one row.
+        generators: one per image; image k starts from the noise of `generators[k]` alone.
+        micro_batch: images per forward pass.
+    """
+    noise_NCHW = normal_per_sample(generators, model.policy.latent_shape, model.device)
+    images = []
+    for noise_BCHW in noise_NCHW.split(micro_batch):
+        repeated = VariedCondition(condition.repeat_interleave(len(noise_BCHW)))
+        images.append(model.policy.decode(sample_ode(model.policy, sampler, noise_BCHW, repeated)))
+    return torch.cat(images)
