@@ -308,7 +308,7 @@ class NoiseItself:
 
     latent_shape = (3, 16, 16)
 
-    def encode(self, prompts: Sequence[str]) -> Condition:
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         return Condition(torch.zeros(len(prompts), 1, 1), None, torch.ones(1, dtype=torch.int64))
 
     def predict(self, latents: Tensor, *_: object) -> Tensor:
