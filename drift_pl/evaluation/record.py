@@ -177,7 +177,7 @@ def read_evaluation(path: Path) -> Evaluation:
             f"{make} fresh=true"
         )
     try:
-        return _read(content, path)
+        return from_plain(content, path)
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}; make it again with {make} fresh=true") from error
 
@@ -188,12 +188,17 @@ def write_evaluation(evaluation: Evaluation) -> None:
     Raises:
         ValueError: a number is not finite.
     """
-    content = {"format": FORMAT, "version": VERSION, **asdict(evaluation)}
-    del content["path"]
-    text = json.dumps(content, indent=1, allow_nan=False)
+    text = json.dumps(to_plain(evaluation), indent=1, allow_nan=False)
     # a raw line break cannot stand in a JSON string, so no prompt is touched
     text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
     write_text(evaluation.path, text + "\n")
+
+
+def to_plain(evaluation: Evaluation) -> dict[str, Any]:
+    """What an evaluation's file holds, as JSON has it."""
+    content = asdict(evaluation)
+    del content["path"]
+    return {"format": FORMAT, "version": VERSION, **content}
 
 
 def _place(point: Point) -> tuple[Any, ...]:
@@ -201,7 +206,12 @@ def _place(point: Point) -> tuple[Any, ...]:
     return point.weights != "base", point.iteration, point.checkpoint or "", point.weights, point.lora_scale, power
 
 
-def _read(content: dict[str, Any], path: Path) -> Evaluation:
+def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
+    """The other way round; `path` is where it was read.
+
+    Raises:
+        ValueError: something is missing, of another type, or contradicts the rest.
+    """
     header = take(content, HEADER, "")
     header["training"] = take(header["training"], TRAINING, "training.")
     header["protocol"] = take(header["protocol"], PROTOCOL, "protocol.")
