@@ -184,6 +184,7 @@ def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
 
 
 def test_a_seed_goes_into_the_tiers_file_when_every_method_has_it(tier: Tier, tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/store.py: results in the order of arrival; a seed written again."""
     queue = queue_in(tmp_path, Commands(fail="A/levers-s8"))
     queue.work([tier])
     assert names_in(queue) == ["plain-s7", "levers-s7", "swept-s7"]
@@ -198,7 +199,11 @@ def test_a_seed_goes_into_the_tiers_file_when_every_method_has_it(tier: Tier, tm
 
 
 def test_what_is_in_the_tiers_file_is_done(tier: Tier, tmp_path: Path) -> None:
-    """A fresh checkout trains nothing; what the plan has gained is trained, and joins what is there."""
+    """A fresh checkout trains nothing; what the plan has gained is trained, and joins what is there.
+
+    Catches in benchmarks/fronts/store.py: the file's earlier results lost with the next seed; their jobs lost;
+    incomplete seeds written.
+    """
     queue_in(tmp_path, Commands()).work([tier])
     commands = Commands()
     queue = fresh(tmp_path, commands)
@@ -217,7 +222,10 @@ def test_what_is_in_the_tiers_file_is_done(tier: Tier, tmp_path: Path) -> None:
 
 
 def test_every_method_of_a_seed_is_compared_though_the_file_has_more(tier: Tier, tmp_path: Path) -> None:
-    """A method that the plan has gained and that one seed lacks: only the other seed is compared."""
+    """A method that the plan has gained and that one seed lacks: only the other seed is compared.
+
+    Catches in benchmarks/fronts/run.py: all of a tier's file compared.
+    """
     queue_in(tmp_path, Commands()).work([tier])
     further = replace(tier.jobs[1], method="further")
     grown = replace(tier, methods=(*tier.methods, "further"), jobs=(*tier.jobs, further, replace(further, seed=8)))

@@ -44,6 +44,7 @@ def test_the_same_content_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> 
 
 
 def test_pictures_stay_behind(tmp_path: Path) -> None:
+    """Catches in evaluation/bundle.py: pictures named that are not kept."""
     path = write_file(tmp_path, "drawn", 0, [make_point(0, 1.0, picture="points/base.png")])
     write_bundle(tmp_path / "one.json.xz", [read_evaluation(path)], {})
     assert read_bundle(tmp_path / "one.json.xz")[0].points[0].picture is None
@@ -58,6 +59,7 @@ def test_pictures_stay_behind(tmp_path: Path) -> None:
     ],
 )
 def test_a_pattern_chooses_by_name(bundle: Path, pattern: str, names: list[str]) -> None:
+    """Catches in evaluation/bundle.py: a pattern taken for a beginning; members called by their file alone."""
     chosen = read_evaluations(Path(f"{bundle}#{pattern}"))
     assert [name_of(each) for each in chosen] == names
     assert [str(each.path) for each in chosen] == [f"{bundle}#{name}" for name in names], "which can be given again"
@@ -88,6 +90,7 @@ LACKING = {"format": "drift_pl.evaluations", "version": 1, "evaluations": [{"job
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    """Catches in evaluation/bundle.py: a newer version read all the same."""
     path = tmp_path / "bad.json.xz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
