@@ -122,7 +122,7 @@ def pareto(request: Request) -> "Results":
     Raises:
         UserError: a file is missing or old, or two runs cannot be compared; nothing has been written then.
     """
-    from drift_pl.evaluation.record import read_evaluation
+    from drift_pl.evaluation.bundle import read_evaluations
     from drift_pl.reports.comparison import compare
     from drift_pl.reports.compute import compute
     from drift_pl.reports.figure import draw
@@ -132,7 +132,7 @@ def pareto(request: Request) -> "Results":
 
     if request.out.is_file():
         raise UserError(f"out={request.out} is a file: give a folder, e.g. out=pareto")
-    evaluations = [read_evaluation(path) for path in request.paths]
+    evaluations = [evaluation for path in request.paths for evaluation in read_evaluations(path)]
     comparison = compare(evaluations, request.points == "last", request.budgets == "differ")
     question = Question(request.reward, request.diversity, request.baseline, request.reward_bound)
     results = compute(comparison, question)

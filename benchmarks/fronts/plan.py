@@ -37,8 +37,13 @@ class Job:
     checkpoint: str | None = None
 
     @property
+    def key(self) -> str:
+        """Its name within its tier."""
+        return f"{self.method}-s{self.seed}"
+
+    @property
     def name(self) -> str:
-        return f"{self.tier}/{self.method}-s{self.seed}"
+        return f"{self.tier}/{self.key}"
 
     @property
     def run_name(self) -> str:

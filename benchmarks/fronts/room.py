@@ -35,6 +35,7 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.sampling import Model
 from drift_pl.functional.fronts import NoOverlap
+from drift_pl.reports.figure import save_png
 from drift_pl.scoring.rewards import score_images
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +127,7 @@ def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], p
     axes.set(xlabel="reward", ylabel="pairwise distance (evaluation encoder)")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=7, frameon=False)
-    figure.savefig(path, dpi=200)
+    save_png(figure, path, dpi=200)
 
 
 def sample(tiers: Sequence[Tier], results: Path, images_per_prompt: int) -> None:

@@ -2,20 +2,18 @@
 
     python benchmarks/fronts/run.py A B            # trains, evaluates and compares what is still missing of two tiers
     python benchmarks/fronts/run.py --status       # what is there, what is missing, about how long it will take
-    python benchmarks/fronts/run.py A --commit     # and commits every result as it comes
+    python benchmarks/fronts/run.py A --commit     # and commits the tier's file whenever a seed is complete
     python benchmarks/fronts/run.py A --compare    # fronts and gains over the seeds that are complete
 
-Runs live in `runs/fronts/` and go on from their last checkpoint; results in `docs/results/fronts/TIER/`.
+Runs live in `runs/fronts/` and resume from their last checkpoint, single results in `runs/fronts/results/TIER/`. When
+every method of a tier has a seed, the seed goes into docs/results/fronts/TIER/evaluations.json.xz (`store`).
 """
 
 import argparse
-import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plan import PLAN, Job, Tier, read_plan
+from store import Store
 
 from drift_pl.config.command import run_command
 from drift_pl.core.errors import UserError
@@ -43,10 +42,11 @@ class Queue:
     """Trains and evaluates jobs, each at most once.
 
     Attributes:
-        runs, results: folders.
+        runs: folder of runs, logs and, in `results/`, single results.
+        results: folder of the tiers' files and comparisons.
         workers: jobs at a time.
         command: runs `[module, arguments...]` and returns its status.
-        commit: whether every result is committed.
+        commit: whether a tier's file is committed whenever a seed is complete.
     """
 
     runs: Path
@@ -54,28 +54,16 @@ class Queue:
     workers: int = 1
     command: Command = run_python
     commit: bool = False
-    _git: threading.Lock = field(default_factory=threading.Lock)
+    store: Store = field(init=False)
 
-    def is_done(self, job: Job) -> bool:
-        """Whether there is a result of this job, as it stands in the plan.
+    def __post_init__(self) -> None:
+        self.store = Store(self.runs / "results", self.results)
 
-        Raises:
-            UserError: there is one of another plan, which must not be mixed with this one.
-        """
-        path = self.results / job.name / "job.json"
-        if not path.is_file():
-            return False
-        digest = json.loads(path.read_text())["digest"]
-        if digest != job.digest:
-            raise UserError(
-                f"{path.parent} is a result of another plan (digest {digest}, the plan's is {job.digest}): figures of "
-                "two plans are not mixed; remove the folder to run it anew"
-            )
-        return True
-
-    def work(self, jobs: Sequence[Job]) -> list[Job]:
+    def work(self, tiers: Sequence[Tier]) -> list[Job]:
         """Does what is missing, in order, and returns the jobs that failed."""
-        missing = [job for job in jobs if not self.is_done(job) and not self._copy_of_another_tier(job)]
+        jobs = [job for tier in tiers for job in tier.jobs]
+        missing = [job for job in jobs if not self.store.job_of(job) and not self.store.take_over(job)]
+        self.gather(tiers)
         failed: list[Job] = []
         started = time.monotonic()
         # a source is trained before it is evaluated in another way
@@ -94,48 +82,48 @@ class Queue:
                     job = going.pop(future)
                     if not future.result():
                         failed.append(job)
+                    self.gather(tiers)
                     done = len(missing) - len(waiting) - len(going)
                     rest = (time.monotonic() - started) / done * (len(missing) - done) / 60
                     state = "failed" if job in failed else "done"
                     print(f"{state:6} {job.name:40} {done} of {len(missing)}, about {rest:.0f} min left", flush=True)
         return failed
 
+    def gather(self, tiers: Sequence[Tier]) -> None:
+        """Takes the seeds that have become complete into their tiers' files, and commits these."""
+        for tier in tiers:
+            seeds = self.store.gather(tier)
+            if seeds and self.commit:
+                file = str(self.store.file(tier.name))
+                message = f"Fronts: tier {tier.name}, seed {', '.join(map(str, seeds))}"
+                subprocess.run(["git", "add", file], cwd=ROOT, check=True)
+                subprocess.run(["git", "commit", "-q", "-m", message, "--", file], cwd=ROOT, check=True)
+
     def compare(self, tier: Tier) -> int:
         """Fronts and gains over the seeds that every method of the tier has; none yet: nothing.
 
         Against the baseline in the tier's folder, against each further one in `against_METHOD/` in it.
         """
-        seeds = [seed for seed in tier.seeds if all(self.is_done(job) for job in tier.jobs if job.seed == seed)]
-        if not seeds:
+        self.gather([tier])
+        names = self.store.comparable(tier)
+        if not names:
             return 0
-        jobs = [job for method in tier.methods for job in tier.jobs if job.method == method and job.seed in seeds]
         # as seen from the folder that commands run in: results name their files, and are kept
-        folders = [os.path.relpath(self.results / job.name, ROOT) for job in jobs]
+        file = os.path.relpath(self.store.file(tier.name), ROOT)
+        paths = [file] if set(names) == set(self.store.held(tier.name)) else [f"{file}#{name}" for name in names]
         out = self.results / tier.name
         outs = {tier.baseline: out} | {method: out / f"against_{method}" for method in tier.against}
         log = self.runs / f"{tier.name}.log"
         return max(
-            self.command(["drift_pl.pareto", *folders, f"baseline={method}", f"out={to}", *tier.comparison], log)
+            self.command(["drift_pl.pareto", *paths, f"baseline={method}", f"out={to}", *tier.comparison], log)
             for method, to in outs.items()
         )
 
     def _is_trained(self, job: Job) -> bool:
         return (self.runs / job.run_name / "summary.json").is_file()
 
-    def _copy_of_another_tier(self, job: Job) -> bool:
-        """Takes over the result of a job that is the same but for its tier, if there is one."""
-        for path in sorted(self.results.glob(f"*/{job.method}-s{job.seed}/job.json")):
-            content = json.loads(path.read_text())
-            if content["digest"] == job.digest:
-                result = self.results / job.name
-                shutil.copytree(path.parent, result, ignore=shutil.ignore_patterns("job.json"))
-                (result / "job.json").write_text(json.dumps({**content, "job": job.name}, indent=2) + "\n")
-                self._commit(job, result)
-                return True
-        return False
-
     def _do(self, job: Job) -> bool:
-        run, result, log = self.runs / job.run_name, self.results / job.name, self.runs / f"{job.name}.log"
+        run, log = self.runs / job.run_name, self.runs / f"{job.name}.log"
         started = time.monotonic()
         if not self._is_trained(job):
             fit = ["drift_pl.fit", *job.overrides, f"seed={job.seed}", f"run_dir={run}", "ckpt_path=auto"]
@@ -144,47 +132,19 @@ class Queue:
         evaluation = run / "evaluation" / f"{job.method}.json"
         measured = run / "checkpoints" / f"{job.checkpoint}.ckpt" if job.checkpoint else run
         evaluate = ["drift_pl.evaluate", f"ckpt_path={measured}", f"method={job.method}", f"out={evaluation}"]
-        if self.command([*evaluate, *job.evaluation, *self._base(job)], log):
+        base = self.store.base(job.tier)  # measured once for a whole tier
+        if self.command([*evaluate, *job.evaluation, *([] if base is None else [f"base={base}"])], log):
             return False
-        self._keep(job, evaluation, result, time.monotonic() - started)
+        self.store.keep(job, evaluation, round((time.monotonic() - started) / 60, 1))
         return True
-
-    def _base(self, job: Job) -> list[str]:
-        """The base model is one for a whole tier: the tier's first results have it, with pictures."""
-        results = [path.parent for path in self.results.glob(f"{job.tier}/*-s*/job.json")]
-        first = min(results, key=lambda path: (int(path.name.rpartition("-s")[2]), path.name), default=None)
-        return [] if first is None else [f"base={first / 'evaluation.json'}"]
-
-    def _keep(self, job: Job, evaluation: Path, result: Path, seconds: float) -> None:
-        """Keeps the evaluation, and pictures of one seed; job.json comes last, so that half a result is none."""
-        result.mkdir(parents=True, exist_ok=True)
-        measured = json.loads(evaluation.read_text())
-        for point in measured["points"]:
-            if point["picture"] and job.pictures:
-                target = result / point["picture"]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(evaluation.parent / point["picture"], target)
-            else:
-                point["picture"] = None
-        (result / "evaluation.json").write_text(json.dumps(measured) + "\n")
-        content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
-        (result / "job.json").write_text(json.dumps({**content, "minutes": round(seconds / 60, 1)}, indent=2) + "\n")
-        self._commit(job, result)
-
-    def _commit(self, job: Job, result: Path) -> None:
-        if self.commit:
-            with self._git:
-                subprocess.run(["git", "add", str(result)], cwd=ROOT, check=True)
-                message = f"Fronts: {job.method}, seed {job.seed} (tier {job.tier})"
-                subprocess.run(["git", "commit", "-q", "-m", message, "--", str(result)], cwd=ROOT, check=True)
 
 
 def status(queue: Queue, tiers: Sequence[Tier]) -> str:
     """A line per tier: what is there, and an estimate of what is missing from the median of what is there."""
     lines = []
     for tier in tiers:
-        done = [job for job in tier.jobs if queue.is_done(job)]
-        minutes = [json.loads((queue.results / job.name / "job.json").read_text())["minutes"] for job in done]
+        done = [content for job in tier.jobs if (content := queue.store.job_of(job))]
+        minutes = [content["minutes"] for content in done]
         missing = len(tier.jobs) - len(done)
         estimate = f", about {missing * statistics.median(minutes):.0f} min of one core missing" if minutes else ""
         lines.append(f"{tier.name}  {len(done)} of {len(tier.jobs)} done{estimate}  ({tier.title})")
@@ -195,10 +155,14 @@ def _main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tiers", nargs="*", help="names of tiers; none: all")
     parser.add_argument("--plan", type=Path, default=PLAN)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "fronts", help="where runs live")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "fronts")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs" / "fronts", help="where runs and single results live"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "docs" / "results" / "fronts", help="where files of tiers are"
+    )
     parser.add_argument("--workers", type=int, default=1, help="jobs at a time; a core each")
-    parser.add_argument("--commit", action="store_true", help="commit every result as it comes")
+    parser.add_argument("--commit", action="store_true", help="commit a tier's file whenever a seed is complete")
     parser.add_argument("--compare", action="store_true", help="only compare what is there")
     parser.add_argument("--status", action="store_true", help="say what is there and what is missing")
     parser.add_argument("--debug", action="store_true")
@@ -212,7 +176,7 @@ def _main(argv: list[str]) -> None:
     if options.status:
         print(status(queue, tiers))
         return
-    failed = [] if options.compare else queue.work([job for tier in tiers for job in tier.jobs])
+    failed = [] if options.compare else queue.work(tiers)
     if failed:
         names = ", ".join(job.name for job in failed)
         raise UserError(f"failed: {names}; the reason is in {queue.runs / failed[0].name}.log")

@@ -185,16 +185,29 @@ def from_dict(content: Any, path: Path) -> Evaluation:
             f"{make} fresh=true"
         )
     try:
+        return from_plain(content, path)
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; make it again with {make} fresh=true") from error
+
+
+def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
+    """The evaluation of plain dicts and lists; `path` is where they were read.
+
+    Raises:
+        ValueError: a field is missing, has the wrong type, or contradicts others.
+    """
+    try:
         # as JSON, in which strict reading still takes a list for a tuple and a dict for a dataclass
         evaluation = _READER.validate_json(json.dumps({**content, "path": str(path)}), strict=True)
-        _check(evaluation)
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {_first(error)}; make it again with {make} fresh=true") from error
+    except ValidationError as error:
+        place, message = error.errors()[0]["loc"], error.errors()[0]["msg"]
+        raise ValueError(f"{'.'.join(map(str, place))}: {message[0].lower()}{message[1:]}") from error
+    _check(evaluation)
     return evaluation
 
 
-def to_dict(evaluation: Evaluation) -> dict[str, Any]:
-    """Plain dicts and lists, as `from_dict` takes them."""
+def to_plain(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain dicts and lists, as `from_plain` takes them."""
     content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
     return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
 
@@ -205,7 +218,7 @@ def write_evaluation(evaluation: Evaluation) -> None:
     Raises:
         ValueError: a number is not finite.
     """
-    text = json.dumps(to_dict(evaluation), indent=1, allow_nan=False)
+    text = json.dumps(to_plain(evaluation), indent=1, allow_nan=False)
     # a raw line break cannot stand in a JSON string, so no prompt is touched
     text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
     write_text(evaluation.path, text + "\n")
@@ -238,11 +251,3 @@ def _check(evaluation: Evaluation) -> None:
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
-
-
-def _first(error: ValueError) -> str:
-    """The first of the reader's complaints, with the place of the field."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    place, message = error.errors()[0]["loc"], error.errors()[0]["msg"]
-    return f"{'.'.join(map(str, place))}: {message[0].lower()}{message[1:]}"

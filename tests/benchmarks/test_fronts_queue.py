@@ -3,18 +3,24 @@
 import hashlib
 import json
 import re
+import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from made_up_evaluations import make_point, write_file
 from plan import PLAN, Tier, read_plan
 from run import Queue, run_python, status
 
 from drift_pl.core.errors import UserError
+from drift_pl.evaluation.bundle import name_of, read_bundle, read_jobs
+from drift_pl.evaluation.record import read_evaluation
 
-FRONTS = Path(__file__).parents[2] / "benchmarks" / "fronts"
+ROOT = Path(__file__).parents[2]
+FRONTS = ROOT / "benchmarks" / "fronts"
 
 PLAN_TEXT: dict[str, Any] = {
     "frozen": {"fit": ["experiment=shapes_flowgrpo"], "evaluate": ["prompts=test"], "pareto": []},
@@ -55,8 +61,10 @@ class Commands:
             out = Path(given["out"])
             (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
             (out.parent / "pictures" / "base.png").write_bytes(b"png")
-            points = [{"picture": "pictures/base.png"}, {"picture": None}]
-            out.write_text(json.dumps({"method": given["method"], "points": points}))
+            seed = int(Path(given["ckpt_path"]).name.rpartition("-s")[2])
+            points = [make_point(0, 1.0, picture="pictures/base.png"), make_point(3, 2.0 + seed)]
+            made = write_file(out.parent / "made", given["method"], seed, points)
+            (made / "evaluation.json").rename(out)
         return 0
 
     def named(self, module: str) -> list[list[str]]:
@@ -70,8 +78,24 @@ def tier(tmp_path: Path) -> Tier:
     return read_plan(path)["A"]
 
 
+def singles(tmp_path: Path) -> Path:
+    """Where single results of tier A lie."""
+    return tmp_path / "runs" / "results" / "A"
+
+
+def names_in(queue: Queue, tier: str = "A") -> list[str]:
+    """What a tier's file holds."""
+    path = queue.store.file(tier)
+    return [name_of(evaluation) for evaluation in read_bundle(path)] if path.is_file() else []
+
+
 def queue_in(tmp_path: Path, commands: Commands, workers: int = 2) -> Queue:
     return Queue(tmp_path / "runs", tmp_path / "results", workers, commands)
+
+
+def fresh(tmp_path: Path, commands: Commands) -> Queue:
+    """A checkout with the tiers' files and nothing else."""
+    return Queue(tmp_path / "elsewhere", tmp_path / "results", 2, commands)
 
 
 def test_jobs_come_seed_by_seed_with_frozen_keys_first(tier: Tier) -> None:
@@ -85,17 +109,17 @@ def test_jobs_come_seed_by_seed_with_frozen_keys_first(tier: Tier) -> None:
 def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_path: Path, workers: int) -> None:
     commands = Commands()
     queue = queue_in(tmp_path, commands, workers)
-    assert queue.work(tier.jobs) == []
+    assert queue.work([tier]) == []
     assert len(commands.named("drift_pl.fit")) == 4, "a swept method has no run of its own"
     assert len(commands.named("drift_pl.evaluate")) == 6
-    results = tmp_path / "results" / "A"
+    results = singles(tmp_path)
     assert (results / "swept-s7" / "pictures" / "base.png").read_bytes() == b"png"
     assert not (results / "swept-s8" / "pictures").exists(), "pictures of one seed are enough"
     for seed, kept in ((7, "pictures/base.png"), (8, None)):
         points = json.loads((results / f"swept-s{seed}" / "evaluation.json").read_text())["points"]
         assert [point["picture"] for point in points] == [kept, None]
-    assert json.loads((tmp_path / "results" / "A" / "levers-s7" / "evaluation.json").read_text())["method"] == "levers"
-    queue.work(tier.jobs)
+    assert read_evaluation(results / "levers-s7").method == "levers"
+    queue.work([tier])
     assert len(commands.calls) == 10
     assert status(queue, [tier]).startswith("A  6 of 6 done")
 
@@ -103,11 +127,11 @@ def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_p
 def test_the_base_model_is_measured_once_for_a_tier(tier: Tier, tmp_path: Path) -> None:
     """Later jobs take it from the first seed's results, which have pictures."""
     commands = Commands()
-    queue_in(tmp_path, commands, workers=1).work(tier.jobs)
+    queue_in(tmp_path, commands, workers=1).work([tier])
     calls = commands.named("drift_pl.evaluate")
     given = [[Path(argument[5:]) for argument in call if argument.startswith("base=")] for call in calls]
     assert given[0] == []
-    results = tmp_path / "results" / "A"
+    results = singles(tmp_path)
     assert [path for (path,) in given[1:]] == [
         results / f"{method}-s7" / "evaluation.json" for method in ("plain", *["levers"] * 4)
     ]
@@ -118,7 +142,7 @@ def test_a_run_goes_on_from_its_checkpoint_and_a_trained_one_is_only_evaluated(t
     trained = tmp_path / "runs" / "A" / "plain-s7"
     trained.mkdir(parents=True)
     (trained / "summary.json").write_text("{}")
-    queue_in(tmp_path, commands).work(tier.jobs)
+    queue_in(tmp_path, commands).work([tier])
     fits = commands.named("drift_pl.fit")
     assert len(fits) == 3
     assert all("ckpt_path=auto" in call for call in fits)
@@ -129,41 +153,120 @@ def test_a_run_goes_on_from_its_checkpoint_and_a_trained_one_is_only_evaluated(t
 
 def test_a_failure_is_reported_and_the_others_go_on(tier: Tier, tmp_path: Path) -> None:
     queue = queue_in(tmp_path, Commands(fail="A/levers-s7"))
-    assert [job.name for job in queue.work(tier.jobs)] == ["A/levers-s7"]
-    assert not queue.is_done(tier.jobs[1])
-    assert queue.work(tier.jobs[:1]) == []
+    assert [job.name for job in queue.work([tier])] == ["A/levers-s7"]
+    assert not queue.store.job_of(tier.jobs[1])
+    assert queue.work([replace(tier, jobs=tier.jobs[:1])]) == []
 
 
 def test_what_waits_for_a_failed_source_fails_with_it(tier: Tier, tmp_path: Path) -> None:
     queue = queue_in(tmp_path, Commands(fail="A/plain-s7"))
-    assert sorted(job.name for job in queue.work(tier.jobs)) == ["A/plain-s7", "A/swept-s7"]
+    assert sorted(job.name for job in queue.work([tier])) == ["A/plain-s7", "A/swept-s7"]
 
 
 def test_results_of_another_plan_are_refused_by_name(tier: Tier, tmp_path: Path) -> None:
     queue = queue_in(tmp_path, Commands())
-    queue.work(tier.jobs)
-    path = tmp_path / "results" / "A" / "plain-s7" / "job.json"
+    queue.work([tier])
+    path = singles(tmp_path) / "plain-s7" / "job.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "digest": "0" * 12}))
-    with pytest.raises(UserError, match=r"plain-s7 is a result of another plan"):
-        queue.work(tier.jobs)
+    with pytest.raises(UserError, match=r"plain-s7 is a result of another plan .* remove the folder"):
+        queue.work([tier])
+    changed = replace(tier, jobs=(replace(tier.jobs[0], overrides=("trainer.iterations=4",)), *tier.jobs[1:]))
+    with pytest.raises(UserError, match=r"json\.xz#plain-s7 is a result of another plan .* by another name"):
+        fresh(tmp_path, Commands()).work([changed])
 
 
 def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
+    queue = queue_in(tmp_path, Commands(fail="A/levers-s7"))
+    queue.work([tier])
+    assert queue.store.job_of(tier.jobs[0])
+    (singles(tmp_path) / "plain-s7" / "job.json").unlink()
+    assert not queue.store.job_of(tier.jobs[0])
+
+
+def test_a_seed_goes_into_the_tiers_file_when_every_method_has_it(tier: Tier, tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/store.py: results in the order of arrival; a seed written again."""
+    queue = queue_in(tmp_path, Commands(fail="A/levers-s8"))
+    queue.work([tier])
+    assert names_in(queue) == ["plain-s7", "levers-s7", "swept-s7"]
     queue = queue_in(tmp_path, Commands())
-    queue.work(tier.jobs)
-    (tmp_path / "results" / "A" / "plain-s7" / "job.json").unlink()
-    assert not queue.is_done(tier.jobs[0])
+    queue.work([tier])
+    assert names_in(queue) == [f"{method}-s{seed}" for method in ("plain", "levers", "swept") for seed in (7, 8)]
+    evaluation = next(each for each in read_bundle(queue.store.file("A")) if name_of(each) == "levers-s8")
+    assert (evaluation.points[1].per_prompt["reward"], evaluation.points[0].picture) == ([7.5, 12.5], None)
+    job = json.loads((singles(tmp_path) / "levers-s8" / "job.json").read_text())
+    assert read_jobs(queue.store.file("A"))["levers-s8"] == job
+    assert job["fit"] == list(tier.jobs[4].overrides)
+
+
+def test_what_is_in_the_tiers_file_is_done(tier: Tier, tmp_path: Path) -> None:
+    """A fresh checkout trains nothing; what the plan has gained is trained, and joins what is there.
+
+    Catches in benchmarks/fronts/store.py: the file's earlier results lost with the next seed; their jobs lost;
+    incomplete seeds written.
+    """
+    queue_in(tmp_path, Commands()).work([tier])
+    commands = Commands()
+    queue = fresh(tmp_path, commands)
+    assert queue.work([tier]) == []
+    assert commands.calls == []
+    assert status(queue, [tier]).startswith("A  6 of 6 done")
+    further = replace(tier.jobs[1], method="further")
+    methods = ("plain", "further", "levers", "swept")
+    grown = replace(tier, methods=methods, jobs=(*tier.jobs, further, replace(further, seed=8)))
+    queue = fresh(tmp_path, commands)
+    assert queue.work([grown]) == []
+    assert len(commands.named("drift_pl.fit")) == 2
+    bases = {argument for call in commands.named("drift_pl.evaluate") for argument in call if "base=" in argument}
+    assert f"base={tmp_path / 'elsewhere' / 'results' / 'A' / 'base.json'}" in bases
+    assert names_in(queue) == [f"{method}-s{seed}" for method in methods for seed in (7, 8)]
+
+
+def test_every_method_of_a_seed_is_compared_though_the_file_has_more(tier: Tier, tmp_path: Path) -> None:
+    """A method that the plan has gained and that one seed lacks: only the other seed is compared.
+
+    Catches in benchmarks/fronts/run.py: all of a tier's file compared.
+    """
+    queue_in(tmp_path, Commands()).work([tier])
+    further = replace(tier.jobs[1], method="further")
+    grown = replace(tier, methods=(*tier.methods, "further"), jobs=(*tier.jobs, further, replace(further, seed=8)))
+    commands = Commands(fail="A/further-s8")
+    queue = fresh(tmp_path, commands)
+    queue.work([grown])
+    queue.compare(grown)
+    (call,) = commands.named("drift_pl.pareto")
+    assert [entry.rpartition("#")[2] for entry in call[1:5]] == [f"{method}-s7" for method in grown.methods]
+    assert call[5] == "baseline=plain"
+
+
+def test_the_tiers_file_is_committed_once_per_seed(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=n", "-c", "user.email=e@x")
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    git("init", "-q")
+    for key in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{key}_NAME", "n")
+        monkeypatch.setenv(f"GIT_{key}_EMAIL", "e@x")
+    monkeypatch.setattr("run.ROOT", tmp_path)
+    queue = Queue(tmp_path / "runs", tmp_path / "results", 1, Commands(), commit=True)
+    queue.work([tier])
+    assert git("log", "--format=%s", "--reverse").splitlines() == ["Fronts: tier A, seed 7", "Fronts: tier A, seed 8"]
+    assert git("ls-files").split() == ["results/A/evaluations.json.xz"], "single results stay in runs/"
+    queue.work([tier])
+    assert len(git("log", "--format=%s").splitlines()) == 2
 
 
 def test_only_seeds_that_every_method_has_are_compared(tier: Tier, tmp_path: Path) -> None:
     commands = Commands(fail="A/levers-s8")
     queue = queue_in(tmp_path, commands)
-    queue.work(tier.jobs)
+    queue.work([tier])
     queue.compare(tier)
     (call,) = commands.named("drift_pl.pareto")
     assert "baseline=plain" in call
-    assert [Path(entry).name for entry in call[1:4]] == ["plain-s7", "levers-s7", "swept-s7"]
-    assert not any(entry.endswith("-s8") for entry in call)
+    assert (tmp_path / "results" / "A" / "evaluations.json.xz").samefile(ROOT / call[1])
+    assert call[2].startswith("baseline="), "one file, and all of it"
+    assert names_in(queue) == ["plain-s7", "levers-s7", "swept-s7"]
 
 
 def test_a_tier_may_be_compared_with_further_methods(tmp_path: Path) -> None:
@@ -172,7 +275,7 @@ def test_a_tier_may_be_compared_with_further_methods(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     tier, commands = read_plan(path)["A"], Commands()
     queue = queue_in(tmp_path, commands)
-    queue.work(tier.jobs)
+    queue.work([tier])
     queue.compare(tier)
     first, second = commands.named("drift_pl.pareto")
     out = queue.results / "A"
@@ -186,7 +289,7 @@ def test_a_tier_may_be_compared_with_further_methods(tmp_path: Path) -> None:
 def test_no_complete_seed_is_no_comparison(tier: Tier, tmp_path: Path) -> None:
     commands = Commands(fail="A/levers")
     queue = queue_in(tmp_path, commands)
-    queue.work(tier.jobs)
+    queue.work([tier])
     assert queue.compare(tier) == 0
     assert not commands.named("drift_pl.pareto")
 
@@ -197,7 +300,7 @@ def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     tiers = {"A": PLAN_TEXT["tiers"]["A"], "B": {**PLAN_TEXT["tiers"]["A"], "fit": ["trainer.iterations=4"]}}
     path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
     commands = Commands()
-    queue_in(tmp_path, commands, workers=1).work([job for tier in read_plan(path).values() for job in tier.jobs])
+    queue_in(tmp_path, commands, workers=1).work(list(read_plan(path).values()))
     runs = [
         Path(argument.removeprefix("run_dir="))
         for call in commands.named("drift_pl.fit")
@@ -209,22 +312,26 @@ def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     ]
 
 
-def test_the_same_job_of_another_tier_is_not_run_again(tier: Tier, tmp_path: Path) -> None:
+@pytest.mark.parametrize("from_file", [False, True])
+def test_the_same_job_of_another_tier_is_not_run_again(tier: Tier, tmp_path: Path, from_file: bool) -> None:
     path = tmp_path / "two.yaml"
     methods = {**PLAN_TEXT["tiers"]["A"]["methods"], "levers": {"fit": ["experiment=pickscore_div"]}}
     tiers = {"A": PLAN_TEXT["tiers"]["A"], "B": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}
     path.write_text(yaml.safe_dump({**PLAN_TEXT, "tiers": tiers}, sort_keys=False))
     commands = Commands()
     queue = queue_in(tmp_path, commands)
-    queue.work(tier.jobs)
+    queue.work([tier])
     before = len(commands.calls)
-    queue.work(read_plan(path)["B"].jobs)
+    if from_file:
+        queue = fresh(tmp_path, commands)
+    queue.work([read_plan(path)["B"]])
     trained = {argument for call in commands.calls[before:] for argument in call if argument.startswith("run_dir=")}
     assert {Path(entry).name for entry in trained} == {"levers-s7", "levers-s8"}
-    shared = json.loads((tmp_path / "results" / "B" / "plain-s7" / "job.json").read_text())
-    assert shared["job"] == "B/plain-s7"
-    assert (tmp_path / "results" / "B" / "plain-s7" / "pictures" / "base.png").is_file()
-    assert all(queue.is_done(job) for job in read_plan(path)["B"].jobs)
+    taken = queue.store.singles / "B" / "plain-s7"
+    assert json.loads((taken / "job.json").read_text())["job"] == "B/plain-s7"
+    assert read_evaluation(taken).points[1].per_prompt["reward"] == [6.75, 11.25]
+    assert (taken / "pictures" / "base.png").is_file() != from_file
+    assert len(names_in(queue, "B")) == 6
 
 
 def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> None:
@@ -262,7 +369,7 @@ def test_a_sweep_of_a_result_that_was_taken_over_trains_its_source_again(tmp_pat
     assert swept.overrides == levers.overrides
     assert swept.run_name == levers.run_name
     commands = Commands()
-    queue_in(tmp_path, commands).work([swept])
+    queue_in(tmp_path, commands).work([replace(read_plan(path)["A"], jobs=(swept,))])
     (fit,) = commands.named("drift_pl.fit")
     assert {"experiment=shapes_div", f"run_dir={tmp_path / 'runs' / 'A' / 'levers-s7'}"} <= set(fit)
 

@@ -17,10 +17,10 @@ from drift_pl.evaluation.record import (
     Evaluation,
     Point,
     Value,
-    from_dict,
+    from_plain,
     read_evaluation,
     summarise,
-    to_dict,
+    to_plain,
     write_evaluation,
 )
 from drift_pl.reports.display import table
@@ -192,8 +192,8 @@ def test_a_run_folder_stands_for_its_test_prompts_and_in_version_0_1_for_the_fil
 
 
 def test_plain_content_is_the_evaluation_whatever_its_place() -> None:
-    evaluation = from_dict(EXAMPLE, Path("somewhere/a.json"))
-    assert to_dict(evaluation) == EXAMPLE
+    evaluation = from_plain(EXAMPLE, Path("somewhere/a.json"))
+    assert to_plain(evaluation) == EXAMPLE
     assert evaluation.path == Path("somewhere/a.json")
 
 

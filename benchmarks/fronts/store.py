@@ -1,0 +1,139 @@
+"""What the study has measured: single results of a running study in `runs/`, and a file per tier, which is committed.
+
+A result is in TIER/METHOD-sSEED/ until every method of its tier has the seed; then the whole seed goes into the tier's
+file, docs/results/fronts/TIER/evaluations.json.xz. What is in either place counts as done.
+"""
+
+import json
+import shutil
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from plan import Job, Tier
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_json
+from drift_pl.evaluation.bundle import SUFFIX, name_of, read_bundle, read_jobs, write_bundle
+from drift_pl.evaluation.record import FILE_NAME, Evaluation, read_evaluation, write_evaluation
+
+
+@dataclass
+class Store:
+    """Single results and tiers' files.
+
+    Attributes:
+        singles: folder of TIER/METHOD-sSEED/ with evaluation.json, pictures of the first seed, and job.json.
+        tiers: folder of TIER/evaluations.json.xz.
+    """
+
+    singles: Path
+    tiers: Path
+    _jobs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    _writing: threading.Lock = field(default_factory=threading.Lock)
+
+    def file(self, tier: str) -> Path:
+        return self.tiers / tier / f"evaluations{SUFFIX}"
+
+    def held(self, tier: str) -> dict[str, dict[str, Any]]:
+        """METHOD-sSEED -> job.json's content, of what is in a tier's file."""
+        if tier not in self._jobs:
+            self._jobs[tier] = read_jobs(self.file(tier)) if self.file(tier).is_file() else {}
+        return self._jobs[tier]
+
+    def job_of(self, job: Job) -> dict[str, Any] | None:
+        """job.json's content if there is a result of this job, as it stands in the plan.
+
+        Raises:
+            UserError: there is one of another plan, which must not be mixed with this one.
+        """
+        path = self.singles / job.name / "job.json"
+        if path.is_file():
+            content, where, remedy = json.loads(path.read_text()), path.parent, "remove the folder to run it anew"
+        elif job.key in self.held(job.tier):
+            content, where = self.held(job.tier)[job.key], f"{self.file(job.tier)}#{job.key}"
+            remedy = "call the changed method by another name, or remove the file to run the tier anew"
+        else:
+            return None
+        if content["digest"] != job.digest:
+            raise UserError(
+                f"{where} is a result of another plan (digest {content['digest']}, the plan's is {job.digest}): "
+                f"figures of two plans are not mixed; {remedy}"
+            )
+        return content
+
+    def complete_seeds(self, tier: Tier) -> list[int]:
+        """Seeds that every method of the tier has."""
+        return [seed for seed in tier.seeds if all(self.job_of(job) for job in tier.jobs if job.seed == seed)]
+
+    def keep(self, job: Job, evaluation: Path, minutes: float) -> None:
+        """Keeps a single result, with pictures of one seed; job.json comes last: without it a result does not count."""
+        folder = self.singles / job.name
+        folder.mkdir(parents=True, exist_ok=True)
+        measured = json.loads(evaluation.read_text())
+        for point in measured["points"]:
+            if point["picture"] and job.pictures:
+                target = folder / point["picture"]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(evaluation.parent / point["picture"], target)
+            else:
+                point["picture"] = None
+        (folder / FILE_NAME).write_text(json.dumps(measured) + "\n")
+        content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
+        write_json(folder / "job.json", {**content, "minutes": minutes})
+
+    def take_over(self, job: Job) -> bool:
+        """Takes the result of a job that is the same but for its tier, if there is one."""
+        folder = self.singles / job.name
+        for path in sorted(self.singles.glob(f"*/{job.key}/job.json")):
+            content = json.loads(path.read_text())
+            if content["digest"] == job.digest:
+                shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns("job.json"))
+                write_json(folder / "job.json", {**content, "job": job.name})
+                return True
+        for path in sorted(self.tiers.glob(f"*/evaluations{SUFFIX}")):
+            content = self.held(path.parent.name).get(job.key, {})
+            if content.get("digest") == job.digest:
+                evaluation = next(each for each in read_bundle(path) if name_of(each) == job.key)
+                write_evaluation(replace(evaluation, path=folder / FILE_NAME))
+                write_json(folder / "job.json", {**content, "job": job.name})
+                return True
+        return False
+
+    def base(self, tier: str) -> Path | None:
+        """An evaluation file with the tier's base model: the first single result's, else one from the tier's file."""
+        results = [path.parent for path in self.singles.glob(f"{tier}/*-s*/job.json")]
+        first = min(results, key=lambda path: (int(path.name.rpartition("-s")[2]), path.name), default=None)
+        if first is not None:
+            return first / FILE_NAME
+        if not self.file(tier).is_file():
+            return None
+        path = self.singles / tier / "base.json"
+        with self._writing:
+            write_evaluation(replace(read_bundle(self.file(tier))[0], path=path))
+        return path
+
+    def gather(self, tier: Tier) -> list[int]:
+        """Takes seeds that have become complete into the tier's file; returns those that are new there."""
+        complete = self.complete_seeds(tier)
+        new = [job for job in tier.jobs if job.seed in complete and job.key not in self.held(tier.name)]
+        if new:
+            path = self.file(tier.name)
+            evaluations = read_bundle(path) if path.is_file() else []
+            evaluations += [read_evaluation(self.singles / job.name) for job in new]
+            jobs = self.held(tier.name) | {job.key: self.job_of(job) or {} for job in new}
+            write_bundle(path, sorted(evaluations, key=lambda each: _place(each, tier)), jobs)
+            self._jobs[tier.name] = jobs
+        return sorted({job.seed for job in new})
+
+    def comparable(self, tier: Tier) -> list[str]:
+        """METHOD-sSEED of the complete seeds, in the order in which methods are reported."""
+        seeds = self.complete_seeds(tier)
+        return [f"{method}-s{seed}" for method in tier.methods for seed in seeds]
+
+
+def _place(evaluation: Evaluation, tier: Tier) -> tuple[int, int]:
+    """In the plan's order of methods; what it no longer has comes last."""
+    index = tier.methods.index(evaluation.method) if evaluation.method in tier.methods else len(tier.methods)
+    return index, evaluation.seed
