@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.config.checkpoints import CONFIG, find_checkpoints, recorded_identity
-from drift_pl.config.checks import derive_batches
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.evaluate_options import EvaluateOptions, help_text, parse_options
+from drift_pl.config.evaluate_keys import EvaluateOptions
+from drift_pl.config.help import read_options
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -53,10 +54,9 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     from drift_pl.evaluation.base import read_base, with_base_of
     from drift_pl.evaluation.record import write_evaluation
 
-    identity = recorded_identity(run_dir / CONFIG)
-    checkpoints = read_checkpoints(paths, identity, options.weights)
+    checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     plan = evaluation_plan(config, options.prompts)
-    evaluation = _open(options, config, plan, run_dir, identity.rpartition("-s")[0])
+    evaluation = _open(options, config, plan, run_dir, checkpoints[0].identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(Path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
@@ -210,10 +210,9 @@ def _write_sheet(evaluation: "Evaluation") -> None:
 
 
 def _run(argv: list[str]) -> None:
-    if not argv or "--help" in argv or "-h" in argv:
-        print(help_text(), end="")
+    options = read_options(EvaluateOptions, argv)
+    if options is None:
         return
-    options = parse_options(argv)
     from drift_pl.evaluation.pictures import pictures_folder
     from drift_pl.reports.display import table
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from drift_pl.builders.checkpoint_weights import Checkpoint, load_weights, refuse_other_shapes, without_warm_start
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
-from drift_pl.config.checks import derive_batches
+from drift_pl.config.batches import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.evaluation.evaluator import Evaluated

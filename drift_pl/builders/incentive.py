@@ -102,7 +102,7 @@ def build_rival(config: Config) -> tuple[Rival, Any]:
     categories = None
     if method.needs_categories:
         entry = args.pop("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
-        named = NamedConfig(entry["name"], entry.get("args", {}))
+        named = NamedConfig(name=entry["name"], args=entry.get("args", {}))
         categories = create_scorer("categories", named, "incentive.args.categories")
     with naming("incentive"):
         check_arguments(incentive.method, method, args)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drift_pl.config.checks import window_bounds
+from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.training.updates.clipped import ClippedUpdate

@@ -21,9 +21,8 @@ from drift_pl.builders.incentive import (
 )
 from drift_pl.builders.objective import build_advantage, build_update
 from drift_pl.builders.scoring import build_evaluation_plan, build_evaluator, build_judges, prompts_of
-from drift_pl.config.arguments import config_hash
-from drift_pl.config.checks import derive_batches, window_bounds
-from drift_pl.config.run_folder import run_identity
+from drift_pl.config.batches import derive_batches, window_bounds
+from drift_pl.config.identity import config_hash, run_identity, run_settings
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import create, find
@@ -100,6 +99,7 @@ def build_policy(config: Config) -> Policy:
         text_encoder_device=policy.text_encoder_device,
         dtype=policy.dtype,
         quantisation=policy.quantisation,
+        **policy.args,
     )
 
 
@@ -181,7 +181,8 @@ def build_callbacks(config: Config, evaluator: Evaluator, plan: EvaluationPlan, 
         with naming(f"trainer.callbacks.{number}"):
             callbacks.append(create("callback", callback.name, callback.args))
     folder = run_dir / "checkpoints"
-    callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)]
+    callbacks.append(RunIdentity(run_identity(config), run_settings(config)))
+    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,

@@ -53,6 +53,22 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.families",
     ),
+    "sampler": Table(
+        {
+            "flow_sde": Entry("sampling.rollout:Sampler", "Flow-GRPO", "flow"),
+            "dance_sde": Entry("sampling.rollout:Sampler", "DanceGRPO", "flow"),
+            "flow_cps": Entry("sampling.rollout:Sampler", "Flow-CPS", "flow"),
+            "ddim": Entry("sampling.rollout:Sampler", "DDIM with eta, as in DDPO", "ddpm"),
+        },
+        "drift_pl.samplers",
+    ),
+    "update": Table(
+        {
+            "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped surrogate of the sampled steps"),
+            "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT, by the images noised anew"),
+        },
+        "drift_pl.updates",
+    ),
     "reward": Table(
         {
             "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),
@@ -78,7 +94,16 @@ TABLES: dict[str, Table] = {
         },
         "drift_pl.encoders",
     ),
-    "measure": Table({}, "drift_pl.measures"),
+    "measure": Table(
+        {
+            "rke": Entry("evaluation.metrics:RkeScore", "Renyi kernel entropy score"),
+            "nearest_distance": Entry("evaluation.metrics:MeanNearestDistance", "distance to the nearest other image"),
+            "pairwise_ssim": Entry("evaluation.metrics:PairwiseSsim", "structural similarity of pairs"),
+            "fid": Entry("evaluation.metrics:FrechetDistance", "Frechet distance from the base model's images"),
+            "kid": Entry("evaluation.metrics:KernelDistance", "kernel distance from the base model's images"),
+        },
+        "drift_pl.measures",
+    ),
     "method": Table(
         {
             "gardo": Entry("incentive.methods.gardo:Gardo", "GARDO"),

@@ -14,8 +14,8 @@ from runs import TinyWorld
 from scipy import stats
 
 from drift_pl.builders import bench as evaluation_points
-from drift_pl.config.arguments import build_config
-from drift_pl.config.run_folder import run_identity
+from drift_pl.config.identity import run_identity
+from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.grids import LABEL_WIDTH
 from drift_pl.evaluation.record import Evaluation, read_evaluation

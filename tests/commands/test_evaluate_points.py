@@ -9,8 +9,8 @@ from measured import last, means, same
 
 from drift_pl.builders.bench import Bench, evaluation_plan
 from drift_pl.builders.checkpoint_weights import read_checkpoints
-from drift_pl.config.arguments import build_config
 from drift_pl.config.checkpoints import recorded_identity
+from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 

@@ -8,9 +8,9 @@ from plan import read_plan
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.builders.incentive import build_prompting, build_selection, build_shaping
-from drift_pl.config.arguments import build_config, parse
-from drift_pl.config.checks import derive_batches
-from drift_pl.config.experiment_files import list_experiments
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.experiments import list_experiments
+from drift_pl.config.loading import build_config, parse
 from drift_pl.fit import fit
 from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
 

@@ -13,7 +13,7 @@ from peft import get_peft_model_state_dict
 from torch import Tensor
 
 from drift_pl.builders.run import _refuse_noiseless_steps
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import find
 from drift_pl.incentive.prompting import VariedCondition
