@@ -7,7 +7,7 @@ one. OmegaConf holds and merges plain trees and resolves `${...}`; the models of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,7 +20,7 @@ from drift_pl.config.experiments import load_experiment
 from drift_pl.config.fields import about_of, find_key, is_section, strip_optional
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.messages import explain, first_of, not_finite, resolve_type, working_example, wrong_type
-from drift_pl.config.schema import RENAMED, Config, NamedConfig, has_effect
+from drift_pl.config.schema import RENAMED, Config, NamedConfig, get_value, has_effect
 from drift_pl.config.yaml_text import find_non_finite, format_value
 from drift_pl.core.errors import UserError
 
@@ -54,8 +54,7 @@ def parse(argv: Sequence[str]) -> Request:
     if asks_for_help(argv):
         return Request(Config(), help=True)
     line = split_line(argv, FLAGS, _example, _remedy)
-    draft = _Draft()
-    draft.read(line.pairs)
+    draft = _Draft(line.pairs)
     config = draft.config()
     return Request(
         config,
@@ -72,9 +71,7 @@ def build_config(overrides: Sequence[tuple[str, str]]) -> Config:
     Raises:
         UserError: see `parse`.
     """
-    draft = _Draft()
-    draft.read(overrides)
-    return draft.config()
+    return _Draft(overrides).config()
 
 
 def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
@@ -103,42 +100,40 @@ def _remedy(word: str) -> str:
     return remedy
 
 
+class _Origin(NamedTuple):
+    """Where a key was last set: in a file, or by an argument (of this text, if the key was given by itself)."""
+
+    file: str = ""
+    text: str | None = None
+
+
 class _Draft:
-    """Settings on their way to a `Config`: the merged tree, and which file or argument each key is from."""
+    """Settings on their way to a `Config`: the merged tree, and where each key is from."""
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: Sequence[tuple[str, str]]) -> None:
         self.tree: DictConfig = OmegaConf.create(Config().model_dump())
-        self._files: dict[str, str] = {}
-        self._texts: dict[str, str] = {}
-        self._set: list[str] = []
-
-    def read(self, overrides: Sequence[tuple[str, str]]) -> None:
+        self._origins: dict[str, _Origin] = {}
         experiment = Config().experiment
         for key, text in overrides:
-            experiment = str(self._value(key, text)) if key == "experiment" else experiment
-        self._assign("experiment", experiment)
-        files, whole = load_experiment(experiment), False
-        for file, difference in files:
+            experiment = str(_value_of(key, text)) if key == "experiment" else experiment
+        self._assign("experiment", experiment, _Origin())
+        for file, difference in load_experiment(experiment):
+            # a saved config holds every key, whether anybody set it or not
+            self._own_file = "" if "experiment" in difference else file
             try:
                 for key, value in difference.items():
-                    self._assign(key, value, file)
+                    self._assign(key, value, _Origin(file))
             except UserError as error:
                 raise UserError(f"{file}: {error}") from error
-            whole = "experiment" in difference  # a saved config: it holds every key, whether anybody set it or not
-        self._set = [key for key, file in self._files.items() if file == files[-1][0] and not whole]
         for key, text in overrides:
             if key != "experiment":
-                self._assign(key, self._value(key, text), text=text)
+                self._assign(key, _value_of(key, text), _Origin(text=text))
 
-    def _value(self, key: str, text: str) -> Any:
-        key = RENAMED.get(key, key)
-        return read_text(key, resolve_type(Config, key), text, lambda: working_example(Config, key))
-
-    def _assign(self, key: str, value: Any, file: str = "", text: str | None = None) -> None:
+    def _assign(self, key: str, value: Any, origin: _Origin) -> None:
         """Sets a key; a section merges."""
         key = RENAMED.get(key, key)
         kind, _ = strip_optional(resolve_type(Config, key))
-        shown = format_value(value) if text is None else text
+        shown = format_value(value) if origin.text is None else origin.text
         try:
             parent = self._parent(key)
             if is_section(kind) and not (isinstance(value, str) and "${" in value):
@@ -146,7 +141,7 @@ class _Draft:
                     raise UserError(wrong_type(Config, key, shown))
                 # `name` first: another name drops the arguments that belonged to the old one
                 for name, entry in sorted((value or {}).items(), key=lambda pair: pair[0] != "name"):
-                    self._assign(f"{key}.{name}", entry, file)
+                    self._assign(f"{key}.{name}", entry, _Origin(origin.file))
                 return
             if key.endswith(".name") and _is_named(key.rpartition(".")[0]) and parent.get("name") != value:
                 parent["args"] = {}
@@ -154,14 +149,7 @@ class _Draft:
         except OmegaConfBaseException as error:
             example = working_example(Config, key)
             raise UserError(f"{key}={shown}: {str(error).splitlines()[0]}; use e.g. {example}") from error
-        self._files.pop(key, None)
-        self._texts.pop(key, None)
-        if text is not None:
-            self._texts[key] = text
-        if file:
-            self._files[key] = file
-        else:
-            self._set.append(key)
+        self._origins[key] = origin
 
     def _parent(self, key: str) -> Any:
         """The node that holds the last part of a key; None where `args` do not reach down to it yet."""
@@ -196,22 +184,36 @@ class _Draft:
             return Config.model_validate(plain)
         except ValidationError as error:
             first = first_of(error)
-            key = ".".join(map(str, first["loc"]))
-            file = "" if first["type"] == "value_error" else self._file_of(key)
-            message = explain(Config, first, self._texts.get(key))
-            raise UserError(f"{file}: {message}" if file else message) from error
-
-    def _file_of(self, key: str) -> str:
-        """Of the file that a key, or the value that it is in, was last set by; empty for an argument."""
-        while key and key not in self._files and key not in self._texts:
-            key = key.rpartition(".")[0]
-        return self._files.get(key, "")
+            key = place = ".".join(map(str, first["loc"]))
+            while place and place not in self._origins:
+                place = place.rpartition(".")[0]
+            origin = self._origins.get(place, _Origin())
+            message = explain(Config, first, origin.text if place == key else None)
+            in_file = origin.file and first["type"] != "value_error"
+            raise UserError(f"{origin.file}: {message}" if in_file else message) from error
 
     def ignored(self, config: Config) -> tuple[str, ...]:
-        """Keys that were set, of which what was chosen takes no notice; each with what would."""
-        entries = ((key, find_key(Config, key)) for key in dict.fromkeys(self._set) if not has_effect(config, key))
-        only = ((key, about_of(entry.field).only) for key, entry in entries if entry)
-        return tuple(f"{key} (only with {other}={' or '.join(values)})" for key, (other, *values) in only)
+        """Keys that were set, and that what was chosen does not take; each with what would.
+
+        Of the experiment's own file, not of its bases; and not what it takes back to the default, or what an argument
+        has switched off.
+        """
+        found = []
+        for key, origin in self._origins.items():
+            entry = find_key(Config, key)
+            if entry is None or has_effect(config, key):
+                continue
+            other, *values = about_of(entry.field).only
+            chosen_in_file = bool(self._origins.get(other, origin).file)
+            own = origin.file == self._own_file and chosen_in_file and get_value(config, key) != entry.default
+            if not origin.file or own:
+                found.append(f"{key} (only with {other}={' or '.join(values)})")
+        return tuple(found)
+
+
+def _value_of(key: str, text: str) -> Any:
+    key = RENAMED.get(key, key)
+    return read_text(key, resolve_type(Config, key), text, lambda: working_example(Config, key))
 
 
 def _is_named(key: str) -> bool:

@@ -117,10 +117,8 @@ class Options(Section):
         if kind == list[str] and not text.startswith("["):
             return [text]
         kind = resolve_type(Config, reads) if kind is Any else kind
-        if is_text(kind):
-            choices = choices_of(field)
-            return text.lower() if text not in choices and text.lower() in choices else text
-        value = read_text(key, kind, text, lambda: works)
+        choice = next((choice for choice in choices_of(field) if choice == text.lower()), text)
+        value = choice if is_text(kind) else read_text(key, kind, text, lambda: works)
         if reads:
             _refuse_as(reads, value, key, text)
         return value

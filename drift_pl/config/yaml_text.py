@@ -40,8 +40,7 @@ class Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
-        if node is not None:
-            _count(node, {})
+        _size(node, {})
         return node
 
 
@@ -50,22 +49,16 @@ for _name, (_pattern, _first) in RULES.items():
 Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def _count(node: Any, counted: dict[int, int | None]) -> int:
-    """Nodes below and including this one; None in `counted` marks those that are being counted."""
-    if id(node) in counted:
-        number = counted[id(node)]
-        if number is None:
-            raise yaml.composer.ComposerError(None, None, "an alias within what it stands for", node.start_mark)
-        return number
-    counted[id(node)] = None
-    below = node.value if isinstance(node, yaml.CollectionNode) else []
-    number = 1
-    for entry in below:
-        number += sum(_count(part, counted) for part in (entry if isinstance(entry, tuple) else (entry,)))
-        if number > MOST_NODES:
-            raise yaml.composer.ComposerError(None, None, "its aliases stand for too much", node.start_mark)
-    counted[id(node)] = number
-    return number
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Nodes with all aliases written out; an alias within what it stands for is infinitely large."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # as long as it is being counted
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    if known[id(node)] > MOST_NODES:
+        raise yaml.composer.ComposerError(None, None, "its aliases stand for too much", node.start_mark)
+    return known[id(node)]
 
 
 def load_yaml(text: str) -> Any:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from drift_pl.config.evaluate_keys import EvaluateOptions
-from drift_pl.config.help import options_help
 from runs import TinyWorld
 
+from drift_pl.config.evaluate_keys import EvaluateOptions
+from drift_pl.config.help import options_help
 from drift_pl.evaluate import main
 
 
@@ -197,4 +197,5 @@ def test_help_names_every_key_and_waits_for_nothing() -> None:
     assert {"torch", "lightning", "transformers"}.isdisjoint(modules.split())
     assert all(f"  {key} " in text for key in EvaluateOptions.own_keys())
     assert all(key in text for key in EvaluateOptions.passed_on)
-    assert all(len(line) <= 70 for line in options_help(EvaluateOptions, width=70).splitlines() if "python -m" not in line)
+    narrow = options_help(EvaluateOptions, width=70)
+    assert all(len(line) <= 70 for line in narrow.splitlines() if "python -m" not in line)

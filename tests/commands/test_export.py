@@ -266,6 +266,7 @@ def test_runs_and_checkpoints_that_are_not_there(
 
     line = refused(ckpt_path=remade(tmp_path / "halved", halve))
     assert all(part in line for part in ("4 x 16", "8 x 16", "policy.lora.rank=8")), line
+
     def other_run(content: dict[str, Any]) -> None:
         content["run_identity"] = "0123abcd-s0"
         content["run_settings"]["sampler.steps"] = 5

@@ -228,7 +228,7 @@ def refused(capsys: pytest.CaptureFixture, run: Path, tmp_path: Path) -> Callabl
     [
         ("prompt=", ["prompt= is empty", "prompt=a red circle"]),
         ("prompt=  ", ["prompt= is empty"]),
-        ("n=0", ["n=0 is too small", "at least 1", "n=16"]),
+        ("n=0", ["n=0 is too small", "at least 1", "e.g. 16"]),
         ("n=many", ["n=many has the wrong type", "int"]),
         ("n=1.5", ["n=1.5 has the wrong type"]),
         ("seed=x", ["seed=x has the wrong type", "seed=1"]),

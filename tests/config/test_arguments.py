@@ -16,14 +16,13 @@ from drift_pl.config.schema import RENAMED, Config, get_value
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
-SHIPPED = Path(__file__).parents[2] / "experiments"
 DIV = """# All three levers.
 # A second line.
 rewards:
   - {name: pickscore, weight: 2, args: {pretrained: judge}}
   - {name: jpeg_compressibility}
 incentive:
-  selection: {rule: band}
+  selection: {rule: band, kappa: 1.5}
   shaping: {weight: 0.5}
 sampler:
 """
@@ -214,10 +213,15 @@ def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
     Path("base.yaml").write_text("base: shapes_div\nincentive: {selection: {kappa: 3}}\n")
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none}}\n")
     assert parse(["experiment=mine.yaml"]).ignored == ()
+    Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 2}}\n")
+    assert parse(["experiment=mine.yaml"]).ignored == (), "the default again, in place of the base's 3"
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 3}}\n")
     assert parse(["experiment=mine.yaml"]).ignored == (
         "incentive.selection.kappa (only with incentive.selection.rule=band)",
     )
+    Path("mine.yaml").write_text("base: shapes_flowgrpo\nincentive: {selection: {kappa: 3}}\n")
+    assert len(parse(["experiment=mine.yaml"]).ignored) == 1, "what its base chose does not take it"
+    assert parse(["incentive.selection.rule=none"]).ignored == (), "switched off by an argument"
     request = parse(["experiment=mine.yaml"])
     Path("saved.yaml").write_text(config_yaml(request.config, request.tree))
     assert parse(["experiment=saved.yaml"]).ignored == (), "a saved config holds every key"
@@ -230,11 +234,6 @@ def test_what_settings_wait_for_is_a_choice_of_another() -> None:
         chooser = find_key(Config, other)
         assert chooser is not None, name
         assert set(values) < set(choices_of(chooser.field)), name
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.glob("*.yaml")))
-def test_shipped_experiments_set_nothing_without_effect(name: str) -> None:
-    assert parse([f"experiment={SHIPPED / name}"]).ignored == ()
 
 
 def test_what_a_thing_from_elsewhere_takes_is_not_known_before_it_is_built() -> None:

@@ -103,6 +103,11 @@ def test_experiment_runs(name: str, folders: dict[str, Path], tmp_path: Path) ->
     assert (run_dir / "samples" / "base_and_tuned.png").exists()
 
 
+@pytest.mark.parametrize("name", list_experiments())
+def test_no_shipped_experiment_sets_what_has_no_effect(name: str) -> None:
+    assert parse([f"experiment={name}"]).ignored == ()
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -13,7 +13,8 @@ from drift_pl.config.fields import choices_of
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import PolicyConfig
 from drift_pl.core.errors import UserError
-from drift_pl.policies.flux import FluxPolicy, loading
+from drift_pl.policies import loading
+from drift_pl.policies.flux import FluxPolicy
 from drift_pl.policies.loading import loading_options
 
 
