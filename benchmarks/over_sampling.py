@@ -9,7 +9,7 @@ import csv
 import statistics
 import tempfile
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.fit import fit
 
 GROUP = 16

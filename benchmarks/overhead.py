@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.fit import fit
 from drift_pl.functional.diversity import (
     cosine_kernel,

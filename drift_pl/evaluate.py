@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.config.checkpoints import CONFIG, find_checkpoints, recorded_identity
-from drift_pl.config.checks import derive_batches
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.evaluate_options import EvaluateOptions, help_text, parse_options
+from drift_pl.config.evaluate_keys import EvaluateOptions
+from drift_pl.config.help import read_options
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -43,9 +44,8 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     from drift_pl.evaluation.base import read_base
     from drift_pl.evaluation.record import write_evaluation
 
-    identity = recorded_identity(run_dir / CONFIG)
-    checkpoints = read_checkpoints(paths, identity, options.weights)
-    evaluation = _open(options, config, run_dir, identity.rpartition("-s")[0])
+    checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
+    evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(Path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
@@ -196,10 +196,9 @@ def _write_sheet(evaluation: "Evaluation") -> None:
 
 
 def _run(argv: list[str]) -> None:
-    if not argv or "--help" in argv or "-h" in argv:
-        print(help_text(), end="")
+    options = read_options(EvaluateOptions, argv)
+    if options is None:
         return
-    options = parse_options(argv)
     from drift_pl.reports.display import table
 
     evaluation = evaluate(options)

@@ -5,61 +5,45 @@ Writes a LoRA that stock diffusers loads, or a whole pipeline, and a model card 
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.builders.restore import TunedPolicy, find_checkpoint, load_tuned
-from drift_pl.config.checkpoints import CONFIG, recorded_identity
+from drift_pl.config.checkpoints import CONFIG
 from drift_pl.config.command import run_command
-from drift_pl.config.command_options import (
-    Command,
-    Request,
-    asks_for_help,
-    checkpoint_key,
-    help_text,
-    key,
-    parse_request,
-    pretrained_key,
-    weights_key,
-)
+from drift_pl.config.fields import setting
+from drift_pl.config.help import read_options
+from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import new_folder, refuse_taken, write_text
 
 
-@dataclass
-class ExportOptions:
+class ExportOptions(Options):
     """What a command line asks for."""
 
+    program = "python -m drift_pl.export"
+    purpose = "Write a run's weights for diffusers: a LoRA for load_lora_weights or a whole pipeline, and a model card."
+    example = "ckpt_path=runs/shapes_div-d738dcc0-s0 out=exports/my-lora"
+    passed_on = ("policy.pretrained",)
+
     ckpt_path: str = checkpoint_key()
-    out: str = key("", "folder to write; it must be new or empty", "exports/my-lora", required=True)
-    weights: str = weights_key()
-    format: str = key(
-        "lora", "lora (the adapter alone) or full (the pipeline, merged)", "full", choices=("lora", "full")
-    )
-    pretrained: str | None = pretrained_key()
+    out: str = setting(..., "folder to write; it must be new or empty", example="exports/my-lora")
+    weights: Weights = weights_key()
+    format: Literal["lora", "full"] = setting("lora", "lora (the adapter alone) or full (the pipeline, merged)")
 
 
-COMMAND = Command(
-    "export",
-    "Write a run's weights for diffusers: a LoRA for load_lora_weights, or a whole pipeline, with a model card.",
-    "ckpt_path=runs/shapes_div-bf23135e-s0 out=exports/my-lora",
-    ExportOptions,
-)
-
-
-def export(request: Request[ExportOptions]) -> Path:
+def export(options: ExportOptions) -> Path:
     """Writes the folder, whole or not at all, and returns it.
 
     Raises:
         UserError: something cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
-    options = request.options
     out = Path(options.out).expanduser()
     refuse_taken(out)
     run_dir, path = find_checkpoint(options.ckpt_path)
-    config = request.config(run_dir / CONFIG)
+    config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.policies.export import save_full, save_lora
 
@@ -93,15 +77,14 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
         evaluation=evaluation_table(run_dir, weights),
         guidance_offset=facts.guidance_offset,
     )
-    return model_card(config, recorded_identity(run_dir / CONFIG).rpartition("-s")[0], exported)
+    return model_card(config, checkpoint.identity.rpartition("-s")[0], exported)
 
 
 def _run(argv: list[str]) -> None:
-    if asks_for_help(argv):
-        print(help_text(COMMAND), end="")
+    options = read_options(ExportOptions, argv)
+    if options is None:
         return
-    request = parse_request(COMMAND, argv)
-    out = export(request)
+    out = export(options)
     files = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
     print(f"written: {out}: {', '.join(files)}")
     print(f"load:    see {out / 'README.md'}")

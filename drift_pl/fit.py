@@ -4,28 +4,26 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.config.arguments import config_yaml, parse
-from drift_pl.config.checks import derive_batches
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
-from drift_pl.config.help_text import help_text
-from drift_pl.config.run_folder import (
-    SUMMARY_MEASURES,
-    RunFolder,
-    choose_run_folder,
-    is_first_process,
-    run_identity,
-    write_config,
-)
+from drift_pl.config.help import config_help
+from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
 TERMINATED = 143
 
 
-def fit(config: Config) -> Path:
+def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     """Runs a fine-tuning from beginning or checkpoint to end, and returns the run's folder.
+
+    Args:
+        tree: the settings as they were written, for config.yaml; None: as they are.
 
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
@@ -36,14 +34,14 @@ def fit(config: Config) -> Path:
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
-    from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, refuse_other_run
+    from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
-        refuse_other_run(content, run_identity(config), folder.resume_from)
+        refuse_other_settings(content, folder.resume_from, config)
         _refuse_finished(config, checkpoint_iteration(content))
     run = build_run(config, folder.path)
-    write_config(folder, config)
+    write_config(folder, config, tree)
     _announce(config, folder)
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
@@ -92,11 +90,14 @@ def _close(run_dir: Path, config: Config) -> None:
 def _run(argv: list[str]) -> None:
     request = parse(argv)
     if request.help:
-        print(help_text())
-    elif request.print_config:
-        print(config_yaml(request.config), end="")
+        print(config_help())
+        return
+    if request.ignored and is_first_process():
+        print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
+    if request.print_config:
+        print(config_yaml(request.config, request.tree), end="")
     else:
-        run_dir = fit(request.config)
+        run_dir = fit(request.config, request.tree)
         if is_first_process():
             _close(run_dir, request.config)
 

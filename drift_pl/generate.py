@@ -6,7 +6,7 @@ Base model and fine-tuned model on the same noise, each image a PNG, and one gri
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +14,69 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.builders.restore import find_checkpoint, load_tuned
 from drift_pl.config.checkpoints import CONFIG
 from drift_pl.config.command import run_command
-from drift_pl.config.command_options import (
-    Command,
-    Request,
-    asks_for_help,
-    checkpoint_key,
-    help_text,
-    key,
-    parse_request,
-    pretrained_key,
-    weights_key,
-)
+from drift_pl.config.fields import Flag, setting
+from drift_pl.config.help import read_options
+from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.core.files import free_name, refuse_taken
 
 
-@dataclass
-class GenerateOptions:
+class GenerateOptions(Options):
     """What a command line asks for; None leaves it to the run's own config."""
 
+    program = "python -m drift_pl.generate"
+    purpose = "Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise."
+    example = 'ckpt_path=runs/shapes_div-d738dcc0-s0 prompt="a red circle"'
+    passed_on = ("policy.pretrained",)
+
     ckpt_path: str = checkpoint_key()
-    prompt: str = key("", "what the images are to show", "a red circle", required=True)
-    n: int = key(16, "images of each model", "16", least=1)
-    seed: int = key(0, "of the noise; image k of a seed has the same noise for every prompt, run and method", "1")
-    aig: float | None = key(
+    prompt: str = setting(..., "what the images are to show", example="a red circle")
+    n: int = setting(16, "images of each model", ge=1)
+    seed: int = setting(
+        0, "of the noise; image k of a seed has the same noise for every prompt, run and method", example="1"
+    )
+    aig: Any = setting(
         None,
         "power of annealed importance guidance: 0 is the tuned model, the larger the more of the base; null: the run's "
         "sampler.eval_importance_power",
-        "1",
         sets="sampler.eval_importance_power",
     )
-    lora_scale: float | None = key(
+    lora_scale: Any = setting(
         None,
         "factor of the adapter's output, or of the weights' change; null: the run's sampler.eval_lora_scale",
-        "0.5",
         sets="sampler.eval_lora_scale",
     )
-    steps: int | None = key(
-        None, "deterministic steps; null: the run's sampler.eval_steps", "20", sets="sampler.eval_steps"
+    steps: Any = setting(None, "deterministic steps; null: the run's sampler.eval_steps", sets="sampler.eval_steps")
+    guidance_scale: Any = setting(
+        None, "classifier-free guidance; null: as the run evaluates", sets="sampler.eval_guidance_scale"
     )
-    guidance_scale: float | None = key(
-        None, "classifier-free guidance; null: as the run evaluates", "4.5", sets="sampler.eval_guidance_scale"
+    out: str | None = setting(
+        None,
+        "folder to write, new or empty; null: a new one in the run's folder, generated/PROMPT-sSEED",
+        example="pictures",
     )
-    out: str | None = key(
-        None, "folder to write, new or empty; null: a new one in the run's folder, generated/PROMPT-sSEED", "pictures"
+    weights: Weights = weights_key()
+    measure: Flag = setting(
+        False, "also print mean reward and diversity, by the run's judges and encoder", example="true"
     )
-    weights: str = weights_key()
-    measure: bool = key(False, "also print mean reward and diversity, by the run's judges and encoder", "true")
-    pretrained: str | None = pretrained_key()
-    accelerator: str | None = key(
-        None, "auto, cpu, gpu; null: the run's trainer.accelerator", "cpu", sets="trainer.accelerator"
+    accelerator: Any = setting(
+        None, "Lightning accelerator; null: the run's trainer.accelerator", sets="trainer.accelerator"
     )
-    micro_batch: int | None = key(
-        None, "images per forward pass; null: the run's objective.micro_batch", "4", sets="objective.micro_batch"
+    micro_batch: Any = setting(
+        None, "images per forward pass; null: the run's objective.micro_batch", sets="objective.micro_batch"
     )
 
 
-COMMAND = Command(
-    "generate",
-    "Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise.",
-    'ckpt_path=runs/shapes_div-bf23135e-s0 prompt="a red circle"',
-    GenerateOptions,
-)
-
-
-def generate(request: Request[GenerateOptions]) -> Path:
+def generate(options: GenerateOptions) -> Path:
     """Writes the pictures' folder, whole or not at all, prints what was measured, and returns the folder.
 
     Raises:
         UserError: something cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
-    options = request.options
     run_dir, path = find_checkpoint(options.ckpt_path)
     if options.out:
         refuse_taken(Path(options.out).expanduser())
-    config = request.config(run_dir / CONFIG)
+    config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.hardware import choose_device
@@ -122,11 +110,10 @@ def _slug(prompt: str) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    if asks_for_help(argv):
-        print(help_text(COMMAND), end="")
+    options = read_options(GenerateOptions, argv)
+    if options is None:
         return
-    request = parse_request(COMMAND, argv)
-    out = generate(request)
+    out = generate(options)
     for which in ("base", "tuned"):
         names = sorted(file.name for file in out.glob(f"{which}-*.png"))
         print(f"{which + ':':<9}{out / names[0]}" + (f" to {names[-1]}" if len(names) > 1 else ""))

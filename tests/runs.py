@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tiny_models import save_tiny_encoder, save_tiny_lpips, save_tiny_pipeline, save_tiny_preference
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.fit import fit
 
 

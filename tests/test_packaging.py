@@ -95,7 +95,7 @@ def test_installed_wheel_finds_its_experiments_from_anywhere(wheel_path: Path, t
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     zipfile.ZipFile(wheel_path).extractall(site)
-    code = "from drift_pl.config import experiment_files as e; print(e.experiments_folder(), *e.list_experiments())"
+    code = "from drift_pl.config import experiments as e; print(e.experiments_folder(), *e.list_experiments())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

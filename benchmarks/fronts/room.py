@@ -29,8 +29,8 @@ from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, prompts_of
 from drift_pl.builtin.reader import AttributeMeasure, AttributeReader
 from drift_pl.builtin.world import ATTRIBUTES
-from drift_pl.config.arguments import parse
 from drift_pl.config.command import run_command
+from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.sampling import Model

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.builders.scoring import build_encoder, build_judges, create_scorer, prompts_of
-from drift_pl.config.arguments import config_hash
-from drift_pl.config.checks import derive_batches
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.identity import config_hash
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, names

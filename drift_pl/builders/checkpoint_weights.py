@@ -1,13 +1,14 @@
 """The weights of a run's checkpoints: what is known of them, and how they come into a policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from drift_pl.config.checkpoints import refuse_foreign_checkpoint
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
@@ -21,6 +22,7 @@ class Checkpoint:
         weights: which are measured: `average` (the EMA) or `live`.
         digest: twelve hex digits of these weights.
         shapes: of the trained parameters, by their names in the policy's network.
+        identity: of its run, HASH-sSEED.
     """
 
     path: Path
@@ -28,13 +30,14 @@ class Checkpoint:
     weights: str
     digest: str
     shapes: dict[str, tuple[int, ...]]
+    identity: str
 
 
-def read_checkpoints(paths: Sequence[Path], identity: str, which: str) -> list[Checkpoint]:
+def read_checkpoints(paths: Sequence[Path], config_file: Path, which: str) -> list[Checkpoint]:
     """Checkpoints in the order of iterations; last.ckpt only if no other is of its iteration.
 
     Args:
-        identity: of the run that they belong to.
+        config_file: config.yaml of the run that they belong to.
         which: `average` for the EMA where there is one, or `live`.
 
     Raises:
@@ -43,17 +46,13 @@ def read_checkpoints(paths: Sequence[Path], identity: str, which: str) -> list[C
     found: list[Checkpoint] = []
     for path in sorted(paths, key=lambda path: path.name == "last.ckpt"):
         content = read_checkpoint(path)
-        if content["run_identity"] != identity:
-            raise UserError(
-                f"ckpt_path={path} is of the run {content['run_identity']}, and the config.yaml beside it is of "
-                f"{identity}: give checkpoints that lie in the folder of their own run"
-            )
+        refuse_foreign_checkpoint(content, path, config_file)
         iteration = checkpoint_iteration(content)
         if path.name == "last.ckpt" and any(other.iteration == iteration for other in found):
             continue
         weights, label = trained_weights(content, which)
         shapes = {name: tuple(value.shape) for name, value in weights.items()}
-        found.append(Checkpoint(path, iteration, label, weights_digest(weights), shapes))
+        found.append(Checkpoint(path, iteration, label, weights_digest(weights), shapes, content["run_identity"]))
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
@@ -68,8 +67,8 @@ def trained_weights(content: Mapping[str, Any], which: str) -> tuple[dict[str, T
 
 def without_warm_start(config: Config) -> Config:
     """For a policy that a checkpoint is put into: its weights replace a warm start's, whose file may be gone."""
-    lora = replace(config.policy.lora, pretrained=None)
-    return replace(config, policy=replace(config.policy, lora=lora))
+    lora = config.policy.lora.model_copy(update={"pretrained": None})
+    return config.model_copy(update={"policy": config.policy.model_copy(update={"lora": lora})})
 
 
 def load_weights(parameters: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
-from drift_pl.config.checks import window_bounds
+from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
@@ -129,7 +129,7 @@ def build_categories(config: Config, method: Method) -> Any:
     if not method.reward_method.needs_categories:
         return None
     entry = config.incentive.args.get("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
-    named = NamedConfig(entry["name"], entry.get("args", {}))
+    named = NamedConfig(name=entry["name"], args=entry.get("args", {}))
     return create_scorer("categories", named, "incentive.args.categories")
 
 

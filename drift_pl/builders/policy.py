@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from drift_pl.config.checks import window_bounds
+from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import TABLES, check_arguments, find

@@ -1,10 +1,10 @@
 """One checkpoint of a run, in the policy that it was trained in."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drift_pl.config.checkpoints import CONFIG, find_checkpoints, recorded_identity
+from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -52,9 +52,10 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
     )
     from drift_pl.builders.policy import build_policy
 
-    checkpoint = read_checkpoints([path], recorded_identity(run_dir / CONFIG), weights)[0]
+    checkpoint = read_checkpoints([path], run_dir / CONFIG, weights)[0]
     config = without_warm_start(config)
-    policy = build_policy(replace(config, policy=replace(config.policy, compile=False, gradient_checkpointing=False)))
+    plain = config.policy.model_copy(update={"compile": False, "gradient_checkpointing": False})
+    policy = build_policy(config.model_copy(update={"policy": plain}))
     parameters = dict(policy.trainable_parameters())
     refuse_other_shapes(parameters, checkpoint, config.policy.lora.rank)
     load_weights(parameters, checkpoint)

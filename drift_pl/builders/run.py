@@ -23,8 +23,8 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_judges, prompts_of
-from drift_pl.config.checks import derive_batches, window_bounds
-from drift_pl.config.run_folder import run_identity
+from drift_pl.config.batches import derive_batches, window_bounds
+from drift_pl.config.identity import run_identity, run_settings
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
@@ -147,7 +147,8 @@ def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path
         with naming(f"trainer.callbacks.{number}"):
             callbacks.append(create("callback", callback.name, callback.args))
     folder = run_dir / "checkpoints"
-    callbacks += [RunIdentity(run_identity(config)), BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)]
+    callbacks.append(RunIdentity(run_identity(config), run_settings(config)))
+    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,

@@ -2,11 +2,14 @@
 
 import difflib
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from drift_pl.config.arguments import settings_hash
-from drift_pl.config.literals import load_yaml
+from drift_pl.config.experiments import read_mapping
+from drift_pl.config.identity import differences, identity_in_0_1, run_settings
+from drift_pl.config.loading import build_config
+from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
 CONFIG = "config.yaml"
@@ -36,15 +39,50 @@ def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
     return runs[0], files
 
 
-def recorded_identity(config_file: Path) -> str:
-    """What checkpoints of the run that wrote this config.yaml are marked with.
+def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config) -> None:
+    """A checkpoint that is resumed under other settings would be a run that no config describes.
 
-    It is `run_identity` of the config as it was written, and not as it is read today: a setting that the package has
-    gained since is not in it, and does not make the run another one.
+    Args:
+        content: of the checkpoint.
+        config: under which it is to be resumed.
+
+    Raises:
+        UserError: a setting that shapes results, or the seed, is another one; the message names it with both values.
     """
-    settings = load_yaml(config_file.read_text(encoding="utf-8"))
-    seed = settings.get("seed")
-    return f"{settings_hash(settings)}-s{seed}"
+    theirs = content.get("run_settings")
+    if theirs is None:
+        file = _run_of(path) / CONFIG
+        refuse_foreign_checkpoint(content, path, file)
+        theirs = run_settings(build_config([("experiment", str(file))]))
+    different = differences(theirs, run_settings(config))
+    if different:
+        raise UserError(
+            f"ckpt_path={path} belongs to a run with other settings: {different}; resume it with its own, or start "
+            "another run without ckpt_path; trainer.iterations may be raised freely"
+        )
+
+
+def refuse_foreign_checkpoint(content: Mapping[str, Any], path: Path, config_file: Path) -> None:
+    """A checkpoint must be of the run that wrote the config.yaml beside it.
+
+    Checkpoints of version 0.1 hold no settings but a hash of them, which is made again: of the file as it stands, and
+    of what it means now.
+
+    Raises:
+        UserError: it is of another run.
+    """
+    config = build_config([("experiment", str(config_file))])
+    identity, theirs = content["run_identity"], content.get("run_settings")
+    if theirs is None:
+        known = [identity_in_0_1(settings) for settings in (read_mapping(config_file), config.model_dump())]
+        different = "" if identity in known else f"it is marked {identity}, and the file's mark is {known[0]}"
+    else:
+        different = differences(theirs, run_settings(config), "in the file")
+    if different:
+        raise UserError(
+            f"ckpt_path={path} is of the run {identity}, and the config.yaml beside it is of another: {different}; "
+            "give checkpoints that lie in the folder of their own run"
+        )
 
 
 def _files(name: str) -> list[Path]:
@@ -106,7 +144,7 @@ def _runs_in(folder: Path) -> str:
     runs = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
     if runs:
         return f"there are the runs {_listed(runs)} in {folder}"
-    return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-bf23135e-s0"
+    return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-d738dcc0-s0"
 
 
 def _listed(names: list[str]) -> str:

@@ -3,8 +3,10 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from drift_pl.config.arguments import config_hash, config_yaml, default_run_dir
+from drift_pl.config.identity import default_run_dir
+from drift_pl.config.loading import config_yaml
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
@@ -53,18 +55,13 @@ def choose_run_folder(config: Config) -> RunFolder:
     return RunFolder(path, None)
 
 
-def run_identity(config: Config) -> str:
-    """What tells one run's checkpoints from another's."""
-    return f"{config_hash(config)}-s{config.seed}"
-
-
 def is_first_process() -> bool:
     """False in the further processes that a launcher starts: these find the folder in use by the first."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
 
 
-def write_config(folder: RunFolder, config: Config) -> None:
-    """Keeps the resolved config beside the run's results."""
+def write_config(folder: RunFolder, config: Config, tree: dict[str, Any] | None = None) -> None:
+    """Keeps the config beside the run's results; see `config_yaml`."""
     if not is_first_process():
         return
-    write_text(folder.path / "config.yaml", config_yaml(config))
+    write_text(folder.path / "config.yaml", config_yaml(config, tree))

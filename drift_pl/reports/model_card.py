@@ -1,34 +1,17 @@
 """The model card of exported weights: a README.md with a Hugging Face metadata block, filled from the run. No torch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from drift_pl import __version__
-from drift_pl.config.checks import derive_batches
-from drift_pl.config.keys import format_value
-from drift_pl.config.schema import Config, NamedConfig
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.schema import Config, NamedConfig, has_effect
+from drift_pl.config.yaml_text import format_value
 from drift_pl.reports.card_facts import Base, Weights
 
 TAGS = ("text-to-image", "reinforcement-learning", "diversity", "drift_pl")
-
-COUNTS_UNDER: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    "selection": {
-        **dict.fromkeys(("kappa", "statistics"), ("rule", ("band",))),
-        **dict.fromkeys(("low", "high"), ("rule", ("quantile",))),
-        "keep": ("rule", ("min_variance", "median", "max_variance")),
-    },
-    "prompting": {
-        **dict.fromkeys(
-            ("scale", "low", "high", "form", "rescale", "pooled", "anneal_iterations"),
-            ("rule", ("embedding_noise", "variants_noise")),
-        ),
-        **dict.fromkeys(("templates", "paraphrases", "share"), ("rule", ("variants", "variants_noise"))),
-    },
-    "shaping": {"gate_quantile": ("gate", ("quantile",)), "floor": ("normalise", ("minmax",))},
-}
-"""Settings of the levers that mean nothing unless another setting has one of some values: the others are all shown."""
 
 
 @dataclass(frozen=True)
@@ -152,26 +135,16 @@ def describe_levers(config: Config) -> dict[str, str]:
     levers = {}
     if incentive.method != "drift":
         levers["method"] = f"`{incentive.method}` {format_value(incentive.args) if incentive.args else ''}".strip()
-    for name in ("selection", "prompting"):
-        lever = getattr(incentive, name)
-        levers[name] = "off" if lever.rule == "none" else _settings(name, asdict(lever))
-    levers["shaping"] = "off" if not shaping.weight else _settings("shaping", _with_encoders(asdict(shaping)))
+    unused = "encoder" if shaping.encoders else "encoders"
+    for name, off in (("selection", "rule"), ("prompting", "rule"), ("shaping", "weight")):
+        values = getattr(incentive, name).model_dump()
+        shown = [
+            f"`{key}={format_value(value)}`"
+            for key, value in values.items()
+            if has_effect(config, f"incentive.{name}.{key}") and value not in (None, []) and key != unused
+        ]
+        levers[name] = "off" if values[off] in ("none", 0) else ", ".join(shown)
     return levers
-
-
-def _with_encoders(shaping: dict[str, Any]) -> dict[str, Any]:
-    """Only the encoders that are in use."""
-    unused = "encoder" if shaping["encoders"] else "encoders"
-    return {name: value for name, value in shaping.items() if name != unused}
-
-
-def _settings(lever: str, values: dict[str, Any]) -> str:
-    shown = []
-    for name, value in values.items():
-        other, needed = COUNTS_UNDER[lever].get(name, (name, (value,)))
-        if values[other] in needed and value not in (None, []):
-            shown.append(f"`{name}={format_value(value)}`")
-    return ", ".join(shown)
 
 
 def _arguments(thing: NamedConfig) -> str:

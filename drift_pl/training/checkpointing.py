@@ -45,19 +45,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def refuse_other_run(content: dict[str, Any], identity: str, path: Path) -> None:
-    """A checkpoint that goes on under other settings would be a run that no config describes.
-
-    Raises:
-        UserError: the checkpoint belongs to another config or seed.
-    """
-    if content["run_identity"] != identity:
-        raise UserError(
-            f"ckpt_path={path} belongs to a run with other settings or another seed ({content['run_identity']}, this "
-            f"one is {identity}): compare its config.yaml with --print-config; trainer.iterations may be raised freely"
-        )
-
-
 def checkpoint_iteration(content: dict[str, Any]) -> int:
     """Iterations that were done when a checkpoint was written."""
     return content["PromptDataModule"]["iteration"]
@@ -89,14 +76,18 @@ class RunIdentity(L.Callback):
     """Writes into each checkpoint which run it belongs to.
 
     Args:
-        identity: a string that differs between runs whose results differ.
+        identity: the run's mark; a run that is resumed keeps the one that it began with.
+        settings: dotted key -> plain value of all that shapes results.
     """
 
-    def __init__(self, identity: str) -> None:
-        self._identity = identity
+    def __init__(self, identity: str, settings: dict[str, Any]) -> None:
+        self._identity, self._settings = identity, settings
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._identity = checkpoint["run_identity"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run_identity"] = self._identity
+        checkpoint["run_identity"], checkpoint["run_settings"] = self._identity, self._settings
 
 
 class BoundaryCheckpoint(L.Callback):

@@ -414,7 +414,7 @@ def test_a_command_in_a_checkout_without_runs_has_its_log(tmp_path: Path) -> Non
 
 
 def test_every_job_of_the_plan_has_a_valid_config() -> None:
-    from drift_pl.config.arguments import parse
+    from drift_pl.config.loading import parse
 
     for tier in read_plan().values():
         length = {"A": 48, "B": 48, "C": 24, "D": 24, "E": 48, "F": 48, "T": 48}[tier.name]

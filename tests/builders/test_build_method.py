@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update, named_by
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES, Entry, Table

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, create_scorer
-from drift_pl.config.arguments import parse
-from drift_pl.config.choices import CHOICES, EXTRA_MEASURES
+from drift_pl.config.fields import choices_of, find_key
+from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import names
@@ -92,7 +92,7 @@ PROMPTS = ["a", "a", "b", "b"]
     ],
 )
 def test_a_reward_may_be_a_function_a_class_or_a_factory(name: str, args: dict, number: int, factor: float) -> None:
-    judges = build_judges([RewardConfig(f"my_rewards:{name}", args, weight=2.0)], "rewards")
+    judges = build_judges([RewardConfig(name=f"my_rewards:{name}", args=args, weight=2.0)], "rewards")
     assert judges[0].name == name
     total, by_judge = score_images(judges, IMAGES, PROMPTS)
     expected = factor * IMAGES[:, number].mean((1, 2))
@@ -103,7 +103,7 @@ def test_a_reward_may_be_a_function_a_class_or_a_factory(name: str, args: dict, 
 @pytest.mark.usefixtures("my_rewards")
 @pytest.mark.parametrize("args", [{}, {"sign": -1.0}])
 def test_a_function_stays_groupwise_with_arguments(args: dict) -> None:
-    judges = build_judges([RewardConfig("my_rewards:rank", args)], "rewards")
+    judges = build_judges([RewardConfig(name="my_rewards:rank", args=args)], "rewards")
     total, _ = score_images(judges, IMAGES, PROMPTS, group_size=2)
     second = (IMAGES[1::2].mean((1, 2, 3)) > IMAGES[::2].mean((1, 2, 3))).float()
     expected = torch.stack([1 - second, second], dim=1).flatten() * args.get("sign", 1.0)
@@ -132,16 +132,16 @@ def test_the_config_of_a_run_may_name_them() -> None:
 )
 def test_wrong_arguments_of_a_function_are_explained(name: str, args: dict, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        build_judges([RewardConfig(f"my_rewards:{name}", args)], "rewards")
+        build_judges([RewardConfig(name=f"my_rewards:{name}", args=args)], "rewards")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("my_rewards")
 def test_encoders_and_measures_may_be_functions_too() -> None:
-    encoder = build_encoder(NamedConfig("my_rewards:corners", {"size": 2}), "evaluation.encoder")
+    encoder = build_encoder(NamedConfig(name="my_rewards:corners", args={"size": 2}), "evaluation.encoder")
     torch.testing.assert_close(encoder(IMAGES), torch.nn.functional.normalize(IMAGES[:, :, :2, :2].flatten(1), dim=1))
-    measure = create_scorer("measure", NamedConfig("my_rewards:flatness"), "evaluation.measures.0")
+    measure = create_scorer("measure", NamedConfig(name="my_rewards:flatness"), "evaluation.measures.0")
     assert measure(IMAGES[None], ["a"])["flatness"].tolist() == pytest.approx([-float(IMAGES.std())])
 
 
@@ -149,15 +149,15 @@ def test_encoders_and_measures_may_be_functions_too() -> None:
 def test_several_shaping_encoders_are_one() -> None:
     """The kernel is the weighted mean of the encoders' kernels; none named: the single one."""
     config = Config()
-    config.incentive.shaping.encoder = NamedConfig("my_rewards:corners", {"size": 1})
+    config.incentive.shaping.encoder = NamedConfig(name="my_rewards:corners", args={"size": 1})
     alone = build_shaping_encoder(config)(IMAGES)
     config.incentive.shaping.encoders = [
-        EncoderConfig("my_rewards:corners", {"size": 1}, weight=3.0),
-        EncoderConfig("my_rewards:corners", {"size": 5}),
+        EncoderConfig(name="my_rewards:corners", args={"size": 1}, weight=3.0),
+        EncoderConfig(name="my_rewards:corners", args={"size": 5}),
     ]
     combined = build_shaping_encoder(config)
     assert isinstance(combined, CombinedEncoder)
-    other = build_encoder(NamedConfig("my_rewards:corners", {"size": 5}), "encoder")(IMAGES)
+    other = build_encoder(NamedConfig(name="my_rewards:corners", args={"size": 5}), "encoder")(IMAGES)
     expected = (3 * alone @ alone.T + other @ other.T) / 4
     embedding = combined(IMAGES)
     torch.testing.assert_close(embedding @ embedding.T, expected)
@@ -165,5 +165,5 @@ def test_several_shaping_encoders_are_one() -> None:
 
 def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
     """The config imports no torch, so it lists names that other modules define."""
-    assert names("measure") == EXTRA_MEASURES
-    assert set(CHOICES["incentive.shaping.potential"]) == set(POTENTIALS)
+    for key, there_are in (("evaluation.extra", names("measure")), ("incentive.shaping.potential", POTENTIALS)):
+        assert set(choices_of(find_key(Config, key).field)) == set(there_are)

@@ -13,8 +13,8 @@ from PIL import Image
 from runs import TinyWorld
 from scipy import stats
 
-from drift_pl.config.arguments import build_config
-from drift_pl.config.run_folder import run_identity
+from drift_pl.config.identity import run_identity
+from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import LABEL_WIDTH

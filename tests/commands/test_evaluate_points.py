@@ -12,8 +12,8 @@ from drift_pl.builders.bench import build_bench
 from drift_pl.builders.checkpoint_weights import load_weights, read_checkpoints
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_judges
-from drift_pl.config.arguments import build_config
 from drift_pl.config.checkpoints import recorded_identity
+from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.evaluation.sampling import Model

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.arguments import build_config
+from drift_pl.config.loading import build_config
 from drift_pl.export import main
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import export as export_weights
@@ -237,12 +237,12 @@ def refused(capsys: pytest.CaptureFixture, tiny_run: Path, tmp_path: Path) -> Ca
         ("pretrained=x", ["unknown key 'pretrained'", "did you mean 'policy.pretrained'"]),
         ("objective.learning_rate=1", ["is a setting of the run", "cannot be changed"]),
         ("qqqqqq=1", ["unknown key 'qqqqqq'", "the keys are ckpt_path, out"]),
-        ("--weights=live", ["unknown flag", "weights=VALUE"]),
+        ("--weights=live", ["unknown flag", "weights=live"]),
         ("--verbose", ["unknown flag '--verbose'", "--debug"]),
         ("runs/mine", ["has no '='", "ckpt_path=runs/mine"]),
         ("ckpt_path=", ["ckpt_path= is empty", "ckpt_path=runs/"]),
-        ("weights=ema", ["weights=ema is unknown", "average, live"]),
-        ("format=pickle", ["format=pickle is unknown", "lora, full"]),
+        ("weights=ema", ["weights='ema' is unknown", "average, live"]),
+        ("format=pickle", ["format='pickle' is unknown", "lora, full"]),
         ("policy.pretrained=/no/such", ["policy.pretrained=/no/such", "does not exist"]),
     ],
 )
@@ -266,7 +266,12 @@ def test_runs_and_checkpoints_that_are_not_there(
 
     line = refused(ckpt_path=remade(tmp_path / "halved", halve))
     assert all(part in line for part in ("4 x 16", "8 x 16", "policy.lora.rank=8")), line
-    line = refused(ckpt_path=remade(tmp_path / "other", lambda content: content.update(run_identity="0123abcd-s0")))
+
+    def other_run(content: dict[str, Any]) -> None:
+        content["run_identity"] = "0123abcd-s0"
+        content["run_settings"]["sampler.steps"] = 5
+
+    line = refused(ckpt_path=remade(tmp_path / "other", other_run))
     assert "is of the run 0123abcd-s0" in line
     assert main(["out=there"]) == 2
     assert main([f"ckpt_path={tiny_run}"]) == 2
@@ -306,7 +311,7 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture) -> None:
 
 @pytest.mark.parametrize("module", ["export", "generate"])
 def test_help_names_every_key_and_waits_for_nothing(module: str) -> None:
-    program = f"import sys; from drift_pl.{module} import main, COMMAND; main(['--help']); print(*sys.modules)"
+    program = f"import sys; from drift_pl.{module} import main; main(['--help']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     text, _, modules = done.stdout.rpartition("\n\n")
     assert {"torch", "lightning", "transformers", "diffusers"}.isdisjoint(modules.split())

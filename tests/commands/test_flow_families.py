@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.rng import make_generator
 from drift_pl.export import main as export
 from drift_pl.generate import main as generate

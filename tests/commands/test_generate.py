@@ -15,7 +15,7 @@ from runs import TinyWorld
 from drift_pl.builders.bench import build_sampling
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_judges
-from drift_pl.config.arguments import build_config
+from drift_pl.config.loading import build_config
 from drift_pl.core.rng import make_generator
 from drift_pl.evaluation.drawing import draw, label, save_pictures
 from drift_pl.evaluation.grids import LABEL_WIDTH
@@ -229,7 +229,7 @@ def refused(capsys: pytest.CaptureFixture, run: Path, tmp_path: Path) -> Callabl
     [
         ("prompt=", ["prompt= is empty", "prompt=a red circle"]),
         ("prompt=  ", ["prompt= is empty"]),
-        ("n=0", ["n=0 is too small", "at least 1", "n=16"]),
+        ("n=0", ["n=0 is too small", "at least 1", "e.g. 16"]),
         ("n=many", ["n=many has the wrong type", "int"]),
         ("n=1.5", ["n=1.5 has the wrong type"]),
         ("seed=x", ["seed=x has the wrong type", "seed=1"]),
@@ -237,16 +237,16 @@ def refused(capsys: pytest.CaptureFixture, run: Path, tmp_path: Path) -> Callabl
         ("sampler.eval_steps=3", ["unknown key", "did you mean 'steps'"]),
         ("importance_power=1", ["unknown key", "did you mean 'aig'"]),
         ("objective.kl_weight=3", ["is a setting of the run"]),
-        ("--n=3", ["unknown flag", "use n=VALUE"]),
+        ("--n=3", ["unknown flag", "use n=3"]),
         ("steps=0", ["error: steps=0 is too small", "at least 1"]),
         ("steps=few", ["error: steps=few has the wrong type", "int"]),
-        ("aig=-1", ["error: aig=-1.0 is negative"]),
+        ("aig=-1", ["error: aig=-1 is too small", "at least 0"]),
         ("lora_scale=nan", ["error: lora_scale=nan is not a finite number"]),
         ("guidance_scale=strong", ["error: guidance_scale=strong has the wrong type"]),
         ("micro_batch=0", ["error: micro_batch=0 is too small"]),
         ("accelerator=tpu", ["error: accelerator='tpu' is unknown"]),
         ("measure=maybe", ["measure=maybe has the wrong type", "measure=true"]),
-        ("weights=ema", ["weights=ema is unknown", "average, live"]),
+        ("weights=ema", ["weights='ema' is unknown", "average, live"]),
         ("policy.pretrained=/no/such", ["policy.pretrained=/no/such", "does not exist"]),
         ("ckpt_path=/no/such/run", ["no such file or folder"]),
     ],

@@ -232,12 +232,15 @@ BAD_ARGUMENTS = {
     "colour=red": "unknown key 'colour': the keys are",
     "--out": "keys take no dashes, use out=VALUE",
     "--quiet": "unknown flag '--quiet': the flags are --help",
-    "points=first": "choose points=all or points=last",
-    "budgets=": "budgets= has no value",
-    "reward_bound=high": "reward_bound=high is not a finite number",
+    "--hlep": "unknown flag '--hlep': did you mean '--help'?",
+    "points=first": "points='first' is unknown: use one of all, last",
+    "budgets=": "budgets= is empty: use e.g. budgets=same",
+    "reward_bound=high": "reward_bound=high has the wrong type: expected float or null; use e.g. reward_bound=1",
+    "reward_bound=nan": "reward_bound=nan is not a finite number",
     "reward_bound=1.5": "reward_bound=1.5 is too low: plain_flowgrpo has a prompt with reward 5;",
     "reward_bound=-1": "reward_bound=-1 is too low",
-    "diversity=[coverage,,]": "give each measure once",
+    "diversity=[coverage,,]": "use e.g. diversity=[pairwise_distance, coverage]",
+    "diversity=[coverage, coverage]": "give each measure once",
     "diversity=[covrage]": "diversity=covrage: no such measure; did you mean 'coverage'? there are",
     "diversity=reward": "diversity=reward is the reward already",
     "reward=aesthetic": "reward=aesthetic: no such measure; there are pairwise_distance, coverage, alignment",
@@ -274,7 +277,7 @@ def test_help_is_quick(capsys: pytest.CaptureFixture) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(
-        f"{key}=" in text for key in ("baseline", "diversity", "reward", "reward_bound", "points", "budgets", "out")
+        f"  {key} " in text for key in ("baseline", "diversity", "reward", "reward_bound", "points", "budgets", "out")
     )
     code = (
         "import sys, drift_pl.pareto as door; door.main(['-h']); print('numpy' in sys.modules, 'torch' in sys.modules)"

@@ -14,7 +14,7 @@ from runs import TinyWorld, assert_same_training_state, load
 from torch import Tensor
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.arguments import build_config, parse
+from drift_pl.config.loading import build_config, parse
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.export import main as export
 from drift_pl.fit import fit

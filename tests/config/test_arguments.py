@@ -1,27 +1,19 @@
-"""The command line: what it accepts, how it reads it, what `--help` says, and what identifies a run."""
+"""The command line: what it accepts, how it reads it, and what `--help` says."""
 
-import dataclasses
-import subprocess
-import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drift_pl.config import experiment_files as experiment_files
-from drift_pl.config.arguments import (
-    UNHASHED,
-    build_config,
-    config_hash,
-    config_yaml,
-    default_run_dir,
-    parse,
-)
-from drift_pl.config.checks import get_value
+from drift_pl.config import experiments as experiment_files
 from drift_pl.config.command import run_command
-from drift_pl.config.help_text import help_text
-from drift_pl.config.keys import all_keys, format_value
-from drift_pl.config.schema import Config
+from drift_pl.config.fields import about_of, all_keys, bounds_of, choices_of, find_key
+from drift_pl.config.help import config_help
+from drift_pl.config.identity import default_run_dir
+from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.schema import RENAMED, Config, get_value
+from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
 DIV = """# All three levers.
@@ -30,7 +22,7 @@ rewards:
   - {name: pickscore, weight: 2, args: {pretrained: judge}}
   - {name: jpeg_compressibility}
 incentive:
-  selection: {rule: band}
+  selection: {rule: band, kappa: 1.5}
   shaping: {weight: 0.5}
 sampler:
 """
@@ -111,7 +103,7 @@ def test_lists_count_from_zero_and_are_replaced_whole() -> None:
     assert config.rewards[1].args == {"quality": 70, "deep": {"er": [1, 2]}}
     config = config_of("rewards=[{name: jpeg_compressibility, args: {quality: 70}}]", "rewards.0.weight=0.5")
     assert len(config.rewards) == 1
-    assert dataclasses.asdict(config.rewards[0]) == {
+    assert config.rewards[0].model_dump() == {
         "name": "jpeg_compressibility",
         "args": {"quality": 70},
         "weight": 0.5,
@@ -162,16 +154,25 @@ def test_flags() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 140])
 def test_help_lists_every_experiment_and_key_and_fits(width: int) -> None:
-    text = help_text(width=width)
+    text = config_help(width=width)
     assert "shapes_div       All three levers." in text
     assert "shapes_flowgrpo  No lever." in text
     flat = " ".join(text.split())
-    for key in all_keys():
+    for key in all_keys(Config):
         assert key.name in text
-        assert key.meaning, f"{key.name} has no meaning"
-        assert key.is_section or " ".join(key.meaning.split()) in flat
-        if not key.is_section and key.default != "":
-            assert f"(default: {format_value(key.default)})" in flat
+        assert key.field.description, f"{key.name} has no meaning"
+        if key.is_section:
+            continue
+        start = flat.index(f" {key.name} ")
+        entry = flat[start : start + 700]
+        for part in (key.field.description, *choices_of(key.field), *map(str, bounds_of(key.field).values())):
+            assert " ".join(part.split()) in entry, key.name
+        if key.field.is_required():
+            assert "required)" in entry
+        elif key.default != "":
+            assert f"default: {format_value(key.default)})" in entry
+        if only := about_of(key.field).only:
+            assert f"only with {only[0]}={' or '.join(only[1:])}" in entry
     assert [line for line in text.splitlines() if len(line) > max(width, 77)] == []
 
 
@@ -192,49 +193,69 @@ def test_run_command_statuses(capsys: pytest.CaptureFixture[str]) -> None:
         run_command(fail(ZeroDivisionError()), [])
 
 
-def test_hash_tells_results_apart_and_nothing_else() -> None:
-    base = config_of()
-    same = ["seed=9", "trainer.iterations=999", "run_dir=x", "ckpt_path=auto", "trainer.progress=no"]
-    same += ["trainer.devices=2", "trainer.threads=1", "trainer.logger=[csv]", "objective.micro_batch=2"]
-    same += ["trainer.keep_checkpoints=-1", "evaluation.every=5", "policy.compile=true"]
-    assert config_hash(config_of(*same, "rewards.0.weight=2.0")) == config_hash(base)
-    changes = ["prompts.group_size=8", "rewards.0.weight=3", "rewards.0.args.pretrained=b", "sampler.steps=9"]
-    changes += ["incentive.shaping.weight=0.4", "evaluation.seeds_per_prompt=8", "policy.lora.rank=4"]
-    for change in changes:
-        assert config_hash(config_of(change)) != config_hash(base), change
-    one, other = (config_of(f"rewards.1.args={order}") for order in ("{a: 1, b: 2}", "{b: 2, a: 1}"))
-    assert config_hash(one) == config_hash(other)
-    flat = ["incentive.selection.rule=none", "incentive.shaping.weight=0"]
-    assert config_hash(config_of(*flat)) == config_hash(config_of("experiment=shapes_flowgrpo"))
-    names = {key.name for key in all_keys()}
-    assert set(UNHASHED) <= names
+def test_interpolations_are_resolved_for_the_run_and_kept_in_what_is_printed() -> None:
+    request = parse(["seed=${prompts.group_size}", "prompts.group_size=5"])
+    assert request.config.seed == 5
+    text = config_yaml(request.config, request.tree)
+    assert "seed: ${prompts.group_size}" in text
+    Path("saved.yaml").write_text(text)
+    assert config_of("experiment=saved.yaml", "prompts.group_size=6").seed == 6
 
 
-def test_a_younger_key_at_its_default_leaves_the_hash_of_earlier_runs() -> None:
-    """The hash of an earlier version, made before these keys existed, and any other value changes it."""
-    experiment = f"experiment={Path(__file__).parents[2] / 'benchmarks' / 'fronts' / 'plain.yaml'}"
-    assert config_hash(config_of(experiment)) == "fee41df6"
-    for change in ("policy.tuning=full", "policy.dtype=bfloat16", "policy.quantisation=bitsandbytes_4bit"):
-        assert config_hash(config_of(experiment, change)) != "fee41df6"
-
-
-def test_hash_is_the_same_in_every_process() -> None:
-    code = (
-        "from drift_pl.config.arguments import config_hash; from drift_pl.config.schema import Config; import sys;"
-        "print(config_hash(Config())); assert 'torch' not in sys.modules"
+def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
+    """Set in an argument, or in an experiment's own file; what its base says is for the base's choices."""
+    ignored = parse(["objective.nft_times=3", "incentive.selection={kappa: 1, low: 0.1}", "seed=3"]).ignored
+    assert ignored == (
+        "objective.nft_times (only with objective.loss=nft)",
+        "incentive.selection.low (only with incentive.selection.rule=quantile)",
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(Path(experiment_files.__file__).parents[2]), "PYTHONHASHSEED": "7"},
+    assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()
+    Path("base.yaml").write_text("base: shapes_div\nincentive: {selection: {kappa: 3}}\n")
+    Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none}}\n")
+    assert parse(["experiment=mine.yaml"]).ignored == ()
+    Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 2}}\n")
+    assert parse(["experiment=mine.yaml"]).ignored == (), "the default again, in place of the base's 3"
+    Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 3}}\n")
+    assert parse(["experiment=mine.yaml"]).ignored == (
+        "incentive.selection.kappa (only with incentive.selection.rule=band)",
     )
-    assert done.stdout.strip() == config_hash(Config()), done.stderr
+    Path("mine.yaml").write_text("base: shapes_flowgrpo\nincentive: {selection: {kappa: 3}}\n")
+    assert len(parse(["experiment=mine.yaml"]).ignored) == 1, "what its base chose does not take it"
+    assert parse(["incentive.selection.rule=none"]).ignored == (), "switched off by an argument"
+    request = parse(["experiment=mine.yaml"])
+    Path("saved.yaml").write_text(config_yaml(request.config, request.tree))
+    assert parse(["experiment=saved.yaml"]).ignored == (), "a saved config holds every key"
 
 
-def test_default_run_dir() -> None:
-    config = build_config([("seed", "4")])
-    assert default_run_dir(config) == Path(f"runs/shapes_div-{config_hash(config)}-s4")
+def test_what_settings_wait_for_is_a_choice_of_another() -> None:
+    waiting = [(key.name, about_of(key.field).only) for key in all_keys(Config) if about_of(key.field).only]
+    assert len(waiting) > 20
+    for name, (other, *values) in waiting:
+        chooser = find_key(Config, other)
+        assert chooser is not None, name
+        assert set(values) < set(choices_of(chooser.field)), name
+
+
+def test_what_a_thing_from_elsewhere_takes_is_not_known_before_it_is_built() -> None:
+    request = parse(["objective.loss=mine.module:Loss", "objective.args={a: 1}", "objective.nft_times=3"])
+    assert request.ignored == ()
+    assert (request.config.objective.loss, request.config.objective.args) == ("mine.module:Loss", {"a": 1})
+    config_of("sampler.kind=mine.module:Kind", "policy.family=sd15", "sampler.args={a: 1}")
+    config_of("policy.family=mine.module:Family", "policy.args={a: 1}", "sampler.kind=ddim")
+    config_of("incentive.method=mine.module:Method", "incentive.args={a: 1}", "incentive.shaping.weight=0")
+
+
+def test_a_name_that_another_package_offers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = {"drift_pl.updates": [EntryPoint("theirs", "their.module:Loss", "drift_pl.updates")]}
+    monkeypatch.setattr("drift_pl.config.fields.entry_points", lambda group: offered.get(group, []))
+    assert config_of("objective.loss=theirs", "objective.args={a: 1}").objective.loss == "theirs"
+
+
+def test_a_renamed_key_is_read_by_its_old_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RENAMED, "sampler.stages", "sampler.steps")
+    Path("old.yaml").write_text("base: shapes_div\nsampler: {stages: 7}\n")
+    assert config_of("experiment=old.yaml").sampler.steps == 7
+    assert config_of("sampler.stages=6").sampler.steps == 6
 
 
 def test_experiments_are_found_in_the_source_tree(monkeypatch: pytest.MonkeyPatch) -> None:

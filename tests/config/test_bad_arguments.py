@@ -1,13 +1,14 @@
 """What the command line refuses, and in which words: one line, status 2, nothing written."""
 
+import shlex
 from pathlib import Path
 
 import pytest
 
-from drift_pl.config import experiment_files as experiment_files
-from drift_pl.config.arguments import Request, parse
+from drift_pl.config import experiments as experiment_files
 from drift_pl.config.command import run_command
-from drift_pl.config.keys import all_keys, strip_optional
+from drift_pl.config.fields import all_keys, is_text
+from drift_pl.config.loading import Request, parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -98,6 +99,41 @@ BAD = [
     ("=3", "argument '=3' has no key before '='"),
     ("--seed=1", "unknown flag '--seed=1': keys take no dashes, use seed=1"),
     ("--print_config", "unknown flag '--print_config': did you mean '--print-config'?"),
+    ("--prin-config", "unknown flag '--prin-config': did you mean '--print-config'?"),
+    ("seed=[&a [*a]]", "seed=[&a [*a]]: not a YAML value (its aliases stand for too much); use e.g. seed=0"),
+    (f"seed={'[' * 2000}", "not a YAML value"),
+    (f"seed={'9' * 5000}", "not a YAML value"),
+    ("rewards.0.args={a: 1, a: 2}", "not a YAML value (found duplicate key a)"),
+    ("rewards.0.args={1: a}", "rewards.0.args.1: 1 is not the name of an argument"),
+    ("policy.args={a: 1}", "policy.args is for policy.family=their_package.module:Thing, and sd3 takes the keys of"),
+    ("sampler.args={a: 1}", "sampler.args is for sampler.kind=their_package.module:Thing"),
+    ("objective.args={a: 1}", "objective.args is for objective.loss=their_package.module:Thing"),
+    ("incentive.args={a: 1}", "incentive.args belongs to a rival method: name one, e.g. incentive.method=gardo"),
+    (
+        "incentive={method: gardo, shaping: {weight: 1}}",
+        "has a diversity term of its own: set incentive.shaping.weight=0",
+    ),
+    ("evaluation.extra=[mine.module:Thing]", "'mine.module:Thing' is unknown: use some of rke, nearest_distance"),
+    ("trainer.logger=[csvv]", "trainer.logger: 'csvv' is unknown: use some of tensorboard, csv, or []"),
+    (
+        "sampler.kind=ddim",
+        "sampler.kind=ddim is for policy.family=sd15 or sdxl, and sd3 is a flow model: use e.g. flow_",
+    ),
+    ("policy.family=sdxl", "sampler.kind=flow_sde is for flow models, and policy.family=sdxl is none: use ddim"),
+    ("objective.ema_decay=1", "objective.ema_decay=1 does not lie in [0, 1): use e.g. 0.9"),
+    ("incentive.prompting.share=2", "incentive.prompting.share=2 does not lie in [0, 1]: use e.g. 0.5"),
+    (
+        "incentive.selection.keep=1",
+        "incentive.selection.keep=1 does not lie in [2, prompts.group_size=16]: use e.g. 16",
+    ),
+    ("incentive.selection.low=0.95", "must satisfy 0 <= low < high <= 1, e.g. 0 and 0.9"),
+    ("incentive.prompting.low=0.95", "must satisfy 0 <= low < high <= 1, e.g. 0.6 and 0.9"),
+    ("sampler.window_size=10", "sampler.window_size=10 does not fit into [0,9): use 1 to 9"),
+    ("sampler.window_range=[1]", "sampler.window_range=[1] needs two numbers, e.g. [0,9]"),
+    (
+        "sampler.eval_importance_power=-1",
+        "sampler.eval_importance_power=-1 is too small: it must be at least 0, e.g. 1.5",
+    ),
     ("--verbose", "unknown flag '--verbose': the flags are --help, -h, --print-config, --debug"),
 ]
 
@@ -115,12 +151,32 @@ def test_bad_argument_is_one_line_status_2_and_writes_nothing(
     assert list(Path.cwd().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("rewards=[{name: jpeg}, {name: ocr}]", "the shell has split the value of rewards: quote it, "),
+        (
+            "policy.negative_prompt=a bad picture",
+            "argument 'bad' has no '=': if it belongs to policy.negative_prompt, ",
+        ),
+        ("seed=1 incentive.shaping.encoder={name: clip}", "the shell has split the value of incentive.shaping.encoder"),
+    ],
+)
+def test_what_the_shell_has_split_is_shown_quoted(words: str, message: str) -> None:
+    """Every word is an argument, as without quotes; the message ends with what is to be typed."""
+    found = message_of(*words.split(" "))
+    assert message in found
+    whole = words.removeprefix("seed=1 ")
+    assert found.endswith(f", '{whole}'")
+    assert shlex.split(found.rpartition(", '")[2].join(["'", ""])) == [whole]
+
+
 def _consume(request: Request) -> None:
     raise AssertionError(f"{request} was accepted")
 
 
 # text is taken as it stands, so nothing is of the wrong type there
-CHECKED = [key.name.replace(".N.", ".0.") for key in all_keys() if strip_optional(key.kind)[0] is not str]
+CHECKED = [key.name.replace(".N.", ".0.") for key in all_keys(Config) if not is_text(key.field.annotation)]
 
 
 @pytest.mark.parametrize("key", CHECKED)
@@ -129,6 +185,9 @@ def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
     lists = [f"{name}={entries}" for name in named]
     lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    name = {"policy.args": "family", "sampler.args": "kind", "objective.args": "loss"}.get(key)
+    if name:
+        lists.append(f"{key.removesuffix('args')}{name}=their.module:Thing")
     if key == "incentive.args":
         lists.append("incentive.method=dra")
     example = message_of(*lists, f"{key}=[[[").rpartition("use e.g. ")[2]
@@ -136,11 +195,17 @@ def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     config_of(*lists, example)
 
 
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("seed: [1\nsampler:\n", "bad.yaml, line 2: not a YAML file"),
         ("seed: 1\nseed: 2\n", "bad.yaml, line 2: not a YAML file (found duplicate key seed)"),
+        (BOMB, ": not a YAML file (its aliases stand for too much)"),
         ("- 1\n", "bad.yaml: an experiment file holds keys, e.g. `seed: 1`, not a list"),
         ("sampler: {stepps: 4}\n", "bad.yaml: unknown key 'sampler.stepps': did you mean 'sampler.steps'?"),
         ("sampler: {steps: four}\n", "bad.yaml: sampler.steps=four has the wrong type: expected int"),
@@ -179,7 +244,7 @@ def test_what_flow_cps_cannot_do(overrides: list[str], words: str) -> None:
         (["incentive.shaping.form=per_step", "incentive.shaping.weight=1"], "per_step needs sampled steps"),
         (["incentive.method=diverse_grpo", "incentive.shaping.weight=0"], "diverse_grpo diverges in early steps only"),
         (["objective.nft_times=0"], "objective.nft_times=0 is too small: it must be at least 1, e.g. 4"),
-        (["objective.nft_beta=0"], "objective.nft_beta=0.0 is too small: it must be more than 0, e.g. 1.0"),
+        (["objective.nft_beta=0"], "objective.nft_beta=0 is too small: it must be more than 0, e.g. 1.0"),
     ],
 )
 def test_what_nft_cannot_do(overrides: list[str], words: str) -> None:

@@ -4,7 +4,7 @@ import csv
 import re
 from pathlib import Path
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.fit import fit
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.registry import create
 from drift_pl.scoring.rewards import Judge
 

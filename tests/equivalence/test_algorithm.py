@@ -11,7 +11,7 @@ from runs import TinyWorld, assert_same_training_state, largest_difference, load
 from torch import Tensor
 
 from drift_pl.builders.run import build_run
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.core.rng import make_generator
 

@@ -11,7 +11,7 @@ from diffusers import StableDiffusion3Pipeline
 from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.arguments import build_config
+from drift_pl.config.loading import build_config
 from drift_pl.core.errors import UserError
 from drift_pl.export import main as export
 from drift_pl.generate import main as generate

@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from runs import TinyWorld, assert_same_training_state, load
 
+from drift_pl.config.experiments import read_mapping
+from drift_pl.config.identity import identity_in_0_1
 from drift_pl.core.errors import UserError
 from drift_pl.training.module import DriftModule
 
@@ -80,6 +83,21 @@ def test_checkpoint_of_another_config_is_refused(world: TinyWorld, tmp_path: Pat
     world.fit(tmp_path / "run", "trainer.iterations=2")
     with pytest.raises(UserError, match="other settings"):
         world.fit(tmp_path / "run", "trainer.iterations=4", "ckpt_path=last", "objective.clip_range=0.5")
+
+
+def test_a_checkpoint_of_version_0_1_is_resumed_to_the_same_bits(world: TinyWorld, whole: dict, tmp_path: Path) -> None:
+    """It holds a hash in place of its settings; the run keeps that mark."""
+    run_dir = tmp_path / "run"
+    content = world.fit(run_dir, "trainer.iterations=2")
+    mark = identity_in_0_1(read_mapping(run_dir / "config.yaml"))
+    del content["run_settings"]
+    torch.save(content | {"run_identity": mark}, run_dir / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=r"objective\.clip_range is 0\.005 there and 0\.5 now"):
+        world.fit(run_dir, "trainer.iterations=6", "ckpt_path=last", "objective.clip_range=0.5")
+    resumed = world.fit(run_dir, "trainer.iterations=6", "ckpt_path=last")
+    assert_same_training_state(resumed, whole)
+    assert resumed["run_identity"] == mark
+    assert resumed["run_settings"] == whole["run_settings"]
 
 
 def test_finished_run_says_how_to_extend_it(world: TinyWorld, tmp_path: Path) -> None:

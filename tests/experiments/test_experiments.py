@@ -8,9 +8,9 @@ from plan import read_plan
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.builders.method import build_prompting, build_selection, build_shaping
-from drift_pl.config.arguments import build_config, parse
-from drift_pl.config.checks import derive_batches
-from drift_pl.config.experiment_files import list_experiments
+from drift_pl.config.batches import derive_batches
+from drift_pl.config.experiments import list_experiments
+from drift_pl.config.loading import build_config, parse
 from drift_pl.fit import fit
 from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
 
@@ -101,6 +101,11 @@ def test_experiment_runs(name: str, folders: dict[str, Path], tmp_path: Path) ->
     assert {"reward", "pairwise_distance", "pairwise_lpips", "vendi"} <= summary["base"].keys()
     assert summary["base"].keys() == summary["tuned"].keys()
     assert (run_dir / "samples" / "base_and_tuned.png").exists()
+
+
+@pytest.mark.parametrize("name", list_experiments())
+def test_no_shipped_experiment_sets_what_has_no_effect(name: str) -> None:
+    assert parse([f"experiment={name}"]).ignored == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import yaml
 from runs import TinyWorld, load
 
 from drift_pl.builders.policy import build_policy, build_stochastic_step
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.fit import fit

@@ -7,7 +7,7 @@ import pytest
 import torch
 from runs import TinyWorld, assert_same_training_state, largest_difference, load
 
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.fit import fit
 

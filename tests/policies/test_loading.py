@@ -9,8 +9,9 @@ import torch
 from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.arguments import parse
-from drift_pl.config.choices import OPTIONAL_CHOICES
+from drift_pl.config.fields import choices_of
+from drift_pl.config.loading import parse
+from drift_pl.config.schema import PolicyConfig
 from drift_pl.core.errors import UserError
 from drift_pl.policies import loading
 from drift_pl.policies.flux import FluxPolicy
@@ -61,8 +62,8 @@ def test_the_denoiser_alone_is_quantised_to_eight_bits() -> None:
 
 
 def test_the_command_line_knows_the_same_names() -> None:
-    assert OPTIONAL_CHOICES["policy.dtype"] == tuple(loading.DTYPES)
-    assert OPTIONAL_CHOICES["policy.quantisation"] == tuple(loading.QUANTISATIONS)
+    assert choices_of(PolicyConfig.model_fields["dtype"]) == tuple(loading.DTYPES)
+    assert choices_of(PolicyConfig.model_fields["quantisation"]) == tuple(loading.QUANTISATIONS)
 
 
 def test_a_policy_hands_them_to_diffusers(

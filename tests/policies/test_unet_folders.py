@@ -14,7 +14,7 @@ from tiny_policies import load_tiny
 from torch import Tensor
 
 from drift_pl.builders.policy import build_stochastic_step
-from drift_pl.config.arguments import parse
+from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.unet import StableDiffusionPolicy

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.config.checks import validate
-from drift_pl.config.schema import Config, RewardConfig
+from drift_pl.config.loading import build_config
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.incentive import NoVariation
@@ -191,9 +190,6 @@ def test_an_iterations_scores_are_the_same_bits(
 
 
 def test_a_thread_without_parts_to_judge_is_refused() -> None:
-    config = Config(rewards=[RewardConfig("jpeg_compressibility")])
-    config.trainer.judge_thread = True
     with pytest.raises(UserError, match=r"^trainer\.judge_thread=true .*set e\.g\. trainer\.judge_groups=1"):
-        validate(config)
-    config.trainer.judge_groups = 2
-    validate(config)
+        build_config([("trainer.judge_thread", "true")])
+    assert build_config([("trainer.judge_thread", "true"), ("trainer.judge_groups", "2")]).trainer.judge_thread

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from drift_pl.config.literals import load_yaml
+from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 
 
@@ -39,7 +37,7 @@ def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
             names = " -> ".join(entry.name for entry in [*seen, path])
             raise UserError(f"experiment files are each other's base: {names}; take one `base:` away")
         seen.append(path)
-        difference = _read(path)
+        difference = read_mapping(path)
         base = difference.pop("base", None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
@@ -69,14 +67,17 @@ def _names() -> str:
     return ", ".join(list_experiments()) or "(none installed)"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The content of a YAML file that holds keys.
+
+    Raises:
+        UserError: it cannot be read, or holds something else; one line that names the file.
+    """
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{path}{where}: not a YAML file ({reason})") from error
+    except ValueError as error:  # not YAML, or not text
+        where, _, reason = str(error).partition(": ") if str(error).startswith("line ") else ("", "", str(error))
+        raise UserError(f"{path}{where and f', {where}'}: not a YAML file ({reason})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if content is None:

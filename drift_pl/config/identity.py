@@ -1,0 +1,107 @@
+"""What tells one run from another: the settings that shape its results, and a short hash of them for its folder."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drift_pl.config.fields import Section, about_of, all_keys, pattern_of
+from drift_pl.config.schema import RENAMED, Config
+from drift_pl.config.yaml_text import format_value
+
+FORMAT = 2
+"""Of `config_hash`: another number where a default of a setting that shapes results changes."""
+SHOWN = 4
+"""Most differences that a message names."""
+SINCE_0_1 = (
+    *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
+    *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
+)
+"""Keys that hashes of version 0.1 left out at their defaults."""
+
+
+def run_settings(config: Config) -> dict[str, Any]:
+    """Dotted key -> plain value of all that shapes results, and the seed; entries of lists by their number."""
+    return {"seed": config.seed, **_flat(config, "")}
+
+
+def _flat(section: Section, prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in type(section).model_fields.items():
+        value, key = getattr(section, name), prefix + name
+        if isinstance(value, Section):
+            found |= _flat(value, f"{key}.")
+        elif isinstance(value, list) and value and isinstance(value[0], Section):
+            for number, entry in enumerate(value):
+                found |= _flat(entry, f"{key}.{number}.")
+        elif about_of(field).shapes_results:
+            found[key] = copy.deepcopy(value)
+    return found
+
+
+def _defaults() -> dict[str, Any]:
+    """Key, with N for the numbers of entries -> default, of all that shapes results but the seed."""
+    shaping = (key for key in all_keys(Config) if about_of(key.field).shapes_results and not key.is_section)
+    return {key.name: key.default for key in shaping}
+
+
+def config_hash(config: Config) -> str:
+    """Eight hex digits over all settings that shape results and differ from their defaults.
+
+    Runs that differ in their seed, their length or the machine alone share it, and so do experiments of different
+    names that say the same. It names folders; whether a checkpoint belongs to a config is told by `differences`.
+    """
+    defaults, settings = _defaults(), _flat(config, "")
+    return _digest([FORMAT, {key: value for key, value in settings.items() if value != defaults[pattern_of(key)]}])
+
+
+def run_identity(config: Config) -> str:
+    """What a run's checkpoints, evaluations and folder are marked with."""
+    return f"{config_hash(config)}-s{config.seed}"
+
+
+def default_run_dir(config: Config) -> Path:
+    """runs/EXPERIMENT-HASH-sSEED; an experiment given as a path counts by its file's name."""
+    return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now") -> str:
+    """Settings that are not the same, in words; empty if there are none.
+
+    Args:
+        theirs: `run_settings` of a run, maybe of an earlier version: a key that it lacks stands at its default.
+        ours: those that they are held against.
+        now: what the message calls `ours`.
+    """
+    theirs = {RENAMED.get(key, key): value for key, value in theirs.items()}
+    different = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        own_default = key not in theirs and ours[key] == _defaults().get(pattern_of(key))
+        if own_default or (key in ours and key in theirs and theirs[key] == ours[key]):
+            continue
+        there, here = (format_value(side[key]) if key in side else "missing" for side in (theirs, ours))
+        different.append(f"{key} is {there} there and {here} {now}")
+    more = f", and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+    return ", ".join(different[:SHOWN]) + more
+
+
+def identity_in_0_1(settings: dict[str, Any]) -> str:
+    """`run_identity` as version 0.1 made it, of settings in nested dictionaries, as its config.yaml holds them."""
+    settings = copy.deepcopy(settings)
+    seed = settings.get("seed")
+    for key in all_keys(Config):
+        *sections, name = key.name.split(".")
+        node = settings
+        for part in sections:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        late = key.name in SINCE_0_1 and isinstance(node, dict) and node.get(name) == key.default
+        if not key.is_section and isinstance(node, dict) and (late or not about_of(key.field).shapes_results):
+            node.pop(name, None)
+    return f"{_digest(settings)}-s{seed}"
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,157 @@
+"""The sections `policy`, `sampler` and `prompts`: what is fine-tuned, how it is sampled, and for which prompts."""
+
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from drift_pl.config.batches import stochastic_steps, window_bounds
+from drift_pl.config.fields import Flag, Section, is_own_name, setting
+from drift_pl.core.errors import UserError
+
+WEIGHTS = "pkg:drift_pl.builtin/weights"
+PROMPTS = "pkg:drift_pl.builtin/prompts"
+LORA, FULL, SLIDING = (("policy.tuning", "lora"), ("policy.tuning", "full"), ("sampler.window_schedule", "sliding"))
+
+
+def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
+    """`args` are for things from elsewhere: what this package has takes the keys of its section.
+
+    Raises:
+        UserError: `args` beside one of this package's names.
+    """
+    value, args = getattr(section, name), getattr(section, "args", None)
+    if args and is_own_name(type(section).model_fields[name], value):
+        raise UserError(
+            f"{prefix}.args is for {prefix}.{name}=their_package.module:Thing, and {value} takes the keys of {prefix}: "
+            f"use {prefix}.args={{}}"
+        )
+
+
+class LoraConfig(Section):
+    rank: int = setting(32, "rank of the low-rank update", ge=1, only=LORA)
+    alpha: int = setting(64, "its scale: the update is multiplied by alpha / rank", ge=1, only=LORA)
+    pretrained: str | None = setting(
+        None, "warm start: a LoRA in diffusers' format, a .safetensors file or its folder", only=LORA
+    )
+    targets: list[str] = setting(
+        ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
+        "names of the linear layers that are adapted",
+        only=LORA,
+    )
+
+
+class PolicyConfig(Section):
+    pretrained: str = setting(f"{WEIGHTS}/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
+    tuning: Literal["lora", "full"] = setting("lora", "what trains: lora (an adapter), full (all weights)")
+    reference_device: Literal["device", "cpu"] = setting(
+        "device", "where the frozen reference lives, device (accelerator) or cpu", only=FULL, shapes_results=False
+    )
+    family: str = setting("sd3", "pipeline family of `pretrained`", registry="family")
+    args: dict[str, Any] = setting({}, "keyword arguments of a family from elsewhere")
+    lora: LoraConfig = setting(LoraConfig(), "the trained adapter")
+    guidance_scale: float = setting(
+        4.5, "guidance in rollouts and training; 1 switches it off (flux: the scale that the network is told)", ge=1
+    )
+    negative_prompt: str = setting("", "prompt of the unconditional branch (flux has none)")
+    resolution: int | None = setting(None, "image height and width in pixels; null: the model's own")
+    max_sequence_length: int = setting(256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0)
+    compile: Flag = setting(
+        False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)", shapes_results=False
+    )
+    gradient_checkpointing: Flag = setting(
+        False, "recompute activations in the backward pass to save memory", shapes_results=False
+    )
+    text_encoder_device: str | None = setting(
+        None,
+        "where text encoders compute: null (with the model), or cpu, which saves their memory; texts are kept",
+        shapes_results=False,
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
+        None, "dtype of the frozen weights; null: as stored or float32"
+    )
+    quantisation: Literal["bitsandbytes_4bit", "bitsandbytes_8bit"] | None = setting(
+        None, "of the denoiser's frozen weights; null: not quantised"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse_args_of_own(self, "policy", "family")
+        if self.tuning == "full" and self.lora.pretrained is not None:
+            raise UserError(
+                f"policy.lora.pretrained={self.lora.pretrained} starts an adapter, and policy.tuning=full trains "
+                "none: use policy.tuning=lora, or policy.lora.pretrained=null"
+            )
+        if self.family == "flux" and self.negative_prompt:
+            raise UserError(
+                f"policy.negative_prompt={self.negative_prompt!r}: policy.family=flux has no branch for it; leave it "
+                "empty, policy.negative_prompt="
+            )
+        return self
+
+
+class SamplerConfig(Section):
+    kind: str = setting(
+        "flow_sde",
+        "stochastic steps: flow_sde (Flow-GRPO), dance_sde (DanceGRPO), flow_cps (Flow-CPS); for the families sd15 and "
+        "sdxl ddim (DDPO: eta is noise_level, published with 1 and 50 steps)",
+        registry="sampler",
+    )
+    args: dict[str, Any] = setting({}, "keyword arguments of a sampler from elsewhere")
+    steps: int = setting(10, "denoising steps of a rollout", ge=2)
+    noise_level: float = setting(
+        0.7,
+        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8, "
+        "ddim 1",
+        gt=0,
+    )
+    window_size: int | None = setting(None, "SDE steps that are sampled with noise and trained; null: all but the last")
+    window_range: list[int] = setting([], "[first, end): where the window may start and end; []: anywhere possible")
+    window_schedule: Literal["random", "sliding"] = setting(
+        "random", "where the window starts: random (each iteration anew), sliding (MixGRPO)"
+    )
+    window_stride: int = setting(1, "steps by which the window moves", ge=1, only=SLIDING)
+    window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
+    shared_prefix: Flag = setting(False, "one ODE prefix per group up to the window, then a branch per image")
+    noisy_last_step: Flag = setting(False, "also put noise into the last step (its noise goes straight into the image)")
+    eval_steps: int = setting(40, "ODE steps in evaluation", ge=1)
+    eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
+    eval_importance_power: float | None = setting(
+        None, "evaluate with annealed importance guidance of this power; null: without", ge=0, example="1.5"
+    )
+    eval_lora_scale: float = setting(
+        1.0, "evaluate with what was learnt (the adapter's output, or full: the weights' change) times this", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse_args_of_own(self, "sampler", "kind")
+        if self.kind in ("flow_cps", "ddim") and self.noise_level > 1:
+            takes = "an angle in (0, 1], e.g. 0.8" if self.kind == "flow_cps" else "an eta in (0, 1], e.g. 1"
+            raise UserError(f"sampler.noise_level={self.noise_level}: {self.kind} takes {takes}")
+        if self.kind == "flow_cps" and self.noisy_last_step:
+            raise UserError("sampler.noisy_last_step=true: flow_cps has no noise in its last step; use false")
+        limit = stochastic_steps(self)
+        if self.window_range and len(self.window_range) != 2:
+            raise UserError(f"sampler.window_range={self.window_range} needs two numbers, e.g. [0,{limit}]")
+        first, end = window_bounds(self)
+        if not 0 <= first < end <= limit:
+            raise UserError(
+                f"sampler.window_range=[{first},{end}] does not lie in [0,{limit}]: with sampler.steps={self.steps} "
+                f"use e.g. [0,{limit}]"
+            )
+        if self.window_size is not None and not 1 <= self.window_size <= end - first:
+            raise UserError(
+                f"sampler.window_size={self.window_size} does not fit into [{first},{end}): use 1 to {end - first}"
+            )
+        return self
+
+
+class PromptsConfig(Section):
+    train: str = setting(
+        f"{PROMPTS}/train.txt",
+        "training prompts: a text file with one per line, JSON lines (.jsonl), or hf:OWNER/NAME[/CONFIG]:SPLIT:COLUMN",
+    )
+    tuning: str = setting(f"{PROMPTS}/tuning.txt", "prompts for evaluations during training")
+    test: str = setting(f"{PROMPTS}/test.txt", "held-out prompts for summary.json")
+    per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1)
+    group_size: int = setting(16, "images per prompt and iteration", ge=2)

@@ -1,0 +1,100 @@
+"""YAML 1.2 text to plain values and back: files and the values of arguments are read alike. No torch."""
+
+import math
+import re
+from typing import Any
+
+import yaml
+
+MOST_NODES = 100_000
+"""Values of a text with its aliases written out; a few lines of aliases can stand for billions."""
+RULES = {
+    "bool": ("^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    "int": ("^[-+]?[0-9]+(?:_[0-9]+)*$", "-+0123456789"),
+    "float": (
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
+}
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2, no key twice, and aliases that end.
+
+    In YAML 1.1 `no` is False, `010` is 8, `1:30` is 90 and `1e-4` is text: none of them is what a user means.
+    """
+
+    yaml_implicit_resolvers = {
+        first: [rule for rule in rules if rule[0].rpartition(":")[2] not in (*RULES, "timestamp")]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep=deep)
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        _size(node, {})
+        return node
+
+
+for _name, (_pattern, _first) in RULES.items():
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
+Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Nodes with all aliases written out; an alias within what it stands for is infinitely large."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # as long as it is being counted
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    if known[id(node)] > MOST_NODES:
+        raise yaml.composer.ComposerError(None, None, "its aliases stand for too much", node.start_mark)
+    return known[id(node)]
+
+
+def load_yaml(text: str) -> Any:
+    """Plain value of a YAML text.
+
+    Raises:
+        ValueError: not YAML; one line, with the number of the line if there are several.
+    """
+    try:
+        return yaml.load(text, Loader)  # a SafeLoader underneath
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mark = getattr(error, "problem_mark", None)
+        raise ValueError(f"line {mark.line + 1}: {reason}" if mark and "\n" in text else reason) from error
+
+
+def format_value(value: Any) -> str:
+    """A plain value as one types it after `KEY=`."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(format_value(entry) for entry in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {format_value(entry)}" for name, entry in value.items()) + "}"
+    return str(value)
+
+
+def find_non_finite(value: Any, key: str = "") -> tuple[str, float] | None:
+    """The first (dotted key, number) below a plain value that is NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return key, value
+    below = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for name, entry in below:
+        found = find_non_finite(entry, f"{key}.{name}" if key else str(name))
+        if found:
+            return found
+    return None
