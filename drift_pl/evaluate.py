@@ -98,25 +98,16 @@ def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> 
 
 def _jobs(options: EvaluateOptions, config: Config, checkpoints: Sequence["Checkpoint"]) -> "Jobs":
     """The base model, and each checkpoint at each scale and power."""
-    from drift_pl.evaluation.points import BASE, point_name
+    from drift_pl.builders.bench import build_sampling
+    from drift_pl.evaluation.points import BASE, trained_point
 
     jobs: Jobs = [(BASE, None)]
-    scales = options.lora_scale or [config.sampler.eval_lora_scale]
-    powers = options.importance_power or [config.sampler.eval_importance_power]
-    per_iteration = derive_batches(config).images_per_iteration
-    for checkpoint, scale, power in product(checkpoints, scales, powers):
-        point = replace(
-            BASE,
-            name=point_name(checkpoint.path.stem, scale, power, options.weights == "live"),
-            checkpoint=checkpoint.path.name,
-            digest=checkpoint.digest,
-            iteration=checkpoint.iteration,
-            images=checkpoint.iteration * per_iteration,
-            weights=checkpoint.weights,
-            lora_scale=scale,
-            importance_power=power,
-        )
-        jobs.append((point, checkpoint))
+    plan, per_iteration = build_sampling(config), derive_batches(config).images_per_iteration
+    scales, powers = options.lora_scale or [plan.lora_scale], options.importance_power or [plan.importance_power]
+    for known, scale, power in product(checkpoints, scales, powers):
+        sampled = replace(plan, lora_scale=scale, importance_power=power)
+        facts = (known.path.name, known.digest, known.iteration, known.iteration * per_iteration, known.weights)
+        jobs.append((trained_point(*facts, sampled, options.weights == "live"), known))
     return jobs
 
 

@@ -136,9 +136,8 @@ class Evaluator:
         return dict(self._measure(images_S3HW, self.encoder(images_S3HW), prompt))
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
-        """Unit embeddings, and the base model's images are of the same noise: the two are pairs."""
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
-        return {name: float(metric.between(embedding_ND, reference_MD, True)) for name, metric in self.drift.items()}
+        return {name: float(metric.between(embedding_ND, reference_MD)) for name, metric in self.drift.items()}
 
     def _look(self, images_S3HW: Tensor, prompt: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Values of one prompt's images, images for the grid and unit embeddings; all on the CPU."""

@@ -1,8 +1,8 @@
-"""Diversity and drift as torchmetrics classes.
+"""Diversity as torchmetrics classes, and drift from the base model.
 
 Diversity is measured per prompt first, then averaged over prompts. Images of one prompt may arrive in several updates
 and on several processes: states are concatenated and grouped when the value is computed, because a set's diversity is
-not the mean of its parts' diversities. Drift compares all images with all of the base model's, prompts put together.
+not the mean of its parts' diversities.
 """
 
 from typing import Any
@@ -128,63 +128,26 @@ class PairwiseSsim(GroupedMetric):
         return mean_pairwise_distance(1 - structural_similarity(rows_SX))
 
 
-class DriftMetric(Metric):
-    """Collects embeddings of a model and of its base; a subclass turns the two sets into a number."""
+class DriftMetric:
+    """Distance of a model's images from the base model's, all prompts together."""
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = False
-    rows: list[Tensor]
-    from_base: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.add_state("from_base", default=[], dist_reduce_fx="cat")
-
-    def update(self, embedding_BD: Tensor, from_base: bool) -> None:
-        """Adds embeddings [B, D] of the base model's images, or of the other's."""
-        self.rows.append(embedding_BD)
-        # one mark per row: either set may be spread over processes, or live on one of them
-        self.from_base.append(torch.full((len(embedding_BD),), int(from_base), device=embedding_BD.device))
-
-    def compute(self) -> Tensor:
-        """Distance of the model from its base; NaN with fewer than two images of either."""
-        rows, from_base = _concatenate(self.rows), _concatenate(self.from_base)
-        embedding_ND, reference_MD = rows[from_base == 0], rows[from_base == 1]
-        if min(len(embedding_ND), len(reference_MD)) < 2:
-            return torch.tensor(torch.nan)
-        return self.between(embedding_ND, reference_MD)
-
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
-        """Distance of two sets of embeddings.
-
-        Args:
-            paired: row i of both is of the same prompt and noise.
-        """
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+        """The distance; row n of both is of the same prompt and noise."""
         raise NotImplementedError
 
 
 class FrechetDistance(DriftMetric):
     """Squared Frechet distance of the embeddings, at least 0; above 0 for equal models and finite samples."""
 
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
         return frechet_distance(embedding_ND, reference_MD)
 
 
 class KernelDistance(DriftMetric):
-    """Unbiased squared maximum mean discrepancy of the embeddings; around 0 for equal models.
+    """Unbiased squared maximum mean discrepancy of unit embeddings; 0 for equal models."""
 
-    Args:
-        gamma: factor in the cubic kernel (gamma x.y + 1)^3: 1 for unit embeddings, None for KID's 1 / D.
-    """
-
-    def __init__(self, gamma: float | None = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.gamma = gamma
-
-    def between(self, embedding_ND: Tensor, reference_MD: Tensor, paired: bool = False) -> Tensor:
-        return kernel_distance(embedding_ND, reference_MD, gamma=self.gamma, paired=paired)
+    def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
+        return kernel_distance(embedding_ND, reference_MD, gamma=1.0, paired=True)
 
 
 def standard_metrics(lpips: PairwiseDistance | None, vendi_order: float = 1.0) -> dict[str, GroupedMetric]:

@@ -14,15 +14,23 @@ from drift_pl.core.files import replacing
 from drift_pl.evaluation.evaluator import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.record import Evaluation, Point, Value, summarise, write_evaluation
+from drift_pl.evaluation.sampling import SamplingPlan
 
 BASE = Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None)
 
 
-def point_name(stem: str, lora_scale: float, importance_power: float | None, live: bool = False) -> str:
-    """`iteration-000080-scale0.5`: unique in a file, and fit for a file name."""
-    scale = "" if lora_scale == 1 else f"-scale{lora_scale:g}"
-    power = "" if importance_power is None else f"-power{importance_power:g}"
-    return stem + scale + power + ("-live" if live else "")
+def trained_point(
+    checkpoint: str, digest: str, iteration: int, images: int, weights: str, plan: SamplingPlan, live: bool = False
+) -> Point:
+    """A point without values, see `Point`; its name is `iteration-000080-scale0.5`, say.
+
+    Args:
+        live: whether the live weights of a run with an average were asked for.
+    """
+    scale, power = plan.lora_scale, plan.importance_power
+    name = Path(checkpoint).stem + ("" if scale == 1 else f"-scale{scale:g}")
+    name += ("" if power is None else f"-power{power:g}") + ("-live" if live else "")
+    return Point(name, checkpoint, iteration, images, weights, scale, power, {}, {}, None, digest)
 
 
 def keep(

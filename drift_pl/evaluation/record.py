@@ -41,7 +41,7 @@ class Point:
 
     Attributes:
         name: unique in a file; arrays, and pictures of `evaluate`, are called after it.
-        checkpoint: name of the checkpoint's file; None for the base model.
+        checkpoint: name of the checkpoint's file, whether it was kept or not; None for the base model.
         iteration, images: training done up to here.
         weights: `base`, `average` (the EMA) or `live`.
         lora_scale: factor of the adapter's output.

@@ -9,17 +9,13 @@ import numpy as np
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.reports.compatibility import EVALUATE
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a finished run left behind.
-
-    Attributes:
-        looks: iteration and means of each look at the tuning prompts.
-        grids: `base` and `tuned`: images of the test prompts, uint8 [P, S, 3, H, W].
-    """
+    """Summary, iteration and means of each look along training, and grids of `base` and `tuned`, [P, S, 3, H, W]."""
 
     folder: Path
     summary: dict[str, Any]
@@ -36,46 +32,38 @@ Groups = dict[str, list[FinishedRun]]
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Reads what `fit` wrote; version 0.1 kept looks and images in other files.
+    """Reads what `fit` wrote; in version 0.1 the looks were in `history.json`, and arrays one folder higher.
 
     Raises:
         UserError: the folder is not that of a finished run.
     """
-    summary = folder / "summary.json"
+    summary, arrays, tuned = folder / "summary.json", folder / "evaluation", "tuned"
     if not summary.is_file():
         raise UserError(f"{folder} has no summary.json: finish it with python -m drift_pl.fit ... ckpt_path=auto")
-    looks, history = folder / "evaluation" / "tuning.json", folder / "evaluation" / "history.json"
-    entries = _looks(looks) if looks.is_file() else []
-    if not entries and history.is_file():
-        entries = json.loads(history.read_text())["history"]
-    grids = {which: np.load(file)["grid"] for which, file in _arrays(folder).items()}
-    return FinishedRun(folder, json.loads(summary.read_text()), entries, grids)
+    old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
+    looks = json.loads(old.read_text())["history"] if old.is_file() else []
+    if tuning.is_file():
+        looks += _looks(read_evaluation(tuning))
+    record = read_evaluation(test) if test.is_file() else None
+    if record is not None and record.tuned.weights != "base":
+        arrays, tuned = record.folder, record.tuned.name
+    files = {"base": arrays / "base.npz", "tuned": arrays / f"{tuned}.npz"}
+    for file in files.values():
+        if not file.is_file():
+            raise UserError(f"{file}: no such file; make it with {EVALUATE}{folder} fresh=true")
+    grids = {which: np.load(file)["grid"] for which, file in files.items()}
+    return FinishedRun(folder, json.loads(summary.read_text()), looks, grids)
 
 
-def _looks(path: Path) -> list[dict[str, Any]]:
-    """The points that were measured as the first was: later ones may be of other scales and powers."""
-    points = [point for point in read_evaluation(path).points if point.weights != "base"]
-    kinds = [(point.weights, point.lora_scale, point.importance_power) for point in points]
+def _looks(record: Evaluation) -> list[dict[str, Any]]:
+    """Means of the points that were sampled as the first was: `evaluate` may have added other scales and powers."""
+    points = [point for point in record.points if point.weights != "base"]
+    sampled = [(point.weights, point.lora_scale, point.importance_power) for point in points]
     return [
         {"iteration": point.iteration, **{name: value.mean for name, value in point.values.items()}}
-        for point, kind in zip(points, kinds, strict=True)
-        if kind == kinds[0]
+        for point, how in zip(points, sampled, strict=True)
+        if how == sampled[0]
     ]
-
-
-def _arrays(folder: Path) -> dict[str, Path]:
-    """Files of the images of the base model and of the final one."""
-    test = folder / "evaluation" / "test.json"
-    record = read_evaluation(test) if test.is_file() else None
-    files = {which: folder / "evaluation" / f"{which}.npz" for which in ("base", "tuned")}
-    if record is not None and record.tuned.weights != "base":
-        files = {"base": record.folder / "base.npz", "tuned": record.folder / f"{record.tuned.name}.npz"}
-    if not all(file.is_file() for file in files.values()):
-        raise UserError(
-            f"{folder} has no images of its base and its final model: make them with python -m drift_pl.evaluate "
-            f"ckpt_path={folder} fresh=true"
-        )
-    return files
 
 
 def group_by_experiment(runs: list[FinishedRun]) -> Groups:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from torchmetrics import Metric
@@ -16,9 +15,6 @@ from torchmetrics.image import StructuralSimilarityIndexMeasure
 from vendi_score.vendi import score_K
 
 from drift_pl.evaluation.metrics import (
-    DriftMetric,
-    FrechetDistance,
-    KernelDistance,
     MeanNearestDistance,
     MeanPairwiseDistance,
     PairwiseLpips,
@@ -141,60 +137,6 @@ def test_pairwise_ssim_is_one_minus_the_index_of_a_prompts_pairs(generator: torc
     assert float(metric.compute()) == pytest.approx(np.mean(means), abs=1e-5)
 
 
-def drift_metrics(**options: Any) -> dict[str, DriftMetric]:
-    return {"frechet": FrechetDistance(**options), "kernel": KernelDistance(**options)}
-
-
-def expected_drift(ours: Tensor, base: Tensor) -> dict[str, float]:
-    """Oracles: the definition of FID by scipy's matrix root, and a double loop over the cubic kernel."""
-    first, second = ours.double().numpy(), base.double().numpy()
-    covariances = [np.cov(rows, rowvar=False) for rows in (first, second)]
-    shift = first.mean(0) - second.mean(0)
-    frechet = shift @ shift + np.trace(sum(covariances) - 2 * sqrtm(covariances[0] @ covariances[1]).real)
-    within = [
-        np.mean([(x @ y + 1) ** 3 for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j])
-        for rows in (first, second)
-    ]
-    across = np.mean([(x @ y + 1) ** 3 for x in first for y in second])
-    return {"frechet": float(frechet), "kernel": float(sum(within) - 2 * across)}
-
-
-def drift_rows(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Unit embeddings of 12 images of a model and 15 of its base."""
-    rows = torch.randn(27, 4, generator=generator) + torch.tensor([1.0, 0.0, 0.0, 0.0])
-    rows[:12] *= torch.tensor([1.0, 0.3, 0.3, 0.3])
-    unit = torch.nn.functional.normalize(rows, dim=1)
-    return unit[:12], unit[12:]
-
-
-@pytest.mark.parametrize("name", ["frechet", "kernel"])
-def test_drift_is_the_distance_from_the_base_in_any_order_of_updates(name: str, generator: torch.Generator) -> None:
-    ours, base = drift_rows(generator)
-    metric = drift_metrics()[name]
-    for rows, from_base in ((ours[:5], False), (base[:4], True), (base[4:], True), (ours[5:], False)):
-        metric.update(rows, from_base)
-    expected = expected_drift(ours, base)[name]
-    assert float(metric.compute()) == pytest.approx(expected, abs=1e-6)
-    assert expected > 0.01
-    metric.reset()
-    metric.update(ours, False)
-    metric.update(base[:1], True)
-    assert metric.compute().isnan()  # one image of the base is no distribution
-
-
-@pytest.mark.parametrize("name", ["frechet", "kernel"])
-def test_drift_takes_all_images_of_all_processes(name: str, generator: torch.Generator) -> None:
-    """Through torchmetrics' own synchronisation; the second process holds images of the base alone."""
-    ours, base = drift_rows(generator)
-    other = {torch.float32: base[3:], torch.int64: torch.ones(12, dtype=torch.int64)}
-    metric = drift_metrics(
-        distributed_available_fn=lambda: True, dist_sync_fn=lambda mine, group=None: [mine, other[mine.dtype]]
-    )[name]
-    metric.update(base[:3], True)
-    metric.update(ours, False)
-    assert float(metric.compute()) == pytest.approx(expected_drift(ours, base)[name], abs=1e-6)
-
-
 def _one_of_two(rank: int, port: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     embedding = rows(torch.Generator().manual_seed(1))
@@ -203,10 +145,6 @@ def _one_of_two(rank: int, port: int, folder: str) -> None:
     for name, metric in make_metrics().items():
         metric.update(embedding[mine], PROMPT[mine])
         values[name] = float(metric.compute())
-    ours, base = drift_rows(torch.Generator().manual_seed(2))
-    for name, drift in drift_metrics().items():
-        drift.update(base if rank == 0 else ours, from_base=rank == 0)
-        values[name] = float(drift.compute())
     torch.save(values, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -218,6 +156,5 @@ def test_two_real_processes_agree_on_the_value_of_all_images(tmp_path: Path) -> 
         port = free.getsockname()[1]
     torch.multiprocessing.spawn(_one_of_two, args=(port, str(tmp_path)), nprocs=2)
     expected = expected_values(rows(torch.Generator().manual_seed(1)))
-    expected |= expected_drift(*drift_rows(torch.Generator().manual_seed(2)))
     for rank in range(2):
         assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(expected, rel=1e-6)

@@ -160,7 +160,12 @@ def test_the_summary_is_that_of_the_records_points(
             assert summary[which][name] == pytest.approx(sum(values) / len(TEST), rel=1e-12)
         assert means(point) == summary[which]
     tuned = record.tuned
-    assert (tuned.iteration, tuned.images, tuned.weights, tuned.checkpoint) == (5, 5 * 64, "live", "last.ckpt")
+    assert (tuned.iteration, tuned.images, tuned.weights, tuned.checkpoint) == (
+        5,
+        5 * 64,
+        "live",
+        "iteration-000005.ckpt",
+    )
     assert tuned.digest is not None
     assert before.digest != tuned.digest
     with (

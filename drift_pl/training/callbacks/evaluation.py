@@ -12,7 +12,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.evaluation.evaluator import Bench
 from drift_pl.evaluation.grids import labelled_grid, save_image
-from drift_pl.evaluation.points import BASE, grid_of, keep, means, point_name, read_array
+from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
 from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
 from drift_pl.evaluation.sampling import Model
 from drift_pl.training.checkpointing import weights_digest
@@ -126,20 +126,17 @@ class HeldOutEvaluation(L.Callback):
                 logger.experiment.add_image("samples", grid, max(done - 1, 0), dataformats="HWC")
 
     def _point(self, trainer: L.Trainer, pl_module: L.LightningModule, record: Evaluation) -> Point:
-        """The weights that the network holds now, without what they are measured as."""
-        done, plan = trainer.datamodule.iteration, self.bench.sampling
-        stem, training = f"iteration-{done:06d}", record.training
-        numbered = self._run_dir / "checkpoints" / f"{stem}.ckpt"
-        return replace(
-            BASE,
-            name=point_name(stem, plan.lora_scale, plan.importance_power),
-            checkpoint=numbered.name if numbered.is_file() else "last.ckpt",
-            iteration=done,
-            images=done * training["images"] // training["iterations"],
-            weights="live" if pl_module.average is None else "average",
-            lora_scale=plan.lora_scale,
-            importance_power=plan.importance_power,
-            digest=weights_digest(dict(pl_module.policy.trainable_parameters())),
+        """The weights that the network holds now, without values; only the first process needs them."""
+        if not trainer.is_global_zero:
+            return BASE
+        done, training = trainer.datamodule.iteration, record.training
+        return trained_point(
+            f"iteration-{done:06d}.ckpt",
+            weights_digest(dict(pl_module.policy.trainable_parameters())),
+            done,
+            done * training["images"] // training["iterations"],
+            "live" if pl_module.average is None else "average",
+            self.bench.sampling,
         )
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
