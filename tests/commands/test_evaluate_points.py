@@ -9,7 +9,6 @@ from measured import last, means, same
 
 from drift_pl.builders.bench import Bench, evaluation_plan
 from drift_pl.builders.checkpoint_weights import read_checkpoints
-from drift_pl.config.checkpoints import recorded_identity
 from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.record import Evaluation, read_evaluation
@@ -94,7 +93,7 @@ def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation:
         return contexts[-1]
 
     bench = Bench(config, plan, [], torch.device("cpu"), autocast)
-    checkpoint = read_checkpoints([last(tiny_run)], recorded_identity(file), "average")[0]
+    checkpoint = read_checkpoints([last(tiny_run)], file, "average")[0]
     point = bench.point(checkpoint, 0.5, None)
     base = bench.base()
     again = bench.point(checkpoint, 0.5, None)
