@@ -8,15 +8,10 @@ from typing import Any
 import torch
 from measured import last, means, same
 
-<<<<<<< HEAD
 from drift_pl.builders.bench import build_bench
 from drift_pl.builders.checkpoint_weights import load_weights, read_checkpoints
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_judges
-=======
-from drift_pl.builders.bench import Bench, evaluation_plan
-from drift_pl.builders.checkpoint_weights import read_checkpoints
->>>>>>> settings
 from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.record import Evaluation, read_evaluation
@@ -100,7 +95,6 @@ def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation:
         contexts.append(torch.autocast("cpu", torch.bfloat16, enabled=len(contexts) == 3))
         return contexts[-1]
 
-<<<<<<< HEAD
     guided = build_bench(config, build_judges(config.rewards, "rewards"))
     bench = replace(guided, sampling=replace(guided.sampling, importance_power=None, lora_scale=0.5))
     model = Model.on(build_policy(config), torch.device("cpu"), autocast)
@@ -111,14 +105,6 @@ def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation:
     base = guided.base(model, *asked)
     again = bench.tuned(model, *asked)
     rough = bench.tuned(model, *asked)
-=======
-    bench = Bench(config, plan, [], torch.device("cpu"), autocast)
-    checkpoint = read_checkpoints([last(tiny_run)], file, "average")[0]
-    point = bench.point(checkpoint, 0.5, None)
-    base = bench.base()
-    again = bench.point(checkpoint, 0.5, None)
-    rough = bench.point(checkpoint, 0.5, None)
->>>>>>> settings
     assert same(base.means(), means(evaluation, 0))
     assert same(again.means(), point.means())
     assert not same(point.means(), base.means())
