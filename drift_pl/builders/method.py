@@ -28,7 +28,7 @@ from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.incentive.paraphrases import read_paraphrases
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.protocol import Update
 
 SELECTION_RULES: dict[str, Any] = {
@@ -41,7 +41,7 @@ SELECTION_RULES: dict[str, Any] = {
 }
 
 
-def build_method(config: Config, judges: Sequence[Judge]) -> Method:
+def build_method(config: Config, judges: Sequence[WeightedReward]) -> Method:
     objective = config.objective
     return Method(
         selection=build_selection(config),
@@ -106,7 +106,7 @@ def build_shaping(config: Config) -> DiversityShaping | None:
     return DiversityShaping(**named_by(DiversityShaping, vars(shaping))) if shaping.weight > 0 else None
 
 
-def build_reward_method(config: Config, judges: Sequence[Judge]) -> RewardMethod:
+def build_reward_method(config: Config, judges: Sequence[WeightedReward]) -> RewardMethod:
     """What changes rewards, advantages and the divergence beside the levers; `drift` changes none.
 
     Raises:

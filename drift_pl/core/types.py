@@ -140,14 +140,14 @@ class Scores:
 
     Attributes:
         reward_PG: weighted sum of the rewards, float32; NaN for an image that any reward could not score.
-        by_judge: reward name -> raw value, float32 [P, G].
+        by_reward: reward name -> raw value, float32 [P, G].
         embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
         predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
         category_PGC: how well an image fits each of C named categories, float32; or None without categories.
     """
 
     reward_PG: Tensor
-    by_judge: dict[str, Tensor]
+    by_reward: dict[str, Tensor]
     embedding_PGD: Tensor | None
     predicted_embedding_KPGD: Tensor | None = None
     category_PGC: Tensor | None = None

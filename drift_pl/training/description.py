@@ -20,7 +20,7 @@ def describe_iteration(
     report.add("reward/group_std", std_P)
     report.add("reward/zero_std_groups", (std_P == 0).float())
     report.add("reward/unscored_fraction", (~finite_PG).float())
-    for name, score_PG in scores.by_judge.items():
+    for name, score_PG in scores.by_reward.items():
         report.add(f"reward/{name}", score_PG)
     for name, value_P in selection_statistics(reward_PG, experience.kept_PG).items():
         report.add(f"selection/{name}", value_P)

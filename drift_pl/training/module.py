@@ -48,7 +48,7 @@ class DriftModule(L.LightningModule):
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
         report, num_steps = IterationReport(), self.sample.plan.steps
-        with self.score.judging(batch.prompts) as judging:
+        with self.score.calls(batch.prompts) as judging:
             condition, trajectory = self.sample(batch, self.device, judging.take)
             report.lap("rollout")
             scores = self.score(trajectory, batch.prompts, judging)

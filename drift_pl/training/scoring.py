@@ -8,8 +8,8 @@ from torch import Tensor
 
 from drift_pl.core.types import Scores, Trajectory
 from drift_pl.scoring.protocol import Encoder, move
-from drift_pl.scoring.rewards import Judge, weighted_sum
-from drift_pl.training.judging import Judging, JudgingPlan
+from drift_pl.scoring.rewards import WeightedReward, weighted_sum
+from drift_pl.training.reward_calls import RewardCallPlan, RewardCalls
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class GroupScoring:
         plan: how judges are called.
     """
 
-    judges: Sequence[Judge]
+    judges: Sequence[WeightedReward]
     group_size: int
     encoder: Encoder | None
     decode: Callable[[Tensor], Tensor]
     categories: Callable[[Tensor, Sequence[str]], Tensor] | None = None
-    plan: JudgingPlan = JudgingPlan()
+    plan: RewardCallPlan = RewardCallPlan()
 
     def to(self, device: torch.device) -> None:
         """Moves the networks of judges, encoder and categories."""
         for part in (*(judge.reward for judge in self.judges), self.encoder, self.categories):
             move(part, device)
 
-    def judging(self, prompts: Sequence[str]) -> Judging:
+    def calls(self, prompts: Sequence[str]) -> RewardCalls:
         """What judges the images of an iteration's groups, one for each of `prompts`."""
-        return Judging(self.judges, prompts, self.group_size, self.plan)
+        return RewardCalls(self.judges, prompts, self.group_size, self.plan)
 
-    def __call__(self, trajectory: Trajectory, prompts: Sequence[str], judging: Judging | None = None) -> Scores:
+    def __call__(self, trajectory: Trajectory, prompts: Sequence[str], judging: RewardCalls | None = None) -> Scores:
         """Scores of P groups, one for each of `prompts`.
 
         Args:
@@ -50,15 +50,15 @@ class GroupScoring:
         images_B3HW = trajectory.images_B3HW
         repeated = [prompt for prompt in prompts for _ in range(self.group_size)]
         shape = (len(prompts), self.group_size)
-        by_judge = (judging or self.judging(prompts)).scores(images_B3HW)
-        reward_B = weighted_sum(self.judges, by_judge)
+        by_reward = (judging or self.calls(prompts)).scores(images_B3HW)
+        reward_B = weighted_sum(self.judges, by_reward)
         embedding = predicted = category = None
         if self.encoder is not None:
             embedding = self.encoder(images_B3HW).unflatten(0, shape)
             predicted = self._embed_predictions(trajectory, shape)
         if self.categories is not None:
             category = self.categories(images_B3HW, repeated).to(images_B3HW.device).unflatten(0, shape)
-        grouped = {name: score_B.view(shape) for name, score_B in by_judge.items()}
+        grouped = {name: score_B.view(shape) for name, score_B in by_reward.items()}
         return Scores(reward_B.view(shape), grouped, embedding, predicted, category)
 
     def _embed_predictions(self, trajectory: Trajectory, shape: tuple[int, int]) -> Tensor | None:

@@ -89,15 +89,15 @@ class Gardo(RewardMethod):
             UserError: there is no judge of a name in `auxiliary`.
         """
         main_PG = win_rate(scores.reward_PG)
-        missing = [name for name in self.auxiliary if name not in scores.by_judge]
+        missing = [name for name in self.auxiliary if name not in scores.by_reward]
         if missing:
             raise UserError(
                 f"incentive.args.auxiliary={list(self.auxiliary)}: there is no judge {missing[0]!r}; "
-                f"there are {', '.join(scores.by_judge)}"
+                f"there are {', '.join(scores.by_reward)}"
             )
         if not self.auxiliary:
             return main_PG
-        auxiliary_NPG = torch.stack([win_rate(scores.by_judge[name]) for name in self.auxiliary])
+        auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name]) for name in self.auxiliary])
         return main_PG - auxiliary_NPG.nanmean(0).nan_to_num(0)
 
 

@@ -22,9 +22,9 @@ def unit(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
 
-def gated(method: Gardo, reward: Tensor, **by_judge: Tensor) -> list[int]:
+def gated(method: Gardo, reward: Tensor, **by_reward: Tensor) -> list[int]:
     """The images, numbered through the batch, that keep the divergence."""
-    factor = method.divergence(Scores(reward, by_judge, None), (2, 3), 8)
+    factor = method.divergence(Scores(reward, by_reward, None), (2, 3), 8)
     assert torch.equal(factor[0], factor[1])
     assert set(factor.unique().tolist()) <= {0.0, 1.0}
     return factor[0].flatten().nonzero().flatten().tolist()

@@ -1,4 +1,4 @@
-"""Judging beside the sampling: the same calls and the same bits, whole groups, errors as they are without."""
+"""RewardCalls beside the sampling: the same calls and the same bits, whole groups, errors as they are without."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.scoring.pickscore import PickScore
-from drift_pl.scoring.rewards import Judge
-from drift_pl.training.judging import Judging, JudgingPlan
+from drift_pl.scoring.rewards import WeightedReward
+from drift_pl.training.reward_calls import RewardCallPlan, RewardCalls
 from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
@@ -39,8 +39,8 @@ class Watched:
         return images.mean((-1, -2, -3)) + (letters[:, None] if self.groupwise else letters)
 
 
-def judge_all(plan: JudgingPlan, parts: Sequence[Tensor], judges: list[Judge]) -> dict[str, Tensor]:
-    with Judging(judges, PROMPTS, SIZE, plan) as judging:
+def judge_all(plan: RewardCallPlan, parts: Sequence[Tensor], judges: list[WeightedReward]) -> dict[str, Tensor]:
+    with RewardCalls(judges, PROMPTS, SIZE, plan) as judging:
         for part in parts:
             judging.take(part)
         return judging.scores(torch.cat(list(parts)))
@@ -54,8 +54,8 @@ def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator,
     found = {}
     for thread in (False, True):
         each, grouped = Watched(), Watched(groupwise=True)
-        judges = [Judge("each", each), Judge("grouped", grouped, 0.5)]
-        scores = judge_all(JudgingPlan(groups, thread), images.split(micro_batch), judges)
+        judges = [WeightedReward("each", each), WeightedReward("grouped", grouped, 0.5)]
+        scores = judge_all(RewardCallPlan(groups, thread), images.split(micro_batch), judges)
         found[thread] = (scores, each.calls, grouped.calls)
         assert each.threads == {"judges" if thread else "MainThread"}
     (here, *calls_here), (there, *calls_there) = found[False], found[True]
@@ -72,7 +72,7 @@ def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator,
 
 def test_all_groups_at_once_is_one_call(generator: torch.Generator) -> None:
     judge = Watched()
-    judge_all(JudgingPlan(), torch.rand(15, 3, 2, 2, generator=generator).split(4), [Judge("one", judge)])
+    judge_all(RewardCallPlan(), torch.rand(15, 3, 2, 2, generator=generator).split(4), [WeightedReward("one", judge)])
     assert judge.calls == [((15,), tuple(prompt for prompt in PROMPTS for _ in range(SIZE)))]
 
 
@@ -85,7 +85,7 @@ def test_the_next_images_come_while_a_judge_is_at_work() -> None:
         return images.mean((1, 2, 3))
 
     images = torch.rand(15, 3, 2, 2)
-    with Judging([Judge("slow", slow)], PROMPTS, SIZE, JudgingPlan(1, True)) as judging:
+    with RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, RewardCallPlan(1, True)) as judging:
         judging.take(images[:3])
         judging.take(images[3:])
         sampled_more.set()
@@ -110,13 +110,13 @@ def test_a_failing_judge_ends_the_iteration_as_it_does_without_a_thread() -> Non
     messages = []
     for thread in (False, True):
         with pytest.raises(UserError, match="'broken' failed: ConnectionError: no answer") as caught:
-            judge_all(JudgingPlan(1, thread), torch.rand(15, 3, 2, 2).split(3), [Judge("broken", Broken())])
+            judge_all(RewardCallPlan(1, thread), torch.rand(15, 3, 2, 2).split(3), [WeightedReward("broken", Broken())])
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
 def test_sampling_ends_at_the_first_images_after_a_judge_has_failed() -> None:
-    judging = Judging([Judge("broken", Broken())], PROMPTS, SIZE, JudgingPlan(1, True))
+    judging = RewardCalls([WeightedReward("broken", Broken())], PROMPTS, SIZE, RewardCallPlan(1, True))
     images = torch.rand(3, 3, 2, 2)
     with judging:
         judging.take(images)
@@ -135,7 +135,7 @@ def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
         go_on.wait(10)
         return judge(images, prompts)
 
-    judging = Judging([Judge("slow", slow)], PROMPTS, SIZE, JudgingPlan(1, True))
+    judging = RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, RewardCallPlan(1, True))
     judging.take(torch.rand(9, 3, 2, 2))
     begun.wait(10)
     with pytest.raises(MemoryError), judging:
@@ -162,7 +162,9 @@ def test_a_judge_computes_in_the_precision_of_the_run(
     images, scores = torch.rand(15, 3, 2, 2, generator=generator), []
     for thread in (False, True):
         with torch.no_grad(), torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
-            scores.append(judge_all(JudgingPlan(1, thread), images.split(3), [Judge("linear", linear)])["linear"])
+            scores.append(
+                judge_all(RewardCallPlan(1, thread), images.split(3), [WeightedReward("linear", linear)])["linear"]
+            )
     assert torch.equal(*scores)
     assert states == {(False, precision is not None)}
 
@@ -175,11 +177,11 @@ def test_an_iterations_scores_are_the_same_bits(
     rollout = RolloutPlan(4, FlowSde(0.7), 1.0, "", Window(0, 3, 2))
     sample = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), NoVariation(), rollout, 4, micro_batch=3, seed=7)
     batch = PromptBatch(iteration=0, prompts=("a red cat", "sky", "sea"), groups=(0, 1, 2))
-    judges = [Judge("pick", PickScore(str(tiny_preference)), 1.0)]
+    judges = [WeightedReward("pick", PickScore(str(tiny_preference)), 1.0)]
     found: list[tuple[Trajectory, Tensor]] = []
     for thread in (False, True):
-        score = GroupScoring(judges, 4, None, tiny_policy.decode, plan=JudgingPlan(1, thread))
-        with score.judging(batch.prompts) as judging:
+        score = GroupScoring(judges, 4, None, tiny_policy.decode, plan=RewardCallPlan(1, thread))
+        with score.calls(batch.prompts) as judging:
             _, trajectory = sample(batch, torch.device("cpu"), judging.take)
             found.append((trajectory, score(trajectory, batch.prompts, judging).reward_PG))
     (first, reward_PG), (second, other_PG) = found

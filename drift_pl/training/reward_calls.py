@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from drift_pl.scoring.rewards import Judge, ask_judges
+from drift_pl.scoring.rewards import WeightedReward, call_rewards
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
-class JudgingPlan:
+class RewardCallPlan:
     """How judges are called.
 
     Attributes:
@@ -28,7 +28,7 @@ class JudgingPlan:
     thread: bool = False
 
 
-class Judging:
+class RewardCalls:
     """One iteration's judging: whole groups, in order, a few at a time; in one thread beside the sampling if asked.
 
     Judges are called with the same images in the same order either way, so scores are bitwise identical with and
@@ -41,7 +41,9 @@ class Judging:
         plan: how many groups at once, and where.
     """
 
-    def __init__(self, judges: Sequence[Judge], prompts: Sequence[str], group_size: int, plan: JudgingPlan) -> None:
+    def __init__(
+        self, judges: Sequence[WeightedReward], prompts: Sequence[str], group_size: int, plan: RewardCallPlan
+    ) -> None:
         self._judges, self._group_size = judges, group_size
         at_once = plan.groups or len(prompts)
         self._turns = [tuple(prompts[first : first + at_once]) for first in range(0, len(prompts), at_once)]
@@ -92,7 +94,7 @@ class Judging:
 
     def _ask(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         repeated = [prompt for prompt in prompts for _ in range(self._group_size)]
-        return ask_judges(self._judges, images_B3HW, repeated, self._group_size)
+        return call_rewards(self._judges, images_B3HW, repeated, self._group_size)
 
 
 def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable[..., Answer]:
