@@ -15,6 +15,7 @@ from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line
 
 TERMINATED = 143
 
@@ -34,13 +35,19 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
+    from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
+    restored = None
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
         refuse_other_settings(content, folder.resume_from, config)
         _refuse_finished(config, checkpoint_iteration(content))
+        restored = RestoredShapes.of(content)
+        del content  # of a whole network it is large
     run = build_run(config, folder.path)
+    if restored and folder.resume_from:
+        restored.refuse_others(run.module, folder.resume_from)
     write_config(folder, config, tree)
     _announce(config, folder)
     try:
@@ -48,6 +55,10 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     except SystemExit as stop:  # Lightning's answer to SIGTERM, with no status of its own, and to Ctrl-C
         print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
         raise SystemExit(stop.code or TERMINATED) from stop
+    except Exception as error:
+        if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
+            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
+        raise
     return folder.path
 
 

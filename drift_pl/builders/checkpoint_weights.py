@@ -1,7 +1,7 @@
 """The weights of a run's checkpoints: what is known of them, and how they come into a policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,22 @@ from torch import Tensor
 from drift_pl.config.checkpoints import refuse_foreign_checkpoint
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.training.checkpoint_content import described
 from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
+
+LAST = "last.ckpt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is known of a checkpoint without keeping its weights.
+    """What is known of a checkpoint.
 
     Attributes:
         weights: which are measured: `average` (the EMA) or `live`.
         digest: twelve hex digits of these weights.
         shapes: of the trained parameters, by their names in the policy's network.
         identity: of its run, HASH-sSEED.
+        held: the weights themselves, for a file that a run may replace meanwhile; None: they are read when needed.
     """
 
     path: Path
@@ -31,10 +35,23 @@ class Checkpoint:
     digest: str
     shapes: dict[str, tuple[int, ...]]
     identity: str
+    held: Mapping[str, Tensor] | None = field(default=None, repr=False, compare=False)
+
+
+def read_checkpoint_of(path: Path, config_file: Path, which: str) -> Checkpoint:
+    """One checkpoint, with its weights; see `read_checkpoints`."""
+    content = read_checkpoint(path)
+    refuse_foreign_checkpoint(content, path, config_file)
+    weights, label = trained_weights(content, which)
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    digest, identity = weights_digest(weights), content["run_identity"]
+    return Checkpoint(path, checkpoint_iteration(content), label, digest, shapes, identity, weights)
 
 
 def read_checkpoints(paths: Sequence[Path], config_file: Path, which: str) -> list[Checkpoint]:
     """Checkpoints in the order of iterations; last.ckpt only if no other is of its iteration.
+
+    Of last.ckpt, which a run that goes on replaces, the weights are kept.
 
     Args:
         config_file: config.yaml of the run that they belong to.
@@ -44,15 +61,13 @@ def read_checkpoints(paths: Sequence[Path], config_file: Path, which: str) -> li
         UserError: a file is none of this package's checkpoints, or of another run.
     """
     found: list[Checkpoint] = []
-    for path in sorted(paths, key=lambda path: path.name == "last.ckpt"):
-        content = read_checkpoint(path)
-        refuse_foreign_checkpoint(content, path, config_file)
-        iteration = checkpoint_iteration(content)
-        if path.name == "last.ckpt" and any(other.iteration == iteration for other in found):
+    for path in sorted(paths, key=lambda path: path.name == LAST):
+        checkpoint = read_checkpoint_of(path, config_file, which)
+        if path.name != LAST:
+            checkpoint = replace(checkpoint, held=None)
+        elif any(other.iteration == checkpoint.iteration for other in found):
             continue
-        weights, label = trained_weights(content, which)
-        shapes = {name: tuple(value.shape) for name, value in weights.items()}
-        found.append(Checkpoint(path, iteration, label, weights_digest(weights), shapes, content["run_identity"]))
+        found.append(checkpoint)
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
@@ -72,8 +87,19 @@ def without_warm_start(config: Config) -> Config:
 
 
 def load_weights(parameters: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Copies a checkpoint's weights into a policy's trained parameters, by name."""
-    weights, _ = trained_weights(read_checkpoint(checkpoint.path), checkpoint.weights)
+    """Copies a checkpoint's weights into a policy's trained parameters, by name.
+
+    Raises:
+        UserError: the file is gone or holds other weights by now.
+    """
+    weights = checkpoint.held
+    if weights is None:
+        weights, _ = trained_weights(read_checkpoint(checkpoint.path), checkpoint.weights)
+        if weights_digest(weights) != checkpoint.digest:
+            raise UserError(
+                f"ckpt_path={checkpoint.path} holds other weights than when this command began; what was measured is "
+                "kept: run the command again for the rest"
+            )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -93,10 +119,7 @@ def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint
         ours, theirs = own.get(name), checkpoint.shapes.get(name)
         if ours != theirs:
             raise UserError(
-                f"ckpt_path={checkpoint.path}: its {name} is {_shape(theirs)}, and {_shape(ours)} in the policy of "
+                f"ckpt_path={checkpoint.path}: its {name} is {described(theirs)}, and {described(ours)} in the policy of "
                 f"config.yaml (policy.lora.rank={rank}): they are of different runs"
             )
 
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else " x ".join(map(str, shape))

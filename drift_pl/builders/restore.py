@@ -1,6 +1,6 @@
 """One checkpoint of a run, in the policy that it was trained in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,17 +46,17 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
     """
     from drift_pl.builders.checkpoint_weights import (
         load_weights,
-        read_checkpoints,
+        read_checkpoint_of,
         refuse_other_shapes,
         without_warm_start,
     )
     from drift_pl.builders.policy import build_policy
 
-    checkpoint = read_checkpoints([path], run_dir / CONFIG, weights)[0]
+    checkpoint = read_checkpoint_of(path, run_dir / CONFIG, weights)
     config = without_warm_start(config)
     plain = config.policy.model_copy(update={"compile": False, "gradient_checkpointing": False})
     policy = build_policy(config.model_copy(update={"policy": plain}))
     parameters = dict(policy.trainable_parameters())
     refuse_other_shapes(parameters, checkpoint, config.policy.lora.rank)
     load_weights(parameters, checkpoint)
-    return TunedPolicy(policy, checkpoint)
+    return TunedPolicy(policy, replace(checkpoint, held=None))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.training.checkpoint_content import check_content
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -30,10 +31,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of this package.
+        UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
     """
     if not path.is_file():
-        raise UserError(f"ckpt_path={path}: no such file; give a .ckpt file, `last` or `auto`")
+        raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -42,6 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not {"PromptDataModule", "run_identity"} <= content.keys():
         raise UserError(f"ckpt_path={path} is not a checkpoint of drift_pl; give e.g. RUN/checkpoints/last.ckpt")
+    check_content(content, path)
     return content
 
 
@@ -105,7 +107,10 @@ class BoundaryCheckpoint(L.Callback):
     def __init__(self, path: Path, keep: bool = True) -> None:
         self._path, self._keep = path, keep
         self._boundary: dict[str, Any] | None = None
-        self._within = False
+        self._started = self._within = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = True  # whatever is resumed is in its place; before, a save would put fresh weights over it
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -122,7 +127,7 @@ class BoundaryCheckpoint(L.Callback):
         self._within = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if not trainer.training or (self._within and self._boundary is None):
+        if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)

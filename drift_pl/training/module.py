@@ -10,6 +10,7 @@ from torch import Tensor
 from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.method import Method, RewardSpread
 from drift_pl.sampling.groups import GroupSampling
+from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
@@ -122,6 +123,7 @@ class DriftModule(L.LightningModule):
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)
+        checkpoint["optimizer_entries"] = optimizer_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None and checkpoint["average"] is not None:
