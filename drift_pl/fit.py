@@ -38,14 +38,15 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
-    restored = None
+    restored, done = None, 0
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
         refuse_other_settings(content, folder.resume_from, config)
-        _refuse_finished(config, checkpoint_iteration(content))
+        done = checkpoint_iteration(content)
+        _refuse_finished(config, done)
         restored = RestoredShapes.of(content)
         del content  # of a whole network it is large
-    run = build_run(config, folder.path)
+    run = build_run(config, folder.path, done)
     if restored and folder.resume_from:
         restored.refuse_others(run.module, folder.resume_from)
     write_config(folder, config, tree)

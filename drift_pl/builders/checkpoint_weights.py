@@ -119,7 +119,6 @@ def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint
         ours, theirs = own.get(name), checkpoint.shapes.get(name)
         if ours != theirs:
             raise UserError(
-                f"ckpt_path={checkpoint.path}: its {name} is {described(theirs)}, and {described(ours)} in the policy of "
-                f"config.yaml (policy.lora.rank={rank}): they are of different runs"
+                f"ckpt_path={checkpoint.path}: its {name} is {described(theirs)}, and {described(ours)} in the policy "
+                f"of config.yaml (policy.lora.rank={rank}): they are of different runs"
             )
-

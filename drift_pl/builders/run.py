@@ -60,8 +60,11 @@ class Run:
     datamodule: PromptDataModule
 
 
-def build_run(config: Config, run_dir: Path) -> Run:
+def build_run(config: Config, run_dir: Path, done: int = 0) -> Run:
     """All objects of a run.
+
+    Args:
+        done: iterations that an earlier part of the run has done.
 
     Raises:
         UserError: something that the config names cannot be loaded.
@@ -73,7 +76,7 @@ def build_run(config: Config, run_dir: Path) -> Run:
     stochastic = build_stochastic_step(config, policy)
     callbacks = build_callbacks(config, evaluation, run_dir)
     return Run(
-        trainer=build_trainer(config, run_dir, callbacks),
+        trainer=build_trainer(config, run_dir, callbacks, done),
         module=build_module(config, policy, stochastic, judges),
         datamodule=PromptDataModule(
             train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
@@ -168,7 +171,7 @@ def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path
     return callbacks
 
 
-def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
+def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
@@ -181,7 +184,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) ->
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
-        logger=build_loggers(config, run_dir),
+        logger=build_loggers(config, run_dir, done),
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=1,
         use_distributed_sampler=False,
@@ -198,6 +201,8 @@ def build_strategy(config: Config) -> Strategy | str:
     return DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT)
 
 
-def build_loggers(config: Config, run_dir: Path) -> list[Logger]:
+def build_loggers(config: Config, run_dir: Path, done: int = 0) -> list[Logger]:
+    """Loggers; one whose function names `done` is told how many iterations are done."""
     with naming("trainer.logger"):
-        return [find("logger", name)(run_dir) for name in config.trainer.logger]
+        makers = [find("logger", name) for name in config.trainer.logger]
+        return [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]

@@ -44,7 +44,9 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
 def damaged(path: Path, wrong: str) -> UserError:
     """The one line for a checkpoint whose inside is wrong."""
     others = sorted(file.name for file in path.parent.glob("*.ckpt") if file.name != path.name)
-    other = f"give another one, e.g. ckpt_path={path.with_name(others[-1])}" if others else "there is no other beside it"
+    other = (
+        f"give another one, e.g. ckpt_path={path.with_name(others[-1])}" if others else "there is no other beside it"
+    )
     return UserError(f"ckpt_path={path} is damaged: {wrong}; {other}")
 
 

@@ -119,8 +119,17 @@ class BoundaryCheckpoint(L.Callback):
         if not self._keep:
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
-        optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        self._boundary = _copied({"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()})
+        self._boundary = _copied(
+            {
+                "weights": trainable,
+                "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+                "module": pl_module.boundary_state(),
+                # what callbacks count after the update, while the iteration may still break
+                "data": trainer.datamodule.state_dict(),
+                "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+                "loop": trainer.fit_loop.state_dict(),
+            }
+        )
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._boundary = None  # the iteration is complete: the live state is a boundary itself
@@ -142,6 +151,14 @@ class BoundaryCheckpoint(L.Callback):
         for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         pl_module.load_boundary_state(boundary["module"])
+        trainer.datamodule.load_state_dict(boundary["data"])
+        for callback, state in zip(trainer.callbacks, boundary["callbacks"], strict=True):
+            if state:
+                callback.load_state_dict(state)
+        trainer.fit_loop.load_state_dict(boundary["loop"])
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        for counts in (progress.total, progress.current):
+            counts.ready = counts.completed  # Lightning counts a batch before it tells callbacks
 
 
 def _copied(state: Any) -> Any:

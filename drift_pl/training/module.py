@@ -46,6 +46,10 @@ class DriftModule(L.LightningModule):
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
         self.finished = False  # set by whoever ends the run for good: its length, or the alarm
 
+    def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = batch.iteration
+
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
         report, num_steps = IterationReport(), self.sample.plan.steps

@@ -146,7 +146,10 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
         "not those of the trained parameters",
     ),
     "loops that Lightning cannot read": (put("loops", "fit_loop", value=5), "it cannot be restored"),
-    "a callback's state that it cannot read": (put("callbacks", "DiversityAlarm", value={"start": 5}), "it cannot be restored"),
+    "a callback's state that it cannot read": (
+        put("callbacks", "DiversityAlarm", value={"start": 5}),
+        "it cannot be restored",
+    ),
     "no version": (put("pytorch-lightning_version", value="x"), "it cannot be restored"),
 }
 
