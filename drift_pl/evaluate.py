@@ -125,6 +125,7 @@ def _measure(
     from drift_pl.builders.hardware import choose_device
     from drift_pl.builders.run import build_policy
     from drift_pl.builders.scoring import build_rewards
+    from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
@@ -138,6 +139,8 @@ def _measure(
     for _, known in jobs:
         if known is not None:
             refuse_other_shapes(parameters, known, config.policy.lora.rank)
+    judges = [*bench.evaluator.judges, *bench.evaluator.heldout_judges]
+    expect_prompts([model.policy, *(judge.reward for judge in judges)], evaluation.protocol["prompts"])
     if base is not None:
         evaluation = with_base_of(evaluation, base)
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)

@@ -16,7 +16,7 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.evaluation.protocol import Protocol, Training
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
-from drift_pl.sampling.prompts import read_prompts
+from drift_pl.sampling.prompts import distinct
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 
@@ -104,11 +104,9 @@ def new_record(
     Raises:
         UserError: the prompts cannot be read.
     """
-    if prompts in ("test", "tuning"):
-        texts = prompts_of(config, prompts)
-    else:
-        with naming("prompts"):
-            texts = read_prompts(prompts)
+    own = prompts in ("test", "tuning")
+    with naming(f"prompts.{prompts}" if own else "prompts"):
+        texts = distinct(getattr(config.prompts, prompts) if own else prompts)
     experiment = Path(config.experiment).stem
     protocol = _protocol(config, texts[: config.evaluation.max_prompts or None], seeds_per_prompt, further)
     return Evaluation(path, experiment, experiment, config.seed, config_hash(config), _training(config), protocol)

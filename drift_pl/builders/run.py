@@ -1,5 +1,6 @@
 """The one place where config becomes objects (its parts: `scoring`, `method`)."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,9 +26,11 @@ from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_identity, run_settings
+from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
+from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
@@ -75,13 +78,27 @@ def build_run(config: Config, run_dir: Path, done: int = 0) -> Run:
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
     callbacks = build_callbacks(config, evaluation, run_dir)
+    module = build_module(config, policy, stochastic, judges)
+    announce_prompts(module, train, evaluation)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks, done),
-        module=build_module(config, policy, stochastic, judges),
+        module=module,
         datamodule=PromptDataModule(
             train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
         ),
     )
+
+
+def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: HeldOutEvaluation) -> None:
+    """Tells the policy and the rewards all texts of the run, so that each warns once of those that it cuts."""
+    candidates = getattr(module.sample.prompting, "candidates", lambda prompt: (prompt,))
+    evaluator, measured = evaluation.bench.evaluator, evaluation.prompts
+    with warnings.catch_warnings():
+        if not is_first_process():
+            warnings.simplefilter("ignore")
+        expect_prompts([module.policy], [*(text for prompt in train for text in candidates(prompt)), *measured])
+        expect_prompts([judge.reward for judge in evaluator.judges], [*train, *measured])
+        expect_prompts([judge.reward for judge in evaluator.heldout_judges], measured)
 
 
 def build_module(

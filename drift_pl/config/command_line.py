@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from drift_pl.config.fields import is_text
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
+from drift_pl.core.texts import has_lone_surrogate
 
 HELP = ("--help", "-h")
 FLAGS = {"--help, -h": "show this text", "--debug": "show the traceback of an error"}
@@ -47,6 +48,8 @@ def split_line(
     """
     known = [name for entry in flags for name in entry.split(", ")]
     for argument in argv:
+        if has_lone_surrogate(argument):
+            raise UserError(f"argument {argument!r} is not UTF-8 text: type it again in a UTF-8 terminal")
         if argument.startswith("-") and argument not in known:
             raise UserError(_unknown_flag(argument, known, example))
     words = [argument for argument in argv if not argument.startswith("-")]

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from drift_pl.core.texts import has_lone_surrogate
+
 MOST_NODES = 100_000
 """Values of a text with its aliases written out; a few lines of aliases can stand for billions."""
 RULES = {
@@ -37,6 +39,12 @@ class Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep=deep)
+
+    def construct_scalar(self, node: Any) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and has_lone_surrogate(text):
+            raise yaml.constructor.ConstructorError(None, None, "found half of a character", node.start_mark)
+        return text
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()

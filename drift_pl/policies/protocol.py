@@ -14,6 +14,9 @@ from drift_pl.policies.process import Process
 class Policy(Protocol):
     """A generator under training. Frozen parts stay outside of any module tree; `network` is what trains.
 
+    It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
+    those that it cuts (`core.text_length.CutTexts`).
+
     Attributes:
         network: the denoiser. Policies call `network(...)` and no other method of it, so that it can be sharded.
         latent_shape: (C, H, W) of one image's latents; (C, F, H, W) of a video's.

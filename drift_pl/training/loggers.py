@@ -35,6 +35,7 @@ class _ContinuedCsv(CSVLogger):
     def __init__(self, run_dir: Path, done: int) -> None:
         super().__init__(run_dir, name="", version="csv")
         self._done = done
+        self._experiment: ExperimentWriter | None = None
 
     @property
     @rank_zero_experiment

@@ -192,3 +192,14 @@ def test_what_does_not_fit_is_said_in_one_line(folder: Path, tmp_path: Path) -> 
     BertTokenizer(vocab={word: number for number, word in enumerate([*WORDS, "more"])}).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has 15 tokens and the text encoder 14"):
         ImageReward(str(folder), tokenizer=str(tmp_path))
+
+
+def test_prompts_that_are_cut_are_counted_in_one_warning(folder: Path, generator: torch.Generator) -> None:
+    """The published length is 35 tokens. Catches: a warning for each batch, or none."""
+    reward, long = judge(folder, batch_size=1), "a dot " * 40
+    with pytest.warns(
+        UserWarning, match="^1 of 2 prompts are longer than ImageReward takes and are cut: 1 at 35"
+    ) as all_:
+        reward(images(generator, 3), [long, "a dot", long])
+        reward(images(generator, 1), [f"{long} again"])
+    assert len([warning for warning in all_ if "are cut" in str(warning.message)]) == 1
