@@ -122,8 +122,6 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
         yield from _tensor_faults("average", {name: average[name] for name in average if name != "num_updates"})
         if type(average.get("num_updates")) is not int:
             yield "its average does not say how often it was updated"
-    elif settings.get("objective.ema_decay"):
-        yield "its average is missing, and objective.ema_decay says that there is one"
     yield from _optimizer_faults(content, iteration)
 
 

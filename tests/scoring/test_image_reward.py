@@ -197,9 +197,8 @@ def test_what_does_not_fit_is_said_in_one_line(folder: Path, tmp_path: Path) -> 
 def test_prompts_that_are_cut_are_counted_in_one_warning(folder: Path, generator: torch.Generator) -> None:
     """The published length is 35 tokens. Catches: a warning for each batch, or none."""
     reward, long = judge(folder, batch_size=1), "a dot " * 40
-    with pytest.warns(
-        UserWarning, match="^1 of 2 prompts are longer than ImageReward takes and are cut: 1 at 35"
-    ) as all_:
+    says = "^1 of 2 prompts are longer than ImageReward takes and are cut: 1 at 35"
+    with pytest.warns(UserWarning, match=says) as caught:
         reward(images(generator, 3), [long, "a dot", long])
         reward(images(generator, 1), [f"{long} again"])
-    assert len([warning for warning in all_ if "are cut" in str(warning.message)]) == 1
+    assert len([warning for warning in caught if "are cut" in str(warning.message)]) == 1
