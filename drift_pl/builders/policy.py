@@ -65,7 +65,7 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
     """
     family = config.policy.family
     if wanted != process:
-        fitting = [name for name, entry in TABLES["sampler"].entries.items() if entry.process == process]
+        fitting = [name for name, entry in TABLES["sampler"].items() if entry.process == process]
         raise UserError(
             f"sampler.kind={config.sampler.kind} is for models of the process {wanted}, and policy.family={family} is "
             f"of the process {process}: use {', '.join(fitting) or 'a sampler'} of that process"

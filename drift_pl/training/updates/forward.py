@@ -29,9 +29,9 @@ class NoisedImages:
     @classmethod
     def draw(cls, experience: Experience, times: int) -> "NoisedImages":
         """Every image with noise of its own at every level."""
-        clean_BCHW = experience.trajectory.final_BCHW
-        times_N = stratified_times(times, make_generator("forward_times", *experience.key))
-        generators = sample_generators("forward_noise", *experience.key, samples=experience.samples)
+        batch, clean_BCHW = experience.batch, experience.trajectory.final_BCHW
+        times_N = stratified_times(times, make_generator("forward_times", *batch.key))
+        generators = sample_generators("forward_noise", *batch.key, samples=batch.samples)
         noise_BNCHW = normal_per_sample(generators, (times, *clean_BCHW.shape[1:]), clean_BCHW.device)
         pairs = [noised(clean_BCHW, noise_BNCHW[:, n], time) for n, time in enumerate(times_N)]
         states, targets = zip(*pairs, strict=True)
