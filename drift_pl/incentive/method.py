@@ -32,7 +32,7 @@ class Method:
 
     @property
     def keep(self) -> frozenset[str]:
-        """What it needs of a rollout in addition, see `rollout`."""
+        """What the rollout stores in addition, see `rollout`."""
         return frozenset({"predictions"} if self.shaping is not None and self.shaping.form == "per_step" else ())
 
     def effective_reward(self, scores: Scores) -> Tensor:
