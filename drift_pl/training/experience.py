@@ -51,7 +51,7 @@ class Experience:
         return list(torch.arange(len(self.condition)).chunk(updates))
 
     def micro_batches(self, rows_B: Tensor, size: int, skip_zero_advantage: bool) -> list[tuple[Tensor, Tensor]]:
-        """Rows that count with weight 1. If none does, one row of weight 0: every process must take part in the sum.
+        """Rows that count, with weight 1. If none does, one row of weight 0: every process must run a backward pass.
 
         Args:
             rows_B: of an optimizer step.

@@ -85,7 +85,7 @@ class HeldOutEvaluation(L.Callback):
     def _with_base(
         self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, picture: Path | None = None
     ) -> Evaluation:
-        """The record with the base model's point; all processes sample or none does, as the first one's disk says."""
+        """The record with the base model's point; the first process's files decide whether all processes sample."""
         compared = "embedding" if self.bench.evaluator.drift else "grid"
         there = record.base is not None and read_array(record, BASE.name, compared) is not None
         if trainer.strategy.broadcast(there):
@@ -100,7 +100,7 @@ class HeldOutEvaluation(L.Callback):
         if not trainer.is_global_zero:
             return
         done = point.iteration
-        # a resumed run drops the looks that it is going to repeat
+        # a resumed run drops the points that it will measure again
         earlier = tuple(one for one in self._tuning.points if one.weights == "base" or one.iteration < done)
         picture = self._samples / f"iteration-{done:06d}.png"
         self._tuning = keep(replace(self._tuning, points=earlier), point, seen, picture, arrays=False)
@@ -156,10 +156,10 @@ def _asked(record: Evaluation) -> tuple[list[str], int]:
 
 
 def _continued(record: Evaluation) -> Evaluation:
-    """With the points that its file holds, unless they are another run's or were measured by another protocol."""
+    """With the points of its file, unless they are from another run or protocol."""
     try:
         earlier = read_evaluation(record.path)
-    except UserError:  # none yet, or none that can be read: everything is measured anew
+    except UserError:  # missing or unreadable: everything is measured again
         return record
     if earlier.difference(record):
         return record
