@@ -124,14 +124,14 @@ def _measure(
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.hardware import choose_device
     from drift_pl.builders.run import build_policy
-    from drift_pl.builders.scoring import build_judges
+    from drift_pl.builders.scoring import build_rewards
     from drift_pl.evaluation.base import with_base_of
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
 
     device, autocast = choose_device(config)
-    bench = build_bench(config, build_judges(config.rewards, "rewards"), options.judges)
+    bench = build_bench(config, build_rewards(config.rewards, "rewards"), options.judges)
     model = Model.on(build_policy(without_warm_start(config)), device, autocast)
     bench.evaluator.to(device)
     parameters = dict(model.policy.trainable_parameters())

@@ -26,7 +26,7 @@ from torch.nn.functional import one_hot
 from drift_pl.builders.bench import build_bench
 from drift_pl.builders.quiet import quieten
 from drift_pl.builders.run import build_policy
-from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, prompts_of
+from drift_pl.builders.scoring import build_encoder, build_rewards, build_shaping_encoder, prompts_of
 from drift_pl.builtin.reader import AttributeMeasure, AttributeReader
 from drift_pl.builtin.world import ATTRIBUTES
 from drift_pl.config.command import run_command
@@ -78,14 +78,14 @@ def sample_base(config: Config, images_per_prompt: int) -> tuple[Sequence[str], 
     prompts = prompts_of(config, "test")
     config.evaluation.grid_seeds, config.evaluation.grid_prompts = images_per_prompt, len(prompts)
     config.evaluation.measures = []
-    bench = build_bench(config, build_judges(config.rewards, "rewards"))
+    bench = build_bench(config, build_rewards(config.rewards, "rewards"))
     base = bench.base(Model.on(build_policy(config), torch.device("cpu"), nullcontext), prompts, images_per_prompt)
     return base.prompts, base.grid_PS3HW
 
 
 def score(config: Config, prompts: Sequence[str], images_PN3HW: Tensor) -> Tensor:
     """Weighted sum of the judges' scores, [P, N]."""
-    judges = build_judges(config.rewards, "rewards")
+    judges = build_rewards(config.rewards, "rewards")
     num_images = images_PN3HW.shape[1]
     rows = [
         score_images(judges, images_N3HW, [prompt] * num_images, num_images)[0]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drift_pl.builders.scoring import build_encoder, build_judges, create_scorer, prompts_of
+from drift_pl.builders.scoring import build_encoder, build_rewards, create_scorer, prompts_of
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.identity import config_hash
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
@@ -17,7 +17,7 @@ from drift_pl.evaluation.protocol import Protocol, Training
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.sampling.prompts import read_prompts
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 
 
@@ -33,7 +33,7 @@ def build_sampling(config: Config) -> SamplingPlan:
     )
 
 
-def build_bench(config: Config, judges: Sequence[Judge], further: Sequence[RewardConfig] = ()) -> Bench:
+def build_bench(config: Config, judges: Sequence[WeightedReward], further: Sequence[RewardConfig] = ()) -> Bench:
     """Held-out evaluation as the config asks for it.
 
     Args:
@@ -46,7 +46,7 @@ def build_bench(config: Config, judges: Sequence[Judge], further: Sequence[Rewar
     evaluation = config.evaluation
     encoder = build_encoder(evaluation.encoder, "evaluation.encoder")
     lpips = build_encoder(evaluation.lpips, "evaluation.lpips")
-    held_out = build_judges(evaluation.rewards, "evaluation.rewards")
+    held_out = build_rewards(evaluation.rewards, "evaluation.rewards")
     metrics = {name: create("measure", name, {}) for name in names("measure") if name in evaluation.extra}
     measures = []
     for number, entry in enumerate(evaluation.measures):
@@ -60,7 +60,7 @@ def build_bench(config: Config, judges: Sequence[Judge], further: Sequence[Rewar
         encoder=encoder,
         lpips=lpips,
         micro_batch=config.objective.micro_batch,
-        heldout_judges=[*held_out, *_numbered(build_judges(further, "judges"), held_out)],
+        heldout_judges=[*held_out, *_numbered(build_rewards(further, "judges"), held_out)],
         measures=measures,
         metrics=metrics,
         grid_prompts=evaluation.grid_prompts,
@@ -72,12 +72,12 @@ def build_bench(config: Config, judges: Sequence[Judge], further: Sequence[Rewar
 
 def build_picture_evaluator(config: Config) -> Evaluator:
     """Reward and diversity of a few pictures, by the run's own judges and its evaluation encoder."""
-    judges = build_judges(config.rewards, "rewards")
+    judges = build_rewards(config.rewards, "rewards")
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
     return Evaluator(judges, encoder, None, config.objective.micro_batch)
 
 
-def build_held_out_evaluation(config: Config, judges: Sequence[Judge], run_dir: Path) -> HeldOutEvaluation:
+def build_held_out_evaluation(config: Config, judges: Sequence[WeightedReward], run_dir: Path) -> HeldOutEvaluation:
     """What `fit` measures, and where its records lie."""
     bench, folder = build_bench(config, judges), run_dir / "evaluation"
     tuning = new_record(config, folder / "tuning.json", "tuning", config.evaluation.seeds_while_training)
@@ -150,7 +150,7 @@ def _named(thing: NamedConfig) -> str:
     return f"{thing.name} {thing.args}"
 
 
-def _numbered(judges: Sequence[Judge], taken: Sequence[Judge]) -> list[Judge]:
+def _numbered(judges: Sequence[WeightedReward], taken: Sequence[WeightedReward]) -> list[WeightedReward]:
     """Judges under names that no other has: the second of a name is NAME#2."""
     names = [judge.name.partition("#")[0] for judge in taken]
     numbered = []

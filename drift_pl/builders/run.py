@@ -22,7 +22,7 @@ from drift_pl.builders.method import (
     named_by,
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
-from drift_pl.builders.scoring import build_judges, prompts_of
+from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_identity, run_settings
 from drift_pl.config.schema import Config
@@ -32,7 +32,7 @@ from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks import (
     DiversityAlarm,
     DiversityMonitor,
@@ -42,7 +42,6 @@ from drift_pl.training.callbacks import (
 )
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
-from drift_pl.training.judging import JudgingPlan
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
@@ -67,7 +66,7 @@ def build_run(config: Config, run_dir: Path) -> Run:
         UserError: something that the config names cannot be loaded.
     """
     train = prompts_of(config, "train")
-    judges = build_judges(config.rewards, "rewards")
+    judges = build_rewards(config.rewards, "rewards")
     evaluation = build_held_out_evaluation(config, judges, run_dir)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
@@ -76,22 +75,29 @@ def build_run(config: Config, run_dir: Path) -> Run:
         trainer=build_trainer(config, run_dir, callbacks),
         module=build_module(config, policy, stochastic, judges),
         datamodule=PromptDataModule(
-            train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
+            train,
+            config.prompts.per_iteration,
+            config.prompts.group_size,
+            config.objective.updates,
+            config.seed,
+            config.trainer.save_every,
         ),
     )
 
 
-def build_module(config: Config, policy: Policy, stochastic: StochasticStep, judges: Sequence[Judge]) -> DriftModule:
+def build_module(
+    config: Config, policy: Policy, stochastic: StochasticStep, judges: Sequence[WeightedReward]
+) -> DriftModule:
     objective, method, update = config.objective, build_method(config, judges), build_update(config)
     return DriftModule(
         sampling=build_sampling(config, policy, stochastic, update.keep | method.keep),
         scoring=GroupScoring(
             judges,
-            config.prompts.group_size,
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
-            JudgingPlan(config.trainer.judge_groups, config.trainer.judge_thread),
+            config.trainer.judge_groups,
+            config.trainer.judge_thread,
         ),
         method=method,
         update=update,
@@ -121,14 +127,7 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy,
-        PromptEncoder(policy),
-        build_prompting(config),
-        plan,
-        config.prompts.group_size,
-        config.objective.micro_batch,
-        config.seed,
-        keep,
+        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
     )
 
 

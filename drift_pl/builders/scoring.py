@@ -11,7 +11,7 @@ from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
 from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.encoders import CombinedEncoder
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 
 CALLED_WITH = {
     "reward": ("images", "prompts"),
@@ -54,14 +54,14 @@ def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
         return thing(**entry.args)
 
 
-def build_judges(rewards: Sequence[RewardConfig], setting: str) -> list[Judge]:
+def build_rewards(rewards: Sequence[RewardConfig], setting: str) -> list[WeightedReward]:
     """Named judges; two of one name are told apart by a number."""
-    judges: list[Judge] = []
+    judges: list[WeightedReward] = []
     for number, reward in enumerate(rewards):
         thing = create_scorer("reward", reward, f"{setting}.{number}")
         name = reward.name.rpartition(":")[2]
         taken = sum(judge.name.partition("#")[0] == name for judge in judges)
-        judges.append(Judge(f"{name}#{taken + 1}" if taken else name, thing, reward.weight))
+        judges.append(WeightedReward(f"{name}#{taken + 1}" if taken else name, thing, reward.weight))
     return judges
 
 

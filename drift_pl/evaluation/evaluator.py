@@ -18,7 +18,7 @@ from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
-from drift_pl.scoring.rewards import Judge, score_images
+from drift_pl.scoring.rewards import WeightedReward, score_images
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class Evaluator:
         vendi_order: q of `vendi`.
     """
 
-    judges: Sequence[Judge]
+    judges: Sequence[WeightedReward]
     encoder: Encoder
     lpips: PairwiseDistance | None
     micro_batch: int
-    heldout_judges: Sequence[Judge] = ()
+    heldout_judges: Sequence[WeightedReward] = ()
     measures: Sequence[Measure] = ()
     metrics: Mapping[str, GroupedMetric | DriftMetric] = field(default_factory=dict)
     grid_prompts: int = 4
@@ -149,9 +149,9 @@ class Evaluator:
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
-        reward_S, by_judge = score_images(self.judges, images_S3HW, repeated, num_images, allow_unscored=True)
+        reward_S, by_reward = score_images(self.judges, images_S3HW, repeated, num_images, allow_unscored=True)
         yield "reward", reward_S.nanmean()
-        for name, score_S in by_judge.items():
+        for name, score_S in by_reward.items():
             yield f"reward/{name}", score_S.nanmean()
         for judge in self.heldout_judges:
             yield f"heldout/{judge.name}", judge(images_S3HW, repeated, num_images).nanmean()

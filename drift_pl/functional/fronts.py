@@ -89,7 +89,7 @@ def diversity_gain(baseline: Front, method: Front) -> Gain:
     return _gain(_by_reward(baseline), _by_reward(method), "reward")
 
 
-def alignment_gain(baseline: Front, method: Front, base_reward: float) -> Gain:
+def reward_gain(baseline: Front, method: Front, base_reward: float) -> Gain:
     """Reward gain at equal diversity: integral of R_method - R_0 over the common diversities / the baseline's - 1.
 
     Args:
@@ -118,7 +118,7 @@ def diversity_gain_at(baseline: Front, method: Front, reward: float) -> Reached:
     return _gain_at(_by_reward(baseline), _by_reward(method), reward, "reward")
 
 
-def alignment_gain_at(baseline: Front, method: Front, diversity: float, base_reward: float) -> Reached:
+def reward_gain_at(baseline: Front, method: Front, diversity: float, base_reward: float) -> Reached:
     """(R_method - R_0) / (R_baseline - R_0) - 1 at one diversity, such as that of the baseline's final point."""
     return _gain_at(_by_diversity(baseline, base_reward), _by_diversity(method, base_reward), diversity, "diversity")
 

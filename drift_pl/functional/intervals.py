@@ -50,8 +50,8 @@ def diversity_gains(baseline_K2: Array, method_M2: Array) -> Array:
     return gain_ratio(nondominated(baseline_K2), nondominated(method_M2))
 
 
-def alignment_gains(baseline_K2: Array, method_M2: Array) -> Array:
-    """Vectorized `fronts.alignment_gain`, [...], relative to the baseline's first point; NaN without overlap."""
+def reward_gains(baseline_K2: Array, method_M2: Array) -> Array:
+    """Vectorized `fronts.reward_gain`, [...], relative to the baseline's first point; NaN without overlap."""
     base_reward = baseline_K2[..., 0, 0]
     baseline, method = (by_diversity(*nondominated(points), base_reward) for points in (baseline_K2, method_M2))
     return gain_ratio(baseline, method)

@@ -12,7 +12,7 @@ from drift_pl.functional.advantage import masked_mean, masked_std
 RELATIVE_FLOOR = 1e-6
 
 
-def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, float], kept_PG: Tensor) -> Tensor:
+def normalise_per_reward(by_reward: Mapping[str, Tensor], weights: Mapping[str, float], kept_PG: Tensor) -> Tensor:
     """sum_k w_k (r_ik - mean r_k) / std r_k, over the images of a group (GDPO, arXiv 2601.05242).
 
     A sum of raw rewards is dominated by the one with the largest spread. Here each reward is first centred and divided
@@ -20,7 +20,7 @@ def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, f
     GDPO's second step, division by the batch's standard deviation, is `AdvantageRule(std="global")` on the result.
 
     Args:
-        by_judge: reward name -> raw values, [P, G]; NaN or infinity where an image could not be scored.
+        by_reward: reward name -> raw values, [P, G]; NaN or infinity where an image could not be scored.
         weights: reward name -> w_k.
         kept_PG: bool, the images over which mean and standard deviation are computed, as far as every reward is finite
             for them. All true for the full group. Other images are normalized by the same statistics.
@@ -31,12 +31,12 @@ def normalise_per_reward(by_judge: Mapping[str, Tensor], weights: Mapping[str, f
     Raises:
         ValueError: there is no reward, or one has no weight.
     """
-    if not by_judge or by_judge.keys() - weights.keys():
-        raise ValueError(f"rewards {sorted(by_judge)} need weights, given are {sorted(weights)}")
-    scored_PG = torch.stack([score_PG.isfinite() for score_PG in by_judge.values()]).all(0)
+    if not by_reward or by_reward.keys() - weights.keys():
+        raise ValueError(f"rewards {sorted(by_reward)} need weights, given are {sorted(weights)}")
+    scored_PG = torch.stack([score_PG.isfinite() for score_PG in by_reward.values()]).all(0)
     counted_PG = kept_PG & scored_PG
     total_PG = torch.zeros_like(kept_PG, dtype=torch.float64)
-    for name, score_PG in by_judge.items():
+    for name, score_PG in by_reward.items():
         total_PG += weights[name] * _standardised(torch.where(scored_PG, score_PG.double(), 0), counted_PG)
     return torch.where(scored_PG, total_PG, torch.nan).float()
 

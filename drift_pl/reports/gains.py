@@ -11,20 +11,20 @@ from drift_pl.functional.fronts import (
     Front,
     NoOverlap,
     Reached,
-    alignment_gain,
-    alignment_gain_at,
     diversity_ceiling,
     diversity_gain,
     diversity_gain_at,
     hypervolume,
+    reward_gain,
+    reward_gain_at,
 )
 from drift_pl.functional.intervals import (
     Interval,
-    alignment_gains,
     diversity_gains,
     hypervolumes,
     paired_difference_interval,
     paired_gain_interval,
+    reward_gains,
 )
 from drift_pl.reports.results import EqualGain, Estimate, Gains, Level, Rewards
 
@@ -97,14 +97,14 @@ def _in_diversity(pair: Pair, base_reward: float) -> EqualGain:
 
 def _in_alignment(pair: Pair, base_reward: float) -> EqualGain:
     baseline, method, final = pair.baseline, pair.method, float(pair.final_2[1])
-    at_final = _level(final, alignment_gain_at(baseline, method, final, base_reward), method.diversity_N)
+    at_final = _level(final, reward_gain_at(baseline, method, final, base_reward), method.diversity_N)
     try:
-        gain = alignment_gain(baseline, method, base_reward)
+        gain = reward_gain(baseline, method, base_reward)
     except NoOverlap as reason:
         return _no_gain(reason, at_final)
     ends = (gain.low, gain.high)
     low, high = (_rewards(baseline.reward_at(end), method.reward_at(end), base_reward) for end in ends)
-    estimate = _estimate(gain.value, pair, partial(paired_gain_interval, alignment_gains))
+    estimate = _estimate(gain.value, pair, partial(paired_gain_interval, reward_gains))
     return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
 
 

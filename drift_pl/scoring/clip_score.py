@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from drift_pl.scoring.pickscore import ClipJudge
+from drift_pl.scoring.pickscore import ClipReward
 
 
-class ClipScore(ClipJudge):
+class ClipScore(ClipReward):
     """100 * cos(image, text) / normaliser, in float32 (CLIPScore, arXiv 2104.08718).
 
     Published scales differ: the default normaliser gives torchmetrics' CLIPScore, but per image and not clipped at

@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
-from drift_pl.scoring.pickscore import ClipJudge
+from drift_pl.scoring.pickscore import ClipReward
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
@@ -51,7 +51,7 @@ BLOCK = {
 PROJECTIONS = ("visual.proj", "text_projection")
 
 
-class HpsV2(ClipJudge):
+class HpsV2(ClipReward):
     """cos(image, text) / normaliser, in float32: what the package hpsv2 returns, HPSv2.1 by default.
 
     Images are preprocessed as in hpsv2: the longer side is resized to the model's (bicubic, antialiased), the shorter

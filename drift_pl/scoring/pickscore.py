@@ -17,7 +17,7 @@ PICKSCORE = "yuvalkirstain/PickScore_v1"
 PICKSCORE_PROCESSOR = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 
-class ClipJudge:
+class ClipReward:
     """Image-text similarity by a CLIPModel; subclasses turn the cosine into a reward.
 
     Args:
@@ -48,7 +48,7 @@ class ClipJudge:
             image_BD = torch.cat([self._image_features(part) for part in images_B3HW.split(self.batch_size)])
             return (image_BD * self._text_features(prompts)).sum(-1)
 
-    def to(self, device: torch.device | str) -> "ClipJudge":
+    def to(self, device: torch.device | str) -> "ClipReward":
         self.model.to(device)
         self._text_by_prompt.clear()
         return self
@@ -70,7 +70,7 @@ class ClipJudge:
         return torch.stack([self._text_by_prompt[text] for text in prompts])
 
 
-class PickScore(ClipJudge):
+class PickScore(ClipReward):
     """exp(logit_scale) * cos(image, text) / normaliser, in float32 (arXiv 2305.01569, section 4).
 
     Args:

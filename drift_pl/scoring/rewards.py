@@ -11,7 +11,7 @@ from drift_pl.scoring.protocol import GroupReward, Reward
 
 
 @dataclass(frozen=True)
-class Judge:
+class WeightedReward:
     """A named reward with its weight in the sum; a `groupwise` reward is called with whole groups."""
 
     name: str
@@ -54,7 +54,7 @@ class Judge:
 
 
 def score_images(
-    judges: Sequence[Judge],
+    rewards: Sequence[WeightedReward],
     images_B3HW: Tensor,
     prompts: Sequence[str],
     group_size: int | None = None,
@@ -73,32 +73,34 @@ def score_images(
     Raises:
         UserError: a reward fails, does not return one number per image, gets no whole groups, or scores no image.
     """
-    by_judge = ask_judges(judges, images_B3HW, prompts, group_size)
-    return weighted_sum(judges, by_judge, allow_unscored), by_judge
+    by_reward = call_rewards(rewards, images_B3HW, prompts, group_size)
+    return weighted_sum(rewards, by_reward, allow_unscored), by_reward
 
 
-def ask_judges(
-    judges: Sequence[Judge], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+def call_rewards(
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> dict[str, Tensor]:
     """Each reward's raw scores by name, float32 [B].
 
     Raises:
         UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+    return {reward.name: reward(images_B3HW, prompts, group_size) for reward in rewards}
 
 
-def weighted_sum(judges: Sequence[Judge], by_judge: Mapping[str, Tensor], allow_unscored: bool = False) -> Tensor:
+def weighted_sum(
+    rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], allow_unscored: bool = False
+) -> Tensor:
     """The weighted sum of the rewards, float32 [B]; NaN where any of them is not finite.
 
     Raises:
         UserError: a reward scored none of the images, unless `allow_unscored`.
     """
-    for name, score_B in by_judge.items():
+    for name, score_B in by_reward.items():
         if not allow_unscored and not score_B.isfinite().any():
             raise UserError(
                 f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
                 "before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with ckpt_path=last"
             )
-    total_B = torch.stack([judge.weight * by_judge[judge.name] for judge in judges]).sum(0)
+    total_B = torch.stack([reward.weight * by_reward[reward.name] for reward in rewards]).sum(0)
     return torch.where(total_B.isfinite(), total_B, torch.nan)

@@ -1,4 +1,4 @@
-"""What an iteration looked like: rewards, groups, levers, latents. One place for the names that are logged."""
+"""Metrics of an iteration: rewards, groups, levers, latents. One place for the logged names."""
 
 from torch import Tensor
 
@@ -20,7 +20,7 @@ def describe_iteration(
     report.add("reward/group_std", std_P)
     report.add("reward/zero_std_groups", (std_P == 0).float())
     report.add("reward/unscored_fraction", (~finite_PG).float())
-    for name, score_PG in scores.by_judge.items():
+    for name, score_PG in scores.by_reward.items():
         report.add(f"reward/{name}", score_PG)
     for name, value_P in selection_statistics(reward_PG, experience.kept_PG).items():
         report.add(f"selection/{name}", value_P)
@@ -28,5 +28,5 @@ def describe_iteration(
         report.add("shaping/bonus", bonus_PG)
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
     report.add("policy/advantage_magnitude", experience.advantage_PG.abs())
-    # Drifts up when a policy learns to please a judge by brightness or contrast alone.
+    # Drifts up when a policy learns to raise the reward by brightness or contrast alone.
     report.add("policy/latent_rms", experience.trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())

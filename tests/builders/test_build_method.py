@@ -9,9 +9,10 @@ from drift_pl.builders.method import build_method, build_selection, build_shapin
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.incentive import Band, DiversityShaping, MinVariance, Quantile
 from drift_pl.incentive.methods.gdpo import Gdpo
-from drift_pl.scoring.rewards import Judge
+from drift_pl.incentive.selection import Band, MinVariance, Quantile
+from drift_pl.incentive.shaping import DiversityShaping
+from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.clipped import ClippedUpdate
 from drift_pl.training.updates.forward import ForwardUpdate
 
@@ -84,6 +85,9 @@ def test_a_rule_gets_its_own_keys() -> None:
 
 
 def test_per_reward_normalisation_is_a_method_with_the_judges_weights() -> None:
-    judges = [Judge("one", lambda images, prompts: images, 2.0), Judge("two", lambda images, prompts: images, 0.5)]
+    judges = [
+        WeightedReward("one", lambda images, prompts: images, 2.0),
+        WeightedReward("two", lambda images, prompts: images, 0.5),
+    ]
     method = build_method(config_of("objective.reward_normalisation=per_judge"), judges)
     assert method.reward_method == Gdpo({"one": 2.0, "two": 0.5})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.builders.scoring import build_encoder, build_judges, build_shaping_encoder, create_scorer
+from drift_pl.builders.scoring import build_encoder, build_rewards, build_shaping_encoder, create_scorer
 from drift_pl.config.fields import choices_of, find_key
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
@@ -92,18 +92,18 @@ PROMPTS = ["a", "a", "b", "b"]
     ],
 )
 def test_a_reward_may_be_a_function_a_class_or_a_factory(name: str, args: dict, number: int, factor: float) -> None:
-    judges = build_judges([RewardConfig(name=f"my_rewards:{name}", args=args, weight=2.0)], "rewards")
+    judges = build_rewards([RewardConfig(name=f"my_rewards:{name}", args=args, weight=2.0)], "rewards")
     assert judges[0].name == name
-    total, by_judge = score_images(judges, IMAGES, PROMPTS)
+    total, by_reward = score_images(judges, IMAGES, PROMPTS)
     expected = factor * IMAGES[:, number].mean((1, 2))
-    torch.testing.assert_close(by_judge[name], expected)
+    torch.testing.assert_close(by_reward[name], expected)
     torch.testing.assert_close(total, 2 * expected)
 
 
 @pytest.mark.usefixtures("my_rewards")
 @pytest.mark.parametrize("args", [{}, {"sign": -1.0}])
 def test_a_function_stays_groupwise_with_arguments(args: dict) -> None:
-    judges = build_judges([RewardConfig(name="my_rewards:rank", args=args)], "rewards")
+    judges = build_rewards([RewardConfig(name="my_rewards:rank", args=args)], "rewards")
     total, _ = score_images(judges, IMAGES, PROMPTS, group_size=2)
     second = (IMAGES[1::2].mean((1, 2, 3)) > IMAGES[::2].mean((1, 2, 3))).float()
     expected = torch.stack([1 - second, second], dim=1).flatten() * args.get("sign", 1.0)
@@ -113,7 +113,7 @@ def test_a_function_stays_groupwise_with_arguments(args: dict) -> None:
 @pytest.mark.usefixtures("my_rewards")
 def test_the_config_of_a_run_may_name_them() -> None:
     rewards = "rewards=[{name: 'my_rewards:redness'}, {name: 'my_rewards:Channel', args: {number: 0}, weight: 3}]"
-    judges = build_judges(parse([rewards]).config.rewards, "rewards")
+    judges = build_rewards(parse([rewards]).config.rewards, "rewards")
     assert [(judge.name, judge.weight) for judge in judges] == [("redness", 1.0), ("Channel", 3.0)]
     total, _ = score_images(judges, IMAGES, PROMPTS)
     torch.testing.assert_close(total, 4 * IMAGES[:, 0].mean((1, 2)))
@@ -132,7 +132,7 @@ def test_the_config_of_a_run_may_name_them() -> None:
 )
 def test_wrong_arguments_of_a_function_are_explained(name: str, args: dict, says: str) -> None:
     with pytest.raises(UserError) as caught:
-        build_judges([RewardConfig(name=f"my_rewards:{name}", args=args)], "rewards")
+        build_rewards([RewardConfig(name=f"my_rewards:{name}", args=args)], "rewards")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -11,7 +11,7 @@ from measured import last, means, same
 from drift_pl.builders.bench import build_bench
 from drift_pl.builders.checkpoint_weights import load_weights, read_checkpoints
 from drift_pl.builders.run import build_policy
-from drift_pl.builders.scoring import build_judges
+from drift_pl.builders.scoring import build_rewards
 from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
 from drift_pl.evaluation.record import Evaluation, read_evaluation
@@ -95,7 +95,7 @@ def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation:
         contexts.append(torch.autocast("cpu", torch.bfloat16, enabled=len(contexts) == 3))
         return contexts[-1]
 
-    guided = build_bench(config, build_judges(config.rewards, "rewards"))
+    guided = build_bench(config, build_rewards(config.rewards, "rewards"))
     bench = replace(guided, sampling=replace(guided.sampling, importance_power=None, lora_scale=0.5))
     model = Model.on(build_policy(config), torch.device("cpu"), autocast)
     checkpoint = read_checkpoints([last(tiny_run)], file, "average")[0]

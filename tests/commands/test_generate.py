@@ -14,7 +14,7 @@ from runs import TinyWorld
 
 from drift_pl.builders.bench import build_sampling
 from drift_pl.builders.run import build_policy
-from drift_pl.builders.scoring import build_encoder, build_judges
+from drift_pl.builders.scoring import build_encoder, build_rewards
 from drift_pl.config.loading import build_config
 from drift_pl.core.rng import make_generator
 from drift_pl.evaluation.drawing import draw, label, save_pictures
@@ -179,7 +179,7 @@ def test_measures_are_those_of_the_judge_and_the_encoder_on_the_written_images(
     out = tmp_path / "out"
     assert main([f"ckpt_path={run}", f"prompt={PROMPT}", "n=3", f"out={out}", "measure=true"]) == 0
     config = build_config([("experiment", str(run / "config.yaml"))])
-    judge, encoder = build_judges(config.rewards, "rewards")[0], build_encoder(config.evaluation.encoder, "e")
+    judge, encoder = build_rewards(config.rewards, "rewards")[0], build_encoder(config.evaluation.encoder, "e")
     measured = json.loads((out / "settings.json").read_text())["measured"]
     for which, pixels in read(out).items():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

@@ -10,7 +10,7 @@ import torch
 
 from drift_pl.config.loading import parse
 from drift_pl.core.registry import create
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -47,7 +47,7 @@ def test_example_reward_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "my_rewards.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_rewards", raising=False)  # another test's module of that name
-    judge = Judge("Redness", create("reward", "my_rewards:Redness", {}))
+    judge = WeightedReward("Redness", create("reward", "my_rewards:Redness", {}))
     images = torch.zeros(2, 3, 4, 4)
     images[0, 0] = 1
     assert judge(images, ["a", "b"]).tolist() == [1.0, 0.0]

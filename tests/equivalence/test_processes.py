@@ -14,7 +14,7 @@ def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path, loss: str) ->
     """DDP over gloo; global statistics, so that every exchange between processes matters.
 
     Sums differ in their last bits: 2e-5 of the gradients. Without one of the exchanges it is half of them, or more.
-    Judge and encoder are smooth: one that rounds to 8 bits makes a pixel's last bit a step of 1/255.
+    Reward and encoder are smooth: one that rounds to 8 bits makes a pixel's last bit a step of 1/255.
     """
     settings = ["objective.advantage_std=global", "objective.learning_rate=0.0003", "trainer.iterations=3"]
     settings += ["objective.kl_weight=0.1", "trainer.save_every=3", "evaluation.every=3"]

@@ -25,7 +25,7 @@ from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.encoders import PooledEncoder
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 
 # vendi_score reads scipy by a name that scipy has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:Please import `csr_matrix`:DeprecationWarning")
@@ -73,11 +73,11 @@ class BrightOnes:
 
 def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
     evaluator = Evaluator(
-        judges=[Judge("brightness", brightness, 2.0), Judge("redness", redness, -1.0)],
+        judges=[WeightedReward("brightness", brightness, 2.0), WeightedReward("redness", redness, -1.0)],
         encoder=PooledEncoder(str(encoder)),
         lpips=SquaredDistance(),
         micro_batch=4,
-        heldout_judges=[Judge("redness", redness)],
+        heldout_judges=[WeightedReward("redness", redness)],
         measures=[word_count],
         grid_prompts=2,
         grid_seeds=3,
@@ -265,8 +265,8 @@ def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
         tiny_evaluation_encoder,
         grid_prompts=3,
         grid_seeds=4,
-        judges=[Judge("spread", spread), Judge("cats", about_cats)],
-        heldout_judges=[Judge("spread", spread), Judge("cats", about_cats)],
+        judges=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
+        heldout_judges=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
     )
     result = evaluate(tiny_policy, evaluator)
     bright = result.grid_PS3HW.mean((2, 3, 4)).double()

@@ -13,13 +13,13 @@ from drift_pl.functional.fronts import (
     Gain,
     NoOverlap,
     Reached,
-    alignment_gain,
-    alignment_gain_at,
     diversity_ceiling,
     diversity_gain,
     diversity_gain_at,
     hypervolume,
     pareto_front,
+    reward_gain,
+    reward_gain_at,
 )
 
 # From the base model at reward 0 and diversity 1; the last point of each list is dominated.
@@ -90,12 +90,12 @@ def test_the_gains_of_a_front_worked_out_by_hand() -> None:
     and 0.5 x 10 more in raw reward, if all rewards are higher by 10.
     """
     assert diversity_gain(A, B) == Gain(pytest.approx(1.75 / 1.5 - 1), 0, 2)
-    assert alignment_gain(A, B, base_reward=0) == Gain(pytest.approx(0.85 / 0.5125 - 1), 0.5, 1)
+    assert reward_gain(A, B, base_reward=0) == Gain(pytest.approx(0.85 / 0.5125 - 1), 0.5, 1)
     assert diversity_ceiling(A, B, base_diversity=1) == pytest.approx(2 / 1.5 - 1)
     far_a, far_b = (Front(front.reward_N + 10, front.diversity_N) for front in (A, B))
     assert diversity_gain(far_a, far_b) == Gain(pytest.approx(1.75 / 1.5 - 1), 10, 12)
-    assert alignment_gain(far_a, far_b, base_reward=10).value == pytest.approx(0.85 / 0.5125 - 1)
-    assert alignment_gain(far_a, far_b, base_reward=0).value == pytest.approx(5.85 / 5.5125 - 1)
+    assert reward_gain(far_a, far_b, base_reward=10).value == pytest.approx(0.85 / 0.5125 - 1)
+    assert reward_gain(far_a, far_b, base_reward=0).value == pytest.approx(5.85 / 5.5125 - 1)
 
 
 def test_where_a_method_leaves_the_base_behind_the_interval_begins_later() -> None:
@@ -111,8 +111,8 @@ def test_where_a_method_leaves_the_base_behind_the_interval_begins_later() -> No
 def test_the_gains_at_one_level_worked_out_by_hand() -> None:
     """B has diversity 0.7 at A's last reward, 2, where A has 0.4; at diversity 0.8 they have rewards 1.5 and 1."""
     assert diversity_gain_at(A, B, reward=2) == Reached(pytest.approx(0.7 / 0.4 - 1))
-    assert alignment_gain_at(A, B, diversity=0.8, base_reward=0) == Reached(pytest.approx(1.5 / 1 - 1))
-    assert alignment_gain_at(A, B, diversity=0.8, base_reward=0.5) == Reached(pytest.approx(1 / 0.5 - 1))
+    assert reward_gain_at(A, B, diversity=0.8, base_reward=0) == Reached(pytest.approx(1.5 / 1 - 1))
+    assert reward_gain_at(A, B, diversity=0.8, base_reward=0.5) == Reached(pytest.approx(1 / 0.5 - 1))
 
 
 @pytest.mark.parametrize(
@@ -120,11 +120,11 @@ def test_the_gains_at_one_level_worked_out_by_hand() -> None:
     [
         (lambda: diversity_gain_at(B, A, 3), "never reaches reward 3: its front spans 0 to 2", None),
         # at diversity 0.4 A has reward 2; B, never below 0.5, has 3 already there
-        (lambda: alignment_gain_at(A, B, 0.4, 0), "stays above diversity 0.4: its front spans 0.5 to 1", 0.5),
-        (lambda: alignment_gain_at(MORE_DIVERSE, A, 1.2, 0), "never reaches diversity 1.2", None),
+        (lambda: reward_gain_at(A, B, 0.4, 0), "stays above diversity 0.4: its front spans 0.5 to 1", 0.5),
+        (lambda: reward_gain_at(MORE_DIVERSE, A, 1.2, 0), "never reaches diversity 1.2", None),
         (lambda: diversity_gain_at(A, B, 2.5), "not on the baseline's own front, which spans 0 to 2", None),
         (lambda: diversity_gain_at(A, B, -1), "not on the baseline's own front, which spans 0 to 2", None),
-        (lambda: alignment_gain_at(A, B, 1, 0), "nothing to compare with", None),
+        (lambda: reward_gain_at(A, B, 1, 0), "nothing to compare with", None),
     ],
 )
 def test_a_level_that_is_not_reached_has_a_reason_and_no_gain(
@@ -146,7 +146,7 @@ def test_the_integrals_are_exact(seed: int) -> None:
     areas = [area(front.reward_N, front.diversity_N, *ends) for front in (a, b)]
     assert (gain.low, gain.high) == ends
     assert gain.value == pytest.approx(areas[1] / areas[0] - 1, rel=1e-8)
-    gain = alignment_gain(a, b, base_reward=0.01)
+    gain = reward_gain(a, b, base_reward=0.01)
     ends = (max(a.diversity_N[-1], b.diversity_N[-1]), min(a.diversity_N[0], b.diversity_N[0]))
     areas = [area(front.diversity_N[::-1], front.reward_N[::-1] - 0.01, *ends) for front in (a, b)]
     assert (gain.low, gain.high) == ends
@@ -157,11 +157,11 @@ def test_the_integrals_are_exact(seed: int) -> None:
 def test_what_a_gain_must_be_whatever_the_front(seed: int) -> None:
     numbers = np.random.default_rng(seed)
     a, b = random_front(numbers), random_front(numbers)
-    for gain in (diversity_gain, lambda first, second: alignment_gain(first, second, 0)):
+    for gain in (diversity_gain, lambda first, second: reward_gain(first, second, 0)):
         assert gain(a, a).value == pytest.approx(0, abs=1e-12)
         assert (1 + gain(a, b).value) * (1 + gain(b, a).value) == pytest.approx(1)
     assert diversity_gain(a, Front(a.reward_N, 1.3 * a.diversity_N)).value == pytest.approx(0.3)
-    assert alignment_gain(a, Front(1.3 * a.reward_N, a.diversity_N), base_reward=0).value == pytest.approx(0.3)
+    assert reward_gain(a, Front(1.3 * a.reward_N, a.diversity_N), base_reward=0).value == pytest.approx(0.3)
     # a point in the middle of a segment changes nothing
     middle = (a.reward_N[1:] + a.reward_N[:-1]) / 2
     more = (
@@ -189,7 +189,7 @@ def test_diversities_without_a_common_interval_say_so() -> None:
     with pytest.raises(
         NoOverlap, match=r"diversity in common: the baseline's front spans 0\.4 to 1, the method's 0\.1 "
     ):
-        alignment_gain(A, pareto_front([0, 1], [0.3, 0.1]), 0)
+        reward_gain(A, pareto_front([0, 1], [0.3, 0.1]), 0)
 
 
 def test_the_rounding_of_one_point_is_no_interval() -> None:
@@ -200,7 +200,7 @@ def test_the_rounding_of_one_point_is_no_interval() -> None:
 
 def test_a_baseline_without_gain_of_its_own_is_no_denominator() -> None:
     with pytest.raises(NoOverlap, match="nothing to compare with: the baseline's front spans 0.4 to 1"):
-        alignment_gain(A, B, base_reward=2.5)
+        reward_gain(A, B, base_reward=2.5)
 
 
 def test_the_hypervolume_worked_out_by_hand() -> None:

@@ -18,20 +18,20 @@ from scipy.integrate import quad
 from drift_pl.functional.fronts import (
     Array,
     NoOverlap,
-    alignment_gain,
     diversity_gain,
     hypervolume,
     pareto_front,
+    reward_gain,
 )
 from drift_pl.functional.intervals import (
     Interval,
     _interaction,
     _limits,
-    alignment_gains,
     diversity_gains,
     hypervolumes,
     paired_difference_interval,
     paired_gain_interval,
+    reward_gains,
     t_quantile,
 )
 
@@ -147,7 +147,7 @@ def intervals(study: Study, number: int, replicates: int) -> list[Interval]:
     measured = study.draw(numbers)
     return [
         paired_gain_interval(diversity_gains, *measured, generator=numbers, replicates=replicates),
-        paired_gain_interval(alignment_gains, *measured, generator=numbers, replicates=replicates),
+        paired_gain_interval(reward_gains, *measured, generator=numbers, replicates=replicates),
         paired_difference_interval(
             lambda points: hypervolumes(points, BOUND), *measured, generator=numbers, replicates=replicates
         ),
@@ -297,7 +297,7 @@ def test_a_gain_is_taken_on_the_scale_of_logarithms() -> None:
 
 def test_a_method_against_itself_gains_nothing_for_sure() -> None:
     values, _ = Study().draw(np.random.default_rng(0))
-    for statistic in (diversity_gains, alignment_gains):
+    for statistic in (diversity_gains, reward_gains):
         interval = paired_gain_interval(statistic, values, values, generator=np.random.default_rng(0))
         assert (interval.mean, interval.low, interval.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
@@ -315,8 +315,8 @@ def test_the_middle_is_the_gain_of_the_front_of_the_averages(seed: int) -> None:
     generator = np.random.default_rng(0)
     interval = paired_gain_interval(diversity_gains, *measured, generator=generator)
     assert interval.mean == pytest.approx(diversity_gain(baseline, method).value)
-    interval = paired_gain_interval(alignment_gains, *measured, generator=generator)
-    assert interval.mean == pytest.approx(alignment_gain(baseline, method, base_reward).value)
+    interval = paired_gain_interval(reward_gains, *measured, generator=generator)
+    assert interval.mean == pytest.approx(reward_gain(baseline, method, base_reward).value)
     interval = paired_difference_interval(lambda each: hypervolumes(each, BOUND, 0.1), *measured, generator=generator)
     volumes = [
         hypervolume(front, each[0, 0], BOUND, each[0, 1], 0.1)
@@ -329,12 +329,12 @@ def test_many_fronts_at_once_are_each_on_its_own() -> None:
     """Against `fronts`, one by one, on points on a coarse grid, of which many fronts do not overlap."""
     numbers = np.random.default_rng(0)
     first, second = numbers.integers(0, 9, size=(2, 200, 4, 2)) / 4
-    together = np.stack([diversity_gains(first, second), alignment_gains(first, second)], 1)
+    together = np.stack([diversity_gains(first, second), reward_gains(first, second)], 1)
     for one, other, gains in zip(first, second, together, strict=True):
         fronts = [pareto_front(*each.T) for each in (one, other)]
-        for found, gain in zip(gains, (diversity_gain, alignment_gain), strict=True):
+        for found, gain in zip(gains, (diversity_gain, reward_gain), strict=True):
             try:
-                expected = gain(*fronts, *([one[0, 0]] if gain is alignment_gain else [])).value
+                expected = gain(*fronts, *([one[0, 0]] if gain is reward_gain else [])).value
             except NoOverlap:
                 expected = math.nan
             assert found == pytest.approx(expected, nan_ok=True)

@@ -11,7 +11,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError
 from drift_pl.scoring.clip_score import ClipScore
-from drift_pl.scoring.pickscore import ClipJudge, PickScore
+from drift_pl.scoring.pickscore import ClipReward, PickScore
 
 PROMPTS = ["a red cat", "sky", "a red cat", "a very long prompt that goes far beyond what the model can read"]
 
@@ -80,7 +80,7 @@ def test_scores_are_float32_inside_autocast_and_carry_no_gradient(
 
 @pytest.mark.parametrize("judge", [PickScore, ClipScore])
 def test_a_revision_reaches_the_model_and_a_processor_of_the_same_place_only(
-    judge: type[ClipJudge], tiny_preference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    judge: type[ClipReward], tiny_preference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str | None]] = []
     for kind in (CLIPModel, CLIPProcessor):

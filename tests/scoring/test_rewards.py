@@ -7,7 +7,7 @@ import torch
 
 from drift_pl.core.errors import UserError
 from drift_pl.scoring.protocol import move
-from drift_pl.scoring.rewards import Judge, score_images
+from drift_pl.scoring.rewards import WeightedReward, score_images
 
 IMAGES = torch.zeros(3, 3, 4, 4)
 PROMPTS = ["a", "b", "c"]
@@ -22,12 +22,12 @@ def broken(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
 
 
 def test_the_reward_is_the_weighted_sum_and_raw_scores_stay_raw() -> None:
-    judges = [Judge("beauty", says(1, 2, 3), 2.0), Judge("size", says(10, 0, -10), -0.5)]
-    total, by_judge = score_images(judges, IMAGES, PROMPTS)
+    judges = [WeightedReward("beauty", says(1, 2, 3), 2.0), WeightedReward("size", says(10, 0, -10), -0.5)]
+    total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.tolist() == [2 * 1 - 5, 2 * 2, 2 * 3 + 5]
-    assert by_judge["beauty"].tolist() == [1, 2, 3]
-    assert by_judge["size"].tolist() == [10, 0, -10]
-    assert list(by_judge) == ["beauty", "size"]
+    assert by_reward["beauty"].tolist() == [1, 2, 3]
+    assert by_reward["size"].tolist() == [10, 0, -10]
+    assert list(by_reward) == ["beauty", "size"]
 
 
 def test_judges_see_the_images_and_the_prompts() -> None:
@@ -38,7 +38,7 @@ def test_judges_see_the_images_and_the_prompts() -> None:
         return images.mean((1, 2, 3)).double()
 
     images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    total, _ = score_images([Judge("mean", watch)], images, PROMPTS)
+    total, _ = score_images([WeightedReward("mean", watch)], images, PROMPTS)
     assert seen[0][0] is images
     assert seen[0][1] == PROMPTS
     torch.testing.assert_close(total, images.mean((1, 2, 3)))
@@ -47,11 +47,11 @@ def test_judges_see_the_images_and_the_prompts() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_an_image_that_one_judge_cannot_score_has_no_reward(value: float) -> None:
-    judges = [Judge("good", says(1, 2, 3)), Judge("unsure", says(1, value, 1), 0.5)]
-    total, by_judge = score_images(judges, IMAGES, PROMPTS)
+    judges = [WeightedReward("good", says(1, 2, 3)), WeightedReward("unsure", says(1, value, 1), 0.5)]
+    total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total[[0, 2]].tolist() == [1.5, 3.5]
     assert total[1].isnan()
-    assert by_judge["good"].tolist() == [1, 2, 3]
+    assert by_reward["good"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_image_that_one_judge_cannot_score_has_no_reward(value: float) -> Non
 )
 def test_a_judge_that_fails_is_named(reward: Callable[..., object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        score_images([Judge("fine", says(1, 2, 3)), Judge("mine", reward)], IMAGES, PROMPTS)
+        score_images([WeightedReward("fine", says(1, 2, 3)), WeightedReward("mine", reward)], IMAGES, PROMPTS)
 
 
 class FromTheMean:
@@ -82,11 +82,14 @@ def test_a_groupwise_judge_sees_each_prompts_images_together(generator: torch.Ge
     """Oracle: group by group by hand; image b belongs to group b // G."""
     images = torch.rand(6, 3, 4, 4, generator=generator)
     prompts = ["a"] * 3 + ["long"] * 3
-    judges = [Judge("far", FromTheMean(), 2.0), Judge("size", lambda images, prompts: images[:, 0, 0, 0])]
-    total, by_judge = score_images(judges, images, prompts, group_size=3)
+    judges = [
+        WeightedReward("far", FromTheMean(), 2.0),
+        WeightedReward("size", lambda images, prompts: images[:, 0, 0, 0]),
+    ]
+    total, by_reward = score_images(judges, images, prompts, group_size=3)
     bright = images.mean((1, 2, 3))
     expected = torch.cat([bright[:3] - bright[:3].mean() + 1, bright[3:] - bright[3:].mean() + 4])
-    torch.testing.assert_close(by_judge["far"], expected)
+    torch.testing.assert_close(by_reward["far"], expected)
     torch.testing.assert_close(total, 2 * expected + images[:, 0, 0, 0])
 
 
@@ -97,14 +100,14 @@ def test_a_function_is_groupwise_by_an_attribute() -> None:
         return torch.tensor([[1.0, 2.0, 3.0]])
 
     distinct.groupwise = True  # type: ignore[attr-defined]
-    assert Judge("mine", distinct)(IMAGES, ["a"] * 3, 3).tolist() == [1, 2, 3]
+    assert WeightedReward("mine", distinct)(IMAGES, ["a"] * 3, 3).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("group_size", [None, 2])
 def test_a_groupwise_judge_without_groups_is_named(group_size: int | None) -> None:
     message = rf"the reward 'mine' scores whole groups: 3 images need a group_size .*, not {group_size}"
     with pytest.raises(UserError, match=message):
-        score_images([Judge("mine", FromTheMean())], IMAGES, PROMPTS, group_size)
+        score_images([WeightedReward("mine", FromTheMean())], IMAGES, PROMPTS, group_size)
 
 
 def test_a_groupwise_judge_that_returns_another_shape_is_named() -> None:
@@ -113,22 +116,22 @@ def test_a_groupwise_judge_that_returns_another_shape_is_named() -> None:
 
     flat.groupwise = True  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"'mine' returned \(3,\), not one number for each of 1 x 3 images"):
-        score_images([Judge("mine", flat)], IMAGES, ["a"] * 3, 3)
+        score_images([WeightedReward("mine", flat)], IMAGES, ["a"] * 3, 3)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) -> None:
-    judges = [Judge("fine", says(1, 2, 3)), Judge("mute", says(value, value, value))]
+    judges = [WeightedReward("fine", says(1, 2, 3)), WeightedReward("mute", says(value, value, value))]
     with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* saved as checkpoints/last\.ckpt"):
         score_images(judges, IMAGES, PROMPTS)
-    total, by_judge = score_images(judges, IMAGES, PROMPTS, allow_unscored=True)
+    total, by_reward = score_images(judges, IMAGES, PROMPTS, allow_unscored=True)
     assert total.isnan().all()
-    assert not by_judge["mute"].isfinite().any()
+    assert not by_reward["mute"].isfinite().any()
 
 
 def test_two_judges_that_leave_no_image_with_a_reward_are_both_heard() -> None:
     """Each reward scores some image: the group is affected, no error is raised."""
-    judges = [Judge("one", says(1, torch.nan, torch.nan)), Judge("two", says(torch.nan, 1, 1))]
+    judges = [WeightedReward("one", says(1, torch.nan, torch.nan)), WeightedReward("two", says(torch.nan, 1, 1))]
     assert score_images(judges, IMAGES, PROMPTS)[0].isnan().all()
 
 

@@ -22,7 +22,7 @@ from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.scoring.rewards import Judge
+from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation, _model
 
 TUNING, TEST = ("a red cat", "sky"), ("a dog", "two dog", "sea")
@@ -67,7 +67,7 @@ class Setting:
 
     def callback(self) -> HeldOutEvaluation:
         metrics = {name: create("measure", name, {}) for name in self.extra}
-        evaluator = Evaluator([Judge("bright", brightness)], corners, squared_distance, SEEDS, metrics=metrics)
+        evaluator = Evaluator([WeightedReward("bright", brightness)], corners, squared_distance, SEEDS, metrics=metrics)
         bench = Bench(evaluator, SamplingPlan(2, 1.0, ""))
         test, tuning = self.header("test", TEST), self.header("tuning", TUNING)
         callback = HeldOutEvaluation(bench, test, tuning, 1, self.run_dir, facts={})
@@ -149,7 +149,7 @@ def test_the_summary_is_that_of_the_records_points(
     setting = Setting(tiny_policy, tmp_path, ("fid",))
     callback = setting.callback()
     callback.on_train_start(setting.trainer(0), setting.module)
-    before = callback._point(setting.trainer(0), setting.module, callback._test)
+    _, before = callback._measure(callback._test, setting.trainer(0), setting.module)
     tune(tiny_policy)
     callback.on_train_end(setting.trainer(5), setting.module)
     summary, record = setting.summary(), setting.record("test")

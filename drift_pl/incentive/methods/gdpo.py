@@ -25,4 +25,4 @@ class Gdpo(RewardMethod):
 
     def reward(self, scores: Scores) -> Tensor:
         """The sum of normalised rewards, float32 [P, G]; NaN for an image that any reward could not score."""
-        return normalise_per_reward(scores.by_judge, self.weights, scores.reward_PG.isfinite())
+        return normalise_per_reward(scores.by_reward, self.weights, scores.reward_PG.isfinite())

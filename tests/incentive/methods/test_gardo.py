@@ -22,9 +22,9 @@ def unit(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=-1)
 
 
-def gated(method: Gardo, reward: Tensor, **by_judge: Tensor) -> list[int]:
+def gated(method: Gardo, reward: Tensor, **by_reward: Tensor) -> list[int]:
     """The images, numbered through the batch, that keep the divergence."""
-    factor = method.divergence(Scores(reward, by_judge, None), (2, 3), 8)
+    factor = method.divergence(Scores(reward, by_reward, None), (2, 3), 8)
     assert torch.equal(factor[0], factor[1])
     assert set(factor.unique().tolist()) <= {0.0, 1.0}
     return factor[0].flatten().nonzero().flatten().tolist()
@@ -106,6 +106,6 @@ def test_images_without_a_score_are_not_gated_and_do_not_count() -> None:
 
 
 def test_an_unknown_auxiliary_judge_is_named_with_those_that_there_are() -> None:
-    message = r"incentive.args.auxiliary=\['beauty'\]: there is no judge 'beauty'; there are taste, realism"
+    message = r"incentive.args.auxiliary=\['beauty'\]: there is no reward 'beauty'; there are taste, realism"
     with pytest.raises(UserError, match=message):
         gated(Gardo(auxiliary=["beauty"]), torch.rand(1, 4), taste=torch.rand(1, 4), realism=torch.rand(1, 4))

@@ -48,7 +48,7 @@ def test_each_method_changes_what_its_paper_changes(
     assert (method.needs_embeddings, method.needs_categories) == (embeddings, categories)
     read = Scores(
         scores.reward_PG,
-        scores.by_judge,
+        scores.by_reward,
         scores.embedding_PGD if embeddings else None,
         category_PGC=scores.category_PGC if categories else None,
     )

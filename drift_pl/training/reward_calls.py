@@ -1,0 +1,107 @@
+"""Calls the rewards: once per iteration when all images are sampled, or in parts while the next are sampled."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from drift_pl.scoring.rewards import WeightedReward, call_rewards
+
+Answer = TypeVar("Answer")
+
+
+class RewardCalls:
+    """The calls of one iteration: whole groups, in order, optionally in a thread beside the sampling.
+
+    The calls are the same with and without the thread, in the same order, so scores are bitwise identical.
+
+    Args:
+        rewards: the rewards.
+        prompts: P prompts, one per group.
+        group_size: images per prompt.
+        groups_per_call: groups in one call; 0: all. A network's output for an image may differ in its last bits with
+            the other images of the call.
+        thread: call the rewards in a thread, while the next groups are sampled. Affects speed only.
+    """
+
+    def __init__(
+        self,
+        rewards: Sequence[WeightedReward],
+        prompts: Sequence[str],
+        group_size: int,
+        groups_per_call: int = 0,
+        thread: bool = False,
+    ) -> None:
+        self._rewards, self._group_size = rewards, group_size
+        size = groups_per_call or len(prompts)
+        self._turns = [tuple(prompts[first : first + size]) for first in range(0, len(prompts), size)]
+        self._worker = ThreadPoolExecutor(1, "rewards") if thread else None
+        self._begun: list[Future[dict[str, Tensor]]] = []
+        self._waiting: list[Tensor] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._worker is not None:  # after an error: calls that have not begun are dropped
+            self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def take(self, images_B3HW: Tensor) -> None:
+        """Receives the next images; complete groups go to the thread. Without one, nothing happens before `scores`.
+
+        Raises:
+            UserError: a reward has failed in the meantime.
+        """
+        if self._worker is None:
+            return
+        for answer in self._begun:
+            if answer.done():
+                answer.result()
+        rest_B3HW = torch.cat([*self._waiting, images_B3HW])
+        for prompts in self._turns[len(self._begun) :]:
+            count = len(prompts) * self._group_size
+            if len(rest_B3HW) < count:
+                break
+            call = in_this_state(self._call, rest_B3HW.device)
+            self._begun.append(self._worker.submit(call, rest_B3HW[:count], prompts))
+            rest_B3HW = rest_B3HW[count:]
+        self._waiting = [rest_B3HW]
+
+    def scores(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Raw values of all images by reward name, float32 [B].
+
+        Raises:
+            UserError: a reward fails, does not return one number per image, or gets no whole groups.
+        """
+        counts = [len(prompts) * self._group_size for prompts in self._turns]
+        parts = [answer.result() for answer in self._begun]
+        turns = list(zip(images_B3HW.split(counts), self._turns, strict=True))[len(parts) :]
+        parts += [self._call(part_B3HW, prompts) for part_B3HW, prompts in turns]
+        return {reward.name: torch.cat([part[reward.name] for part in parts]) for reward in self._rewards}
+
+    def _call(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+        repeated = [prompt for prompt in prompts for _ in range(self._group_size)]
+        return call_rewards(self._rewards, images_B3HW, repeated, self._group_size)
+
+
+def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable[..., Answer]:
+    """`call` for another thread, with this thread's torch state: gradients, autocast, current accelerator.
+
+    All three are per thread: a reward that leaves its precision to autocast would give other values in a new thread.
+    """
+    kind, grad = device.type, torch.is_grad_enabled()
+    autocast = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
+
+    def called(*args: Any) -> Answer:
+        with ExitStack() as state:
+            state.enter_context(torch.set_grad_enabled(grad))
+            # without a cache, like Lightning: casts of weights must not outlive an optimizer step
+            state.enter_context(torch.autocast(kind, **autocast, cache_enabled=False))
+            if kind == "cuda":
+                state.enter_context(torch.cuda.device(device))
+            return call(*args)
+
+    return called
