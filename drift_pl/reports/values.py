@@ -34,12 +34,12 @@ class Values:
         return np.isfinite(self.means_K[reward] + self.means_K[diversity])
 
     def front(self, reward: str, diversity: str) -> Front:
-        """Of the means over seeds: no maximum is taken over single seeds, which would make noise look like gain."""
+        """Front of the means over seeds; a maximum over single seeds would make noise look like gain."""
         usable_K = self.usable_K(reward, diversity)
         return pareto_front(self.means_K[reward][usable_K], self.means_K[diversity][usable_K])
 
     def plane_SKP2(self, reward: str, diversity: str) -> np.ndarray:
-        """Reward and diversity per prompt, of usable points alone."""
+        """Reward and diversity per prompt, of the usable points."""
         pair = [self.values_SKP[name][:, self.usable_K(reward, diversity)] for name in (reward, diversity)]
         return np.stack(pair, axis=-1)
 
@@ -51,7 +51,7 @@ def mean_over_prompts(values_SKP: np.ndarray) -> np.ndarray:
 
 
 def front_indices(reward_K: np.ndarray, diversity_K: np.ndarray, usable_K: np.ndarray) -> list[int]:
-    """Which points make the front, by ascending reward; of points that are alike the first."""
+    """Indices of the front's points, by ascending reward; of equal points the first."""
     front = pareto_front(reward_K[usable_K], diversity_K[usable_K])
     pairs = zip(front.reward_N, front.diversity_N, strict=True)
     return [int(np.flatnonzero((reward_K == reward) & (diversity_K == diversity))[0]) for reward, diversity in pairs]
