@@ -29,9 +29,9 @@ def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro
     """Both models' `Pictures` of a prompt; image k of a seed has the same noise for every prompt, run and method."""
     condition = model.encode([prompt], model.device)
     pictures = {}
-    for which, mode in (("base", model.base), ("tuned", model.tuned)):
+    for which in ("base", "tuned"):
         generators = sample_generators("generated_latents", seed, samples=range(n))
-        with mode(plan) as sampler:
+        with model.sampler(plan, base=which == "base") as sampler:
             pictures[which] = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
     return pictures
 

@@ -177,7 +177,7 @@ class Bench:
 
     def base(self, model: Model, prompts: Sequence[str], seeds_per_prompt: int) -> Evaluated:
         """Measures the base model."""
-        with model.base(self.sampling) as sampler:
+        with model.sampler(self.sampling, base=True) as sampler:
             return self.evaluator.run(model, sampler, prompts, seeds_per_prompt)
 
     def tuned(
@@ -188,7 +188,7 @@ class Bench:
         Args:
             reference: the base model's embeddings of the same prompts, for metrics of drift.
         """
-        with model.tuned(self.sampling) as sampler:
+        with model.sampler(self.sampling) as sampler:
             return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference)
 
 

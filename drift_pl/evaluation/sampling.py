@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,24 +58,15 @@ class Model:
         return cls(policy, PromptEncoder(policy), device, autocast)
 
     @contextmanager
-    def base(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        """Makes the policy the base model, without importance guidance."""
-        with self.policy.reference(), self._sampler(replace(plan, importance_power=None)) as sampler:
-            yield sampler
-
-    @contextmanager
-    def tuned(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        """Makes the policy the fine-tuned model, scaled and guided as planned."""
-        with self.policy.adapter_scale(plan.lora_scale), self._sampler(plan) as sampler:
-            yield sampler
-
-    @contextmanager
-    def _sampler(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        negative = self.encode([plan.negative_prompt], self.device, negative=True)
-        # the noise levels of some models depend on the resolution
-        with self.autocast(), self.policy.at_resolution(plan.resolution):
-            sigmas = self.policy.sigmas(plan.steps)
-            yield Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power)
+    def sampler(self, plan: SamplingPlan, base: bool = False) -> Iterator[Sampler]:
+        """Makes the policy the fine-tuned model, scaled and guided as planned, or the plain base model."""
+        power = None if base else plan.importance_power
+        with self.policy.reference() if base else self.policy.adapter_scale(plan.lora_scale):
+            negative = self.encode([plan.negative_prompt], self.device, negative=True)
+            # the noise levels of some models depend on the resolution
+            with self.autocast(), self.policy.at_resolution(plan.resolution):
+                sigmas = self.policy.sigmas(plan.steps)
+                yield Sampler(sigmas, plan.guidance_scale, negative, importance_power=power)
 
 
 @torch.no_grad()

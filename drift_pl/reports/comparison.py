@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.protocol import Protocol
 from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, titles
+from drift_pl.functional.fronts import Front, pareto_front
 from drift_pl.reports.compatibility import refuse_incomparable, training_difference
 
 
@@ -19,11 +20,13 @@ class Method:
         name: label of its evaluations.
         evaluations: S of them, one per training seed, in the order of seeds.
         points: K points that every seed has, as measured for the first one; the base model first, then by iteration.
+        measures: those that every point of every compared method has per prompt, in the base's order.
     """
 
     name: str
     evaluations: tuple[Evaluation, ...]
     points: tuple[Point, ...]
+    measures: tuple[str, ...]
 
     @property
     def seeds(self) -> list[int]:
@@ -43,15 +46,43 @@ class Method:
         key = self.points[index].key
         return [next(point for point in one.points if point.key == key) for one in self.evaluations]
 
-    def values_SKP(self, measure: str) -> np.ndarray:
-        """A measure per seed, point and prompt, float64; NaN where a prompt has no value."""
-        by_seed = zip(*map(self.of_seeds, range(len(self.points))), strict=True)
-        rows = [[point.per_prompt[measure] for point in points] for points in by_seed]
-        return np.array(rows, dtype=np.float64)  # None becomes NaN
+    @cached_property
+    def values_SKP(self) -> dict[str, np.ndarray]:
+        """Measure -> values per seed, point and prompt, float64; NaN where a prompt has none."""
+        by_seed = list(zip(*map(self.of_seeds, range(len(self.points))), strict=True))
+        return {
+            # None becomes NaN
+            name: np.array([[point.per_prompt[name] for point in points] for points in by_seed], dtype=np.float64)
+            for name in self.measures
+        }
 
-    def overall_S(self, measure: str, index: int) -> np.ndarray:
-        """A measure over all prompts together per seed, at one point; NaN where undefined."""
-        return np.array([point.values[measure].mean for point in self.of_seeds(index)], dtype=np.float64)
+    @cached_property
+    def means_SK(self) -> dict[str, np.ndarray]:
+        """Measure -> means over the prompts that have a value; NaN where none has."""
+        means = {}
+        for name, values_SKP in self.values_SKP.items():
+            count_SK = np.isfinite(values_SKP).sum(axis=-1)
+            means[name] = np.where(count_SK > 0, np.nansum(values_SKP, axis=-1) / np.maximum(count_SK, 1), np.nan)
+        return means
+
+    @cached_property
+    def means_K(self) -> dict[str, np.ndarray]:
+        """Measure -> means of `means_SK` over seeds; NaN where a seed has none."""
+        return {name: means_SK.mean(axis=0) for name, means_SK in self.means_SK.items()}
+
+    def usable_K(self, reward: str, diversity: str) -> np.ndarray:
+        """Which points have both values in every seed."""
+        return np.isfinite(self.means_K[reward] + self.means_K[diversity])
+
+    def front(self, reward: str, diversity: str) -> Front:
+        """Front of the means over seeds; a maximum over single seeds would make noise look like gain."""
+        usable_K = self.usable_K(reward, diversity)
+        return pareto_front(self.means_K[reward][usable_K], self.means_K[diversity][usable_K])
+
+    def plane_SKP2(self, reward: str, diversity: str) -> np.ndarray:
+        """Reward and diversity per prompt, of the usable points."""
+        pair = [self.values_SKP[name][:, self.usable_K(reward, diversity)] for name in (reward, diversity)]
+        return np.stack(pair, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -65,20 +96,6 @@ class Comparison:
 
     methods: tuple[Method, ...]
     trained_differently: str = ""
-
-    @property
-    def protocol(self) -> Protocol:
-        return self.methods[0].evaluations[0].protocol
-
-    def measures(self) -> list[str]:
-        """Measures that every point of every method has per prompt, in the base's order."""
-        points = [point for method in self.methods for one in method.evaluations for point in one.points]
-        return [name for name in self.methods[0].points[0].per_prompt if all(name in p.per_prompt for p in points)]
-
-    def measures_of_all_prompts(self) -> list[str]:
-        """Measures that every final point has over all prompts together, distances from the base: `fid`, `kid`."""
-        final = [point for method in self.methods for point in method.of_seeds(method.final)]
-        return [name for name in final[0].values if all(name in p.values and name not in p.per_prompt for p in final)]
 
 
 def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_may_differ: bool = False) -> Comparison:
@@ -98,7 +115,11 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
         groups.setdefault(evaluation.method, []).append(evaluation)
     groups = {evaluation.method: groups[evaluation.method] for evaluation in evaluations}
     refuse_incomparable(groups)
-    methods = tuple(Method(name, tuple(group), _common_points(group, last_only)) for name, group in groups.items())
+    common = {name: _common_points(group, last_only) for name, group in groups.items()}
+    points = [point for evaluation in evaluations for point in evaluation.points]
+    base = next(iter(common.values()))[0]
+    measures = tuple(name for name in base.per_prompt if all(name in point.per_prompt for point in points))
+    methods = tuple(Method(name, tuple(group), common[name], measures) for name, group in groups.items())
     difference = training_difference(groups)
     if difference and not budgets_may_differ:
         raise UserError(f"{difference}: give runs with the same training, or compare them anyway, budgets=differ")

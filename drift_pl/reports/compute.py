@@ -1,17 +1,16 @@
 """All numbers of a comparison: fronts of the means over seeds and of each seed, gains, final points."""
 
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 
 from drift_pl.evaluation.record import half_width
+from drift_pl.functional.fronts import pareto_front
 from drift_pl.functional.intervals import MIN_SEEDS
-from drift_pl.reports.comparison import Comparison
+from drift_pl.reports.comparison import Comparison, Method
 from drift_pl.reports.gains import Axes, Pair
 from drift_pl.reports.question import FLOORS, Question, refuse_low_bound, resolve_defaults
 from drift_pl.reports.results import Estimate, FrontResult, MethodResult, PointResult, Results, finite
-from drift_pl.reports.values import Values, front_indices
 
 ALIGNMENT = "alignment"
 ROUNDING = 1e-9
@@ -23,52 +22,55 @@ def compute(comparison: Comparison, question: Question) -> Results:
     Raises:
         UserError: the question names an unknown measure or method, or its bound of the reward is too low.
     """
-    measures = comparison.measures()
-    values = {method.name: Values.of(method, measures) for method in comparison.methods}
-    first = next(iter(values.values()))
-    base = {name: finite(first.means_SK[name][0, 0]) for name in measures}
-    question = resolve_defaults(question, base, list(values))
-    refuse_low_bound(question, base, {name: one.values_SKP[question.reward] for name, one in values.items()})
-    levels = {name: float(first.means_SK[name][0, 0]) for name in (question.reward, *question.diversity)}
+    methods = {method.name: method for method in comparison.methods}
+    first = comparison.methods[0]
+    base = {name: finite(means_SK[0, 0]) for name, means_SK in first.means_SK.items()}
+    question = resolve_defaults(question, base, list(methods))
+    refuse_low_bound(question, base, {name: method.values_SKP[question.reward] for name, method in methods.items()})
+    baseline = None if question.baseline is None else methods[question.baseline]
+    levels = {name: float(means_SK[0, 0]) for name, means_SK in first.means_SK.items()}
     axes_of = partial(Axes, question.reward, base_reward=levels[question.reward], reward_bound=question.reward_bound)
     axes = [axes_of(name, base_diversity=levels[name], floor=FLOORS.get(name, 0.0)) for name in question.diversity]
-    baseline = None if question.baseline is None else values[question.baseline]
-    methods = []
-    for one in values.values():
-        fronts = {each.diversity: _front_result(one, baseline, each, base.get(ALIGNMENT)) for each in axes}
-        methods.append(_method_result(one, fronts, comparison.measures_of_all_prompts()))
+    final = [point for method in methods.values() for point in method.of_seeds(method.final)]
+    overall = [name for name in final[0].values if all(name in p.values and name not in p.per_prompt for p in final)]
+    results = []
+    for method in methods.values():
+        fronts = {each.diversity: _front_result(method, baseline, each, base.get(ALIGNMENT)) for each in axes}
+        results.append(_method_result(method, fronts, overall))
     return Results(
         reward=question.reward,
         reward_bound=question.reward_bound,
         diversity=list(question.diversity),
-        measures=measures,
+        measures=list(first.measures),
         baseline=question.baseline,
-        seeds=first.method.seeds,
-        protocol=dict(comparison.protocol),
+        seeds=first.seeds,
+        protocol=dict(first.evaluations[0].protocol),
         base=base,
-        methods=methods,
-        notes=_notes(comparison, question, values),
+        methods=results,
+        notes=_notes(comparison, question),
     )
 
 
-def _method_result(values: Values, fronts: dict[str, FrontResult], overall: list[str]) -> MethodResult:
-    method, final = values.method, values.method.final
-    final_S = {name: means_SK[:, final] for name, means_SK in values.means_SK.items()}
-    final_S |= {name: method.overall_S(name, final) for name in overall}
+def _method_result(method: Method, fronts: dict[str, FrontResult], overall: list[str]) -> MethodResult:
+    """Also with the final values of `overall`, measured over all prompts together: distances from the base model."""
+    final_S = {name: means_SK[:, method.final] for name, means_SK in method.means_SK.items()}
+    for name in overall:
+        means = [point.values[name].mean for point in method.of_seeds(method.final)]
+        final_S[name] = np.array(means, dtype=np.float64)  # None becomes NaN
     return MethodResult(
         name=method.name,
         training=dict(method.evaluations[0].training),
         config_hashes=[evaluation.config_hash for evaluation in method.evaluations],
         files=[str(evaluation.path) for evaluation in method.evaluations],
-        points=[_point_result(values, index, label) for index, label in enumerate(method.labels())],
-        final=final,
+        points=[_point_result(method, index, label) for index, label in enumerate(method.labels())],
+        final=method.final,
         final_values={name: over_seeds(values_S) for name, values_S in final_S.items()},
         fronts=fronts,
     )
 
 
-def _point_result(values: Values, index: int, label: str) -> PointResult:
-    method, point = values.method, values.method.points[index]
+def _point_result(method: Method, index: int, label: str) -> PointResult:
+    point = method.points[index]
     pictures = [
         evaluation.path.parent / (one.picture or "none")
         for evaluation, one in zip(method.evaluations, method.of_seeds(index), strict=True)
@@ -79,36 +81,43 @@ def _point_result(values: Values, index: int, label: str) -> PointResult:
         lora_scale=point.lora_scale,
         importance_power=point.importance_power,
         weights=point.weights,
-        mean={name: finite(means_K[index]) for name, means_K in values.means_K.items()},
-        per_seed={name: [finite(value) for value in means_SK[:, index]] for name, means_SK in values.means_SK.items()},
+        mean={name: finite(means_K[index]) for name, means_K in method.means_K.items()},
+        per_seed={name: [finite(value) for value in means_SK[:, index]] for name, means_SK in method.means_SK.items()},
         pictures=[str(path) if path.is_file() else None for path in pictures],
     )
 
 
-def _front_result(values: Values, baseline: Values | None, axes: Axes, base_alignment: float | None) -> FrontResult:
+def _front_result(method: Method, baseline: Method | None, axes: Axes, base_alignment: float | None) -> FrontResult:
     reward, diversity = axes.reward, axes.diversity
-    usable_K = values.usable_K(reward, diversity)
-    points = front_indices(values.means_K[reward], values.means_K[diversity], usable_K)
-    per_seed_SK2 = zip(values.means_SK[reward], values.means_SK[diversity], strict=True)
-    lowest, falls = _alignment(values, points, base_alignment)
+    usable_K = method.usable_K(reward, diversity)
+    points = _front_indices(method.means_K[reward], method.means_K[diversity], usable_K)
+    per_seed_SK2 = zip(method.means_SK[reward], method.means_SK[diversity], strict=True)
+    lowest, falls = _alignment(method, points, base_alignment)
     return FrontResult(
         points=points,
-        per_seed=[front_indices(reward_K, diversity_K, usable_K) for reward_K, diversity_K in per_seed_SK2],
-        hypervolume=axes.hypervolume(values.front(reward, diversity)),
+        per_seed=[_front_indices(reward_K, diversity_K, usable_K) for reward_K, diversity_K in per_seed_SK2],
+        hypervolume=axes.hypervolume(method.front(reward, diversity)),
         lowest_alignment=lowest,
         alignment_falls=falls,
-        gains=None if baseline is None or baseline is values else Pair(baseline, values, axes).gains(),
+        gains=None if baseline is None or baseline is method else Pair(baseline, method, axes).gains(),
     )
 
 
-def _alignment(values: Values, points: list[int], base: float | None) -> tuple[float | None, bool]:
+def _front_indices(reward_K: np.ndarray, diversity_K: np.ndarray, usable_K: np.ndarray) -> list[int]:
+    """Indices of the front's points, by ascending reward; of equal points the first."""
+    front = pareto_front(reward_K[usable_K], diversity_K[usable_K])
+    pairs = zip(front.reward_N, front.diversity_N, strict=True)
+    return [int(np.flatnonzero((reward_K == reward) & (diversity_K == diversity))[0]) for reward, diversity in pairs]
+
+
+def _alignment(method: Method, points: list[int], base: float | None) -> tuple[float | None, bool]:
     """The lowest over the front's trained points, and whether it or the final point's is below the base model's."""
     if base is None:
         return None, False
-    alignment_K = values.means_K[ALIGNMENT]
-    trained = [float(alignment_K[k]) for k in points if values.method.points[k].weights != "base"]
+    alignment_K = method.means_K[ALIGNMENT]
+    trained = [float(alignment_K[k]) for k in points if method.points[k].weights != "base"]
     known = [value for value in trained if not np.isnan(value)]
-    falls = any(value < base - ROUNDING for value in [*known, alignment_K[values.method.final]])
+    falls = any(value < base - ROUNDING for value in [*known, alignment_K[method.final]])
     return min(known, default=None), falls
 
 
@@ -125,7 +134,7 @@ def over_seeds(values_S: np.ndarray) -> Estimate:
     return Estimate(mean, mean - half, mean + half, per_seed=per_seed)
 
 
-def _notes(comparison: Comparison, question: Question, values: Mapping[str, Values]) -> list[str]:
+def _notes(comparison: Comparison, question: Question) -> list[str]:
     notes, seeds = [], len(comparison.methods[0].seeds)
     if seeds < MIN_SEEDS:
         notes.append(f"{seeds} training seed{'s' * (seeds > 1)}: no intervals, which need {MIN_SEEDS}")
@@ -136,10 +145,10 @@ def _notes(comparison: Comparison, question: Question, values: Mapping[str, Valu
     kinds = {method.name: method.points[method.final].weights for method in comparison.methods}
     if len(set(kinds.values())) > 1:
         notes.append(f"final weights differ in kind: {', '.join(f'{name} {kind}' for name, kind in kinds.items())}")
-    for method, one in values.items():
-        labels = one.method.labels()
+    for method in comparison.methods:
+        labels = method.labels()
         for name in question.diversity:
-            missing = [labels[k] for k in np.flatnonzero(~one.usable_K(question.reward, name))]
+            missing = "; ".join(labels[k] for k in np.flatnonzero(~method.usable_K(question.reward, name)))
             if missing:
-                notes.append(f"{method}: left out of its {name} front, as a seed has no value: {'; '.join(missing)}")
+                notes.append(f"{method.name}: left out of its {name} front, as a seed has no value: {missing}")
     return notes

@@ -85,24 +85,20 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
 
 def summary_table(groups: Groups) -> str:
     """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
+
+    def values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
+        return np.array([run.summary[which][name] for run in group])
+
     any_group = next(iter(groups.values()))
     names = [name for name in SUMMARY_MEASURES if name in any_group[0].summary["base"]]
     lines = [f"| | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    base = [f"{_values(any_group, 'base', name).mean():.3f}" for name in names]
+    base = [f"{values(any_group, 'base', name).mean():.3f}" for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")
     for experiment, group in groups.items():
-        cells = [_mean_and_spread(_values(group, "tuned", name)) for name in names]
+        tuned = [values(group, "tuned", name) for name in names]
+        cells = [f"{v.mean():.3f}" + (f" +- {v.std(ddof=1):.3f}" if len(v) > 1 else "") for v in tuned]
         lines.append(f"| `{experiment}` | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
-    return np.array([run.summary[which][name] for run in group])
-
-
-def _mean_and_spread(numbers: np.ndarray) -> str:
-    spread = f" +- {numbers.std(ddof=1):.3f}" if len(numbers) > 1 else ""
-    return f"{numbers.mean():.3f}{spread}"
 
 
 def draw(groups: Groups, path: Path) -> None:

@@ -26,8 +26,8 @@ from drift_pl.functional.intervals import (
     paired_gain_interval,
     reward_gains,
 )
+from drift_pl.reports.comparison import Method
 from drift_pl.reports.results import EqualGain, Estimate, Gains, Level, Rewards
-from drift_pl.reports.values import Values
 
 NO_BOUND = "not normalised: give the highest possible reward, reward_bound=X"
 SEED = 20260112
@@ -61,12 +61,12 @@ class Axes:
 class Pair:
     """A method and the baseline on the same axes."""
 
-    def __init__(self, baseline: Values, method: Values, axes: Axes) -> None:
+    def __init__(self, baseline: Method, method: Method, axes: Axes) -> None:
         names = axes.reward, axes.diversity
         self.axes = axes
         self.fronts = baseline.front(*names), method.front(*names)
         self.points = baseline.plane_SKP2(*names), method.plane_SKP2(*names)
-        self.final = [float(baseline.means_K[name][baseline.method.final]) for name in names]
+        self.final = [float(baseline.means_K[name][baseline.final]) for name in names]
 
     def gains(self) -> Gains:
         in_diversity = self._in_diversity()

@@ -38,13 +38,14 @@ class Export:
 def model_card(config: Config, config_hash: str, export: Export) -> str:
     """The text of README.md."""
     licence = export.base.licence()
+    levers = "\n".join(f"- {name}: {text}" for name, text in describe_levers(config).items())
     sections = [
         f"---\n{_metadata(export, licence)}---",
         f"# {export.folder}",
         _summary(export),
         f"## Load it\n\n```python\n{_example(config, export)}\n```",
         f"## Training\n\n{_training(config, config_hash, export)}",
-        f"### Levers\n\n{_bullets(describe_levers(config))}",
+        f"### Levers\n\n{levers}",
         f"## Evaluation\n\n{export.evaluation}",
         f"## Licence\n\n{_licence(export.base, licence)}",
     ]
@@ -148,10 +149,6 @@ def describe_levers(config: Config) -> dict[str, str]:
 
 def _arguments(thing: NamedConfig) -> str:
     return f" (`{format_value(thing.args)}`)" if thing.args else ""
-
-
-def _bullets(entries: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {text}" for name, text in entries.items())
 
 
 def _licence(base: Base, licence: dict[str, str]) -> str:

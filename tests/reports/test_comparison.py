@@ -41,7 +41,7 @@ def test_arrays_are_in_the_order_of_seeds_iterations_and_prompts(tmp_path: Path)
     assert method.seeds == [0, 1]
     assert method.labels() == ["base", "iteration 10", "iteration 20"]
     wanted = [[[0, 0], [1.1, 1.2], [1.3, 1.4]], [[0, 0], [0.1, 0.2], [0.3, np.nan]]]
-    np.testing.assert_array_equal(method.values_SKP("reward"), wanted)
+    np.testing.assert_array_equal(method.values_SKP["reward"], wanted)
 
 
 def test_last_points_only(tmp_path: Path) -> None:
