@@ -6,11 +6,11 @@ draws a picture of the same noise through all of them.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
@@ -26,15 +26,14 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.evaluation.record import Evaluation, Point
 
     Jobs = list[tuple[Point, Checkpoint | None]]
-    """Points to be measured, and the checkpoints that they are of (None: the base model)."""
+    """Points to measure, with their checkpoints (None: the base model)."""
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
-    """Measures what has not been measured yet, and returns all that the file holds then.
+    """Measures what has not been measured yet, and returns all that the file holds afterwards.
 
     Raises:
-        UserError: something cannot be used, or the file is of another run or another protocol; nothing has been
-            written then.
+        UserError: something cannot be used, or the file has another run or protocol; then nothing has been written.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
@@ -57,7 +56,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
 
 
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
-    """What the file holds already, of the same run and protocol; without points if there is none."""
+    """The content of the file, if it has the same run and protocol; without points if there is none."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.record import read_evaluation
 
@@ -71,25 +70,24 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     difference = earlier.difference(new)
     if difference:
         remedy = "give another file, e.g. out=evaluation-2.json, or replace it with fresh=true"
-        raise UserError(f"{path} {difference}{';' if 'otherwise' in difference else ':'} {remedy}")
+        raise UserError(f"{path} {difference}; {remedy}")
     return replace(new, method=options.method or earlier.method, points=earlier.points)
 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
-    """Where a run's evaluation on these prompts lies: that of `fit`, if it is measured alike."""
-    from drift_pl.evaluation.protocol import first_difference
+    """The run's evaluation file for these prompts: that of `fit`, if its protocol is the same."""
     from drift_pl.evaluation.record import default_file, read_evaluation
 
     if prompts == "test":
         return default_file(run_dir)
-    looks = run_dir / "evaluation" / "tuning.json"
-    if prompts == "tuning" and looks.is_file() and not first_difference(read_evaluation(looks).protocol, new.protocol):
-        return looks
-    return looks.with_name(f"prompts-{Path(prompts).stem}.json")
+    tuning = run_dir / "evaluation" / "tuning.json"
+    if prompts == "tuning" and tuning.is_file() and not read_evaluation(tuning).protocol_difference(new):
+        return tuning
+    return tuning.with_name(f"prompts-{Path(prompts).stem}.json")
 
 
 def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> tuple["Point", ...]:
-    """Points without those of checkpoints whose file holds other weights by now."""
+    """Points without those of checkpoints whose file now holds other weights."""
     digests = {(checkpoint.path.name, checkpoint.weights): checkpoint.digest for checkpoint in checkpoints}
     return tuple(
         point for point in points if digests.get((str(point.checkpoint), point.weights), point.digest) == point.digest
@@ -119,7 +117,7 @@ def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
 def _measure(
     options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
 ) -> "Evaluation":
-    """Measures point by point; each is in the file as soon as it is done."""
+    """Measures point by point, and writes the file after each."""
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.hardware import choose_device
@@ -143,44 +141,37 @@ def _measure(
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)
     if drift and missing and missing[0] is not jobs[0] and read_array(evaluation, BASE.name, "embedding") is None:
         missing = [jobs[0], *missing]  # metrics of drift need the base's embeddings
-    asked = (evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"])
-    with Progress(len(missing), len(asked[0])) as progress:
+    sample = evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"]
+    with Progress(len(missing), len(sample[0])) as progress:
+        bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=progress.after_prompt))
         for point, checkpoint in missing:
-            watched = replace(model, encode=_watched(model.encode, progress.begin(point.title())))
+            progress.begin(point.title())
             if checkpoint is None:
-                evaluated = bench.base(watched, *asked)
+                evaluated = bench.base(model, *sample)
             else:
                 load_weights(parameters, checkpoint)
                 plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
                 reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(watched, *asked, reference)
+                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference)
             evaluation = keep(evaluation, point, evaluated)
-            progress.end(headline(next(one for one in evaluation.points if one.name == point.name)))
+            measured = next(one for one in evaluation.points if one.name == point.name)
+            progress.end(point.title(), headline(measured))
     return evaluation
-
-
-def _watched(encode: Callable[..., Any], begun: Callable[[], None]) -> Callable[..., Any]:
-    """Tells how far an evaluation is: it encodes each prompt once, when it begins with it."""
-
-    def call(*inputs: Any, **options: Any) -> Any:
-        begun()
-        return encode(*inputs, **options)
-
-    return call
 
 
 def _write_sheet(evaluation: "Evaluation") -> None:
     """The picture of all points whose images were kept."""
     from drift_pl.evaluation.grids import save_sheet
     from drift_pl.evaluation.points import read_array
+    from drift_pl.evaluation.record import titles
     from drift_pl.reports.display import headline
 
     labels: list[str] = []
     grids: list = []
-    for point in evaluation.points:
+    for title, point in zip(titles(evaluation.points), evaluation.points, strict=True):
         grid = read_array(evaluation, point.name, "grid")
         if grid is not None and (not grids or grid.shape == grids[0].shape):
-            labels.append(f"{point.title()} {headline(point)}")
+            labels.append(f"{title} {headline(point)}")
             grids.append(grid)
     if grids:
         save_sheet(labels, grids, evaluation.protocol["prompts"], evaluation.folder / "all.png")

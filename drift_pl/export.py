@@ -34,10 +34,10 @@ class ExportOptions(Options):
 
 
 def export(options: ExportOptions) -> Path:
-    """Writes the folder, whole or not at all, and returns it.
+    """Writes the folder, completely or not at all, and returns it.
 
     Raises:
-        UserError: something cannot be used; nothing has been written then.
+        UserError: something cannot be used; then nothing has been written.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     out = Path(options.out).expanduser()
@@ -65,14 +65,9 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
     name, checkpoint = config.policy.pretrained, tuned.checkpoint
     location = Path(locate(name))
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
-    exported = Export(
-        folder=out.absolute().name,
-        form=form,
-        weights=weights,
-        base=Base(name, location if location.exists() else None),
-        evaluation=evaluation_table(run_dir, weights),
-        **describe_pipeline(tuned.policy),
-    )
+    base = Base(name, location if location.exists() else None)
+    pipeline, evaluation = describe_pipeline(tuned.policy), evaluation_table(run_dir, weights)
+    exported = Export(out.absolute().name, form, weights, base, pipeline, evaluation)
     return model_card(config, checkpoint.identity.rpartition("-s")[0], exported)
 
 

@@ -67,10 +67,10 @@ class GenerateOptions(Options):
 
 
 def generate(options: GenerateOptions) -> Path:
-    """Writes the pictures' folder, whole or not at all, prints what was measured, and returns the folder.
+    """Writes the folder of pictures, completely or not at all, prints what was measured, and returns the folder.
 
     Raises:
-        UserError: something cannot be used; nothing has been written then.
+        UserError: something cannot be used; then nothing has been written.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
@@ -80,7 +80,8 @@ def generate(options: GenerateOptions) -> Path:
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.hardware import choose_device
-    from drift_pl.evaluation.drawing import draw, label, measure, save_pictures
+    from drift_pl.evaluation.drawing import draw, measure, save_pictures
+    from drift_pl.evaluation.points import trained_point
     from drift_pl.evaluation.sampling import Model
 
     device, autocast = choose_device(config)
@@ -97,14 +98,16 @@ def generate(options: GenerateOptions) -> Path:
     facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
     facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
     facts |= {"micro_batch": micro_batch, "measured": measured}
-    save_pictures(pictures, out, label(plan, checkpoint.iteration, checkpoint.weights), options.prompt, facts)
+    point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
+    title = point.title(with_weights=checkpoint.weights == "live")
+    save_pictures(pictures, out, title, options.prompt, facts)
     for name, values in measured.items():
         print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
     return out
 
 
 def _slug(prompt: str) -> str:
-    """A prompt as a folder's name, whatever letters it is written in."""
+    """A prompt as a folder's name, in any script."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
     return words[:40].rstrip("-_") or "prompt"
 

@@ -76,7 +76,7 @@ def pareto(options: ParetoOptions) -> "Results":
     """Reads, compares and writes everything; returns the numbers.
 
     Raises:
-        UserError: a file is missing or old, or two runs cannot be compared; nothing has been written then.
+        UserError: a file is missing or old, or two runs cannot be compared; then nothing has been written.
     """
     from drift_pl.evaluation.bundle import read_evaluations
     from drift_pl.reports.comparison import compare

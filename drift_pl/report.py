@@ -16,7 +16,7 @@ def report(folders: list[Path], out: Path) -> str:
     """Reads runs, writes everything, and returns the table.
 
     Raises:
-        UserError: a folder is not that of a finished run, or two cannot be compared; nothing has been written then.
+        UserError: a folder is not a finished run's, or two cannot be compared; then nothing has been written.
     """
     from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
 

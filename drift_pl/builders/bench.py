@@ -56,11 +56,11 @@ def build_bench(config: Config, judges: Sequence[WeightedReward], further: Seque
         else:
             measures.append(measure)
     evaluator = Evaluator(
-        judges=judges,
+        rewards=judges,
         encoder=encoder,
         lpips=lpips,
         micro_batch=config.objective.micro_batch,
-        heldout_judges=[*held_out, *_numbered(build_rewards(further, "judges"), held_out)],
+        heldout_rewards=[*held_out, *_numbered(build_rewards(further, "judges"), held_out)],
         measures=measures,
         metrics=metrics,
         grid_prompts=evaluation.grid_prompts,

@@ -160,15 +160,15 @@ def test_a_file_of_another_protocol_run_or_version(
     assert main([f"ckpt_path={last}", f"out={file}"]) == 0
     for argument, part in (
         ("seeds_per_prompt=3", "seeds_per_prompt is 2 there and 3 now"),
-        ("max_prompts=1", "prompts: 2 there and 1 now"),
+        ("max_prompts=1", "number of prompts is 2 there and 1 now"),
         ("judges=[{name: jpeg_compressibility}]", "heldout_judges is "),
         ("sampler.eval_steps=3", "steps is 2 there and 3 now"),
     ):
         line = refused(argument)
         assert part in line
-        assert all(part in line for part in ("was measured otherwise", "out=", "fresh=true"))
+        assert all(part in line for part in ("was measured differently", "out=", "fresh=true"))
     other = refused("seeds_per_prompt=3", f"base={file}", f"out={tmp_path / 'other.json'}")
-    assert f"base={file} was measured otherwise: seeds_per_prompt is 2 there and 3 now" in other
+    assert f"base={file} was measured differently: seeds_per_prompt is 2 there and 3 now" in other
     content = json.loads(file.read_text())
     for change, part in (
         ({"seed": 5}, f"is of the run {content['config_hash']}-s5, and this one is {content['config_hash']}-s0"),

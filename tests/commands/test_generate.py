@@ -17,8 +17,9 @@ from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_rewards
 from drift_pl.config.loading import build_config
 from drift_pl.core.rng import make_generator
-from drift_pl.evaluation.drawing import draw, label, save_pictures
+from drift_pl.evaluation.drawing import draw, save_pictures
 from drift_pl.evaluation.grids import LABEL_WIDTH
+from drift_pl.evaluation.points import trained_point
 from drift_pl.evaluation.sampling import Model
 from drift_pl.export import main as export
 from drift_pl.generate import main
@@ -206,7 +207,8 @@ def test_the_run_says_what_the_command_line_leaves_open(
     model = Model.on(build_policy(config), torch.device("cpu"), torch.no_grad)
     drawn = draw(model, plan, PROMPT, 2, 0, micro_batch=4)
     assert drawn["base"].shape == (2, 3, 8, 8)
-    assert label(plan, 7, "live") == "iteration 7, live, scale 0.5"
+    point = trained_point("last.ckpt", "", 7, 0, "live", plan)
+    assert point.title(with_weights=True) == "iteration 7, LoRA scale 0.5, live weights"
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_the_table_says_what_a_sceptic_asks(tmp_path: Path, capsys: pytest.Captu
     assert "> its front, at 3.0000 [2]" in text
     assert "[2] the method never reaches reward 3" in text
     assert "| `broken` † | - [1] |" in text
-    assert "[1] not normalised: give the highest reward of the judges, reward_bound=X" in text
+    assert "[1] not normalised: give the highest possible reward, reward_bound=X" in text
     assert text.count("`drift` †") == 0
     assert "† alignment by the attribute reader falls below" in text
     assert "| `broken` | iteration 20 | 0.7000 [1] | 0.5000 [1] | 0.8800 [1] | 0.2000 [1] | 2.5000 [1] |" in text
