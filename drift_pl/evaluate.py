@@ -16,9 +16,10 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.evaluate_keys import EvaluateOptions
-from drift_pl.config.help import read_options
-from drift_pl.config.schema import Config
+from drift_pl.config.fields import Flag, NonNegative, setting
+from drift_pl.config.options import Options, Weights, weights_key
+from drift_pl.config.schema import Config, RewardConfig
+from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
@@ -27,6 +28,76 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
 
     Jobs = list[tuple[Point, Checkpoint | None]]
     """Points to be measured, and the checkpoints that they are of (None: the base model)."""
+
+
+RUN_KEYS = (
+    *("policy.pretrained", "sampler.eval_steps", "sampler.eval_guidance_scale", "trainer.precision"),
+    *("evaluation.encoder", "evaluation.lpips", "evaluation.rewards", "evaluation.measures", "evaluation.extra"),
+    *("evaluation.vendi_order", "evaluation.resolution", "evaluation.grid_prompts", "evaluation.grid_seeds"),
+)
+
+
+class EvaluateOptions(Options):
+    """Measure a run's checkpoints and its base model on prompts and noise that training never saw.
+
+    Writes the run's record, evaluation/test.json, and pictures of the same noise through all checkpoints. Points that
+    the file already holds are not measured again; an interrupted evaluation is resumed.
+    """
+
+    program = "python -m drift_pl.evaluate"
+    example = "ckpt_path=runs/shapes_div-d738dcc0-s0"
+    run_keys = {
+        "seeds_per_prompt": "evaluation.seeds_per_prompt",
+        "max_prompts": "evaluation.max_prompts",
+        "accelerator": "trainer.accelerator",
+        "micro_batch": "objective.micro_batch",
+        "threads": "trainer.threads",
+        **{key: key for key in RUN_KEYS},
+    }
+
+    ckpt_path: list[str] = setting(
+        ...,
+        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these",
+        example="runs/shapes_div-d738dcc0-s0",
+    )
+    prompts: str = setting("test", "test or tuning (the run's own), or a text file with one prompt per line")
+    method: str | None = setting(
+        None, "label that comparisons group runs by; null: the experiment's name", example="plain"
+    )
+    out: str | None = setting(
+        None, "file to write; null: in the run folder, evaluation/test.json", example="evaluation-tuning.json"
+    )
+    weights: Weights = weights_key()
+    lora_scale: list[NonNegative] = setting(
+        [],
+        "a point per checkpoint and factor (at least 0) of the adapter's output; []: the run's own",
+        example="[0.5, 1.0]",
+    )
+    importance_power: list[NonNegative | None] = setting(
+        [],
+        "a point per checkpoint and power (at least 0, null for none) of annealed importance guidance; []: the run's",
+        example="[0.5, 2.0]",
+    )
+    judges: list[RewardConfig] = setting([], "held-out rewards besides the config's: [{name: NAME, args: {...}}]")
+    base: str | None = setting(
+        None,
+        "another evaluation file (or its run folder) to take the base model's point from",
+        example="runs/other/evaluation.json",
+    )
+    fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
+
+    def check(self) -> None:
+        """See `Options.check`."""
+        if self.out is not None and not self.out.endswith(".json"):
+            raise UserError(f"out={self.out}: use e.g. out=evaluation-tuning.json, or leave it out")
+        own = self.prompts in ("test", "tuning") or self.prompts.startswith("pkg:")
+        if not own and not Path(self.prompts).expanduser().is_file():
+            raise UserError(
+                f"prompts={self.prompts}: no such file; use test, tuning, or a text file with one prompt per line"
+            )
+        for key, values in (("lora_scale", self.lora_scale), ("importance_power", self.importance_power)):
+            if len(set(values)) < len(values):
+                raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
@@ -187,7 +258,7 @@ def _write_sheet(evaluation: "Evaluation") -> None:
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(EvaluateOptions, argv)
+    options = EvaluateOptions.read(argv)
     if options is None:
         return
     from drift_pl.reports.display import table

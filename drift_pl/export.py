@@ -13,19 +13,17 @@ from drift_pl.builders.restore import TunedPolicy, find_checkpoint, load_tuned
 from drift_pl.config.checkpoints import CONFIG
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
-from drift_pl.config.help import read_options
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import new_folder, refuse_taken, write_text
 
 
 class ExportOptions(Options):
-    """What a command line asks for."""
+    """Write a run's weights for diffusers: a LoRA for load_lora_weights or a whole pipeline, and a model card."""
 
     program = "python -m drift_pl.export"
-    purpose = "Write a run's weights for diffusers: a LoRA for load_lora_weights or a whole pipeline, and a model card."
     example = "ckpt_path=runs/shapes_div-d738dcc0-s0 out=exports/my-lora"
-    passed_on = ("policy.pretrained",)
+    run_keys = {"policy.pretrained": "policy.pretrained"}
 
     ckpt_path: str = checkpoint_key()
     out: str = setting(..., "folder to write; it must be new or empty", example="exports/my-lora")
@@ -81,7 +79,7 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(ExportOptions, argv)
+    options = ExportOptions.read(argv)
     if options is None:
         return
     out = export(options)

@@ -11,10 +11,10 @@ if TYPE_CHECKING:  # its sections are checked by what stands here
 
 @dataclass(frozen=True)
 class BatchArithmetic:
-    """What the batch keys amount to; every number derived, none stored.
+    """Numbers that follow from the batch settings.
 
     Example: 8 prompts of 16 images on 2 processes are 4 groups and 64 images per process; with 2 updates each
-    optimiser step takes 2 groups per process, 64 images in all.
+    optimizer step takes 2 groups per process, 64 images in all.
     """
 
     groups_per_process: int
@@ -30,7 +30,7 @@ class BatchArithmetic:
         return (
             f"{self.images_per_iteration} images per iteration ({self.groups_per_process} groups, "
             f"{self.images_per_process} images per process), {trained}, "
-            f"{self.optimizer_steps_per_iteration} optimiser steps of {self.images_per_update} images"
+            f"{self.optimizer_steps_per_iteration} optimizer steps of {self.images_per_update} images"
         )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from drift_pl.config.fields import Section, about_of, all_keys, pattern_of
+from drift_pl.config.fields import about_of
 from drift_pl.config.schema import RENAMED, Config
+from drift_pl.config.section import Section, all_keys, pattern_of
 from drift_pl.config.yaml_text import format_value
 
 FORMAT = 2
@@ -43,8 +44,8 @@ def _flat(section: Section, prefix: str) -> dict[str, Any]:
 
 def _defaults() -> dict[str, Any]:
     """Key, with N for the numbers of entries -> default, of all that shapes results but the seed."""
-    shaping = (key for key in all_keys(Config) if about_of(key.field).shapes_results and not key.is_section)
-    return {key.name: key.default for key in shaping}
+    keys = all_keys(Config).items()
+    return {name: key.default for name, key in keys if key.about.shapes_results and not key.is_section}
 
 
 def config_hash(config: Config) -> str:
@@ -91,13 +92,13 @@ def identity_in_0_1(settings: dict[str, Any]) -> str:
     """`run_identity` as version 0.1 made it, of settings in nested dictionaries, as its config.yaml holds them."""
     settings = copy.deepcopy(settings)
     seed = settings.get("seed")
-    for key in all_keys(Config):
+    for key in all_keys(Config).values():
         *sections, name = key.name.split(".")
         node = settings
         for part in sections:
             node = node.get(part, {}) if isinstance(node, dict) else {}
         late = key.name in SINCE_0_1 and isinstance(node, dict) and node.get(name) == key.default
-        if not key.is_section and isinstance(node, dict) and (late or not about_of(key.field).shapes_results):
+        if not key.is_section and isinstance(node, dict) and (late or not key.about.shapes_results):
             node.pop(name, None)
     return f"{_digest(settings)}-s{seed}"
 

@@ -4,15 +4,17 @@ An experiment file is a small difference to these defaults. `loading` reads file
 refuses what cannot be run; only `builders` turns a `Config` into objects.
 """
 
+import functools
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import Section, about_of, find_key, is_own_name, setting
+from drift_pl.config.fields import setting
 from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES, names
 
@@ -34,6 +36,12 @@ RENAMED: dict[str, str] = {}
 
 
 class Config(Section):
+    """Fine-tune a text-to-image model on a reward and keep its diversity.
+
+    experiment= is read first, then the other arguments from left to right. Lists count from 0: rewards.0.weight=2.
+    Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).
+    """
+
     experiment: str = setting(
         "shapes_div", "name of a file in experiments/, or the path of a .yaml file", shapes_results=False
     )
@@ -73,21 +81,17 @@ class Config(Section):
 
 def get_value(section: Section, key: str) -> Any:
     """Value of a dotted key, e.g. `get_value(config, "prompts.group_size")`."""
-    value: Any = section
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return functools.reduce(getattr, key.split("."), section)
 
 
 def has_effect(config: Config, key: str) -> bool:
     """Whether a setting counts beside the others; what a thing from elsewhere takes is not known here: True."""
-    entry = find_key(Config, key)
-    only = about_of(entry.field).only if entry else ()
-    chooser = find_key(Config, only[0]) if only else None
-    if chooser is None:
+    found = Config.find_key(key)
+    if found is None or not found.about.only:
         return True
-    chosen = get_value(config, only[0])
-    return chosen in only[1:] or (bool(about_of(chooser.field).registry) and not is_own_name(chooser.field, chosen))
+    chooser, *values = found.about.only
+    chosen, about = get_value(config, chooser), Config.require_key(chooser).about
+    return chosen in values or bool(about.registry and not about.is_own(chosen))
 
 
 def _process_of(kind: str, name: str) -> str:

@@ -4,8 +4,9 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import Flag, Section, setting
+from drift_pl.config.fields import ELSEWHERE, Flag, setting
 from drift_pl.config.schema_model import WEIGHTS, refuse_args_of_own
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
@@ -17,11 +18,14 @@ SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
 class NamedConfig(Section):
     """A thing by its name, with what it is made with."""
 
-    name: str = setting(..., "a registered name, or `their_package.module:Thing`", min_length=1)
+    name: str = setting(..., "a registered name, or `their_package.module:Thing`", min_length=1, example=ELSEWHERE)
     args: dict[str, Any] = setting({}, "keyword arguments of its constructor")
 
 
 class RewardConfig(NamedConfig):
+    name: str = setting(
+        ..., "a registered name, or a thing from elsewhere", min_length=1, example="jpeg_compressibility"
+    )
     weight: float = setting(1.0, "its factor in the weighted sum of rewards")
 
 

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from drift_pl.config.batches import stochastic_steps, window_bounds
-from drift_pl.config.fields import Flag, Section, is_own_name, setting
+from drift_pl.config.fields import Flag, about_of, setting
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 WEIGHTS = "pkg:drift_pl.builtin/weights"
@@ -19,8 +20,8 @@ def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
     Raises:
         UserError: `args` beside one of this package's names.
     """
-    value, args = getattr(section, name), getattr(section, "args", None)
-    if args and is_own_name(type(section).model_fields[name], value):
+    value = getattr(section, name)
+    if section.args and about_of(type(section).model_fields[name]).is_own(value):  # type: ignore[attr-defined]
         raise UserError(
             f"{prefix}.args is for {prefix}.{name}=their_package.module:Thing, and {value} takes the keys of {prefix}: "
             f"use {prefix}.args={{}}"
@@ -105,7 +106,9 @@ class SamplerConfig(Section):
         gt=0,
     )
     window_size: int | None = setting(None, "SDE steps that are sampled with noise and trained; null: all but the last")
-    window_range: list[int] = setting([], "[first, end): where the window may start and end; []: anywhere possible")
+    window_range: list[int] = setting(
+        [], "[first, end): where the window may start and end; []: anywhere possible", example="[0, 8]"
+    )
     window_schedule: Literal["random", "sliding"] = setting(
         "random", "where the window starts: random (each iteration anew), sliding (MixGRPO)"
     )

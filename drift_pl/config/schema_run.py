@@ -4,9 +4,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import Flag, Section, setting
+from drift_pl.config.fields import Flag, setting
 from drift_pl.config.schema_method import NamedConfig, RewardConfig
 from drift_pl.config.schema_model import WEIGHTS
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 
