@@ -86,19 +86,6 @@ class EvaluateOptions(Options):
     )
     fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
 
-    def check(self) -> None:
-        """See `Options.check`."""
-        if self.out is not None and not self.out.endswith(".json"):
-            raise UserError(f"out={self.out}: use e.g. out=evaluation-tuning.json, or leave it out")
-        own = self.prompts in ("test", "tuning") or self.prompts.startswith("pkg:")
-        if not own and not Path(self.prompts).expanduser().is_file():
-            raise UserError(
-                f"prompts={self.prompts}: no such file; use test, tuning, or a text file with one prompt per line"
-            )
-        for key, values in (("lora_scale", self.lora_scale), ("importance_power", self.importance_power)):
-            if len(set(values)) < len(values):
-                raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
-
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
     """Measures what has not been measured yet, and returns all that the file holds then.
@@ -107,6 +94,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
         UserError: something cannot be used, or the file is of another run or another protocol; nothing has been
             written then.
     """
+    _refuse_options(options)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
@@ -125,6 +113,21 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     write_evaluation(evaluation)
     _write_sheet(evaluation)
     return evaluation
+
+
+def _refuse_options(options: EvaluateOptions) -> None:
+    if options.out is not None and not options.out.endswith(".json"):
+        raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
+    prompts = options.prompts
+    if (
+        prompts not in ("test", "tuning")
+        and not prompts.startswith("pkg:")
+        and not Path(prompts).expanduser().is_file()
+    ):
+        raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
+    for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
 
 
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":

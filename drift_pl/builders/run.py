@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.hardware import refuse_precision
 from drift_pl.builders.method import (
@@ -19,7 +20,6 @@ from drift_pl.builders.method import (
     build_method_encoder,
     build_prompting,
     build_update,
-    named_by,
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of

@@ -11,7 +11,7 @@ from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 
 FLAGS = {"--help, -h": "show this text", "--debug": "show the traceback of an error"}
-NULLS = ("null", "none", "~", "")
+NULLS = ("null", "none", "~")
 
 
 class Line(NamedTuple):
@@ -63,7 +63,7 @@ def read_value(key: Key, name: str, text: str) -> object:
         UserError: not YAML.
     """
     if key.is_text and text[:1] not in ("'", '"'):
-        return None if key.optional and text.lower() in NULLS else text
+        return None if key.optional and text.lower() in ("", *NULLS) else text
     try:
         return load_yaml(text)
     except ValueError as error:

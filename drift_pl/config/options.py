@@ -80,19 +80,15 @@ class Options(Section):
             key = cls.require_key(name)
             if name in cls.model_fields:
                 values[name] = _value(key, name, text)
+            elif text.lower() in NULLS and cls.run_keys.get(name, name) != name:  # the run's own
+                overrides.pop(name, None)
             elif cls._target(name):
                 overrides[name] = text
             else:
                 raise UserError(f"{name} cannot be set by itself: use e.g. {cls.works(name)}")
         options = cls.checked(values)
-        options.check()
-        options._overrides = {
-            name: text for name, text in overrides.items() if name not in cls.run_keys or text.lower() not in NULLS[:-1]
-        }
+        options._overrides = overrides
         return options
-
-    def check(self) -> None:
-        """Raises a `UserError` for values that do not go together."""
 
     def config(self, file: Path) -> Config:
         """The config of the run that wrote `file`, with the options put in.
@@ -136,9 +132,9 @@ class Options(Section):
 
     @classmethod
     def unknown_key(cls, key: str) -> str:
-        meant = (name for name, target in cls.run_keys.items() if target == key or target.endswith(f"_{key}"))
-        for name in meant:
-            return f"unknown key {key!r}: did you mean {name!r}?"
+        for name, target in cls.run_keys.items():
+            if target == key or target.endswith(f"_{key}"):
+                return f"unknown key {key!r}: did you mean {name!r}?"
         if Config.find_key(key) and not cls.nearest(key):
             return f"{key!r} is a setting of the run and cannot be changed: --help lists the keys of this command"
         return super().unknown_key(key)
@@ -146,7 +142,7 @@ class Options(Section):
 
 def _value(key: Key, name: str, text: str) -> Any:
     """The value of an option; its texts are never YAML."""
-    if key.default is None and key.optional and text.lower() in NULLS[:-1]:
+    if key.default is None and key.optional and text.lower() in NULLS:
         return None
     if not text.strip():
         raise UserError(f"{name}= is empty: use e.g. {key.works(name)}")

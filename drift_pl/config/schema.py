@@ -1,6 +1,6 @@
-"""The plan of a run: one model per section, each field with all that is known of it (see `fields.setting`). No torch.
+"""The settings of a run: one model per section, whose fields say all about themselves (`fields.setting`). No torch.
 
-An experiment file is a small difference to these defaults. `loading` reads files and overrides into a `Config`, which
+An experiment file is a small difference from these defaults. `loading` reads files and overrides into a `Config`, which
 refuses what cannot be run; only `builders` turns a `Config` into objects.
 """
 
@@ -53,16 +53,16 @@ class Config(Section):
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")
     prompts: PromptsConfig = setting(PromptsConfig(), "prompts, and how many images of each")
-    rewards: list[RewardConfig] = setting([], "the judges that are trained on")
+    rewards: list[RewardConfig] = setting([], "the rewards that are trained on")
     incentive: IncentiveConfig = setting(IncentiveConfig(), "DRIFT's three levers")
-    objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimiser")
+    objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimizer")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "held-out evaluation")
     trainer: TrainerConfig = setting(TrainerConfig(), "length, hardware, logging")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.rewards and "rewards" in self.model_fields_set:
-            raise UserError("rewards is empty: name at least one judge, e.g. rewards=[{name: jpeg_compressibility}]")
+            raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
@@ -85,7 +85,7 @@ def get_value(section: Section, key: str) -> Any:
 
 
 def has_effect(config: Config, key: str) -> bool:
-    """Whether a setting counts beside the others; what a thing from elsewhere takes is not known here: True."""
+    """Whether a setting counts beside the others; always for things from elsewhere, whose arguments are not known."""
     found = Config.find_key(key)
     if found is None or not found.about.only:
         return True
@@ -95,7 +95,7 @@ def has_effect(config: Config, key: str) -> bool:
 
 
 def _process_of(kind: str, name: str) -> str:
-    """`flow` or `ddpm`; empty for what is not this package's: it is known when the thing is built."""
+    """`flow` or `ddpm`; empty for things from elsewhere, whose process is known when they are built."""
     entry = TABLES[kind].entries.get(name)
     return entry.process if entry else ""
 
@@ -109,7 +109,7 @@ def _refuse_mixed_processes(family: str, sampler: str) -> None:
     ours, theirs = _process_of("family", family), _process_of("sampler", sampler)
     if (ours, theirs) == ("ddpm", "flow"):
         use = _of_process("sampler", "ddpm")
-        raise UserError(f"sampler.kind={sampler} is for flow models, and policy.family={family} is none: use {use}")
+        raise UserError(f"sampler.kind={sampler} is for flow models, and policy.family={family} is not one: use {use}")
     if (ours, theirs) == ("flow", "ddpm"):
         raise UserError(
             f"sampler.kind={sampler} is for policy.family={_of_process('family', 'ddpm')}, and {family} is a flow "
@@ -118,13 +118,13 @@ def _refuse_mixed_processes(family: str, sampler: str) -> None:
 
 
 def _refuse_nft(config: Config) -> None:
-    """nft knows a flow's images, and no steps."""
+    """nft trains on a flow's images, without sampled steps."""
     if config.objective.loss != "nft":
         return
     family, guidance, incentive = config.policy.family, config.policy.guidance_scale, config.incentive
     if _process_of("family", family) == "ddpm":
-        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is none: use surrogate")
-    if guidance != 1 and family != "flux":  # flux is told a number instead: its velocity is the network's own
+        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is not one: use surrogate")
+    if guidance != 1 and family != "flux":  # flux: guidance is an input, so the velocity is the network's own
         raise UserError(
             f"objective.loss=nft trains the model's own velocity, and policy.guidance_scale={guidance} mixes two: set "
             f"policy.guidance_scale=1 (and sampler.eval_guidance_scale={guidance} to evaluate with it)"

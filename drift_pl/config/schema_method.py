@@ -1,4 +1,4 @@
-"""The sections `incentive` and `objective`: the levers or a rival method, and the base algorithm under them."""
+"""The sections `incentive` and `objective`: the levers or a rival method, and the base algorithm."""
 
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
 
 
 class NamedConfig(Section):
-    """A thing by its name, with what it is made with."""
+    """A thing by its name, with its arguments."""
 
     name: str = setting(..., "a registered name, or `their_package.module:Thing`", min_length=1, example=ELSEWHERE)
     args: dict[str, Any] = setting({}, "keyword arguments of its constructor")
@@ -102,13 +102,14 @@ class ShapingConfig(Section):
         "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
     )
     normalise: Literal["raw", "minmax", "centred"] = setting(
-        "raw", "raw: absolute distance; minmax: relative to the group's range; centred: less the mean of who passes"
+        "raw",
+        "raw: absolute distance; minmax: relative to the group's range; centred: minus the mean over rewarded images",
     )
     form: Literal["terminal", "per_step"] = setting(
         "terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images"
     )
     gate: Literal["none", "median", "quantile"] = setting(
-        "none", "who gets the bonus: none (all), median, quantile (reward at or above the group's)"
+        "none", "which images get the bonus: none (all), median, quantile (reward at or above the group's)"
     )
     gate_quantile: float = setting(0.5, "the gate's quantile", ge=0, le=1, only=("incentive.shaping.gate", "quantile"))
     floor: float = setting(
@@ -116,7 +117,7 @@ class ShapingConfig(Section):
     )
     encoder: NamedConfig = setting(
         NamedConfig(name="dino", args={"pretrained": f"{WEIGHTS}/shaping_encoder"}),
-        "frozen encoder of the images; never the one that evaluates",
+        "frozen image encoder; not the one of the evaluation",
     )
     encoders: list[EncoderConfig] = setting([], "several encoders with weights, in place of `encoder`")
 
@@ -136,12 +137,10 @@ class IncentiveConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.method == "drift" and self.args:
-            raise UserError(
-                "incentive.args belongs to a rival method: name one, e.g. incentive.method=gardo, or drop it"
-            )
+            raise UserError("incentive.args is for a rival method: name one, e.g. incentive.method=gardo, or drop it")
         if self.method != "drift" and self.shaping.weight > 0:
             raise UserError(
-                f"incentive.method={self.method} has a diversity term of its own: set incentive.shaping.weight=0"
+                f"incentive.method={self.method} has its own diversity term: set incentive.shaping.weight=0"
             )
         return self
 
@@ -149,12 +148,12 @@ class IncentiveConfig(Section):
 class ObjectiveConfig(Section):
     loss: str = setting(
         "surrogate",
-        "surrogate: clipped, of the sampled steps; nft: of the images noised anew (DiffusionNFT), for flows",
+        "surrogate: clipped, on the sampled steps; nft: on images with fresh noise (DiffusionNFT), for flows",
         registry="update",
     )
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
-    nft_times: int = setting(4, "noise levels that each image is noised to", ge=1, only=NFT)
-    nft_beta: float = setting(1.0, "how far later steps are held to the policy that sampled", gt=0, only=NFT)
+    nft_times: int = setting(4, "noise levels per image", ge=1, only=NFT)
+    nft_beta: float = setting(1.0, "strength of the pull towards the sampling policy", gt=0, only=NFT)
     clip_range: float = setting(
         1e-4, "clip of the ratio; log-densities are means over latents, so it is small", gt=0, only=SURROGATE
     )
@@ -162,20 +161,20 @@ class ObjectiveConfig(Section):
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")
     kl_weight: float = setting(0.0, "beta: weight of the divergence from the reference model", ge=0)
     reward_normalisation: Literal["sum", "per_judge"] = setting(
-        "sum", "several judges: sum, or per_judge (each by its own group spread: GDPO)"
+        "sum", "several rewards: sum, or per_judge (each by its own group spread: GDPO)"
     )
     kl_form: Literal["exact", "flow_grpo", "mean"] = setting(
         "exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std", only=SURROGATE
     )
     ratio: Literal["plain", "guard"] = setting(
-        "plain", "plain, or guard: GRPO-Guard's ratio, centred and scaled alike at every step", only=SURROGATE
+        "plain", "plain, or guard: GRPO-Guard's ratio, with the same mean and scale at every step", only=SURROGATE
     )
     step_weights: Literal["none", "inverse_length", "std"] = setting(
         "none", "weight of a step's loss; inverse_length: GRPO-Guard", only=SURROGATE
     )
     skip_zero_advantage: Flag = setting(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = setting(1, "passes over an iteration's images", ge=1)
-    updates: int = setting(2, "optimiser steps per pass; each takes an equal share of the groups", ge=1)
+    updates: int = setting(2, "optimizer steps per pass; each takes an equal share of the groups", ge=1)
     micro_batch: int = setting(8, "images per forward pass, in rollouts and training alike", ge=1, shapes_results=False)
     learning_rate: float = setting(3e-4, "AdamW learning rate", gt=0)
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)

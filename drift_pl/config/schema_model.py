@@ -15,11 +15,7 @@ LORA, FULL, SLIDING = (("policy.tuning", "lora"), ("policy.tuning", "full"), ("s
 
 
 def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
-    """`args` are for things from elsewhere: what this package has takes the keys of its section.
-
-    Raises:
-        UserError: `args` beside one of this package's names.
-    """
+    """Refuses `args` beside one of this package's names, which take the keys of their section."""
     value = getattr(section, name)
     if section.args and about_of(type(section).model_fields[name]).is_own(value):  # type: ignore[attr-defined]
         raise UserError(
@@ -45,13 +41,13 @@ class PolicyConfig(Section):
     pretrained: str = setting(f"{WEIGHTS}/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
     tuning: Literal["lora", "full"] = setting("lora", "what trains: lora (an adapter), full (all weights)")
     reference_device: Literal["device", "cpu"] = setting(
-        "device", "where the frozen reference lives, device (accelerator) or cpu", only=FULL, shapes_results=False
+        "device", "memory of the frozen reference: device (the accelerator) or cpu", only=FULL, shapes_results=False
     )
     family: str = setting("sd3", "pipeline family of `pretrained`", registry="family")
     args: dict[str, Any] = setting({}, "keyword arguments of a family from elsewhere")
     lora: LoraConfig = setting(LoraConfig(), "the trained adapter")
     guidance_scale: float = setting(
-        4.5, "guidance in rollouts and training; 1 switches it off (flux: the scale that the network is told)", ge=1
+        4.5, "guidance in rollouts and training; 1 switches it off (flux: the guidance input of the network)", ge=1
     )
     negative_prompt: str = setting("", "prompt of the unconditional branch (flux has none)")
     resolution: int | None = setting(None, "image height and width in pixels; null: the model's own")
@@ -64,7 +60,7 @@ class PolicyConfig(Section):
     )
     text_encoder_device: str | None = setting(
         None,
-        "where text encoders compute: null (with the model), or cpu, which saves their memory; texts are kept",
+        "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached",
         shapes_results=False,
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
@@ -101,16 +97,17 @@ class SamplerConfig(Section):
     steps: int = setting(10, "denoising steps of a rollout", ge=2)
     noise_level: float = setting(
         0.7,
-        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8, "
-        "ddim 1",
+        "a: scale of a stochastic step's noise; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8, ddim 1",
         gt=0,
     )
-    window_size: int | None = setting(None, "SDE steps that are sampled with noise and trained; null: all but the last")
+    window_size: int | None = setting(
+        None, "SDE steps, which are sampled with noise and trained; null: all but the last"
+    )
     window_range: list[int] = setting(
         [], "[first, end): where the window may start and end; []: anywhere possible", example="[0, 8]"
     )
     window_schedule: Literal["random", "sliding"] = setting(
-        "random", "where the window starts: random (each iteration anew), sliding (MixGRPO)"
+        "random", "where the window starts: random (drawn in each iteration), sliding (MixGRPO)"
     )
     window_stride: int = setting(1, "steps by which the window moves", ge=1, only=SLIDING)
     window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
@@ -119,10 +116,13 @@ class SamplerConfig(Section):
     eval_steps: int = setting(40, "ODE steps in evaluation", ge=1)
     eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = setting(
-        None, "evaluate with annealed importance guidance of this power; null: without", ge=0, example="1.5"
+        None,
+        "power of annealed importance guidance in evaluation, from 0 (the tuned model) towards the base; null: off",
+        ge=0,
+        example="1.5",
     )
     eval_lora_scale: float = setting(
-        1.0, "evaluate with what was learnt (the adapter's output, or full: the weights' change) times this", ge=0
+        1.0, "factor of the adapter's output (tuning=full: of the weights' change) in evaluation", ge=0
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The sections `evaluation` and `trainer`: what is measured, and on what a run computes and what it leaves behind."""
+"""The sections `evaluation` and `trainer`: measurements, hardware, checkpoints and logs."""
 
 from typing import Literal, Self
 
@@ -19,8 +19,8 @@ class EvaluationConfig(Section):
         shapes_results=False,
     )
     seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2)
-    seeds_while_training: int = setting(16, "images per prompt of the evaluations during training", ge=2)
-    max_prompts: int = setting(0, "evaluate the first so many prompts of a file; 0: all", ge=0)
+    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2)
+    max_prompts: int = setting(0, "number of prompts, from the start of a file; 0: all", ge=0)
     resolution: int | None = setting(None, "image height and width in evaluation; null: policy.resolution")
     vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0)
     extra: list[str] = setting([], "further measures", registry="measure", elsewhere=False, example="[rke]")
@@ -28,12 +28,12 @@ class EvaluationConfig(Section):
     grid_seeds: int = setting(8, "images per prompt in image grids", ge=1, shapes_results=False)
     encoder: NamedConfig = setting(
         NamedConfig(name="pooled", args={"pretrained": f"{WEIGHTS}/evaluation_encoder"}),
-        "encoder of the diversity measures; another than the one that shapes",
+        "encoder of the diversity measures; not the one that shapes",
     )
     lpips: NamedConfig = setting(
         NamedConfig(name="lpips", args={"pretrained": f"{WEIGHTS}/lpips"}), "perceptual network of pairwise_lpips"
     )
-    rewards: list[RewardConfig] = setting([], "held-out judges: evaluated, never trained on")
+    rewards: list[RewardConfig] = setting([], "held-out rewards: evaluated, never trained on")
     measures: list[NamedConfig] = setting([], "further measures of evaluation images")
 
 
@@ -59,12 +59,10 @@ class TrainerConfig(Section):
     )
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
     threads: int = setting(0, "CPU threads per process; 0: as torch chooses", ge=0, shapes_results=False)
-    judge_groups: int = setting(
-        0, "groups that judges are given in one call; 0: all of an iteration", ge=0, shapes_results=False
-    )
+    judge_groups: int = setting(0, "groups per call of a reward; 0: all of an iteration", ge=0, shapes_results=False)
     judge_thread: Flag = setting(
         False,
-        "judge the groups that are ready in a thread while the next are sampled; needs judge_groups",
+        "compute rewards of finished groups in a thread while the next are sampled; needs judge_groups",
         shapes_results=False,
     )
     save_every: int = setting(
@@ -75,7 +73,7 @@ class TrainerConfig(Section):
     )
     keep_boundary: Flag = setting(
         True,
-        "copy the trained state to main memory before each iteration: a broken run is saved from it",
+        "copy the trained state to main memory before each iteration, to be saved if the run breaks",
         shapes_results=False,
     )
     logger: list[str] = setting(
@@ -83,15 +81,13 @@ class TrainerConfig(Section):
     )
     progress: Flag = setting(True, "show the progress bar", shapes_results=False)
     monitor_lpips: Flag = setting(
-        True, "measure pairwise LPIPS of the training groups too, the dearest of the measures", shapes_results=False
+        True, "also measure pairwise LPIPS of the training groups, the slowest of the measures", shapes_results=False
     )
-    alarm: AlarmConfig = setting(AlarmConfig(), "the floor under diversity")
+    alarm: AlarmConfig = setting(AlarmConfig(), "warning when training loses diversity")
     callbacks: list[NamedConfig] = setting([], "further Lightning callbacks")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.judge_thread and not self.judge_groups:
-            raise UserError(
-                "trainer.judge_thread=true needs parts to judge one by one: set e.g. trainer.judge_groups=1"
-            )
+            raise UserError("trainer.judge_thread=true needs groups in separate calls: set e.g. trainer.judge_groups=1")
         return self

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update, named_by
+from drift_pl.builders.arguments import named_by
+from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
@@ -53,7 +54,7 @@ def test_an_update_gets_the_keys_that_it_names() -> None:
 
 
 def test_another_update_gets_keys_steps_and_args(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TABLES, "update", Table({"named": Entry("made.up:Named", "")}))
+    monkeypatch.setitem(TABLES, "update", Table({**TABLES["update"].entries, "named": Entry("made.up:Named", "")}))
     monkeypatch.setattr("drift_pl.core.registry._import", lambda name: Named)
     config = config_of("objective.learning_rate=0.5", "sampler.window_range=[1,3]", "sampler.window_size=2")
     config.objective.loss = "named"
