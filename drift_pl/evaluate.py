@@ -1,8 +1,4 @@
-"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`.
-
-Measures a run's checkpoints and its base model on held-out prompts, adds them to the run's record point by point, and
-draws a picture of the same noise through all of them.
-"""
+"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`."""
 
 import os
 import sys
@@ -17,7 +13,7 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, NonNegative, setting
-from drift_pl.config.options import Options, Weights, weights_key
+from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
@@ -27,7 +23,7 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.evaluation.record import Evaluation, Point
 
     Jobs = list[tuple[Point, Checkpoint | None]]
-    """Points to be measured, and the checkpoints that they are of (None: the base model)."""
+    """Points to be measured, each with its checkpoint (None: the base model)."""
 
 
 RUN_KEYS = (
@@ -55,44 +51,34 @@ class EvaluateOptions(Options):
         **{key: key for key in RUN_KEYS},
     }
 
-    ckpt_path: list[str] = setting(
-        ...,
-        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these",
-        example="runs/shapes_div-d738dcc0-s0",
+    ckpt_path: list[str] = checkpoint_key(
+        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these"
     )
     prompts: str = setting("test", "test or tuning (the run's own), or a text file with one prompt per line")
-    method: str | None = setting(
-        None, "label that comparisons group runs by; null: the experiment's name", example="plain"
-    )
-    out: str | None = setting(
-        None, "file to write; null: in the run folder, evaluation/test.json", example="evaluation-tuning.json"
-    )
+    method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
+    out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
     weights: Weights = weights_key()
     lora_scale: list[NonNegative] = setting(
-        [],
-        "a point per checkpoint and factor (at least 0) of the adapter's output; []: the run's own",
-        example="[0.5, 1.0]",
+        [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
     )
     importance_power: list[NonNegative | None] = setting(
-        [],
-        "a point per checkpoint and power (at least 0, null for none) of annealed importance guidance; []: the run's",
-        example="[0.5, 2.0]",
+        [], "powers of annealed importance guidance (null: none), likewise; []: the run's own", example="[0.5, 2.0]"
     )
     judges: list[RewardConfig] = setting([], "held-out rewards besides the config's: [{name: NAME, args: {...}}]")
     base: str | None = setting(
         None,
-        "another evaluation file (or its run folder) to take the base model's point from",
+        "another evaluation file, or its run folder, with the base model's point",
         example="runs/other/evaluation.json",
     )
     fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
-    """Measures what has not been measured yet, and returns all that the file holds then.
+    """Measures the missing points, and returns the whole record.
 
     Raises:
-        UserError: something cannot be used, or the file is of another run or another protocol; nothing has been
-            written then.
+        UserError: an input cannot be used, or the file belongs to another run or protocol; nothing has been written
+            then.
     """
     _refuse_options(options)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
@@ -131,7 +117,7 @@ def _refuse_options(options: EvaluateOptions) -> None:
 
 
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
-    """What the file holds already, of the same run and protocol; without points if there is none."""
+    """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.record import read_evaluation
 
@@ -150,7 +136,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
-    """Where a run's evaluation on these prompts lies: that of `fit`, if it is measured alike."""
+    """File of a run's evaluation on these prompts: that of `fit`, if it has the same protocol."""
     from drift_pl.evaluation.protocol import first_difference
     from drift_pl.evaluation.record import default_file, read_evaluation
 
@@ -163,7 +149,7 @@ def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
 
 
 def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> tuple["Point", ...]:
-    """Points without those of checkpoints whose file holds other weights by now."""
+    """Points without those of checkpoints whose file now holds other weights."""
     digests = {(checkpoint.path.name, checkpoint.weights): checkpoint.digest for checkpoint in checkpoints}
     return tuple(
         point for point in points if digests.get((str(point.checkpoint), point.weights), point.digest) == point.digest
@@ -193,7 +179,7 @@ def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
 def _measure(
     options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
 ) -> "Evaluation":
-    """Measures point by point; each is in the file as soon as it is done."""
+    """Measures point by point; each is written when it is done."""
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.hardware import choose_device
@@ -234,7 +220,7 @@ def _measure(
 
 
 def _watched(encode: Callable[..., Any], begun: Callable[[], None]) -> Callable[..., Any]:
-    """Tells how far an evaluation is: it encodes each prompt once, when it begins with it."""
+    """Reports progress: an evaluation encodes each prompt once, when it starts with it."""
 
     def call(*inputs: Any, **options: Any) -> Any:
         begun()

@@ -1,7 +1,4 @@
-"""The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`.
-
-Base model and fine-tuned model on the same noise, each image a PNG, and one grid with the two side by side.
-"""
+"""The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`."""
 
 import os
 import re
@@ -11,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.builders.restore import find_checkpoint, load_tuned
-from drift_pl.config.checkpoints import CONFIG
+from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
@@ -20,7 +16,10 @@ from drift_pl.core.files import free_name, refuse_taken
 
 
 class GenerateOptions(Options):
-    """Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise."""
+    """Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise.
+
+    Each image is a PNG, and a grid shows both models side by side.
+    """
 
     program = "python -m drift_pl.generate"
     example = 'ckpt_path=runs/shapes_div-d738dcc0-s0 prompt="a red circle"'
@@ -55,7 +54,7 @@ def generate(options: GenerateOptions) -> Path:
     """Writes the pictures' folder, whole or not at all, prints what was measured, and returns the folder.
 
     Raises:
-        UserError: something cannot be used; nothing has been written then.
+        UserError: an input cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
@@ -64,6 +63,7 @@ def generate(options: GenerateOptions) -> Path:
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
+    from drift_pl.builders.checkpoint_weights import load_tuned
     from drift_pl.builders.hardware import choose_device
     from drift_pl.evaluation.drawing import draw, label, measure, save_pictures
     from drift_pl.evaluation.sampling import Model
@@ -89,7 +89,7 @@ def generate(options: GenerateOptions) -> Path:
 
 
 def _slug(prompt: str) -> str:
-    """A prompt as a folder's name, whatever letters it is written in."""
+    """A prompt as a folder's name, in any script."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
     return words[:40].rstrip("-_") or "prompt"
 

@@ -39,6 +39,19 @@ def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
     return runs[0], files
 
 
+def find_checkpoint(given: str) -> tuple[Path, Path]:
+    """A run's folder and one checkpoint; of a folder, the last.
+
+    Raises:
+        UserError: there is none, or a pattern matches several.
+    """
+    run_dir, paths = find_checkpoints([given])
+    if len(paths) > 1 and not Path(given).expanduser().is_dir():
+        names = ", ".join(path.name for path in paths[:8])
+        raise UserError(f"ckpt_path={given} matches {len(paths)} checkpoints ({names}): give one of them")
+    return run_dir, paths[-1]  # last.ckpt is the newest; where there is none, the highest number is
+
+
 def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config) -> None:
     """A checkpoint that is resumed under other settings would be a run that no config describes.
 

@@ -51,21 +51,20 @@ class About(NamedTuple):
         return ":" in name or bool(group and entry_points(group=group, name=name))
 
 
-def setting(
-    default: Any,
-    meaning: str,
-    *,
-    ge: float | None = None,
-    gt: float | None = None,
-    le: float | None = None,
-    lt: float | None = None,
-    min_length: int | None = None,
-    **about: Any,
-) -> Any:
-    """A field with its default (`...`: required), the sentence that `--help` prints, bounds, and `About`."""
-    extra: Any = {"about": About(**about)}
-    bounds: Any = {"ge": ge, "gt": gt, "le": le, "lt": lt, "min_length": min_length}
+def setting(default: Any, meaning: str, **facts: Any) -> Any:
+    """A field with its default (`...`: required), the sentence that `--help` prints, and facts.
+
+    Args:
+        facts: those of `About`, and pydantic's bounds `ge`, `gt`, `le` and `lt`.
+    """
+    bounds = {name: facts.pop(name) for name in BOUNDS if name in facts}
+    extra: Any = {"about": About(**facts)}
     return Field(default, description=meaning, json_schema_extra=extra, **bounds)
+
+
+def neutral(default: Any, meaning: str, **facts: Any) -> Any:
+    """A setting that does not shape results."""
+    return setting(default, meaning, shapes_results=False, **facts)
 
 
 def about_of(field: FieldInfo) -> About:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from drift_pl.config.fields import Key
 from drift_pl.config.yaml_text import format_value
+from drift_pl.core.registry import TABLES
 
 
 def help_text(usage: str, purpose: str, blocks: Mapping[str, Iterable[str]], width: int | None = None) -> str:
@@ -39,7 +40,9 @@ def entry(name: str, key: Key, default: str = "") -> list[str]:
     facts.append("required" if key.field.is_required() else f"default: {default or format_value(key.default) or '-'}")
     only = key.about.only
     facts += [f"only with {only[0]}={' or '.join(only[1:])}"] if only else []
-    return [f"  {name} ({'; '.join(facts)})", f"      {key.field.description}"]
+    names = TABLES[key.about.registry].entries if key.about.registry else {}
+    about = [f"        {name}: {described.about}" for name, described in names.items()]
+    return [f"  {name} ({'; '.join(facts)})", f"      {key.field.description}", *about]
 
 
 def _fill(line: str, width: int) -> str:

@@ -17,8 +17,8 @@ from drift_pl.core.errors import UserError
 Weights = Literal["average", "live"]
 
 
-def checkpoint_key() -> Any:
-    return setting(..., "a run folder (its last checkpoint), or a checkpoint", example="runs/shapes_div-d738dcc0-s0")
+def checkpoint_key(meaning: str = "a run folder (its last checkpoint), or a checkpoint") -> Any:
+    return setting(..., meaning, example="runs/shapes_div-d738dcc0-s0")
 
 
 def weights_key() -> Any:

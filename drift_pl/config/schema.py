@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import setting
+from drift_pl.config.fields import neutral, setting
 from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
@@ -42,14 +42,10 @@ class Config(Section):
     Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).
     """
 
-    experiment: str = setting(
-        "shapes_div", "name of a file in experiments/, or the path of a .yaml file", shapes_results=False
-    )
-    seed: int = setting(0, "seed of everything that training draws", shapes_results=False)
-    run_dir: str | None = setting(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED", shapes_results=False)
-    ckpt_path: str | None = setting(
-        None, "resume from: last (error if none), auto (or start), or a file", shapes_results=False
-    )
+    experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
+    seed: int = neutral(0, "seed of everything that training draws")
+    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
+    ckpt_path: str | None = neutral(None, "resume from: last (error if none), auto (or start), or a file")
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")
     prompts: PromptsConfig = setting(PromptsConfig(), "prompts, and how many images of each")

@@ -28,7 +28,7 @@ class Section(BaseModel):
     def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
         about = about_of(cls.model_fields[str(info.field_name)])
         if about.registry and not all(map(about.knows, value if isinstance(value, list) else [value])):
-            expected = all_keys(cls)[str(info.field_name)].type_name
+            expected = "a " * isinstance(value, list) + all_keys(cls)[str(info.field_name)].type_name
             raise PydanticCustomError("unknown_name", "should be {expected}", {"expected": expected})
         return value
 

@@ -54,7 +54,7 @@ def refused(capsys: pytest.CaptureFixture, tiny_run: Path, tmp_path: Path) -> Ca
         ("threads=-1", ["error: threads=-1 should be greater"]),
         ("accelerator=tpu", ["error: accelerator=tpu should be 'auto', 'cpu', 'gpu'", "accelerator=auto"]),
         ("evaluation.vendi_order=-1", ["evaluation.vendi_order=-1 should be greater than 0"]),
-        ("evaluation.extra=[nothing]", ["evaluation.extra=[nothing] should be list of rke"]),
+        ("evaluation.extra=[nothing]", ["evaluation.extra=[nothing] should be a list of rke"]),
         ("prompts=/no/such.txt", ["prompts=/no/such.txt: no such file"]),
         ("prompts=tunning", ["prompts=tunning: no such file", "use test, tuning"]),
         ("method=", ["method= is empty: use e.g. method=plain"]),

@@ -144,11 +144,11 @@ BAD = [
     ),
     (
         "evaluation.extra=[mine.module:Thing]",
-        "evaluation.extra=[mine.module:Thing] should be list of rke, nearest_distance",
+        "evaluation.extra=[mine.module:Thing] should be a list of rke, nearest_distance",
     ),
     (
         "trainer.logger=[csvv]",
-        "trainer.logger=[csvv] should be list of tensorboard, csv, their_package.module:Thing; use e.g. trainer.",
+        "trainer.logger=[csvv] should be a list of tensorboard, csv, their_package.module:Thing; use e.g. trainer.",
     ),
     (
         "sampler.kind=ddim",
