@@ -1,8 +1,4 @@
-"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`.
-
-Measures a run's checkpoints and its base model on held-out prompts, adds them to the run's record point by point, and
-draws a picture of the same noise through all of them.
-"""
+"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`."""
 
 import os
 import sys
@@ -16,9 +12,10 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.evaluate_keys import EvaluateOptions
-from drift_pl.config.help import read_options
-from drift_pl.config.schema import Config
+from drift_pl.config.fields import Flag, NonNegative, setting
+from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.schema import Config, RewardConfig
+from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
@@ -26,15 +23,64 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.evaluation.record import Evaluation, Point
 
     Jobs = list[tuple[Point, Checkpoint | None]]
-    """Points to measure, with their checkpoints (None: the base model)."""
+    """Points to be measured, each with its checkpoint (None: the base model)."""
+
+
+RUN_KEYS = (
+    *("policy.pretrained", "sampler.eval_steps", "sampler.eval_guidance_scale", "trainer.precision"),
+    *("evaluation.encoder", "evaluation.lpips", "evaluation.rewards", "evaluation.measures", "evaluation.extra"),
+    *("evaluation.vendi_order", "evaluation.resolution", "evaluation.grid_prompts", "evaluation.grid_seeds"),
+)
+
+
+class EvaluateOptions(Options):
+    """Measure a run's checkpoints and its base model on prompts and noise that training never saw.
+
+    Writes the run's record, evaluation/test.json, and pictures of the same noise through all checkpoints. Points that
+    the file already holds are not measured again; an interrupted evaluation is resumed.
+    """
+
+    program = "python -m drift_pl.evaluate"
+    example = "ckpt_path=runs/shapes_div-d738dcc0-s0"
+    run_keys = {
+        "seeds_per_prompt": "evaluation.seeds_per_prompt",
+        "max_prompts": "evaluation.max_prompts",
+        "accelerator": "trainer.accelerator",
+        "micro_batch": "objective.micro_batch",
+        "threads": "trainer.threads",
+        **{key: key for key in RUN_KEYS},
+    }
+
+    ckpt_path: list[str] = checkpoint_key(
+        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these"
+    )
+    prompts: str = setting("test", "test or tuning (the run's own), or a text file with one prompt per line")
+    method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
+    out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
+    weights: Weights = weights_key()
+    lora_scale: list[NonNegative] = setting(
+        [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
+    )
+    importance_power: list[NonNegative | None] = setting(
+        [], "powers of annealed importance guidance (null: none), likewise; []: the run's own", example="[0.5, 2.0]"
+    )
+    judges: list[RewardConfig] = setting([], "held-out rewards besides the config's: [{name: NAME, args: {...}}]")
+    base: str | None = setting(
+        None,
+        "another evaluation file, or its run folder, with the base model's point",
+        example="runs/other/evaluation.json",
+    )
+    fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
-    """Measures what has not been measured yet, and returns all that the file holds afterwards.
+    """Measures the missing points, and returns the whole record.
 
     Raises:
-        UserError: something cannot be used, or the file has another run or protocol; then nothing has been written.
+        UserError: an input cannot be used, or the file belongs to another run or protocol; nothing has been written
+            then.
     """
+    _refuse_options(options)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
@@ -55,8 +101,23 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     return evaluation
 
 
+def _refuse_options(options: EvaluateOptions) -> None:
+    if options.out is not None and not options.out.endswith(".json"):
+        raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
+    prompts = options.prompts
+    if (
+        prompts not in ("test", "tuning")
+        and not prompts.startswith("pkg:")
+        and not Path(prompts).expanduser().is_file()
+    ):
+        raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
+    for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
+
+
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
-    """The content of the file, if it has the same run and protocol; without points if there is none."""
+    """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.record import read_evaluation
 
@@ -75,7 +136,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
-    """The run's evaluation file for these prompts: that of `fit`, if its protocol is the same."""
+    """File of a run's evaluation on these prompts: that of `fit`, if it has the same protocol."""
     from drift_pl.evaluation.record import default_file, read_evaluation
 
     if prompts == "test":
@@ -117,7 +178,7 @@ def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
 def _measure(
     options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
 ) -> "Evaluation":
-    """Measures point by point, and writes the file after each."""
+    """Measures point by point; each is written when it is done."""
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.hardware import choose_device
@@ -178,7 +239,7 @@ def _write_sheet(evaluation: "Evaluation") -> None:
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(EvaluateOptions, argv)
+    options = EvaluateOptions.read(argv)
     if options is None:
         return
     from drift_pl.reports.display import table

@@ -1,28 +1,28 @@
-"""The weights of a run's checkpoints: what is known of them, and how they come into a policy."""
+"""The weights of a run's checkpoints: reading them, and loading them into a policy."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from drift_pl.config.checkpoints import refuse_foreign_checkpoint
+from drift_pl.builders.policy import build_policy
+from drift_pl.config.checkpoints import CONFIG, refuse_foreign_checkpoint
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.policies.protocol import Policy
 from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is known of a checkpoint without keeping its weights.
+class Checkpoint(NamedTuple):
+    """Facts about a checkpoint, without its weights in memory.
 
     Attributes:
-        weights: which are measured: `average` (the EMA) or `live`.
+        weights: those to be measured, `average` (the EMA) or `live`.
         digest: twelve hex digits of these weights.
-        shapes: of the trained parameters, by their names in the policy's network.
-        identity: of its run, HASH-sSEED.
+        shapes: shapes of the trained parameters, by their names in the policy's network.
+        identity: its run, HASH-sSEED.
     """
 
     path: Path
@@ -34,14 +34,14 @@ class Checkpoint:
 
 
 def read_checkpoints(paths: Sequence[Path], config_file: Path, which: str) -> list[Checkpoint]:
-    """Checkpoints in the order of iterations; last.ckpt only if no other is of its iteration.
+    """Checkpoints in the order of iterations; last.ckpt only if no other has its iteration.
 
     Args:
-        config_file: config.yaml of the run that they belong to.
+        config_file: config.yaml of their run.
         which: `average` for the EMA where there is one, or `live`.
 
     Raises:
-        UserError: a file is none of this package's checkpoints, or of another run.
+        UserError: a file is not a checkpoint of this package, or belongs to another run.
     """
     found: list[Checkpoint] = []
     for path in sorted(paths, key=lambda path: path.name == "last.ckpt"):
@@ -56,6 +56,33 @@ def read_checkpoints(paths: Sequence[Path], config_file: Path, which: str) -> li
     return sorted(found, key=lambda checkpoint: checkpoint.iteration)
 
 
+class TunedPolicy(NamedTuple):
+    """A policy with a checkpoint's weights; within `policy.reference()` it is the base model."""
+
+    policy: Policy
+    checkpoint: Checkpoint
+
+
+def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> TunedPolicy:
+    """Builds the run's policy, on the CPU, and loads a checkpoint's weights into it.
+
+    Args:
+        config: the run's.
+        weights: `average` for the EMA where there is one, or `live`.
+
+    Raises:
+        UserError: the checkpoint belongs to another run or does not fit, or the base model cannot be loaded.
+    """
+    checkpoint = read_checkpoints([path], run_dir / CONFIG, weights)[0]
+    config = without_warm_start(config)
+    plain = config.policy.model_copy(update={"compile": False, "gradient_checkpointing": False})
+    policy = build_policy(config.model_copy(update={"policy": plain}))
+    parameters = dict(policy.trainable_parameters())
+    refuse_other_shapes(parameters, checkpoint, config.policy.lora.rank)
+    load_weights(parameters, checkpoint)
+    return TunedPolicy(policy, checkpoint)
+
+
 def trained_weights(content: Mapping[str, Any], which: str) -> tuple[dict[str, Tensor], str]:
     """Parameters by their names in the policy's network, and whether they are the `average` or `live`."""
     average = content.get("average")
@@ -66,7 +93,7 @@ def trained_weights(content: Mapping[str, Any], which: str) -> tuple[dict[str, T
 
 
 def without_warm_start(config: Config) -> Config:
-    """For a policy that a checkpoint is put into: its weights replace a warm start's, whose file may be gone."""
+    """For a policy that a checkpoint is loaded into: its weights replace a warm start, whose file may be gone."""
     lora = config.policy.lora.model_copy(update={"pretrained": None})
     return config.model_copy(update={"policy": config.policy.model_copy(update={"lora": lora})})
 
@@ -80,13 +107,10 @@ def load_weights(parameters: Mapping[str, Tensor], checkpoint: Checkpoint) -> No
 
 
 def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint, rank: int) -> None:
-    """A checkpoint must fit the policy that the run's config describes.
+    """Raises a `UserError` where names or shapes differ from those of the policy of the run's config.
 
     Args:
-        rank: of the config's adapter, to be named in the message.
-
-    Raises:
-        UserError: names or shapes differ.
+        rank: of the config's adapter, for the message.
     """
     own = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     for name in sorted(own.keys() | checkpoint.shapes.keys()):
@@ -99,4 +123,4 @@ def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
-    return "not there" if shape is None else " x ".join(map(str, shape))
+    return "missing" if shape is None else " x ".join(map(str, shape))
