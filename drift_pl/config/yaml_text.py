@@ -52,9 +52,17 @@ class Loader(yaml.SafeLoader):
         return node
 
 
+def _finite(loader: Loader, node: Any) -> float:
+    value: float = yaml.SafeLoader.construct_yaml_float(loader, node)
+    if not math.isfinite(value):
+        raise yaml.constructor.ConstructorError(None, None, f"{value} is not a finite number", node.start_mark)
+    return value
+
+
 for _name, (_pattern, _first) in RULES.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
 Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+Loader.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
 def _size(node: Any, known: dict[int, float]) -> float:
@@ -94,15 +102,3 @@ def format_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {format_value(entry)}" for name, entry in value.items()) + "}"
     return str(value)
-
-
-def find_non_finite(value: Any, key: str = "") -> tuple[str, float] | None:
-    """The first (dotted key, number) below a plain value that is NaN or infinite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return key, value
-    below = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    for name, entry in below:
-        found = find_non_finite(entry, f"{key}.{name}" if key else str(name))
-        if found:
-            return found
-    return None

@@ -72,7 +72,7 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
     try:
         return loader(location)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if _is_out_of_memory(error):
+        if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
         if Path(location).exists():
             raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
@@ -124,8 +124,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator is out of memory, by class name: this module does not import torch."""
-    return type(error).__name__ == "OutOfMemoryError"

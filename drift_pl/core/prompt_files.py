@@ -8,7 +8,7 @@ from typing import Any
 
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.locate import first_line, import_extra, read_text
-from drift_pl.core.texts import json_object, numbered_lines, stripped
+from drift_pl.core.texts import numbered_lines, read_json_lines, stripped
 
 JSON_LINES = (".jsonl", ".ndjson")
 NOT_PROMPTS = (
@@ -17,7 +17,7 @@ NOT_PROMPTS = (
     *(".rtf", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".png", ".jpg", ".jpeg", ".webp", ".gif"),
     *(".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
 )
-"""Ends of names whose lines are no prompts."""
+"""Suffixes of files that are not prompt lists."""
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
 DATASET = "hf:"
 RIGHT_DATASET = "hf:OWNER/NAME:train:prompt"
@@ -37,7 +37,7 @@ class Prompt:
 
 
 def read_prompt_file(name: str) -> tuple[Prompt, ...]:
-    """Reads prompts in order, without surrounding whitespace; one that stands twice is there twice.
+    """Reads prompts in order, without surrounding whitespace.
 
     Args:
         name: a path or pkg:PACKAGE/FILE of a UTF-8 text file with one prompt per line (empty lines and lines that
@@ -56,8 +56,7 @@ def read_prompt_file(name: str) -> tuple[Prompt, ...]:
             f"line, .jsonl with lines like {RIGHT_LINE}, or a column of a dataset, {RIGHT_DATASET}"
         )
     elif name.lower().endswith(JSON_LINES):
-        text = read_text(name, f"a JSON-lines file with lines like {RIGHT_LINE}")
-        prompts = [_read_json_line(line, f"{named(name)}, line {number}") for number, line in numbered_lines(text)]
+        prompts = [_prompt_of(entry, place) for place, entry in read_json_lines(name, RIGHT_LINE)]
     else:
         text = read_text(name, "a text file with one prompt per line")
         _refuse_json(name, text)
@@ -86,11 +85,7 @@ def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
 
 
 def _refuse_json(name: str, text: str) -> None:
-    """A text file whose lines are JSON, or that is JSON as a whole, was meant as something else.
-
-    Raises:
-        UserError: it is one.
-    """
+    """Raises a `UserError` for a text file with JSON objects or lists in its lines, or that is one as a whole."""
     for number, part in [*numbered_lines(text), (1, stripped(text))]:
         try:
             if part.startswith(("{", "[")) and isinstance(json.loads(part), dict | list):
@@ -101,9 +96,8 @@ def _refuse_json(name: str, text: str) -> None:
             continue
 
 
-def _read_json_line(line: str, place: str) -> Prompt:
-    entry = json_object(line, place, RIGHT_LINE)
-    text = entry.pop("prompt", None)
+def _prompt_of(entry: Any, place: str) -> Prompt:
+    text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not stripped(text):
         raise UserError(f"{place}: needs the field 'prompt', a non-empty string; write {RIGHT_LINE}")
     return Prompt(stripped(text), entry)
@@ -128,7 +122,7 @@ def _read_dataset(name: str) -> list[Prompt]:
     for number, value in enumerate(values):
         if not isinstance(value, str):
             raise UserError(f"{named(name)}, row {number}: {type(value).__name__} is not a string; give a text column")
-    return [Prompt(stripped(value)) for value in values if stripped(value)]
+    return [Prompt(value.strip()) for value in values if value.strip()]
 
 
 def _dataset_source(location: str) -> tuple[str, str | None]:

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from drift_pl.core.errors import UserError
-from drift_pl.core.locate import first_line
+from drift_pl.core.errors import UserError, named
+from drift_pl.core.locate import first_line, read_text
 
 BLANK = r"[\s\ufeff\u200b\u2060]+"
 """White space, and what shows as none: the byte order mark of a file that was appended, zero-width blanks."""
@@ -35,23 +35,25 @@ def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
-def json_object(line: str, place: str, right: str) -> dict[str, Any]:
-    """The object on a line of a JSON-lines file.
+def read_json_lines(name: str, example: str) -> Iterator[tuple[str, Any]]:
+    """Entries of a UTF-8 JSON-lines file, each with its place for error messages; empty lines are skipped.
 
     Args:
-        place: file and line, for messages.
-        right: a line that would do.
+        name: a path, or pkg:PACKAGE/FILE.
+        example: a valid line, for error messages.
 
     Raises:
-        UserError: it is not JSON, not an object, or holds half of a character.
+        UserError: there is no such file, it is not text, or a line is not JSON or holds half of a character.
     """
-    try:
-        entry = json.loads(line)
-        whole = not has_lone_surrogate(json.dumps(entry, ensure_ascii=False))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {right}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: JSON that cannot be read ({first_line(error)}); write {right}") from error
-    if not whole:
-        raise UserError(f"{place}: half of a character (a lone surrogate such as \\ud83d); write it whole, or leave it")
-    return entry if isinstance(entry, dict) else {}
+    for number, line in numbered_lines(read_text(name, f"a JSON-lines file with lines like {example}")):
+        place = f"{named(name)}, line {number}"
+        try:
+            entry = json.loads(line)
+            whole = not has_lone_surrogate(json.dumps(entry, ensure_ascii=False))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {example}") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{place}: JSON that cannot be read ({first_line(error)}); write {example}") from error
+        if not whole:
+            raise UserError(f"{place}: half of a character (a lone surrogate such as \\ud83d): write all of it")
+        yield place, entry

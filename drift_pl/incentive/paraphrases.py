@@ -1,8 +1,9 @@
 """Paraphrase files: alternative texts for prompts, used by the prompting lever."""
 
+from typing import Any
+
 from drift_pl.core.errors import UserError, named
-from drift_pl.core.locate import read_text
-from drift_pl.core.texts import json_object, numbered_lines, stripped
+from drift_pl.core.texts import read_json_lines, stripped
 
 RIGHT_LINE = '{"prompt": "a red circle", "paraphrases": ["a circle in red", "one red disc"]}'
 
@@ -19,19 +20,17 @@ def read_paraphrases(path: str) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: the file does not exist or is not text, a line is not such an object, or there is no line.
     """
-    text = read_text(path, f"a JSON-lines file with lines like {RIGHT_LINE}")
     found: dict[str, tuple[str, ...]] = {}
-    for number, line in numbered_lines(text):
-        prompt, paraphrases = _read_line(line, f"{named(path)}, line {number}")
+    for place, entry in read_json_lines(path, RIGHT_LINE):
+        prompt, paraphrases = _paraphrases_of(entry, place)
         found[prompt] = tuple(dict.fromkeys([*found.get(prompt, ()), *paraphrases]))
     if not found:
         raise UserError(f"{named(path)} holds no paraphrase: write lines like {RIGHT_LINE}")
     return found
 
 
-def _read_line(line: str, place: str) -> tuple[str, list[str]]:
-    entry = json_object(line, place, RIGHT_LINE)
-    if set(entry) != {"prompt", "paraphrases"}:
+def _paraphrases_of(entry: Any, place: str) -> tuple[str, list[str]]:
+    if not isinstance(entry, dict) or set(entry) != {"prompt", "paraphrases"}:
         raise UserError(f"{place}: needs the fields 'prompt' and 'paraphrases' and no others; write {RIGHT_LINE}")
     prompt, paraphrases = entry["prompt"], entry["paraphrases"]
     if not isinstance(prompt, str) or not stripped(prompt):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from drift_pl.config.command_line import split_line
+from drift_pl.config.schema import Config
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.prompt_files import NOT_PROMPTS, read_metadata, read_prompt_file
@@ -106,7 +107,7 @@ def test_half_a_character_in_paraphrases_settings_and_arguments(tmp_path: Path) 
     assert load_yaml('"\\U0001F600"') == "😀"
     for argument in ("prompt=a \udcff cat", "--\udcff"):
         with pytest.raises(UserError, match="is not UTF-8 text"):
-            split_line([argument], (), lambda key: None, lambda word: "")
+            split_line(Config, [argument])
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": "a", "n": ' + "9" * 5000 + "}", "9" * 5000])
