@@ -60,6 +60,10 @@ class ForwardUpdate(Passes):
     nft_beta: float
     advantage_clip: float
 
+    def idle_at_zero(self, first: bool) -> bool:
+        """In the first optimizer step only: later ones pull an image of zero advantage back to the old policy."""
+        return self.kl_weight == 0 and first
+
     def loss(self, context: UpdateContext) -> "VelocityLoss":
         images = NoisedImages.draw(context.experience, self.nft_times)
         loss = VelocityLoss(self, context, images, torch.zeros_like(images.state_NBCHW))
@@ -92,7 +96,7 @@ class VelocityLoss:
         experience = self.context.experience
         shares = experience.shares(self.update.updates)
         for rows_B in shares if self.update.inner_epochs > 1 else shares[1:]:
-            for part_B, _ in self.update.micro_batches(experience, rows_B):
+            for part_B, _ in self.update.micro_batches(experience, rows_B, first=False):
                 for n in range(len(self.images.times_N)):
                     self.old_NBCHW[n, part_B] = self._velocity(part_B, n)
 

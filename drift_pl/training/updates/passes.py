@@ -43,8 +43,8 @@ class Passes(ABC):
         inner_epochs: passes over the experience.
         updates: optimiser steps per pass.
         micro_batch: images per forward pass; the rollout's own, so that the first ratio is exactly 1.
-        skip_zero_advantage: leave images of zero advantage out of the forward passes. Without a KL term they have no
-            gradient, so this affects speed only; with one, none is left out.
+        skip_zero_advantage: leave images of zero advantage out of the forward passes where they have no gradient (see
+            `idle_at_zero`), so that this affects speed only.
         kl_weight: beta >= 0, weight of the divergence from the reference.
     """
 
@@ -59,6 +59,14 @@ class Passes(ABC):
         """What it needs of a rollout besides, see `rollout`."""
         return frozenset()
 
+    def idle_at_zero(self, first: bool) -> bool:
+        """Whether an image of zero advantage has no gradient; False unless a subclass knows better.
+
+        Args:
+            first: whether the policy is still the one that sampled.
+        """
+        return False
+
     @abstractmethod
     def loss(self, context: UpdateContext) -> Loss:
         """The loss of one run, before the first optimiser step."""
@@ -68,14 +76,15 @@ class Passes(ABC):
         loss, first = self.loss(context), True
         for _ in range(self.inner_epochs):
             for number, rows_B in enumerate(context.experience.shares(self.updates)):
-                micro_batches = self.micro_batches(context.experience, rows_B)
+                micro_batches = self.micro_batches(context.experience, rows_B, first)
                 accumulate_gradients(context.module, micro_batches, loss, float(context.counts_U[number]), first)
                 yield
                 first = False
 
-    def micro_batches(self, experience: Experience, rows_B: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def micro_batches(self, experience: Experience, rows_B: Tensor, first: bool) -> list[tuple[Tensor, Tensor]]:
         """Rows and weights of each forward pass, see `Experience.micro_batches`."""
-        return experience.micro_batches(rows_B, self.micro_batch, self.skip_zero_advantage and self.kl_weight == 0)
+        skip = self.skip_zero_advantage and self.idle_at_zero(first)
+        return experience.micro_batches(rows_B, self.micro_batch, skip)
 
     def divergence(self, context: UpdateContext, kl_B: Tensor, rows_B: Tensor, weight_B: Tensor, k: int) -> Tensor:
         """The KL term of the loss, float32 [b]; reports `policy/kl`.
