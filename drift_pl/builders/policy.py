@@ -17,8 +17,8 @@ from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.stochastic import StochasticStep
 
-# A trained step that is more sensitive than this many median steps is warned of: those of the published SDEs and of DDIM
-# stay below 25 (up to 50 steps, time shifts up to 6), Flow-CPS's last one is above 50.
+# A trained step that is more sensitive than this many median steps is warned of: those of the published SDEs and of
+# DDIM stay below 25 (up to 50 steps, time shifts up to 6), Flow-CPS's last one is above 50.
 MOST_SENSITIVE = 30
 
 
@@ -106,8 +106,8 @@ def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy
 def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Policy) -> None:
     """Warns of steps whose log-ratio moves many times as much with the prediction as those of the other steps.
 
-    Flow-CPS's last step before the image has next to no noise: at ten steps of Stable Diffusion 3.5 (shift 3) a change of
-    the velocity moves its log-ratio hundreds of times as much as the first step's. The published window is the first
+    Flow-CPS's last step before the image has next to no noise: at ten steps of Stable Diffusion 3.5 (shift 3) a change
+    of the velocity moves its log-ratio hundreds of times as much as the first step's. The published window is the first
     half. The guarded ratio has no standard deviation in its denominator, and nft has no steps.
     """
     objective, kind, steps = config.objective, config.sampler.kind, config.sampler.steps

@@ -1,6 +1,7 @@
 """Pictures of one prompt by the base model and by the fine-tuned one, on the same noise: drawn, measured, written."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.sampling.rollout import Sampler
+from drift_pl.scoring.calls import finite_images, nan_images, refuse_nan_images
 
 LARGEST_TILE = 256
 """Images of more pixels than this are shrunk on the grid."""
@@ -30,17 +32,26 @@ MEASURES = {"reward": "reward", "pairwise_distance": "distance"}
 
 
 def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro_batch: int) -> dict[str, Tensor]:
-    """Both models' images of a prompt; image k of a seed has the same noise for every prompt, run and method."""
+    """Both models' images of a prompt; image k of a seed has the same noise for every prompt, run and method.
+
+    Raises:
+        UserError: all images of a model are NaN. A warning says how many are, if some are.
+    """
     condition = model.encode([prompt], model.device)
 
-    def images(sampler: Sampler) -> Tensor:
+    def images(sampler: Sampler, which: str) -> Tensor:
         generators = sample_generators("generated_latents", seed, samples=range(n))
-        return sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+        images_N3HW = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+        lost = int((~finite_images(images_N3HW)).sum())
+        refuse_nan_images(lost, n, f"the {which} model's pictures")
+        if lost:
+            warnings.warn(nan_images(lost, n, f"the {which} model's pictures"), stacklevel=1)
+        return images_N3HW
 
     with model.base(plan) as sampler:
-        base = images(sampler)
+        base = images(sampler, "base")
     with model.tuned(plan) as sampler:
-        return {"base": base, "tuned": images(sampler)}
+        return {"base": base, "tuned": images(sampler, "fine-tuned")}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ It differs from training on purpose: other prompts, fixed seeds that do not depe
 sampler, no variation of prompts, an encoder that nothing was trained on.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,13 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
+from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import WeightedReward, score_images
+
+ENCODER = "evaluation.encoder"
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,19 @@ class Evaluator:
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
             reference: the base model's embeddings, [..., D]; None: no metrics of drift.
+
+        Raises:
+            UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
+                has NaN.
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        sizes = (len(prompts), min(self.grid_prompts, len(prompts)), len(prompts) if self.drift else 0)
+        sizes = (
+            len(prompts),
+            len(prompts),
+            min(self.grid_prompts, len(prompts)),
+            len(prompts) if self.drift else 0,
+        )
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
@@ -115,7 +130,13 @@ class Evaluator:
             images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
             values, kept = self._look(images_S3HW, prompts[index])
             names = names or list(values)
-            rows = (torch.stack([values[name] for name in names]), *kept)
+            if values.keys() != set(names):
+                raise UserError(
+                    f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
+                    "return NaN where a prompt has no value"
+                )
+            lost = (~finite_images(images_S3HW)).sum().double().cpu()
+            rows = (torch.stack([values[name] for name in names]), lost, *kept)
             parts = parts or [
                 torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
             ]
@@ -124,7 +145,8 @@ class Evaluator:
                     part[index] = row
         if world > 1:  # every row is zero on all processes but one
             parts = [_sum_over_processes(part, model.device) for part in parts]
-        table_PN, grid_PS3HW, embedding_PSD = parts
+        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
+        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
         values_P = dict(zip(names, table_PN.T, strict=True))
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
@@ -133,15 +155,20 @@ class Evaluator:
 
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
-        return dict(self._measure(images_S3HW, self.encoder(images_S3HW), prompt))
+        return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
-        return {name: float(metric.between(embedding_ND, reference_MD)) for name, metric in self.drift.items()}
+        return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
+
+    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+        refuse_nan_images(lost, total, "evaluation")
+        if lost and rank == 0:
+            warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
 
     def _look(self, images_S3HW: Tensor, prompt: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Values of one prompt's images, images for the grid and unit embeddings; all on the CPU."""
-        embedding_SD = self.encoder(images_S3HW)
+        embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         unit_SD = normalize(embedding_SD.float(), dim=-1)
         return values, (images_S3HW[: self.grid_seeds].float().cpu(), unit_SD.cpu())
@@ -149,7 +176,7 @@ class Evaluator:
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
-        reward_S, by_reward = score_images(self.judges, images_S3HW, repeated, num_images, allow_unscored=True)
+        reward_S, by_reward = score_images(self.judges, images_S3HW, repeated, num_images)
         yield "reward", reward_S.nanmean()
         for name, score_S in by_reward.items():
             yield f"reward/{name}", score_S.nanmean()
@@ -157,14 +184,15 @@ class Evaluator:
             yield f"heldout/{judge.name}", judge(images_S3HW, repeated, num_images).nanmean()
         if num_images < 2:
             return
+        finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
         for name, metric in self.per_prompt.items():
-            yield name, metric.of_group(images_S3HW if metric.of_images else embedding_SD)
+            rows, counts_S = (images_S3HW, finite_S) if metric.of_images else (embedding_SD, known_S)
+            yield name, group_value(name, metric, rows if counts_S.all() else rows[counts_S])
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
-                kept_S = measure.counts(images_S3HW, prompt).to(embedding_SD.device)
-                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S)
-            for name, value_P in measure(images_S3HW[None], [prompt]).items():
-                yield name, value_P[0]
+                kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
+                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
+            yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
 
 
 @dataclass(frozen=True)

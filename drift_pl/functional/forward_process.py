@@ -68,8 +68,8 @@ def clean_error_weight(old_velocity_BCHW: Tensor, target_BCHW: Tensor, time: flo
     """Weight of squared velocity errors: t / max(mean|v_old - u|, 1e-5 / t), float32 [B], without gradient.
 
     As in DiffusionNFT (arXiv 2509.16117, section 3.3): the squared error of the clean latents, which is t^2 times
-    that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule. That
-    error, t mean|v_old - u|, counts as 1e-5 at least: a perfect prediction has a finite weight.
+    that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule.
+    That error, t mean|v_old - u|, counts as 1e-5 at least: a perfect prediction has a finite weight.
     """
     error_B = (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)
     return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores
@@ -11,7 +12,8 @@ from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.incentive.selection import KeepAll
 from drift_pl.incentive.shaping import DiversityShaping
 
-# The smallest divisor of a reward, as a share of the base model's median group spread.
+# The smallest divisor of a reward, as a share of the base model's median group spread; `AdvantageRule` adds an absolute
+# one.
 STD_FLOOR_SHARE = 0.01
 
 
@@ -60,6 +62,9 @@ class Method:
     def bonus(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor | None:
         """The shaping bonus, float32 [P, G], or [K, P, G] of each trained step; None with the lever off.
 
+        NaN for an image without an embedding (or, per step, without one of what was predicted): it has no bonus, which
+        is not a bonus of 0, because the others' mean is subtracted.
+
         Args:
             steps_K: the trained steps' positions in the sampler's grid, from 0 at pure noise.
             num_steps: steps of the whole grid.
@@ -67,11 +72,15 @@ class Method:
         if self.shaping is None or scores.embedding_PGD is None:
             return None
         embedding_PGD, valid_PG, reward_PG = scores.embedding_PGD, scores.valid_PG, scores.reward_PG
+        known_PG = embedding_PGD.isfinite().all(-1)
         if self.shaping.form == "terminal":
-            return self.shaping(embedding_PGD, valid_PG, num_steps, reward_PG)
+            return torch.where(known_PG, self.shaping(embedding_PGD, valid_PG, num_steps, reward_PG), torch.nan)
         assert scores.predicted_embedding_KPGD is not None
         predicted_KPGD = scores.predicted_embedding_KPGD
-        return self.shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, steps_K, num_steps, reward_PG)
+        start_K = torch.tensor([step == 0 for step in steps_K], device=known_PG.device)  # has no potential
+        known_KPG = known_PG & (predicted_KPGD.isfinite().all(-1) | start_K[:, None, None])
+        bonus_KPG = self.shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, steps_K, num_steps, reward_PG)
+        return torch.where(known_KPG, bonus_KPG, torch.nan)
 
     def advantage(
         self, scores: Scores, reward_PG: Tensor, kept_PG: Tensor, bonus_PG: Tensor | None, spread: RewardSpread

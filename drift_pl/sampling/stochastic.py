@@ -21,8 +21,8 @@ class StochasticStep(ABC):
     Attributes:
         process: whose predictions it takes, `flow` (velocity) or `ddpm` (noise); see `Process`.
         std_has_length: whether the standard deviation is a diffusion coefficient times the root of the step's length,
-            as an SDE's is. flow_grpo's KL divides by the coefficient alone; where the code has no coefficient (Flow-CPS)
-            it divides by the whole standard deviation.
+            as an SDE's is. flow_grpo's KL divides by the coefficient alone, and under Flow-CPS, which has none, by the
+            whole standard deviation.
     """
 
     process: ClassVar[str]

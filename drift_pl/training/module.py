@@ -61,10 +61,11 @@ class DriftModule(L.LightningModule):
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, spread)
         divergence_KPG = self.method.divergence(scores, trajectory.steps_K, num_steps)
         key, samples = self.sample.key(batch), batch.sample_indices(self.sample.group_size)
-        experience = Experience(trajectory, condition, kept_PG, advantage_PG, divergence_KPG, key, samples)
+        finite = trajectory.without_nan()
+        experience = Experience(finite, condition, kept_PG, advantage_PG, divergence_KPG, key, samples)
         self.update_policy(batch.iteration, experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience)
+        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
         metrics = self.publish(report, batch.iteration)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": metrics}
@@ -75,6 +76,7 @@ class DriftModule(L.LightningModule):
             self.base_group_std.fill_(statistics.median_group_std)
         return RewardSpread(statistics.batch_std, float(self.base_group_std))
 
+    @torch.enable_grad()  # whatever a callback, or an imported module, has switched off
     def update_policy(self, iteration: int, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
         """Optimiser steps on an iteration's experience."""
         optimizer = self.optimizers()

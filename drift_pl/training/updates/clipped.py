@@ -105,4 +105,5 @@ class SurrogateLoss:
         std = torch.ones_like(step.std) if form == "mean" else step.std
         kl_B = gaussian_kl(step.mean_BCHW, reference_mean_BCHW, std)
         stochastic = self.context.sampler.stochastic
+        assert stochastic is not None
         return kl_B * step.length if form == "flow_grpo" and stochastic.std_has_length else kl_B
