@@ -20,7 +20,7 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_met
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
-from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
+from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import WeightedReward, score_images
 
@@ -187,7 +187,7 @@ class Evaluator:
         finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
         for name, metric in self.per_prompt.items():
             rows, counts_S = (images_S3HW, finite_S) if metric.of_images else (embedding_SD, known_S)
-            yield name, group_value(name, metric, rows if counts_S.all() else rows[counts_S])
+            yield name, group_value(name, metric, finite_only(rows, counts_S))
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
                 kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)

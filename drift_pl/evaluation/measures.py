@@ -7,7 +7,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
-from drift_pl.scoring.calls import as_numbers, call, known_rows, name_of, wrong_answer
+from drift_pl.scoring.calls import as_numbers, call, finite_only, known_rows, name_of, wrong_answer
 from drift_pl.scoring.protocol import ImageFilter, Measure
 
 
@@ -44,18 +44,22 @@ def drift_value(name: str, metric: DriftMetric, embedding_ND: Tensor, reference_
 
 
 def counted_images(measure: ImageFilter, images_S3HW: Tensor, prompt: str, finite_S: Tensor) -> Tensor:
-    """bool [S]: the images that a measure counts; none with NaN, in place of which it sees black.
+    """bool [S]: the images that a measure counts; none with NaN, which it is not shown.
 
     Raises:
         UserError: it fails, or does not return one truth value per image.
     """
-    what, size = f"the measure {name_of(measure)!r}", len(images_S3HW)
+    what, size = f"the measure {name_of(measure)!r}", int(finite_S.sum())
+    if not size:
+        return finite_S
     wanted = f"whether each of {size} images counts"
-    answer = call(what, measure.counts, _in_black(images_S3HW, finite_S), prompt)
-    counts_S = as_numbers(what, answer, wanted, f"{size}")
-    if counts_S.shape != (size,):
-        raise wrong_answer(what, tuple(counts_S.shape), wanted, f"{size}")
-    return counts_S.bool().to(finite_S.device) & finite_S
+    answer = call(what, measure.counts, finite_only(images_S3HW, finite_S), prompt)
+    counts_N = as_numbers(what, answer, wanted, f"{size}")
+    if counts_N.shape != (size,):
+        raise wrong_answer(what, tuple(counts_N.shape), wanted, f"{size}")
+    counts_S = finite_S.clone()
+    counts_S[finite_S] = counts_N.bool().to(finite_S.device)
+    return counts_S
 
 
 def call_measure(measure: Measure, images_S3HW: Tensor, prompt: str, finite_S: Tensor) -> dict[str, Tensor]:
@@ -65,9 +69,9 @@ def call_measure(measure: Measure, images_S3HW: Tensor, prompt: str, finite_S: T
         UserError: it fails, or does not return one number per prompt for each name.
     """
     what, enough = f"the measure {name_of(measure)!r}", int(finite_S.sum()) >= 2
-    # with too few images it is still called, because only it knows the names of its values
-    seen_S3HW = images_S3HW if finite_S.all() or not enough else images_S3HW[finite_S]
-    values = call(what, measure, seen_S3HW[None] if enough else _in_black(images_S3HW, finite_S)[None], [prompt])
+    # with too few images it is shown black ones, because only it knows the names of its values
+    seen_N3HW = finite_only(images_S3HW, finite_S) if enough else torch.zeros_like(images_S3HW)
+    values = call(what, measure, seen_N3HW[None], [prompt])
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise UserError(f"{what} returned {type(values).__name__}: return a dict, name -> torch tensor of shape [1]")
     found = {name: _of_one_prompt(f"{what}, {name!r},", value) for name, value in values.items()}
@@ -87,7 +91,3 @@ def _one_number(what: str, value: object) -> Tensor:
     if number.numel() != 1:
         raise wrong_answer(what, tuple(number.shape), "one number", "")
     return number.reshape(())
-
-
-def _in_black(images_S3HW: Tensor, finite_S: Tensor) -> Tensor:
-    return images_S3HW if finite_S.all() else torch.where(finite_S[:, None, None, None], images_S3HW, 0)

@@ -4,8 +4,7 @@ Others write them, so nothing that they do may reach beyond their answer: they g
 gradients, leave torch's switches as they were, and answer with numbers of the right shape, or in one line of error.
 
 Images with NaN or infinity (a float16 decoder that overflows) are shown to nobody: whoever rounds to bytes would take
-them for black ones. Rewards and measures are called with the others; an encoder sees black in their place, and its rows
-for them become NaN.
+them for black ones. Everything is called with the others, and the answer for them is NaN.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,11 @@ NAN_REMEDY = (
 def finite_images(images_B3HW: Tensor) -> Tensor:
     """Images without NaN and infinity, bool [B]."""
     return images_B3HW.flatten(1).isfinite().all(1)
+
+
+def finite_only(images_B3HW: Tensor, finite_B: Tensor) -> Tensor:
+    """The images that are finite: all of them as they are, or a copy of some."""
+    return images_B3HW if finite_B.all() else images_B3HW[finite_B]
 
 
 def refuse_nan_images(lost: int, total: int, where: str) -> None:
@@ -117,28 +121,43 @@ def numbers_per_image(what: str, thing: Callable[..., Any], images: Tensor, rest
     return score.float().to(images.device)
 
 
-def row_per_image(what: str, thing: Callable[..., Any], images_B3HW: Tensor, rest: Sequence[Any] = ()) -> Tensor:
+def row_per_image(
+    what: str, thing: Callable[..., Any], images_B3HW: Tensor, prompts: Sequence[str] | None = None
+) -> Tensor:
     """One row of numbers per image, such as an embedding, [B, D], on the images' device.
 
     Rows of images with NaN are NaN.
+
+    Args:
+        prompts: B prompts, for what is called with them.
 
     Raises:
         UserError: it fails, returns anything else, or has no finite row for any finite image.
     """
     finite_B = finite_images(images_B3HW)
-    whole, size = bool(finite_B.all()), len(images_B3HW)
-    seen_B3HW = images_B3HW if whole else torch.where(finite_B[:, None, None, None], images_B3HW, 0)
-    wanted = f"one row of numbers for each of {size} images"
-    answer_BD = as_numbers(what, call(what, thing, seen_B3HW, *rest), wanted, f"{size}, D").to(images_B3HW.device)
-    if answer_BD.ndim != 2 or len(answer_BD) != size or not answer_BD.numel():
-        raise wrong_answer(what, tuple(answer_BD.shape), wanted, f"{size}, D")
-    if not answer_BD.is_floating_point():
-        answer_BD = answer_BD.float()
-    if not whole:
-        answer_BD[~finite_B] = torch.nan
-    if bool(finite_B.any()) and not bool(known_rows(answer_BD).any()):
-        raise UserError(f"{what} returned NaN or infinity for all of {int(finite_B.sum())} images")
+    if not finite_B.any():  # one black image says how long a row is
+        rest = [] if prompts is None else [list(prompts[:1])]
+        row_1D = _rows(what, thing, torch.zeros_like(images_B3HW[:1]), rest)
+        return torch.full_like(row_1D, torch.nan).repeat(len(images_B3HW), 1)
+    rows = finite_B.nonzero().flatten().tolist()
+    rest = [] if prompts is None else [[prompts[row] for row in rows]]
+    answer_ND = _rows(what, thing, finite_only(images_B3HW, finite_B), rest)
+    if not known_rows(answer_ND).any():
+        raise UserError(f"{what} returned NaN or infinity for all of {len(rows)} images")
+    if len(rows) == len(images_B3HW):
+        return answer_ND
+    answer_BD = answer_ND.new_full((len(images_B3HW), answer_ND.shape[1]), torch.nan)
+    answer_BD[finite_B] = answer_ND
     return answer_BD
+
+
+def _rows(what: str, thing: Callable[..., Any], images_N3HW: Tensor, rest: Sequence[Any]) -> Tensor:
+    size = len(images_N3HW)
+    wanted, shape = f"one row of numbers for each of {size} images", f"{size}, D"
+    answer_ND = as_numbers(what, call(what, thing, images_N3HW, *rest), wanted, shape)
+    if answer_ND.ndim != 2 or len(answer_ND) != size or not answer_ND.numel():
+        raise wrong_answer(what, tuple(answer_ND.shape), wanted, shape)
+    return (answer_ND if answer_ND.is_floating_point() else answer_ND.float()).to(images_N3HW.device)
 
 
 def known_rows(rows_XD: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class GroupScoring:
             embedding = self._embed(images_B3HW).unflatten(0, shape)
             predicted = self._embed_predictions(trajectory, shape)
         if self.categories is not None:
-            category = row_per_image(CATEGORIES, self.categories, images_B3HW, [repeated]).unflatten(0, shape)
+            category = row_per_image(CATEGORIES, self.categories, images_B3HW, repeated).unflatten(0, shape)
         grouped = {name: score_B.view(shape) for name, score_B in by_reward.items()}
         return Scores(reward_B.view(shape), grouped, embedding, predicted, category)
 
