@@ -64,7 +64,7 @@ class WeightedReward:
 
 
 def score_images(
-    judges: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum of all rewards, float32 [B], and each reward's raw scores by name; see `weighted_sum`.
 
@@ -75,22 +75,22 @@ def score_images(
     Raises:
         UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    by_reward = call_rewards(judges, images_B3HW, prompts, group_size)
-    return weighted_sum(judges, by_reward, finite_images(images_B3HW)), by_reward
+    by_reward = call_rewards(rewards, images_B3HW, prompts, group_size)
+    return weighted_sum(rewards, by_reward, finite_images(images_B3HW)), by_reward
 
 
 def call_rewards(
-    judges: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> dict[str, Tensor]:
     """Each reward's raw scores by name, float32 [B].
 
     Raises:
         UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+    return {reward.name: reward(images_B3HW, prompts, group_size) for reward in rewards}
 
 
-def weighted_sum(judges: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
+def weighted_sum(rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
     """The weighted sum of the rewards, float32 [B]; NaN where one that has a weight is not finite.
 
     A reward of weight 0 has no part in it, whatever it says of an image.
@@ -98,22 +98,23 @@ def weighted_sum(judges: Sequence[WeightedReward], by_reward: Mapping[str, Tenso
     Args:
         finite_B: bool, images without NaN; the others have no reward.
     """
-    terms = [judge.weight * by_reward[judge.name] if judge.weight else torch.zeros(finite_B.shape) for judge in judges]
-    total_B = torch.stack([term_B.to(finite_B.device) for term_B in terms]).sum(0)
+    nothing_B = torch.zeros(len(finite_B), device=finite_B.device)
+    terms = [reward.weight * by_reward[reward.name] if reward.weight else nothing_B for reward in rewards]
+    total_B = torch.stack(terms).sum(0)
     return torch.where(finite_B & total_B.isfinite(), total_B, torch.nan)
 
 
-def scored_counts(judges: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
+def scored_counts(rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
     """Numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the CPU.
 
     To be summed over processes for `refuse_unscored`.
     """
-    scored = [by_reward[judge.name].isfinite().sum() for judge in judges]
+    scored = [by_reward[reward.name].isfinite().sum() for reward in rewards]
     images = torch.tensor(len(finite_B), device=finite_B.device)
     return torch.stack([images, finite_B.sum(), *scored]).double().cpu()
 
 
-def refuse_unscored(judges: Sequence[WeightedReward], counts_N: Tensor) -> None:
+def refuse_unscored(rewards: Sequence[WeightedReward], counts_N: Tensor) -> None:
     """
     Args:
         counts_N: of all processes together, see `scored_counts`.
@@ -122,10 +123,10 @@ def refuse_unscored(judges: Sequence[WeightedReward], counts_N: Tensor) -> None:
         UserError: a reward with a weight scored no image: nothing can be learnt then.
     """
     finite, *scored = counts_N[1:].tolist()
-    for judge, count in zip(judges, scored, strict=True):
-        if judge.weight and not count:
+    for reward, count in zip(rewards, scored, strict=True):
+        if reward.weight and not count:
             raise UserError(
-                f"the reward {judge.name!r} scored none of {finite:.0f} images (NaN or infinity for all); the run's "
+                f"the reward {reward.name!r} scored none of {finite:.0f} images (NaN or infinity for all); the run's "
                 "state before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with "
                 "ckpt_path=last"
             )

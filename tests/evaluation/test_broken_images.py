@@ -99,7 +99,8 @@ def test_the_monitor_measures_the_others(images: Tensor, tiny_evaluation_encoder
         logs: Any = Logs()
         monitor = DiversityMonitor(PooledEncoder(str(tiny_evaluation_encoder)), None)
         outputs = {"images_B3HW": images, "metrics": {}}
-        monitor.on_train_batch_end(None, logs, outputs, PromptBatch(0, ("a",) * groups, tuple(range(groups))), 0)
+        batch = PromptBatch(0, 0, ("a",) * groups, tuple(range(groups)), len(images) // groups)
+        monitor.on_train_batch_end(None, logs, outputs, batch, 0)
         return logs.values
 
     both = torch.cat([images[:3], broken(images, 3, 4, 5)[3:]])

@@ -8,22 +8,25 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.types import Scores, Trajectory
+from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
-from drift_pl.incentive import DiversityShaping
-from drift_pl.incentive.method import Method, RewardSpread
+from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
+from drift_pl.incentive.shaping import DiversityShaping
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training import scoring as module
 from drift_pl.training.scoring import GroupScoring
 
-SPREAD = RewardSpread(torch.tensor(1.0), 1.0)
-PROMPTS = ("a", "b")
-
 
 def trajectory_of(images: Tensor, predicted: Tensor | None = None) -> Trajectory:
     latents = images[None].repeat(3, 1, 1, 1, 1)
-    return Trajectory(latents, torch.zeros(2, len(images)), (1, 2), images, images, None, predicted)
+    return Trajectory(latents, torch.zeros(2, len(images)), (1, 2), 4, images, images, None, predicted)
+
+
+def score(scoring: GroupScoring, trajectory: Trajectory) -> Scores:
+    """Of two groups, however many images they have."""
+    batch = PromptBatch(0, 0, ("a", "b"), (0, 1), len(trajectory.images_B3HW) // 2)
+    return scoring(trajectory, batch, scoring.calls(batch))
 
 
 def brightness(images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -36,7 +39,7 @@ def in_bytes(images: Tensor) -> Tensor:
 
 
 def group_scoring(encoder: Callable[[Tensor], Tensor] = in_bytes, weight: float = 1.0) -> GroupScoring:
-    return GroupScoring([WeightedReward("bright", brightness, weight)], 4, encoder, lambda latents: latents)
+    return GroupScoring([WeightedReward("bright", brightness, weight)], encoder, lambda latents: latents)
 
 
 @pytest.fixture
@@ -50,35 +53,34 @@ def broken(images: Tensor, *rows: int) -> Tensor:
     return images
 
 
-def advantages(scores: Scores, weight: float = 1.0, form: str = "terminal") -> Tensor:
+def advantages(scores: Scores, trajectory: Trajectory, weight: float = 1.0, form: str = "terminal") -> Tensor:
     method = Method(shaping=DiversityShaping(weight, form=form), advantage_rule=AdvantageRule("group"))
     reward = method.effective_reward(scores)
-    bonus = method.bonus(scores, (1, 2), 4)
-    return method.advantage(scores, reward, method.select(reward), bonus, SPREAD)
+    bonus = method.bonus(scores, trajectory)
+    return method.advantage(scores, reward, method.selection(reward), bonus, torch.tensor(1.0), 1.0)
 
 
 def test_images_with_nan_are_unscored_counted_and_warned_of_once(images: Tensor) -> None:
-    score = group_scoring()
+    scoring, trajectory = group_scoring(), trajectory_of(broken(images, 1, 6))
     says = r"^this iteration: 2 of 8 images are NaN and left out; .*policy\.dtype=bfloat16 .*reward/unscored_fraction"
     with pytest.warns(UserWarning, match=says) as caught:
-        scores = score(trajectory_of(broken(images, 1, 6)), PROMPTS)
+        scores = score(scoring, trajectory)
     assert len(caught) == 1
     assert scores.valid_PG.tolist() == [[True, False, True, True], [True, True, False, True]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        score(trajectory_of(broken(images, 0)), PROMPTS)
+        score(scoring, trajectory_of(broken(images, 0)))
     # the others are scored, embedded and rewarded as if it had not been there
-    advantage = advantages(scores)
-    alone = group_scoring()
-    three = GroupScoring(alone.judges, 3, in_bytes, alone.decode)
-    expected = advantages(three(trajectory_of(images[[0, 2, 3, 4, 5, 7]]), PROMPTS))
+    advantage = advantages(scores, trajectory)
+    others = trajectory_of(images[[0, 2, 3, 4, 5, 7]])
+    expected = advantages(score(scoring, others), others)
     torch.testing.assert_close(advantage[scores.valid_PG].view(2, 3), expected)
     assert torch.equal(advantage[~scores.valid_PG], torch.zeros(2))
 
 
 def test_the_model_is_blamed_if_all_images_are_nan(images: Tensor) -> None:
     with pytest.raises(UserError, match=r"all 8 images are NaN; the model gives them.* try policy\.dtype=bfloat16"):
-        group_scoring()(trajectory_of(broken(images, *range(8))), PROMPTS)
+        score(group_scoring(), trajectory_of(broken(images, *range(8))))
 
 
 @pytest.mark.parametrize("weight", [1.0, 5.0])
@@ -91,9 +93,9 @@ def test_an_image_without_an_embedding_gets_neither_bonus_nor_penalty(images: Te
         return embedding
 
     with pytest.warns(UserWarning, match=r"incentive\.shaping\.encoder returned NaN or infinity for 1 of 8 images"):
-        scores = group_scoring(forgets_the_second)(trajectory_of(images), PROMPTS)
+        scores = score(group_scoring(forgets_the_second), trajectory_of(images))
     plain = AdvantageRule("group")(scores.reward_PG, torch.ones(2, 4) > 0, None, torch.tensor(1.0), 0.01)
-    advantage = advantages(scores, weight)
+    advantage = advantages(scores, trajectory_of(images), weight)
     assert float(advantage[0, 1]) == float(plain[0, 1])
     torch.testing.assert_close(advantage.sum(1), torch.zeros(2), rtol=0, atol=1e-5)
     assert not torch.equal(advantage[0, [0, 2, 3]], plain[0, [0, 2, 3]])
@@ -101,9 +103,10 @@ def test_an_image_without_an_embedding_gets_neither_bonus_nor_penalty(images: Te
 
 def test_nor_does_a_step_without_an_embedding_of_its_prediction(images: Tensor) -> None:
     predicted = torch.stack([images.roll(1, 0), broken(images.flip(0), 1)])
-    scores = group_scoring()(trajectory_of(images, predicted), PROMPTS)
+    trajectory = trajectory_of(images, predicted)
+    scores = score(group_scoring(), trajectory)
     plain = AdvantageRule("group")(scores.reward_PG, torch.ones(2, 4) > 0, None, torch.tensor(1.0), 0.01)
-    advantage = advantages(scores, form="per_step")
+    advantage = advantages(scores, trajectory, form="per_step")
     assert float(advantage[1, 0, 1]) == float(plain[0, 1])
     assert float(advantage[0, 0, 1]) != float(plain[0, 1])
     assert advantage.isfinite().all()
@@ -111,7 +114,7 @@ def test_nor_does_a_step_without_an_embedding_of_its_prediction(images: Tensor) 
 
 def test_an_encoder_that_never_answers_is_refused(images: Tensor) -> None:
     with pytest.raises(UserError, match=r"incentive\.shaping\.encoder returned NaN or infinity for all of 8 images"):
-        group_scoring(lambda images: in_bytes(images) * torch.nan)(trajectory_of(images), PROMPTS)
+        score(group_scoring(lambda images: in_bytes(images) * torch.nan), trajectory_of(images))
 
 
 def test_a_process_without_a_score_goes_on_if_another_has_some(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,21 +123,20 @@ def test_a_process_without_a_score_goes_on_if_another_has_some(images: Tensor, m
     def scored_by(*counts: float) -> Callable[[Tensor, torch.device], Tensor]:
         return lambda ours, device: torch.stack([ours, torch.tensor(counts).double()])
 
-    mute = GroupScoring(
-        [WeightedReward("mute", lambda images, prompts: torch.full((8,), torch.nan))], 4, None, lambda latents: latents
-    )
+    silent = WeightedReward("mute", lambda images, prompts: torch.full((8,), torch.nan))
+    mute = GroupScoring([silent], None, lambda latents: latents)
     monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 3))
-    assert mute(trajectory_of(images), PROMPTS).reward_PG.isnan().all()
+    assert score(mute, trajectory_of(images)).reward_PG.isnan().all()
     monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 0))
     with pytest.raises(UserError, match="the reward 'mute' scored none of 16 images"):
-        mute(trajectory_of(images), PROMPTS)
+        score(mute, trajectory_of(images))
     monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 8))
     with pytest.warns(UserWarning, match="8 of 16 images are NaN"):
-        scores = group_scoring()(trajectory_of(broken(images, *range(8))), PROMPTS)
-    assert torch.equal(advantages(scores), torch.zeros(2, 4))
+        scores = score(group_scoring(), trajectory_of(broken(images, *range(8))))
+    assert torch.equal(advantages(scores, trajectory_of(images)), torch.zeros(2, 4))
     monkeypatch.setattr(module, "gather_vectors", scored_by(8, 0, 0))
     with pytest.raises(UserError, match="all 16 images are NaN"):
-        group_scoring()(trajectory_of(broken(images, *range(8))), PROMPTS)
+        score(group_scoring(), trajectory_of(broken(images, *range(8))))
 
 
 def test_gdpo_does_not_hear_a_reward_without_a_weight() -> None:

@@ -35,7 +35,7 @@ class DiversityMonitor(L.Callback):
     ) -> None:
         images_B3HW = outputs["images_B3HW"]
         group_P = torch.tensor(batch.groups, device=images_B3HW.device)
-        prompt_B = group_P.repeat_interleave(len(images_B3HW) // len(group_P))
+        prompt_B = group_P.repeat_interleave(batch.group_size)
         embedding_BD = row_per_image("evaluation.encoder", self._encoder, images_B3HW)
         finite_B, known_B = finite_images(images_B3HW), known_rows(embedding_BD)
         values = {}
