@@ -10,6 +10,7 @@ from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
 from drift_pl.sampling.prompts import read_prompts
+from drift_pl.scoring.calls import switches_kept
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import WeightedReward
 
@@ -37,7 +38,7 @@ def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
         UserError: unknown name, or unknown or missing arguments.
     """
     called_with = CALLED_WITH[kind]
-    with naming(setting):
+    with naming(setting), switches_kept():
         with naming(".name"):
             thing = find(kind, entry.name)
         if _is_called_with(thing, called_with):

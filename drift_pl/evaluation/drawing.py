@@ -1,6 +1,7 @@
 """Images of one prompt from the base model and the fine-tuned one, on the same noise."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import labelled_grid, save_image, shrink, to_bytes
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
+from drift_pl.scoring.calls import finite_images, nan_images, refuse_nan_images
 
 LARGEST_TILE = 256
 """Larger images are shrunk on the grid."""
@@ -26,13 +28,22 @@ MEASURES = {"reward": "reward", "pairwise_distance": "distance"}
 
 
 def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro_batch: int) -> dict[str, Tensor]:
-    """Both models' `Pictures` of a prompt; image k of a seed has the same noise for every prompt, run and method."""
+    """Both models' `Pictures` of a prompt; image k of a seed has the same noise for every prompt, run and method.
+
+    Raises:
+        UserError: all images of a model are NaN. A warning says how many are, if some are.
+    """
     condition = model.encode([prompt], model.device)
     pictures = {}
-    for which in ("base", "tuned"):
+    for which, name in (("base", "base"), ("tuned", "fine-tuned")):
         generators = sample_generators("generated_latents", seed, samples=range(n))
         with model.sampler(plan, base=which == "base") as sampler:
-            pictures[which] = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+            images_N3HW = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+        lost = int((~finite_images(images_N3HW)).sum())
+        refuse_nan_images(lost, n, f"the {name} model's pictures")
+        if lost:
+            warnings.warn(nan_images(lost, n, f"the {name} model's pictures"), stacklevel=1)
+        pictures[which] = images_N3HW
     return pictures
 
 

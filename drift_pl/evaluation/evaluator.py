@@ -4,6 +4,7 @@ It differs from training on purpose: other prompts, fixed seeds that do not depe
 sampler, no variation of prompts, and an encoder that is not used in training.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,13 +13,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
+from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import WeightedReward, score_images
+
+ENCODER = "evaluation.encoder"
 
 
 @dataclass(frozen=True)
@@ -104,53 +110,77 @@ class Evaluator:
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
             reference: the base model's embeddings, [..., D]; None: drift is not measured.
+
+        Raises:
+            UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
+                has NaN.
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        rows = {}
+        sizes = (
+            len(prompts),
+            len(prompts),
+            min(self.grid_prompts, len(prompts)),
+            len(prompts) if self.drift else 0,
+        )
+        names: list[str] = []
+        parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            values, grid_S3HW, embedding_SD = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
-            rows[index] = values, grid_S3HW if index < self.grid_prompts else None, embedding_SD if self.drift else None
+            values, *kept = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
+            names = names or list(values)
+            if values.keys() != set(names):
+                raise UserError(
+                    f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
+                    "return NaN where a prompt has no value"
+                )
+            rows = (torch.stack([values[name] for name in names]), *kept)
+            parts = parts or [
+                torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
+            ]
+            for part, row in zip(parts, rows, strict=True):
+                if index < len(part):
+                    part[index] = row
             self.after_prompt()
-        if world > 1:
-            parts = [rows] * world
-            torch.distributed.all_gather_object(parts, rows)
-            rows = {index: row for part in parts for index, row in part.items()}
-        measured, grids, embeddings = zip(*(rows[index] for index in range(len(prompts))), strict=True)
-        names = list(measured[0])
-        table_PN = torch.stack([torch.stack([values[name] for name in names]) for values in measured])
+        if world > 1:  # every row is zero on all processes but one
+            parts = [_sum_over_processes(part, model.device) for part in parts]
+        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
+        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
         values_P = dict(zip(names, table_PN.T, strict=True))
-        grid_PS3HW = torch.stack([grid for grid in grids if grid is not None])
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
-        embedding_PSD = torch.stack(embeddings)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
 
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
-        return dict(self._measure(images_S3HW, self.encoder(images_S3HW), prompt))
+        return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
-        return {name: float(metric.between(embedding_ND, reference_MD)) for name, metric in self.drift.items()}
+        return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
+
+    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+        refuse_nan_images(lost, total, "evaluation")
+        if lost and rank == 0:
+            warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
 
     def _sample_and_measure(
         self, model: Model, sampler: Sampler, prompt: str, seeds: int
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Values of one prompt, float64, images for the grid and unit embeddings; all on the CPU."""
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
         generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
         condition = model.encode([prompt], model.device)
         images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
-        embedding_SD = self.encoder(images_S3HW)
+        lost = (~finite_images(images_S3HW)).sum().double().cpu()
+        embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
-        return values, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
+        return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
-        reward_S, by_reward = score_images(self.rewards, images_S3HW, repeated, num_images, allow_unscored=True)
+        reward_S, by_reward = score_images(self.rewards, images_S3HW, repeated, num_images)
         yield "reward", reward_S.nanmean()
         for name, score_S in by_reward.items():
             yield f"reward/{name}", score_S.nanmean()
@@ -158,14 +188,15 @@ class Evaluator:
             yield f"heldout/{reward.name}", reward(images_S3HW, repeated, num_images).nanmean()
         if num_images < 2:
             return
+        finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
         for name, metric in self.per_prompt.items():
-            yield name, metric.of_group(images_S3HW if metric.of_images else embedding_SD)
+            rows, counts_S = (images_S3HW, finite_S) if metric.of_images else (embedding_SD, known_S)
+            yield name, group_value(name, metric, finite_only(rows, counts_S))
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
-                kept_S = measure.counts(images_S3HW, prompt).to(embedding_SD.device)
-                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S)
-            for name, value_P in measure(images_S3HW[None], [prompt]).items():
-                yield name, value_P[0]
+                kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
+                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
+            yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
 
 
 @dataclass(frozen=True)
@@ -202,3 +233,11 @@ def _rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def _sum_over_processes(part: Tensor, device: torch.device) -> Tensor:
+    if not part.numel():
+        return part
+    total = part.to(device)
+    torch.distributed.all_reduce(total)
+    return total.cpu()

@@ -21,7 +21,10 @@ from drift_pl.functional.diversity import (
     vendi_score,
 )
 from drift_pl.functional.similarity import structural_similarity
+from drift_pl.scoring.calls import as_numbers, call, wrong_answer
 from drift_pl.scoring.protocol import PairwiseDistance, move
+
+LPIPS = "evaluation.lpips"
 
 
 class GroupedMetric(Metric):
@@ -114,7 +117,11 @@ class PairwiseLpips(GroupedMetric):
         self._distance = distance
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
-        return mean_pairwise_distance(self._distance(rows_SX))
+        size, wanted = len(rows_SX), "the distance of each pair of images"
+        distance_SS = as_numbers(LPIPS, call(LPIPS, self._distance, rows_SX), wanted, f"{size}, {size}")
+        if distance_SS.shape != (size, size):
+            raise wrong_answer(LPIPS, tuple(distance_SS.shape), wanted, f"{size}, {size}")
+        return mean_pairwise_distance(distance_SS)
 
     def to(self, *args: Any, **kwargs: Any) -> "PairwiseLpips":
         move(self._distance, args[0])

@@ -71,4 +71,5 @@ def move(part: object, device: torch.device | str) -> None:
     """Moves an object that holds a network; does nothing for plain functions and None."""
     to = getattr(part, "to", None)
     if to is not None:
-        to(device)
+        with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever it switches off
+            to(device)

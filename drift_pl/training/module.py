@@ -70,10 +70,11 @@ class DriftModule(L.LightningModule):
         spread = (statistics.batch_std, self.base_spread(statistics))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
-        experience = Experience(batch, trajectory, condition, kept_PG, advantage_PG, divergence_KPG)
+        finite = trajectory.without_nan()
+        experience = Experience(batch, finite, condition, kept_PG, advantage_PG, divergence_KPG)
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience)
+        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 
@@ -83,6 +84,7 @@ class DriftModule(L.LightningModule):
             self.base_group_std.fill_(statistics.median_group_std)
         return float(self.base_group_std)
 
+    @torch.enable_grad()  # whatever a callback, or an imported module, has switched off
     def update_policy(self, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
         """The optimizer steps of an iteration."""
         optimizer, iteration = self.optimizers(), experience.batch.iteration
