@@ -24,10 +24,11 @@ class StableDiffusion3Policy(FlowPolicy):
     family = "sd3"
     pipeline_class = StableDiffusion3Pipeline
     text_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    sized_part = "text_encoder_3"
     optional_parts = ("text_encoder_3", "tokenizer_3")
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts),

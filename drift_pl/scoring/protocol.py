@@ -1,6 +1,8 @@
 """Protocols of rewards, encoders and measures.
 
-A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls.
+A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls. A
+reward that cuts long prompts may have `expect_prompts(prompts)`: it is given all of them before the first image, and
+warns once (`core.text_length.CutTexts`).
 """
 
 from collections.abc import Sequence

@@ -15,6 +15,7 @@ from torch import Tensor
 from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.method import Method
 from drift_pl.sampling.groups import GroupSampling
+from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
@@ -49,6 +50,10 @@ class DriftModule(L.LightningModule):
         self.average = ParameterAverage(self.policy.trainable_parameters(), decay) if decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
         self.finished = False  # set by the callback that ends the run: its length, or the alarm
+
+    def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = batch.iteration
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """One iteration: sample, score, select, shape, advantage, update."""
@@ -126,6 +131,7 @@ class DriftModule(L.LightningModule):
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)
+        checkpoint["optimizer_entries"] = optimizer_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None and checkpoint["average"] is not None:
