@@ -20,6 +20,7 @@ from drift_pl.config.evaluate_keys import EvaluateOptions
 from drift_pl.config.help import read_options
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path, probe_folder
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -47,8 +48,9 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
-    base = read_base(Path(options.base), evaluation) if options.base else None
+    base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base)
     write_evaluation(evaluation)
@@ -63,7 +65,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
-    path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
+    path = local_path(options.out) if options.out else _file(options.prompts, run_dir, new)
     new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash)
     if options.fresh or not path.exists():
         return new

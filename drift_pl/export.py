@@ -16,7 +16,7 @@ from drift_pl.config.fields import setting
 from drift_pl.config.help import read_options
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.config.schema import Config
-from drift_pl.core.files import new_folder, refuse_taken, write_text
+from drift_pl.core.files import local_path, new_folder, refuse_taken, write_text
 
 
 class ExportOptions(Options):
@@ -40,7 +40,7 @@ def export(options: ExportOptions) -> Path:
         UserError: something cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
-    out = Path(options.out).expanduser()
+    out = local_path(options.out)
     refuse_taken(out)
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = options.config(run_dir / CONFIG)

@@ -15,6 +15,7 @@ from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import probe_folder
 
 TERMINATED = 143
 
@@ -31,6 +32,8 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = choose_run_folder(config)
+    if is_first_process():
+        probe_folder(folder.path)
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
@@ -76,7 +79,7 @@ def _announce(config: Config, folder: RunFolder) -> None:
 
 
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
     print(summary_table(summary))
     print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")

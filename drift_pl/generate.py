@@ -17,7 +17,7 @@ from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
 from drift_pl.config.help import read_options
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
-from drift_pl.core.files import free_name, refuse_taken
+from drift_pl.core.files import free_name, local_path, refuse_taken
 
 
 class GenerateOptions(Options):
@@ -74,8 +74,9 @@ def generate(options: GenerateOptions) -> Path:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
-    if options.out:
-        refuse_taken(Path(options.out).expanduser())
+    default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
+    out = local_path(options.out) if options.out else free_name(default)
+    refuse_taken(out)
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
@@ -92,8 +93,6 @@ def generate(options: GenerateOptions) -> Path:
     model = Model.on(tuned.policy, device, autocast)
     pictures = draw(model, plan, options.prompt, options.n, options.seed, micro_batch)
     measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
-    default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
-    out = Path(options.out).expanduser() if options.out else free_name(default)
     facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
     facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
     facts |= {"micro_batch": micro_batch, "measured": measured}

@@ -8,8 +8,27 @@ import sys
 from pathlib import Path
 
 from drift_pl.config.command import run_command
+from drift_pl.config.fields import setting
+from drift_pl.config.help import read_options
+from drift_pl.config.options import Options
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_json, write_text
+from drift_pl.core.files import local_path, probe_folder, write_json, write_text
+
+
+class ReportOptions(Options):
+    """What a command line asks for."""
+
+    program = "python -m drift_pl.report"
+    purpose = (
+        "Show finished runs: groups runs by experiment, averages over seeds, and writes report.md, report.json and "
+        "report.png: reward and diversity along training, and the same noise through the base and through each "
+        "experiment. PATHS are run folders."
+    )
+    example = "runs/shapes_div-* runs/shapes_flowgrpo-*"
+    paths_field = "paths"
+
+    paths: list[str] = setting(..., "run folders")
+    out: str = setting(".", "folder to write", example="report")
 
 
 def report(folders: list[Path], out: Path) -> str:
@@ -20,6 +39,7 @@ def report(folders: list[Path], out: Path) -> str:
     """
     from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
 
+    probe_folder(out)
     groups = group_by_experiment([read_run(folder) for folder in folders])
     text = summary_table(groups)
     write_text(out / "report.md", text + "\n")
@@ -30,14 +50,13 @@ def report(folders: list[Path], out: Path) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    if not argv or "--help" in argv or "-h" in argv:
-        print(__doc__)
+    options = read_options(ReportOptions, argv)
+    if options is None:
         return
-    out = Path(next((item.removeprefix("out=") for item in argv if item.startswith("out=")), "."))
-    folders = [Path(item) for item in argv if not item.startswith(("out=", "--"))]
-    if not folders:
-        raise UserError("no run folder given: python -m drift_pl.report runs/shapes_div-* runs/shapes_flowgrpo-*")
-    text = report(folders, out)
+    if not options.paths:
+        raise UserError(f"no run folder given: {options.program} {options.example}")
+    out = local_path(options.out)
+    text = report([local_path(path) for path in options.paths], out)
     print(text)
     print(f"\nwritten: {out / 'report.md'}, report.json, report.png")
 

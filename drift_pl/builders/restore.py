@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 if TYPE_CHECKING:  # what is wrong with a path is told without torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -28,7 +29,7 @@ def find_checkpoint(given: str) -> tuple[Path, Path]:
         UserError: there is none, or a pattern matches several.
     """
     run_dir, paths = find_checkpoints([given])
-    if len(paths) > 1 and not Path(given).expanduser().is_dir():
+    if len(paths) > 1 and not local_path(given).is_dir():
         names = ", ".join(path.name for path in paths[:8])
         raise UserError(f"ckpt_path={given} matches {len(paths)} checkpoints ({names}): give one of them")
     return run_dir, paths[-1]  # last.ckpt is the newest; where there is none, the highest number is

@@ -11,6 +11,7 @@ from drift_pl.config.identity import differences, identity_in_0_1, run_settings
 from drift_pl.config.loading import build_config
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 CONFIG = "config.yaml"
 SHOWN = 10
@@ -87,7 +88,7 @@ def refuse_foreign_checkpoint(content: Mapping[str, Any], path: Path, config_fil
 
 def _files(name: str) -> list[Path]:
     """Checkpoints of one entry of `ckpt_path`."""
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from drift_pl.config.fields import is_text
-from drift_pl.config.yaml_text import load_yaml
+from drift_pl.config.yaml_text import is_plain_text, load_yaml
 from drift_pl.core.errors import UserError
 
 HELP = ("--help", "-h")
@@ -45,6 +45,9 @@ def split_line(
     Raises:
         UserError: an unknown flag, an argument without '=', or a value that the shell has split.
     """
+    for argument in argv:
+        if not is_plain_text(argument):
+            raise UserError(f"argument {argument!r} is not UTF-8 text: rename the file, or type it again")
     known = [name for entry in flags for name in entry.split(", ")]
     for argument in argv:
         if argument.startswith("-") and argument not in known:

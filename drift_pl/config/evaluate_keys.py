@@ -10,6 +10,7 @@ from drift_pl.config.options import Options, Weights, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 OWN_PROMPTS = ("test", "tuning")
 
@@ -88,7 +89,7 @@ class EvaluateOptions(Options):
         if self.out is not None and not self.out.endswith(".json"):
             raise UserError(f"out={self.out}: use e.g. out=evaluation-tuning.json, or leave it out")
         own = self.prompts in OWN_PROMPTS or self.prompts.startswith("pkg:")
-        if not own and not Path(self.prompts).expanduser().is_file():
+        if not own and not local_path(self.prompts).is_file():
             raise UserError(
                 f"prompts={self.prompts}: no such file; use test, tuning, or a text file with one prompt per line"
             )

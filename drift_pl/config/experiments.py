@@ -5,6 +5,7 @@ from typing import Any
 
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 
 def experiments_folder() -> Path:
@@ -53,7 +54,7 @@ def find_experiment(name: str, folder: Path) -> Path:
         UserError: there is none; the message lists them all.
     """
     if name.endswith((".yaml", ".yml")):
-        path = folder / Path(name).expanduser()
+        path = folder / local_path(name)
         if not path.is_file():
             raise UserError(f"experiment={name}: no such file; known experiments: {_names()}")
         return path.resolve()

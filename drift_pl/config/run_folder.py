@@ -9,7 +9,7 @@ from drift_pl.config.identity import default_run_dir
 from drift_pl.config.loading import config_yaml
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_text
+from drift_pl.core.files import local_path, write_text
 
 SUMMARY_MEASURES = (
     "reward",
@@ -37,7 +37,7 @@ def choose_run_folder(config: Config) -> RunFolder:
     Raises:
         UserError: the folder holds another run, or there is nothing to resume from.
     """
-    path = Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    path = local_path(config.run_dir) if config.run_dir else default_run_dir(config)
     last = path / "checkpoints" / "last.ckpt"
     if config.ckpt_path == "last":
         if not last.exists():
@@ -46,7 +46,7 @@ def choose_run_folder(config: Config) -> RunFolder:
     if config.ckpt_path == "auto":
         return RunFolder(path, last if last.exists() else None)
     if config.ckpt_path:
-        return RunFolder(path, Path(config.ckpt_path))
+        return RunFolder(path, local_path(config.ckpt_path))
     if is_first_process() and (last.exists() or (path / "summary.json").exists()):
         raise UserError(
             f"run_dir={path} already holds a run: resume it with ckpt_path=last, or give another folder, "

@@ -38,6 +38,12 @@ class Loader(yaml.SafeLoader):
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep=deep)
 
+    def construct_scalar(self, node: Any) -> Any:
+        if not is_plain_text(node.value):
+            problem = "a text holds NUL or half of a character"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return super().construct_scalar(node)
+
     def get_single_node(self) -> Any:
         node = super().get_single_node()
         _size(node, {})
@@ -73,6 +79,11 @@ def load_yaml(text: str) -> Any:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         mark = getattr(error, "problem_mark", None)
         raise ValueError(f"line {mark.line + 1}: {reason}" if mark and "\n" in text else reason) from error
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether files and paths can hold a text: no NUL, and no half of a character (a lone surrogate)."""
+    return "\0" not in text and not re.search("[\ud800-\udfff]", text)
 
 
 def format_value(value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drift_pl.core.errors import UserError, named
+from drift_pl.core.files import local_path, refused
 
 Loaded = TypeVar("Loaded")
 
@@ -27,7 +28,7 @@ def locate(name: str) -> str:
         except ModuleNotFoundError as error:
             raise UserError(f"{named(name)}: there is no installed package {package!r}") from error
     elif name.startswith((".", "/", "~")) or Path(name).exists():
-        path = Path(name).expanduser()
+        path = local_path(name)
     else:
         return name
     if not path.exists():
@@ -50,6 +51,8 @@ def read_text(name: str, content: str) -> str:
         raise UserError(f"{named(name)}: no such file; give {content}")
     try:
         return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{named()}: {refused(error)}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
 

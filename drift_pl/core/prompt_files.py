@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from drift_pl.core.errors import UserError, named
+from drift_pl.core.files import local_path
 from drift_pl.core.locate import first_line, import_extra, read_text
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -109,7 +109,7 @@ def _read_dataset(name: str) -> list[Prompt]:
 
 def _dataset_source(location: str) -> tuple[str, str | None]:
     """Arguments of `load_dataset`: a folder or OWNER/NAME, and the configuration named by a third part."""
-    path = Path(location).expanduser()
+    path = local_path(location)
     if location.startswith((".", "/", "~")) or path.is_dir():
         return str(path), None
     owner, _, rest = location.partition("/")

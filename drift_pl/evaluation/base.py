@@ -1,10 +1,10 @@
 """The base model's point, taken over from another run's evaluation: it is the same for all runs of one protocol."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import copy_file
 from drift_pl.evaluation.protocol import first_difference
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 
@@ -33,7 +33,6 @@ def with_base_of(evaluation: Evaluation, other: Evaluation) -> Evaluation:
     target = evaluation.folder / picture.name
     for source in (arrays, picture):  # for the sheet of all points, and measures of drift
         if source.is_file():
-            evaluation.folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, evaluation.folder / source.name)
+            copy_file(source, evaluation.folder / source.name)
     kept = str(target.relative_to(evaluation.path.parent)) if picture.is_file() else None
     return evaluation.with_point(replace(point, picture=kept))

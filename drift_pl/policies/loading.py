@@ -134,7 +134,7 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     if Path(location).exists():
         if not index.is_file():
             raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-        entries = json.loads(index.read_text())
+        entries = json.loads(index.read_text(encoding="utf-8"))
         expected = family.pipeline_class.__name__
         if entries.get("_class_name") != expected:
             raise ValueError(

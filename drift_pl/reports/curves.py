@@ -9,6 +9,7 @@ import numpy as np
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import replacing
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.reports.compatibility import EVALUATE
 
@@ -41,7 +42,7 @@ def read_run(folder: Path) -> FinishedRun:
     if not summary.is_file():
         raise UserError(f"{folder} has no summary.json: finish it with python -m drift_pl.fit ... ckpt_path=auto")
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
-    looks = json.loads(old.read_text())["history"] if old.is_file() else []
+    looks = json.loads(old.read_text(encoding="utf-8"))["history"] if old.is_file() else []
     if tuning.is_file():
         looks += _looks(read_evaluation(tuning))
     record = read_evaluation(test) if test.is_file() else None
@@ -52,7 +53,7 @@ def read_run(folder: Path) -> FinishedRun:
         if not file.is_file():
             raise UserError(f"{file}: no such file; make it with {EVALUATE}{folder} fresh=true")
     grids = {which: np.load(file)["grid"] for which, file in files.items()}
-    return FinishedRun(folder, json.loads(summary.read_text()), looks, grids)
+    return FinishedRun(folder, json.loads(summary.read_text(encoding="utf-8")), looks, grids)
 
 
 def _looks(record: Evaluation) -> list[dict[str, Any]]:
@@ -133,7 +134,8 @@ def draw(groups: Groups, path: Path) -> None:
     pictures.spines[:].set_visible(False)
     pictures.tick_params(length=0)
     pictures.set_title("test prompts, a row each; the same noise in every block", fontsize=10)
-    figure.savefig(path, dpi=140)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=140, format="png")
     plt.close(figure)
 
 
