@@ -62,8 +62,8 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
     from drift_pl.reports.card_facts import Base, Weights, evaluation_table
     from drift_pl.reports.model_card import Export, model_card
 
+    location, config = Path(locate(config.policy.pretrained)), config.published
     name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
-    location = Path(locate(name))
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
     exported = Export(
         folder=out.absolute().name,

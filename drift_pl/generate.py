@@ -95,6 +95,7 @@ def generate(options: GenerateOptions) -> Path:
     measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
     facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
     facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
+    facts["negative_prompt"] = config.published.policy.negative_prompt
     facts |= {"micro_batch": micro_batch, "measured": measured}
     save_pictures(pictures, out, label(plan, checkpoint.iteration, checkpoint.weights), options.prompt, facts)
     for name, values in measured.items():

@@ -93,6 +93,11 @@ class EvaluateOptions(Options):
             raise UserError(
                 f"prompts={self.prompts}: no such file; use test, tuning, or a text file with one prompt per line"
             )
+        if any("?" in str(judge.args.get("url")) for judge in self.judges):
+            raise UserError(
+                "judges: the record would keep what follows the question mark of a url; give the judge by "
+                "evaluation.rewards, with url: '${oc.env:NAME}' and the whole url in that environment variable"
+            )
         for key, values in (("lora_scale", self.lora_scale), ("importance_power", self.importance_power)):
             if len(set(values)) < len(values):
                 raise UserError(f"{key}={format_value(values)} names a number twice: give each once")

@@ -92,7 +92,7 @@ def _is_known(name: str, about: About) -> bool:
     if name in table.entries or name in about.also:
         return True
     offered = {entry.name for entry in entry_points(group=table.group)} if about.elsewhere and table.group else ()
-    return about.elsewhere and (":" in name or name in offered)
+    return about.elsewhere and ((":" in name and "${" not in name) or name in offered)
 
 
 def is_own_name(field: FieldInfo, name: str) -> bool:

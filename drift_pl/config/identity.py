@@ -24,7 +24,7 @@ SINCE_0_1 = (
 
 def run_settings(config: Config) -> dict[str, Any]:
     """Dotted key -> plain value of all that shapes results, and the seed; entries of lists by their number."""
-    return {"seed": config.seed, **_flat(config, "")}
+    return {"seed": config.seed, **_flat(config.published, "")}
 
 
 def _flat(section: Section, prefix: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def config_hash(config: Config) -> str:
     Runs that differ in their seed, their length or the machine alone share it, and so do experiments of different
     names that say the same. It names folders; whether a checkpoint belongs to a config is told by `differences`.
     """
-    defaults, settings = _defaults(), _flat(config, "")
+    defaults, settings = _defaults(), _flat(config.published, "")
     return _digest([FORMAT, {key: value for key, value in settings.items() if value != defaults[pattern_of(key)]}])
 
 

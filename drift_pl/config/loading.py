@@ -20,6 +20,7 @@ from drift_pl.config.experiments import load_experiment
 from drift_pl.config.fields import about_of, find_key, is_section, strip_optional
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.messages import explain, first_of, not_finite, resolve_type, working_example, wrong_type
+from drift_pl.config.publishing import published
 from drift_pl.config.schema import RENAMED, Config, NamedConfig, get_value, has_effect
 from drift_pl.config.yaml_text import find_non_finite, format_value
 from drift_pl.core.errors import UserError
@@ -81,7 +82,7 @@ def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
         tree: the settings as they were written; None: as they are.
     """
     header = f"# run folder: {config.run_dir or default_run_dir(config)}\n# {derive_batches(config).describe()}\n"
-    return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.model_dump()))
+    return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.published.model_dump()))
 
 
 def _example(key: str) -> str | None:
@@ -181,7 +182,7 @@ class _Draft:
         if bad:
             raise UserError(not_finite(Config, *bad))
         try:
-            return Config.model_validate(plain)
+            config = Config.model_validate(plain)
         except ValidationError as error:
             first = first_of(error)
             key = place = ".".join(map(str, first["loc"]))
@@ -191,6 +192,8 @@ class _Draft:
             message = explain(Config, first, origin.text if place == key else None)
             in_file = origin.file and first["type"] != "value_error"
             raise UserError(f"{origin.file}: {message}" if in_file else message) from error
+        config.publish_as(published(config, self.tree))
+        return config
 
     def ignored(self, config: Config) -> tuple[str, ...]:
         """Keys that were set, and that what was chosen does not take; each with what would.

@@ -6,7 +6,7 @@ refuses what cannot be run; only `builders` turns a `Config` into objects.
 
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import Section, about_of, find_key, is_own_name, setting
@@ -50,6 +50,16 @@ class Config(Section):
     objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimiser")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "held-out evaluation")
     trainer: TrainerConfig = setting(TrainerConfig(), "length, hardware, logging")
+
+    _published: "Config | None" = PrivateAttr(None)
+
+    @property
+    def published(self) -> "Config":
+        """The same as it may be written down: without what stands in environment variables, see `publishing`."""
+        return self._published or self
+
+    def publish_as(self, published: "Config") -> None:
+        self._published = None if published is self else published
 
     @model_validator(mode="after")
     def _check(self) -> Self:

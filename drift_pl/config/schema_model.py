@@ -41,7 +41,9 @@ class LoraConfig(Section):
 
 
 class PolicyConfig(Section):
-    pretrained: str = setting(f"{WEIGHTS}/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
+    pretrained: str = setting(
+        f"{WEIGHTS}/pipeline", "hub id (org/model, or org/model@REVISION), local folder, or pkg:PACKAGE/FOLDER"
+    )
     tuning: Literal["lora", "full"] = setting("lora", "what trains: lora (an adapter), full (all weights)")
     reference_device: Literal["device", "cpu"] = setting(
         "device", "where the frozen reference lives, device (accelerator) or cpu", only=FULL, shapes_results=False

@@ -1,4 +1,7 @@
-"""Locations of weights and prompt files as one string: a hub id, a local path or a file of an installed package."""
+"""Locations of weights and prompt files as one string: a hub id, a local path or a file of an installed package.
+
+A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
+"""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -36,6 +39,12 @@ def locate(name: str) -> str:
     return str(path)
 
 
+def split_revision(name: str) -> tuple[str, dict[str, str]]:
+    """A hub id without its revision, and the arguments for a loader: `{"revision": branch, tag or commit}` or none."""
+    name, _, revision = name.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
 def read_text(name: str, content: str) -> str:
     """Text of a UTF-8 file, without a byte order mark.
 
@@ -57,16 +66,19 @@ def read_text(name: str, content: str) -> str:
         raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
 
 
-def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
+def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
     """`loader(location)`, with failures reported in one line that names the setting (see `naming`).
+
+    A hub id may be pinned, `organisation/model@REVISION`: the loader then gets `revision=` as well.
 
     Raises:
         UserError: nothing there can be loaded; or the hub cannot be reached, has no such model, or requires its licence
             to be accepted first.
     """
     location = locate(name)
+    location, pinned = (location, {}) if Path(location).exists() else split_revision(location)
     try:
-        return loader(location)
+        return loader(location, **pinned)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if _is_out_of_memory(error):
             raise
@@ -76,7 +88,7 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
         causes = {type(cause).__name__ for cause in _causes(error)}
         if "GatedRepoError" in causes:
             raise UserError(
-                f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{name} and log in "
+                f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{location} and log in "
                 f"(hf auth login, or HF_TOKEN in the environment), or give a local folder, {folder}"
             ) from error
         if "RepositoryNotFoundError" in causes:

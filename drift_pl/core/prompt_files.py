@@ -7,7 +7,7 @@ from typing import Any
 
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.files import local_path
-from drift_pl.core.locate import first_line, import_extra, read_text
+from drift_pl.core.locate import first_line, import_extra, read_text, split_revision
 
 JSON_LINES = (".jsonl", ".ndjson")
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
@@ -94,7 +94,8 @@ def _read_dataset(name: str) -> list[Prompt]:
     datasets = import_extra("datasets", "datasets", name)
     source, config = _dataset_source(location)
     try:
-        rows = datasets.load_dataset(source, name=config, split=split)
+        source, pinned = (source, {}) if local_path(source).exists() else split_revision(source)
+        rows = datasets.load_dataset(source, name=config, split=split, **pinned)
         columns = rows.column_names
         values = list(rows[column]) if column in columns else []
     except Exception as error:  # errors of the hub, the reader and the file formats

@@ -29,10 +29,9 @@ def with_base_of(evaluation: Evaluation, other: Evaluation) -> Evaluation:
     point = other.base
     if point is None or evaluation.base is not None:
         return evaluation
-    arrays, picture = other.folder / f"{point.name}.npz", other.path.parent / (point.picture or "none")
-    target = evaluation.folder / picture.name
+    arrays, picture = other.folder / f"{point.name}.npz", other.picture_of(point)
     for source in (arrays, picture):  # for the sheet of all points, and measures of drift
-        if source.is_file():
+        if source is not None and source.is_file():
             copy_file(source, evaluation.folder / source.name)
-    kept = str(target.relative_to(evaluation.path.parent)) if picture.is_file() else None
+    kept = str((evaluation.folder / picture.name).relative_to(evaluation.path.parent)) if picture else None
     return evaluation.with_point(replace(point, picture=kept))

@@ -96,7 +96,7 @@ class FullTuning:
         return self._original
 
 
-def read_weights(kind: Any, location: str, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def read_weights(kind: Any, location: str, part: str, dtype: torch.dtype, **pinned: str) -> dict[str, Tensor]:
     """Parameters of one network of a pipeline, by name.
 
     Args:
@@ -104,7 +104,8 @@ def read_weights(kind: Any, location: str, part: str, dtype: torch.dtype) -> dic
         location: folder or hub id of the pipeline.
         part: the network's name in it.
         dtype: that they are loaded in.
+        pinned: `revision` on the hub, if any.
     """
     with torch.random.fork_rng(devices=[]):  # a module may draw initial weights before it is filled
-        loaded = kind.from_pretrained(location, subfolder=part, torch_dtype=dtype)
+        loaded = kind.from_pretrained(location, subfolder=part, torch_dtype=dtype, **pinned)
     return dict(loaded.named_parameters())

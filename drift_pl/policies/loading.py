@@ -168,8 +168,8 @@ def _original_weights(network: Any, part: str, pretrained: str) -> Callable[[], 
     """What reads a network's weights once more, in the dtype that they have now."""
     kind, dtype = type(network), network.dtype
 
-    def read(location: str) -> dict[str, Tensor]:
-        return read_weights(kind, location, part, dtype)
+    def read(location: str, **pinned: str) -> dict[str, Tensor]:
+        return read_weights(kind, location, part, dtype, **pinned)
 
     def original() -> dict[str, Tensor]:
         with naming("policy.pretrained"):

@@ -84,9 +84,8 @@ def _point_result(values: Values, index: int, label: str) -> PointResult:
     method, key = values.method, values.method.points[index]
     pictures = []
     for seed_index, evaluation in enumerate(method.evaluations):
-        picture = method.point(seed_index, index).picture
-        path = None if picture is None else evaluation.path.parent / picture
-        pictures.append(str(path) if path is not None and path.is_file() else None)
+        path = evaluation.picture_of(method.point(seed_index, index))
+        pictures.append(None if path is None else str(path))
     return PointResult(
         label=label,
         iteration=key.iteration,

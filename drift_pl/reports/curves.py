@@ -12,6 +12,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.reports.compatibility import EVALUATE
+from drift_pl.reports.markdown import code, row
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ def summary_table(groups: Groups) -> str:
     """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
     any_group = next(iter(groups.values()))
     names = [name for name in SUMMARY_MEASURES if name in any_group[0].summary["base"]]
-    lines = [f"| | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = ["| " + row(["seeds", *names]), "|---" * (len(names) + 2) + "|"]
     base = [f"{_values(any_group, 'base', name).mean():.3f}" for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")
     for experiment, group in groups.items():
         cells = [_mean_and_spread(_values(group, "tuned", name)) for name in names]
-        lines.append(f"| `{experiment}` | {len(group)} | {' | '.join(cells)} |")
+        lines.append(row([code(experiment), str(len(group)), *cells]))
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from drift_pl.reports.gains import NO_BOUND
+from drift_pl.reports.markdown import code, harmless, plain, row
 from drift_pl.reports.results import EqualGain, Estimate, FrontResult, Gains, Level, MethodResult, Results
 
 DAGGER = "†"
@@ -58,13 +59,19 @@ def tables(results: Results) -> list[Table]:
 def markdown(results: Results) -> str:
     """The whole report: what was compared, notes, tables."""
     lines = ["# Reward-diversity fronts", "", *(f"- {line}" for line in summary(results))]
-    lines += [f"- {_harmless(note)}" for note in results.notes]
+    lines += [f"- {harmless(note)}" for note in results.notes]
     for table in tables(results):
-        lines += ["", f"## {_harmless(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
+        lines += [
+            "",
+            f"## {harmless(table.title)}",
+            "",
+            row([plain(cell) for cell in table.header]),
+            "|---" * len(table.header) + "|",
+        ]
         for number, (name, *cells) in enumerate(table.rows):
-            lines.append(_row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
+            lines.append(row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
         for note in table.footnotes():
-            lines += ["", _harmless(note)]
+            lines += ["", harmless(note)]
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +84,7 @@ def summary(results: Results) -> list[str]:
         f"methods: {', '.join(code(method.name) for method in results.methods)}; {trained}",
         f"{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images; {code(results.reward)} by "
         f"{judges}; encoder {code(protocol['encoder'])}",
-        f"base model: {', '.join(f'{name} {number(results.base[name])}' for name in _shown(results))}",
+        f"base model: {', '.join(f'{plain(name)} {number(results.base[name])}' for name in _shown(results))}",
     ]
     if results.baseline is not None:
         said.insert(1, f"baseline: {code(results.baseline)}; [a, b] is the 95 % interval over training seeds")
@@ -225,21 +232,3 @@ def percent(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4f}"
-
-
-def code(name: str) -> str:
-    """A label that somebody chose, so that Markdown leaves it alone."""
-    return f"`{name.replace('`', chr(39))}`"
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(map(_escaped, cells))} |"
-
-
-def _harmless(text: str) -> str:
-    """Text outside of code, in which a method's name is no HTML."""
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
