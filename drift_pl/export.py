@@ -63,19 +63,15 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolic
     from drift_pl.reports.model_card import Export, model_card
 
     location, config = Path(locate(config.policy.pretrained)), config.published
-    name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
+    name, checkpoint = config.policy.pretrained, tuned.checkpoint
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
     exported = Export(
         folder=out.absolute().name,
         form=form,
         weights=weights,
         base=Base(name, location if location.exists() else None),
-        class_name=facts.class_name,
-        absent=facts.absent,
-        call_arguments=facts.call_arguments,
-        process=facts.process,
         evaluation=evaluation_table(run_dir, weights),
-        guidance_offset=facts.guidance_offset,
+        **describe_pipeline(tuned.policy),
     )
     return model_card(config, checkpoint.identity.rpartition("-s")[0], exported)
 

@@ -10,24 +10,22 @@ from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
 from drift_pl.functional.advantage import AdvantageRule
-from drift_pl.incentive import (
-    Band,
-    DiversityShaping,
-    EmbeddingNoise,
-    KeepAll,
-    MaxVariance,
-    MinVariance,
-    NearMedian,
-    NoVariation,
-    PromptingRule,
-    Quantile,
-    SelectionRule,
-    TextVariants,
-)
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.incentive.paraphrases import read_paraphrases
+from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule
+from drift_pl.incentive.selection import (
+    Band,
+    KeepAll,
+    MaxVariance,
+    MinVariance,
+    NearMedian,
+    Quantile,
+    SelectionRule,
+)
+from drift_pl.incentive.shaping import DiversityShaping
+from drift_pl.incentive.variants import TextVariants
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.protocol import Update
 
@@ -82,7 +80,7 @@ def build_prompting(config: Config) -> PromptingRule:
     """
     prompting = config.incentive.prompting
     if prompting.rule == "none":
-        return NoVariation()
+        return PromptingRule()
     noise = EmbeddingNoise(**named_by(EmbeddingNoise, vars(prompting)))
     if prompting.rule == "embedding_noise":
         return noise

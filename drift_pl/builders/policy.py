@@ -9,7 +9,7 @@ from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import TABLES, check_arguments, find
-from drift_pl.policies.loading import BaseWeights, Execution, FullWeights, LowRank, load_policy
+from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.stochastic import StochasticStep
@@ -33,10 +33,14 @@ def build_policy(config: Config) -> Policy:
     constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     return load_policy(
         family,
-        BaseWeights(policy.pretrained, policy.dtype, policy.quantisation),
-        FullWeights(policy.reference_device) if policy.tuning == "full" else adapter,
-        Execution(policy.gradient_checkpointing, policy.compile),
-        **_arguments("policy", policy.family, partial(constructor, None, None), policy),
+        policy.pretrained,
+        None if policy.tuning == "full" else adapter,
+        _arguments("policy", policy.family, partial(constructor, None, None), policy),
+        dtype=policy.dtype,
+        quantisation=policy.quantisation,
+        reference_device=policy.reference_device,
+        gradient_checkpointing=policy.gradient_checkpointing,
+        compile=policy.compile,
     )
 
 
@@ -65,7 +69,7 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
     """
     family = config.policy.family
     if wanted != process:
-        fitting = [name for name, entry in TABLES["sampler"].entries.items() if entry.process == process]
+        fitting = [name for name, entry in TABLES["sampler"].items() if entry.process == process]
         raise UserError(
             f"sampler.kind={config.sampler.kind} is for models of the process {wanted}, and policy.family={family} is "
             f"of the process {process}: use {', '.join(fitting) or 'a sampler'} of that process"

@@ -44,7 +44,6 @@ from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoi
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
-from drift_pl.training.reward_calls import RewardCallPlan
 from drift_pl.training.scoring import GroupScoring
 
 # A lost host is noticed after this long instead of torch's half hour.
@@ -76,7 +75,12 @@ def build_run(config: Config, run_dir: Path) -> Run:
         trainer=build_trainer(config, run_dir, callbacks),
         module=build_module(config, policy, stochastic, judges),
         datamodule=PromptDataModule(
-            train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
+            train,
+            config.prompts.per_iteration,
+            config.prompts.group_size,
+            config.objective.updates,
+            config.seed,
+            config.trainer.save_every,
         ),
     )
 
@@ -89,11 +93,11 @@ def build_module(
         sampling=build_sampling(config, policy, stochastic, update.keep | method.keep),
         scoring=GroupScoring(
             judges,
-            config.prompts.group_size,
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
-            RewardCallPlan(config.trainer.judge_groups, config.trainer.judge_thread),
+            config.trainer.judge_groups,
+            config.trainer.judge_thread,
         ),
         method=method,
         update=update,
@@ -123,14 +127,7 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy,
-        PromptEncoder(policy),
-        build_prompting(config),
-        plan,
-        config.prompts.group_size,
-        config.objective.micro_batch,
-        config.seed,
-        keep,
+        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationInfo, field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from drift_pl.core.registry import TABLES, names
+from drift_pl.core.registry import GROUPS, TABLES, names
 
 ELSEWHERE = "their_package.module:Thing"
 """How a thing of another package is named."""
@@ -88,17 +88,17 @@ class Section(BaseModel):
 
 
 def _is_known(name: str, about: About) -> bool:
-    table = TABLES[about.registry]
-    if name in table.entries or name in about.also:
+    kind = about.registry
+    if name in TABLES[kind] or name in about.also:
         return True
-    offered = {entry.name for entry in entry_points(group=table.group)} if about.elsewhere and table.group else ()
+    offered = {entry.name for entry in entry_points(group=GROUPS[kind])} if about.elsewhere and kind in GROUPS else ()
     return about.elsewhere and ((":" in name and "${" not in name) or name in offered)
 
 
 def is_own_name(field: FieldInfo, name: str) -> bool:
     """Whether a name is one of this package's, so that what it takes is known before it is imported."""
     about = about_of(field)
-    return name in about.also or name in TABLES[about.registry].entries
+    return name in about.also or name in TABLES[about.registry]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def has_effect(config: Config, key: str) -> bool:
 
 def _process_of(kind: str, name: str) -> str:
     """`flow` or `ddpm`; empty for what is not this package's: it is known when the thing is built."""
-    entry = TABLES[kind].entries.get(name)
+    entry = TABLES[kind].get(name)
     return entry.process if entry else ""
 
 

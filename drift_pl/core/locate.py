@@ -4,6 +4,7 @@ A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
 """
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -66,6 +67,27 @@ def read_text(name: str, content: str) -> str:
         raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
 
 
+def read_json_lines(name: str, example: str) -> Iterator[tuple[str, Any]]:
+    """Entries of a UTF-8 JSON-lines file, each with its place for error messages; empty lines are skipped.
+
+    Args:
+        name: a path, or pkg:PACKAGE/FILE.
+        example: a valid line, for error messages.
+
+    Raises:
+        UserError: there is no such file, it is not text, or a line is not JSON.
+    """
+    text = read_text(name, f"a JSON-lines file with lines like {example}")
+    # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            place = f"{named(name)}, line {number}"
+            try:
+                yield place, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {example}") from error
+
+
 def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
     """`loader(location)`, with failures reported in one line that names the setting (see `naming`).
 
@@ -80,7 +102,7 @@ def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
     try:
         return loader(location, **pinned)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if _is_out_of_memory(error):
+        if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
         if Path(location).exists():
             raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
@@ -132,8 +154,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator is out of memory, by class name: this module does not import torch."""
-    return type(error).__name__ == "OutOfMemoryError"

@@ -1,13 +1,12 @@
 """Prompt lists: text files, JSON lines with metadata, columns of Hugging Face datasets."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.files import local_path
-from drift_pl.core.locate import first_line, import_extra, read_text, split_revision
+from drift_pl.core.locate import first_line, import_extra, read_json_lines, read_text, split_revision
 
 JSON_LINES = (".jsonl", ".ndjson")
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
@@ -43,10 +42,7 @@ def read_prompt_file(name: str) -> tuple[Prompt, ...]:
     if name.startswith(DATASET):
         prompts = _read_dataset(name)
     elif name.endswith(JSON_LINES):
-        text = read_text(name, f"a JSON-lines file with lines like {RIGHT_LINE}")
-        # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
-        lines = enumerate(text.split("\n"), start=1)
-        prompts = [_read_json_line(line, f"{named(name)}, line {number}") for number, line in lines if line.strip()]
+        prompts = [_prompt_of(entry, place) for place, entry in read_json_lines(name, RIGHT_LINE)]
     else:
         text = read_text(name, "a text file with one prompt per line")
         stripped = [line.strip() for line in text.splitlines()]
@@ -74,11 +70,7 @@ def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _read_json_line(line: str, place: str) -> Prompt:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {RIGHT_LINE}") from error
+def _prompt_of(entry: Any, place: str) -> Prompt:
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{place}: needs the field 'prompt', a non-empty string; write {RIGHT_LINE}")

@@ -4,10 +4,15 @@ Reward outliers have the largest policy gradients and are where reward hacking i
 images whose reward is near the bulk of the group. The paper's exact rule is not public; these are our reading of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+SelectionRule: TypeAlias = Callable[[Tensor], Tensor]
+"""From rewards [P, G], NaN or infinite where an image has none, to the images that are trained on, bool [P, G]."""
 
 # Makes the median absolute deviation of a normal distribution equal to its standard deviation.
 MAD_TO_STD = 1.4826

@@ -1,15 +1,13 @@
 """A policy's weights in diffusers' own formats: a LoRA that `load_lora_weights` takes, or a whole pipeline folder.
 
-Nothing here knows a family of models: which part of the pipeline was trained, and hence what its weights are called,
-follows from the pipeline that the policy holds. A policy whose adapter is stored otherwise has a method
-`save_adapter(folder)`, which is used instead.
+Independent of the model family: which part of the pipeline was trained, and hence the names of its weights, follows
+from the policy's pipeline. A policy that stores its adapter differently has a method `save_adapter(folder)`.
 """
 
 import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +15,23 @@ from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy
 
 
-@dataclass(frozen=True)
-class PipelineFacts:
-    """What an example of loading the weights needs to know.
-
-    Attributes:
-        class_name: of the pipeline in diffusers.
-        absent: parts that the base model lacks and that diffusers wants to be told of, e.g. `text_encoder_3`.
-        call_arguments: names that a call of the pipeline takes.
-        process: of the policy, see `Policy`: `flow` or `ddpm`.
-        guidance_offset: what the pipeline's own guidance scale is more than ours for the same images.
-    """
-
-    class_name: str
-    absent: tuple[str, ...]
-    call_arguments: tuple[str, ...]
-    process: str
-    guidance_offset: float = 0.0
-
-
-def describe_pipeline(policy: Policy) -> PipelineFacts:
+def describe_pipeline(policy: Policy) -> dict[str, Any]:
+    """The pipeline's entries of a model card, see `Export` in reports/model_card.py."""
     pipeline = _pipeline(policy)
     optional = type(pipeline)._optional_components
-    absent = tuple(name for name, part in pipeline.components.items() if part is None and name not in optional)
-    return PipelineFacts(
-        class_name=type(pipeline).__name__,
-        absent=absent,
-        call_arguments=tuple(inspect.signature(type(pipeline).__call__).parameters),
-        process=policy.process.name,
-        guidance_offset=getattr(policy, "guidance_offset", 0.0),
-    )
+    return {
+        "class_name": type(pipeline).__name__,
+        "absent": tuple(name for name, part in pipeline.components.items() if part is None and name not in optional),
+        "call_arguments": tuple(inspect.signature(type(pipeline).__call__).parameters),
+        "process": policy.process.name,
+        "guidance_offset": getattr(policy, "guidance_offset", 0.0),
+    }
 
 
 def save_lora(policy: Policy, folder: Path) -> None:
     """Writes `pytorch_lora_weights.safetensors`, the adapter's config in its header.
 
-    Without that config diffusers takes alpha = rank, and the adapter counts more or less than it did in training.
+    Without that config diffusers assumes alpha = rank, and the adapter would be scaled differently than in training.
 
     Raises:
         UserError: the policy has no adapter.
@@ -79,12 +58,12 @@ def save_lora(policy: Policy, folder: Path) -> None:
 
 
 def save_full(policy: Policy, folder: Path) -> None:
-    """Writes the whole pipeline, the adapter merged into the weights; the policy has no adapter any more then."""
+    """Writes the whole pipeline, the adapter merged into the weights; the policy has no adapter afterwards."""
     network: Any = policy.network
     if getattr(network, "peft_config", None):
         network.fuse_lora()
         network.unload_lora()
-    with _silent("diffusers.pipelines.pipeline_utils"):  # it complains of parts that the base model does not have
+    with _silent("diffusers.pipelines.pipeline_utils"):  # it warns about parts that the base model does not have
         _pipeline(policy).save_pretrained(folder)
     _make_readable(folder)
 
@@ -109,7 +88,7 @@ def _trained_part(policy: Policy) -> str:
 
 
 def _make_readable(folder: Path) -> None:
-    """safetensors are written for the owner alone, and a copy of the folder would stay so."""
+    """safetensors files are written readable by the owner only."""
     for file in folder.rglob("*"):
         if file.is_file():
             file.chmod(0o644)

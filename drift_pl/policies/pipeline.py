@@ -1,4 +1,4 @@
-"""What policies made of a diffusers pipeline have in common: decoding, guidance, the adapter, resolutions, devices."""
+"""Base class of policies from a diffusers pipeline: decoding, guidance, the adapter, resolutions, devices."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -17,33 +17,33 @@ from drift_pl.policies.protocol import Adapter
 
 
 class PipelinePolicy(ABC):
-    """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` makes one of a folder.
+    """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` loads one from a folder.
 
-    A subclass says what its pipeline is (class attributes) and how it is conditioned and called (abstract methods);
-    `prepare` and `read_lora` are for folders that need more than diffusers' own loading.
+    A subclass describes its pipeline (class attributes) and implements conditioning and calls (abstract methods); it
+    overrides `prepare` and `read_lora` if folders need more than diffusers' own loading.
 
     Args:
         pipeline: of `pipeline_class`.
-        adapter: what trains of the denoiser.
+        adapter: the trained part of the denoiser.
         resolution: image height and width in pixels; None for the model's own.
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
-        text_encoder_device: where the text encoders compute, whatever `to` is given, e.g. `cpu`; None to let them move
-            with the rest. Each text is encoded once in a run.
+        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest. Each text is
+            encoded once per run.
 
     Attributes:
         family: name in `policy.family`.
-        pipeline_class: what a folder must hold.
+        pipeline_class: the pipeline that a folder must contain.
         process: see `Policy`.
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
         optional_parts: parts that a pipeline folder may lack.
-        guidance_offset: what the pipeline's own `guidance_scale` is more than ours for the same images.
+        guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
         load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
 
     Raises:
-        UserError: a resolution that the model cannot make.
+        UserError: a resolution that the model cannot generate.
     """
 
     family: ClassVar[str]
@@ -82,7 +82,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[nn.Module]:
-        """The parts of the network that are worth compiling, one by one."""
+        """The parts of the network that are compiled one by one."""
 
     @abstractmethod
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -93,7 +93,7 @@ class PipelinePolicy(ABC):
         """(C, H, W) of the latents of an image of this height and width.
 
         Raises:
-            UserError: the model cannot make it.
+            UserError: the model cannot generate this resolution.
         """
 
     def predict(
@@ -111,8 +111,8 @@ class PipelinePolicy(ABC):
         """Images in [0, 1], float32 [B, 3, H, W], of latents that were centred and scaled for the denoiser.
 
         The autoencoder's config says how: by one scale and one shift, or by a mean and a standard deviation per channel
-        beside the scale. It runs in its own dtype, or in float32 where it would overflow in float16, and never in
-        tiles, whose seams would be scored.
+        and the scale. It runs in its own dtype, or in float32 if it would overflow in float16, and never in tiles,
+        whose seams would affect rewards.
         """
         vae, config = self.pipeline.vae, self.pipeline.vae.config
         if config.get("force_upcast") and vae.dtype == torch.float16:
@@ -162,7 +162,7 @@ class PipelinePolicy(ABC):
 
     @classmethod
     def prepare(cls, pipeline: Any) -> Any:
-        """A pipeline as the policy uses it, of the one that was loaded.
+        """Adapts the loaded pipeline to what the policy needs.
 
         Raises:
             ValueError: it cannot be used; the message says why.
@@ -187,7 +187,7 @@ class PipelinePolicy(ABC):
         return [part for part in parts if part is not None]
 
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
-        """Warns of words that the tokenizer can only spell letter by letter: the model has not learned them."""
+        """Warns about words that the tokenizer can only spell letter by letter: the model has not learned them."""
         tokenizer = self.pipeline.tokenizer
         words = sorted({word for prompt in prompts for word in prompt.lower().split() if word.isalpha()})
         spelled = [word for word in words if len(word) > 3 and len(tokenizer.tokenize(word)) == len(word)]
@@ -196,10 +196,10 @@ class PipelinePolicy(ABC):
 
 
 def checked_side(side: int, unit: int) -> int:
-    """The height and width of an image, if they are a multiple of what the model works in.
+    """The side of an image in pixels, if it is a multiple of `unit`.
 
     Raises:
-        UserError: they are not; the message names the nearest that is.
+        UserError: it is not; the message names one that is.
     """
     if side % unit:
         raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")

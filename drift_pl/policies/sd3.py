@@ -16,7 +16,7 @@ from drift_pl.policies.pipeline import checked_side
 class StableDiffusion3Policy(FlowPolicy):
     """Stable Diffusion 3 and 3.5 (arXiv 2403.03206), with or without T5. See `PipelinePolicy` for its arguments.
 
-    `max_sequence_length=0` leaves out T5's tokens, and the zeros that stand in for them.
+    `max_sequence_length=0` leaves out T5's tokens, and the zeros that replace them without T5.
     """
 
     family = "sd3"

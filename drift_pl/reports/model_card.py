@@ -23,7 +23,11 @@ class Export:
     Attributes:
         folder: name of the folder.
         form: `lora` or `full`.
-        class_name, absent, call_arguments, process, guidance_offset: of the pipeline, see `PipelineFacts`.
+        class_name: of the pipeline in diffusers.
+        absent: parts that the base model lacks and that diffusers must be told about, e.g. `text_encoder_3`.
+        call_arguments: names of the arguments of a pipeline call.
+        process: of the policy, `flow` or `ddpm`.
+        guidance_offset: the pipeline's own guidance scale minus ours for the same images.
         evaluation: Markdown.
     """
 

@@ -1,6 +1,6 @@
 """Stochastic steps: how the next state of a rollout is drawn. One small class per published sampler.
 
-A step of our own package has a line in the registry's table `sampler`; one of another package is named
+A step of this package has a line in the registry's table `sampler`; one of another package is given as
 `sampler.kind=their_package.module:Thing`, and its constructor gets the keys of the section `sampler` that it names.
 """
 
@@ -19,7 +19,7 @@ class StochasticStep(ABC):
     """A Gaussian whose mean depends on the policy's prediction and whose standard deviation does not.
 
     Attributes:
-        process: whose predictions it takes, `flow` (velocity) or `ddpm` (noise); see `Process`.
+        process: the kind of predictions it takes, `flow` (velocity) or `ddpm` (noise); see `Process`.
     """
 
     process: ClassVar[str]

@@ -54,7 +54,7 @@ class WeightedReward:
 
 
 def score_images(
-    judges: Sequence[WeightedReward],
+    rewards: Sequence[WeightedReward],
     images_B3HW: Tensor,
     prompts: Sequence[str],
     group_size: int | None = None,
@@ -73,23 +73,23 @@ def score_images(
     Raises:
         UserError: a reward fails, does not return one number per image, gets no whole groups, or scores no image.
     """
-    by_reward = call_rewards(judges, images_B3HW, prompts, group_size)
-    return weighted_sum(judges, by_reward, allow_unscored), by_reward
+    by_reward = call_rewards(rewards, images_B3HW, prompts, group_size)
+    return weighted_sum(rewards, by_reward, allow_unscored), by_reward
 
 
 def call_rewards(
-    judges: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> dict[str, Tensor]:
     """Each reward's raw scores by name, float32 [B].
 
     Raises:
         UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+    return {reward.name: reward(images_B3HW, prompts, group_size) for reward in rewards}
 
 
 def weighted_sum(
-    judges: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], allow_unscored: bool = False
+    rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], allow_unscored: bool = False
 ) -> Tensor:
     """The weighted sum of the rewards, float32 [B]; NaN where any of them is not finite.
 
@@ -102,5 +102,5 @@ def weighted_sum(
                 f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
                 "before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with ckpt_path=last"
             )
-    total_B = torch.stack([judge.weight * by_reward[judge.name] for judge in judges]).sum(0)
+    total_B = torch.stack([reward.weight * by_reward[reward.name] for reward in rewards]).sum(0)
     return torch.where(total_B.isfinite(), total_B, torch.nan)

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
+"""Atomic checkpoints, and a copy of the state at the start of each iteration that a failed run saves."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
@@ -17,8 +18,8 @@ from drift_pl.core.files import replacing
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs and renames, so that a file is either the old one or the new one.
 
-    Lightning's own goes through the system's temporary folder; where that is another file system, the final move is a
-    copy that a kill can cut short.
+    Lightning writes to the system's temporary folder; if that is another file system, the final move is a copy, which
+    a kill can cut short.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -46,12 +47,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def checkpoint_iteration(content: dict[str, Any]) -> int:
-    """Iterations that were done when a checkpoint was written."""
+    """Number of completed iterations when a checkpoint was written."""
     return content["PromptDataModule"]["iteration"]
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits of named weights: the same for a checkpoint's and for those in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
     content = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
@@ -61,10 +62,10 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def key_by_position(optimizer_state: dict[str, Any], positions: Sequence[int]) -> None:
-    """Renames an optimiser's parameter ids, in place, to positions among all of the module's parameters.
+    """Renames an optimizer's parameter ids, in place, to positions among all of the module's parameters.
 
     Ids count the trained parameters only; a sharded strategy reads them as positions among all parameters, and would
-    give the moments of one layer to another without a word. Loading in one process goes by order and takes either.
+    silently give the moments of one layer to another. Loading in one process goes by order and accepts either.
     """
     by_id = dict(enumerate(positions))
     optimizer_state["state"] = {by_id[key]: value for key, value in optimizer_state["state"].items()}
@@ -76,8 +77,8 @@ class RunIdentity(L.Callback):
     """Writes into each checkpoint which run it belongs to.
 
     Args:
-        identity: the run's mark; a run that is resumed keeps the one that it began with.
-        settings: dotted key -> plain value of all that shapes results.
+        identity: identifies the run; a resumed run keeps its first one.
+        settings: dotted key -> plain value of every setting that affects results.
     """
 
     def __init__(self, identity: str, settings: dict[str, Any]) -> None:
@@ -91,15 +92,15 @@ class RunIdentity(L.Callback):
 
 
 class BoundaryCheckpoint(L.Callback):
-    """Keeps a copy of the trainable state at each iteration's start; a broken run saves that copy as last.ckpt.
+    """Copies the trainable state at the start of each iteration; a run that fails inside one saves the copy.
 
     The copy is in main memory. It is small with an adapter; with full fine-tuning it is three or four times the
     network, in float32.
 
     Args:
-        path: where the copy goes.
-        keep: False keeps none, and a run that breaks inside an iteration saves nothing: it goes on from the last
-            checkpoint that it wrote.
+        path: the file that the copy is saved to, last.ckpt.
+        keep: False makes no copies; a run that fails inside an iteration then saves nothing and is resumed from its
+            last checkpoint.
     """
 
     def __init__(self, path: Path, keep: bool = True) -> None:
@@ -115,7 +116,8 @@ class BoundaryCheckpoint(L.Callback):
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
         optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        self._boundary = _copied({"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()})
+        state = {"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()}
+        self._boundary = apply_to_collection(state, Tensor, lambda value: value.detach().to("cpu", copy=True))
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._boundary = None  # the iteration is complete: the live state is a boundary itself
@@ -137,12 +139,3 @@ class BoundaryCheckpoint(L.Callback):
         for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         pl_module.load_boundary_state(boundary["module"])
-
-
-def _copied(state: Any) -> Any:
-    """A copy in main memory of tensors in dictionaries and lists."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(value) for value in state] if isinstance(state, list) else state

@@ -1,4 +1,4 @@
-"""What an iteration looked like: rewards, groups, levers, latents. One place for the names that are logged."""
+"""Metrics of an iteration: rewards, groups, levers, latents. One place for the logged names."""
 
 from torch import Tensor
 
@@ -28,5 +28,5 @@ def describe_iteration(
         report.add("shaping/bonus", bonus_PG)
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
     report.add("policy/advantage_magnitude", experience.advantage_PG.abs())
-    # Drifts up when a policy learns to please a judge by brightness or contrast alone.
+    # Drifts up when a policy learns to raise the reward by brightness or contrast alone.
     report.add("policy/latent_rms", experience.trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())

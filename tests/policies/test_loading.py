@@ -34,8 +34,6 @@ def test_nothing_is_asked_of_diffusers_by_default() -> None:
 def test_a_dtype_spares_the_autoencoder() -> None:
     options = loading_options("bfloat16", None, "transformer")
     assert options == {"dtype": {"default": torch.bfloat16, "vae": torch.float32}}
-    with pytest.raises(UserError, match=r"^policy\.dtype='bf16' is unknown: use null or one of float32, bfloat16"):
-        loading_options("bf16", None, "transformer")
 
 
 @pytest.mark.usefixtures("able")
@@ -87,8 +85,6 @@ def test_a_policy_hands_them_to_diffusers(
 
 
 def test_what_quantisation_needs_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"^policy\.quantisation='int3' is unknown: use null or one of bitsandbytes_4"):
-        loading_options(None, "int3", "transformer")
     monkeypatch.setattr(loading, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package bitsandbytes: pip install bitsandbytes, or .*=null$"):
         loading_options(None, "bitsandbytes_4bit", "transformer")

@@ -1,9 +1,9 @@
-"""What an update learns from: which images count, and in which passes."""
+"""The data of an update: which images count, and in which passes."""
 
 import pytest
 import torch
 
-from drift_pl.core.types import Condition, Trajectory
+from drift_pl.core.types import Condition, PromptBatch, Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.training.experience import Experience
 
@@ -14,9 +14,10 @@ ADVANTAGE = torch.tensor([[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, -0.5]])
 def experience_of(advantage: torch.Tensor = ADVANTAGE, divergence: torch.Tensor | None = None) -> Experience:
     """Three groups of three images, two trained steps; the second group keeps one image alone."""
     images, states = torch.zeros(9, 3, 2, 2), torch.zeros(3, 9, 4, 2, 2)
-    trajectory = Trajectory(states, torch.zeros(2, 9), (1, 2), states[-1], images)
+    trajectory = Trajectory(states, torch.zeros(2, 9), (1, 2), 4, states[-1], images)
     condition = VariedCondition(Condition(torch.zeros(9, 5, 6), None, torch.full((5,), 6)))
-    return Experience(trajectory, condition, KEPT, advantage, divergence, (0, 0), range(9))
+    batch = PromptBatch(0, 0, ("a", "b", "c"), groups=(0, 1, 2), group_size=3)
+    return Experience(batch, trajectory, condition, KEPT, advantage, divergence)
 
 
 def rows_of(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[list[int], list[float]]]:

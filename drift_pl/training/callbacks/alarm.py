@@ -16,7 +16,7 @@ class DiversityAlarm(L.Callback):
 
     Args:
         threshold: ratio below which it warns, once.
-        stop: end the run then; its summary is written as at a regular end, and `ckpt_path=last` resumes it.
+        stop: end the run then; the summary is written as usual, and `ckpt_path=last` resumes the run.
     """
 
     def __init__(self, threshold: float, stop: bool) -> None:

@@ -34,7 +34,7 @@ class DiversityMonitor(L.Callback):
     ) -> None:
         images_B3HW = outputs["images_B3HW"]
         group_P = torch.tensor(batch.groups, device=images_B3HW.device)
-        prompt_B = group_P.repeat_interleave(len(images_B3HW) // len(group_P))
+        prompt_B = group_P.repeat_interleave(batch.group_size)
         embedding_BD = self._encoder(images_B3HW)
         values = {}
         for name, metric in self._metrics.items():

@@ -6,11 +6,10 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
-from drift_pl.evaluation.evaluator import Bench
+from drift_pl.evaluation.evaluator import Bench, Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
 from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
@@ -19,16 +18,16 @@ from drift_pl.training.checkpointing import weights_digest
 
 
 class HeldOutEvaluation(L.Callback):
-    """Says when a run is measured: the base model and the final weights on test prompts, looks on the way on others.
+    """Measures the base model and the final weights on test prompts, and the run's progress on tuning prompts.
 
     Writes the two records, `summary.json` (base against tuned), `eval/` metrics and image grids.
 
     Args:
         bench: measures a model.
         test, tuning: the run's records on test and tuning prompts, without points; their protocols name the prompts.
-        every: iterations between looks at the tuning prompts; 0 for never.
+        every: iterations between evaluations on the tuning prompts; 0 for none.
         run_dir: the run's folder.
-        facts: what else summary.json says (encoder, config hash, ...).
+        facts: further entries of summary.json (encoder, config hash, ...).
     """
 
     def __init__(
@@ -69,12 +68,10 @@ class HeldOutEvaluation(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not pl_module.finished:
             return
-        with pl_module.evaluated_weights():
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._test), self._reference(self._test))
-            point = replace(self._point(trainer, pl_module, self._test), name=TUNED)
+        seen, point = self._measure(self._test, trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        self._test = keep(self._test, point, seen)
+        self._test = keep(self._test, replace(point, name=TUNED), seen)
         self._write_summary(trainer, pl_module)
         base = read_array(self._test, BASE.name, "grid")
         if base is not None:
@@ -88,32 +85,22 @@ class HeldOutEvaluation(L.Callback):
     def _with_base(
         self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, picture: Path | None = None
     ) -> Evaluation:
-        """The record with the base model's point; all processes sample or none does, as the first one's disk says."""
-        there = record.base is not None and read_array(record, BASE.name, self._kept) is not None
+        """The record with the base model's point; the first process's files decide whether all processes sample."""
+        compared = "embedding" if self.bench.evaluator.drift else "grid"
+        there = record.base is not None and read_array(record, BASE.name, compared) is not None
         if trainer.strategy.broadcast(there):
             return record
         seen = self.bench.base(_model(trainer, pl_module), *_asked(record))
         return keep(record, BASE, seen, picture) if trainer.is_global_zero else record
 
-    @property
-    def _kept(self) -> str:
-        """The base model's array that later points are compared with."""
-        return "embedding" if self.bench.evaluator.drift else "grid"
-
-    def _reference(self, record: Evaluation) -> Tensor | None:
-        """The base model's embeddings, for the one process that reports; None unless drift is measured."""
-        return read_array(record, BASE.name, "embedding") if self.bench.evaluator.drift and record.points else None
-
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bench.evaluator.drift:
             self._tuning = self._with_base(self._tuning, trainer, pl_module)
-        with pl_module.evaluated_weights():
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._tuning), self._reference(self._tuning))
-            point = self._point(trainer, pl_module, self._tuning)
+        seen, point = self._measure(self._tuning, trainer, pl_module)
         if not trainer.is_global_zero:
             return
         done = point.iteration
-        # a resumed run drops the looks that it is going to repeat
+        # a resumed run drops the points that it will measure again
         earlier = tuple(one for one in self._tuning.points if one.weights == "base" or one.iteration < done)
         picture = self._samples / f"iteration-{done:06d}.png"
         self._tuning = keep(replace(self._tuning, points=earlier), point, seen, picture, arrays=False)
@@ -125,19 +112,24 @@ class HeldOutEvaluation(L.Callback):
                 grid = np.asarray(grid_of(seen, point.title()))
                 logger.experiment.add_image("samples", grid, max(done - 1, 0), dataformats="HWC")
 
-    def _point(self, trainer: L.Trainer, pl_module: L.LightningModule, record: Evaluation) -> Point:
-        """The weights that the network holds now, without values; only the first process needs them."""
-        if not trainer.is_global_zero:
-            return BASE
+    def _measure(self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[Evaluated, Point]:
+        """Measures the current weights; the point identifies them and is complete on the first process only."""
+        reference = None
+        if self.bench.evaluator.drift and record.points:
+            reference = read_array(record, BASE.name, "embedding")
         done, training = trainer.datamodule.iteration, record.training
-        return trained_point(
-            f"iteration-{done:06d}.ckpt",
-            weights_digest(dict(pl_module.policy.trainable_parameters())),
-            done,
-            done * training["images"] // training["iterations"],
-            "live" if pl_module.average is None else "average",
-            self.bench.sampling,
-        )
+        with pl_module.evaluated_weights():
+            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference)
+            if not trainer.is_global_zero:
+                return seen, BASE
+            return seen, trained_point(
+                f"iteration-{done:06d}.ckpt",
+                weights_digest(dict(pl_module.policy.trainable_parameters())),
+                done,
+                done * training["images"] // training["iterations"],
+                "live" if pl_module.average is None else "average",
+                self.bench.sampling,
+            )
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         summary = {
@@ -164,10 +156,10 @@ def _asked(record: Evaluation) -> tuple[list[str], int]:
 
 
 def _continued(record: Evaluation) -> Evaluation:
-    """With the points that its file holds, unless they are another run's or were measured by another protocol."""
+    """With the points of its file, unless they are from another run or protocol."""
     try:
         earlier = read_evaluation(record.path)
-    except UserError:  # none yet, or none that can be read: everything is measured anew
+    except UserError:  # missing or unreadable: everything is measured again
         return record
     if earlier.difference(record):
         return record

@@ -1,4 +1,9 @@
-"""Clipped policy-gradient steps on the transitions that a rollout took."""
+"""The clipped update: policy-gradient steps on the transitions of the rollout.
+
+For each micro-batch and trained step: replay the step with gradients, form the ratio to the rollout's log-probability,
+and take the clipped surrogate, plus a KL term to the reference if its weight is positive. `Passes` accumulates the
+gradients.
+"""
 
 from dataclasses import dataclass
 
@@ -19,7 +24,7 @@ from drift_pl.training.updates.protocol import UpdateContext
 
 @dataclass(frozen=True)
 class ClippedUpdate(Passes):
-    """Flow-GRPO's update (arXiv 2505.05470, eq. 5): clipped surrogate and, if asked, a KL term to the reference.
+    """Flow-GRPO's update (arXiv 2505.05470, eq. 5): clipped surrogate, optionally with a KL term to the reference.
 
     Attributes:
         clip_range: clip of the ratio.
@@ -39,7 +44,7 @@ class ClippedUpdate(Passes):
 
     @property
     def keep(self) -> frozenset[str]:
-        """What it needs of a rollout besides, see `rollout`."""
+        """What the rollout stores in addition, see `rollout`."""
         return frozenset({"means"} if self.ratio == "guard" else ())
 
     def loss(self, context: UpdateContext) -> "SurrogateLoss":
@@ -47,18 +52,14 @@ class ClippedUpdate(Passes):
         return SurrogateLoss(self, context, [weight_T[step] for step in context.experience.trajectory.steps_K])
 
     def _step_weights(self, sampler: Sampler) -> list[float]:
-        """Of every step of the grid that may be trained, wherever the window is now; their mean is 1."""
+        """Weights of all trainable steps of the grid, not only of the current window; their mean is 1."""
         weights = [step_weight(self.step_weights, *sampler.spread(step)) for step in range(*self.trainable_steps)]
         return [0.0] * self.trainable_steps[0] + normalised_step_weights(torch.stack(weights)).tolist()
 
 
 @dataclass(frozen=True)
 class SurrogateLoss:
-    """The loss of one run; its passes are the trained steps.
-
-    Attributes:
-        factors: weight of each trained step.
-    """
+    """The loss of one run; its passes are the trained steps, with weights `factors`."""
 
     update: ClippedUpdate
     context: UpdateContext

@@ -106,6 +106,6 @@ def test_images_without_a_score_are_not_gated_and_do_not_count() -> None:
 
 
 def test_an_unknown_auxiliary_judge_is_named_with_those_that_there_are() -> None:
-    message = r"incentive.args.auxiliary=\['beauty'\]: there is no judge 'beauty'; there are taste, realism"
+    message = r"incentive.args.auxiliary=\['beauty'\]: there is no reward 'beauty'; there are taste, realism"
     with pytest.raises(UserError, match=message):
         gated(Gardo(auxiliary=["beauty"]), torch.rand(1, 4), taste=torch.rand(1, 4), realism=torch.rand(1, 4))
