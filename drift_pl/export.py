@@ -12,9 +12,9 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.builders.restore import TunedPolicy, find_checkpoint, load_tuned
 from drift_pl.config.checkpoints import CONFIG
 from drift_pl.config.command import run_command
-from drift_pl.config.fields import setting
+from drift_pl.config.fields import Flag, setting
 from drift_pl.config.help import read_options
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import local_path, new_folder, refuse_taken, write_text
 
@@ -30,6 +30,7 @@ class ExportOptions(Options):
     ckpt_path: str = checkpoint_key()
     out: str = setting(..., "folder to write; it must be new or empty", example="exports/my-lora")
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     format: Literal["lora", "full"] = setting("lora", "lora (the adapter alone) or full (the pipeline, merged)")
 
 

@@ -12,8 +12,10 @@ from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
 from drift_pl.config.help import config_help
 from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.publishing import with_names
 from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
 from drift_pl.config.schema import Config
+from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import probe_folder
 
@@ -45,6 +47,8 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
         _refuse_finished(config, checkpoint_iteration(content))
     run = build_run(config, folder.path)
     write_config(folder, config, tree)
+    if is_first_process():
+        register(with_names(tree or config.published.model_dump()), folder.path)
     _announce(config, folder)
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)

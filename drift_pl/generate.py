@@ -16,7 +16,7 @@ from drift_pl.config.checkpoints import CONFIG
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
 from drift_pl.config.help import read_options
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.core.files import free_name, local_path, refuse_taken
 
 
@@ -55,6 +55,7 @@ class GenerateOptions(Options):
         example="pictures",
     )
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     measure: Flag = setting(
         False, "also print mean reward and diversity, by the run's judges and encoder", example="true"
     )

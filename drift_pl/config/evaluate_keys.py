@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from drift_pl.config.fields import Flag, setting
-from drift_pl.config.options import Options, Weights, weights_key
+from drift_pl.config.options import Options, Weights, trust_key, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
@@ -83,6 +83,7 @@ class EvaluateOptions(Options):
         None, "images per forward pass; null: the run's objective.micro_batch", sets="objective.micro_batch"
     )
     threads: Any = setting(None, "CPU threads; null: the run's trainer.threads", sets="trainer.threads")
+    trust: Flag = trust_key()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

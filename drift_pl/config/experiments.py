@@ -14,6 +14,11 @@ def experiments_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "experiments"
 
 
+def is_packaged(path: Path) -> bool:
+    """Whether an experiment file is one of this package's."""
+    return path.resolve().is_relative_to(experiments_folder().resolve())
+
+
 def list_experiments() -> dict[str, str]:
     """Name of each experiment and the first comment line of its file."""
     return {path.stem: _first_comment(path) for path in sorted(experiments_folder().glob("*.yaml"))}
@@ -24,13 +29,13 @@ def _first_comment(path: Path) -> str:
     return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
 
 
-def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The files of an experiment, base first: (file name, its difference to what stands before it).
+def load_experiment(name: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The files of an experiment, base first: (file, its difference to what stands before it).
 
     Raises:
         UserError: no such experiment, no YAML, no mapping, or files that are each other's base.
     """
-    chain: list[tuple[str, dict[str, Any]]] = []
+    chain: list[tuple[Path, dict[str, Any]]] = []
     seen: list[Path] = []
     path: Path | None = find_experiment(name, Path.cwd())
     while path is not None:
@@ -42,7 +47,7 @@ def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
         base = difference.pop("base", None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
-        chain.append((path.name, difference))
+        chain.append((path, difference))
         path = find_experiment(base, path.parent) if base else None
     return chain[::-1]
 

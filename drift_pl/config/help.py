@@ -34,6 +34,7 @@ def config_help(width: int | None = None) -> str:
         _wrap(
             "experiment= is read first, then the overrides from left to right. Lists count from 0:"
             " rewards.0.weight=2."
+            " trust=true takes code that an experiment file from elsewhere names (docs/sharing.md)."
             " Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).",
             width,
             0,

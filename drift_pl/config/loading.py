@@ -6,7 +6,9 @@ one. OmegaConf holds and merges plain trees and resolves `${...}`; the models of
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,9 +21,19 @@ from drift_pl.config.command_line import asks_for_help, read_text, split_line
 from drift_pl.config.experiments import load_experiment
 from drift_pl.config.fields import about_of, find_key, is_section, strip_optional
 from drift_pl.config.identity import default_run_dir
-from drift_pl.config.messages import explain, first_of, not_finite, resolve_type, working_example, wrong_type
-from drift_pl.config.publishing import published
+from drift_pl.config.messages import (
+    check_index,
+    explain,
+    first_of,
+    not_finite,
+    resolve_type,
+    unknown_key,
+    working_example,
+    wrong_type,
+)
+from drift_pl.config.publishing import published, with_names
 from drift_pl.config.schema import RENAMED, Config, NamedConfig, get_value, has_effect
+from drift_pl.config.trust import refuse_strangers, split_trust
 from drift_pl.config.yaml_text import find_non_finite, format_value
 from drift_pl.core.errors import UserError
 
@@ -55,7 +67,10 @@ def parse(argv: Sequence[str]) -> Request:
     if asks_for_help(argv):
         return Request(Config(), help=True)
     line = split_line(argv, FLAGS, _example, _remedy)
-    draft = _Draft(line.pairs)
+    pairs, trusted = split_trust(line.pairs)
+    draft = _Draft(pairs)
+    if not trusted:
+        draft.refuse_strangers(by_fit=True)
     config = draft.config()
     return Request(
         config,
@@ -66,13 +81,16 @@ def parse(argv: Sequence[str]) -> Request:
     )
 
 
-def build_config(overrides: Sequence[tuple[str, str]]) -> Config:
-    """The checked `Config` of (key, text) pairs, `experiment` among them or not.
+def build_config(overrides: Sequence[tuple[str, str]], trusted: bool = True) -> Config:
+    """The checked `Config` of (key, text) pairs, `experiment` among them or not; errors as `parse`'s.
 
-    Raises:
-        UserError: see `parse`.
+    Args:
+        trusted: False: things will be built of it, and its file may be somebody else's; see `trust`.
     """
-    return _Draft(overrides).config()
+    draft = _Draft(overrides)
+    if not trusted:
+        draft.refuse_strangers(by_fit=False)
+    return draft.config()
 
 
 def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
@@ -94,17 +112,13 @@ def _example(key: str) -> str | None:
 
 def _remedy(word: str) -> str:
     remedy = "overrides look like KEY=VALUE, e.g. seed=1"
-    try:
-        resolve_type(Config, word)
-    except UserError as error:
-        return f"{remedy} ({error})" if word else remedy
-    return remedy
+    return remedy if not word or _example(word) else f"{remedy} ({unknown_key(Config, word)})"
 
 
 class _Origin(NamedTuple):
     """Where a key was last set: in a file, or by an argument (of this text, if the key was given by itself)."""
 
-    file: str = ""
+    file: Path | None = None
     text: str | None = None
 
 
@@ -120,12 +134,12 @@ class _Draft:
         self._assign("experiment", experiment, _Origin())
         for file, difference in load_experiment(experiment):
             # a saved config holds every key, whether anybody set it or not
-            self._own_file = "" if "experiment" in difference else file
+            self._own_file = None if "experiment" in difference else file
             try:
                 for key, value in difference.items():
                     self._assign(key, value, _Origin(file))
             except UserError as error:
-                raise UserError(f"{file}: {error}") from error
+                raise UserError(f"{file.name}: {error}") from error
         for key, text in overrides:
             if key != "experiment":
                 self._assign(key, _value_of(key, text), _Origin(text=text))
@@ -150,7 +164,19 @@ class _Draft:
         except OmegaConfBaseException as error:
             example = working_example(Config, key)
             raise UserError(f"{key}={shown}: {str(error).splitlines()[0]}; use e.g. {example}") from error
+        self._origins = {other: was for other, was in self._origins.items() if not other.startswith(f"{key}.")}
         self._origins[key] = origin
+
+    def _origin_of(self, key: str) -> _Origin:
+        """Where a key, or what holds it, was last set."""
+        while key and key not in self._origins:
+            key = key.rpartition(".")[0]
+        return self._origins.get(key, _Origin())
+
+    def refuse_strangers(self, by_fit: bool) -> None:
+        """See `trust.refuse_strangers`."""
+        with suppress(OmegaConfBaseException):  # `config` says what cannot be resolved
+            refuse_strangers(with_names(self.tree), lambda key: self._origin_of(key).file, by_fit)
 
     def _parent(self, key: str) -> Any:
         """The node that holds the last part of a key; None where `args` do not reach down to it yet."""
@@ -159,7 +185,7 @@ class _Draft:
         for depth, part in enumerate(parts):
             above = ".".join(parts[:depth])
             if isinstance(node, ListConfig):
-                _check_index(len(node), above, part)
+                check_index(Config, len(node), above, part)
             elif not isinstance(node, DictConfig):
                 if is_section(resolve_type(Config, above)):
                     raise UserError(wrong_type(Config, above, format_value(node)))
@@ -185,13 +211,12 @@ class _Draft:
             config = Config.model_validate(plain)
         except ValidationError as error:
             first = first_of(error)
-            key = place = ".".join(map(str, first["loc"]))
-            while place and place not in self._origins:
-                place = place.rpartition(".")[0]
-            origin = self._origins.get(place, _Origin())
-            message = explain(Config, first, origin.text if place == key else None)
-            in_file = origin.file and first["type"] != "value_error"
-            raise UserError(f"{origin.file}: {message}" if in_file else message) from error
+            key = ".".join(map(str, first["loc"]))
+            origin = self._origin_of(key)
+            message = explain(Config, first, origin.text if key in self._origins else None)
+            if origin.file and first["type"] != "value_error":
+                message = f"{origin.file.name}: {message}"
+            raise UserError(message) from error
         config.publish_as(published(config, self.tree))
         return config
 
@@ -222,12 +247,3 @@ def _value_of(key: str, text: str) -> Any:
 def _is_named(key: str) -> bool:
     kind = strip_optional(resolve_type(Config, key))[0]
     return is_section(kind) and issubclass(kind, NamedConfig)
-
-
-def _check_index(length: int, key: str, index: str) -> None:
-    example = working_example(Config, key)
-    if not length:
-        raise UserError(f"{key}.{index}: the list {key} is empty; give it whole, e.g. {example}")
-    if not index.isdigit() or int(index) >= length:
-        known = f"{key}.0" if length == 1 else f"{key}.0 to {key}.{length - 1}"
-        raise UserError(f"{key}.{index}: index out of range; there is {known}; or give it whole, e.g. {example}")

@@ -170,3 +170,16 @@ def _unknown_name(field: Any, key: str, name: Any) -> str:
     null = "null or " if strip_optional(field.annotation)[1] else ""
     own = f", or {ELSEWHERE}" if about.registry and about.elsewhere else ""
     return f"{key}={name!r} is unknown: use {null}one of {choices}{own}"
+
+
+def check_index(model: type[Section], length: int, key: str, index: str) -> None:
+    """
+    Raises:
+        UserError: a list has no entry of this number.
+    """
+    example = working_example(model, key)
+    if not length:
+        raise UserError(f"{key}.{index}: the list {key} is empty; give it whole, e.g. {example}")
+    if not index.isdigit() or int(index) >= length:
+        known = f"{key}.0" if length == 1 else f"{key}.0 to {key}.{length - 1}"
+        raise UserError(f"{key}.{index}: index out of range; there is {known}; or give it whole, e.g. {example}")

@@ -31,6 +31,13 @@ def weights_key() -> Any:
     return setting("average", "average (the EMA, in runs that have one) or live", example="live")
 
 
+def trust_key() -> Any:
+    """Whether a run's own files may name code."""
+    return setting(
+        False, "take what the run's config.yaml names of code and tokens, see docs/sharing.md", example="true"
+    )
+
+
 class Options(Section):
     """What a command line asks for, and what `--help` says of the command.
 
@@ -85,7 +92,8 @@ class Options(Section):
             UserError: the file cannot be read, or a value is none that the config takes.
         """
         try:
-            return build_config([("experiment", str(file)), *((sets, text) for sets, text, _ in self._overrides)])
+            pairs = [("experiment", str(file)), *((sets, text) for sets, text, _ in self._overrides)]
+            return build_config(pairs, trusted=getattr(self, "trust", False))
         except UserError as error:
             message = str(error)
             for sets, _, given in self._overrides:

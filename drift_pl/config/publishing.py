@@ -36,9 +36,7 @@ def published(config: Config, tree: Any) -> Config:
         UserError: a url holds what may be a key.
     """
     plain = OmegaConf.to_container(tree, resolve=True)
-    with _names_only():
-        named = OmegaConf.to_container(tree, resolve=True)
-    found = _as_written(plain, named)
+    found = _as_written(plain, with_names(tree))
     _refuse_queries(found)
     while found != plain:
         try:
@@ -46,6 +44,12 @@ def published(config: Config, tree: Any) -> Config:
         except ValidationError as error:  # a number or a choice: no secret
             found = _with_value(found, plain, error.errors()[0]["loc"])
     return config
+
+
+def with_names(tree: Any) -> Any:
+    """Plain settings, resolved but for environment variables: these are named, `${oc.env:NAME}`."""
+    with _names_only():
+        return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
 
 
 @contextmanager
