@@ -10,14 +10,15 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
-from drift_pl.config.help import config_help
-from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.publishing import with_names
-from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
+from drift_pl.config.run_folder import SUMMARY_MEASURES, choose_run_folder, is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import probe_folder
+from drift_pl.core.files import probe_folder, write_text
+from drift_pl.core.locate import first_line
 
 TERMINATED = 143
 
@@ -39,22 +40,34 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
+    from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
+    restored, done = None, 0
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
         refuse_other_settings(content, folder.resume_from, config)
-        _refuse_finished(config, checkpoint_iteration(content))
-    run = build_run(config, folder.path)
-    write_config(folder, config, tree)
+        done = checkpoint_iteration(content)
+        _refuse_finished(config, done)
+        restored = RestoredShapes.of(content)
+        del content  # of a whole network it is large
+    run = build_run(config, folder.path, done)
+    if restored and folder.resume_from:
+        restored.refuse_others(run.module, folder.resume_from)
     if is_first_process():
+        write_text(folder.path / "config.yaml", config_yaml(config, tree))
         register(with_names(tree or config.published.model_dump()), folder.path)
-    _announce(config, folder)
+        print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
+        print(f"run folder {folder.path}", flush=True)
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
-    except SystemExit as stop:  # Lightning's answer to SIGTERM, with no status of its own, and to Ctrl-C
+    except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
         print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
         raise SystemExit(stop.code or TERMINATED) from stop
+    except Exception as error:
+        if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
+            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
+        raise
     return folder.path
 
 
@@ -76,12 +89,6 @@ def _refuse_finished(config: Config, done: int) -> None:
         )
 
 
-def _announce(config: Config, folder: RunFolder) -> None:
-    if is_first_process():
-        print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
-        print(f"run folder {folder.path}", flush=True)
-
-
 def _close(run_dir: Path, config: Config) -> None:
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
@@ -89,16 +96,16 @@ def _close(run_dir: Path, config: Config) -> None:
     print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
     print(
-        f"go on:   python -m drift_pl.fit experiment={config.experiment} seed={config.seed} "
+        f"resume:  python -m drift_pl.fit experiment={config.experiment} seed={config.seed} "
         f"run_dir={run_dir} ckpt_path=last trainer.iterations={2 * config.trainer.iterations}"
     )
 
 
 def _run(argv: list[str]) -> None:
-    request = parse(argv)
-    if request.help:
-        print(config_help())
+    if asks_for_help(argv):
+        print(config_help(), end="")
         return
+    request = parse(argv)
     if request.ignored and is_first_process():
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:

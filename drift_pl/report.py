@@ -1,41 +1,33 @@
-"""The command that shows finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`.
-
-Groups runs by experiment, averages over seeds, and writes `report.md`, `report.json` and `report.png`: reward and
-diversity along training, and the same noise through the base and through each experiment.
-"""
+"""The command that shows finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`."""
 
 import sys
 from pathlib import Path
 
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
-from drift_pl.config.help import read_options
 from drift_pl.config.options import Options
-from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder, write_json, write_text
 
 
 class ReportOptions(Options):
-    """What a command line asks for."""
+    """Summarize finished runs: group them by experiment and average over seeds.
+
+    Writes report.md, report.json and report.png: reward and diversity along training, and the same noise through the
+    base model and through each experiment. PATHS are run folders.
+    """
 
     program = "python -m drift_pl.report"
-    purpose = (
-        "Show finished runs: groups runs by experiment, averages over seeds, and writes report.md, report.json and "
-        "report.png: reward and diversity along training, and the same noise through the base and through each "
-        "experiment. PATHS are run folders."
-    )
     example = "runs/shapes_div-* runs/shapes_flowgrpo-*"
-    paths_field = "paths"
 
     paths: list[str] = setting(..., "run folders")
-    out: str = setting(".", "folder to write", example="report")
+    out: str = setting(".", "folder to write")
 
 
 def report(folders: list[Path], out: Path) -> str:
     """Reads runs, writes everything, and returns the table.
 
     Raises:
-        UserError: a folder is not that of a finished run, or two cannot be compared; nothing has been written then.
+        UserError: a folder is not a finished run's, or two cannot be compared; then nothing has been written.
     """
     from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
 
@@ -50,14 +42,11 @@ def report(folders: list[Path], out: Path) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(ReportOptions, argv)
+    options = ReportOptions.read(argv)
     if options is None:
         return
-    if not options.paths:
-        raise UserError(f"no run folder given: {options.program} {options.example}")
     out = local_path(options.out)
-    text = report([local_path(path) for path in options.paths], out)
-    print(text)
+    print(report([local_path(path) for path in options.paths], out))
     print(f"\nwritten: {out / 'report.md'}, report.json, report.png")
 
 

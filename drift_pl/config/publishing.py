@@ -35,7 +35,7 @@ def published(config: Config, tree: Any) -> Config:
     Raises:
         UserError: a url holds what may be a key.
     """
-    plain = OmegaConf.to_container(tree, resolve=True)
+    plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
     found = _as_written(plain, with_names(tree))
     _refuse_queries(found)
     while found != plain:

@@ -1,31 +1,22 @@
 """The folder of a run: where it is, whether it may be used, what it starts from."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from drift_pl.config.identity import default_run_dir
-from drift_pl.config.loading import config_yaml
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import local_path, write_text
+from drift_pl.core.files import local_path
 
 SUMMARY_MEASURES = (
-    "reward",
-    "pairwise_distance",
-    "valid_pairwise_distance",
-    "pairwise_lpips",
-    "vendi",
-    "alignment",
-    "coverage",
-)
+    "reward", "pairwise_distance", "valid_pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage",
+)  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """A run's folder and the checkpoint it goes on from (None: from the beginning)."""
+class RunFolder(NamedTuple):
+    """A run's folder and the checkpoint that it resumes from (None: it starts)."""
 
     path: Path
     resume_from: Path | None
@@ -39,11 +30,9 @@ def choose_run_folder(config: Config) -> RunFolder:
     """
     path = local_path(config.run_dir) if config.run_dir else default_run_dir(config)
     last = path / "checkpoints" / "last.ckpt"
-    if config.ckpt_path == "last":
-        if not last.exists():
-            raise UserError(f"ckpt_path=last: there is no {last}; start without ckpt_path, or use ckpt_path=auto")
-        return RunFolder(path, last)
-    if config.ckpt_path == "auto":
+    if config.ckpt_path == "last" and not last.exists():
+        raise UserError(f"ckpt_path=last: there is no {last}; start without ckpt_path, or use ckpt_path=auto")
+    if config.ckpt_path in ("last", "auto"):
         return RunFolder(path, last if last.exists() else None)
     if config.ckpt_path:
         return RunFolder(path, local_path(config.ckpt_path))
@@ -56,12 +45,5 @@ def choose_run_folder(config: Config) -> RunFolder:
 
 
 def is_first_process() -> bool:
-    """False in the further processes that a launcher starts: these find the folder in use by the first."""
+    """False in the further processes that a launcher starts, which find the folder in use by the first."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-
-
-def write_config(folder: RunFolder, config: Config, tree: dict[str, Any] | None = None) -> None:
-    """Keeps the config beside the run's results; see `config_yaml`."""
-    if not is_first_process():
-        return
-    write_text(folder.path / "config.yaml", config_yaml(config, tree))

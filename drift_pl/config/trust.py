@@ -88,12 +88,12 @@ def split_trust(pairs: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]]
     return [pair for pair in pairs if pair[0] != "trust"], said == "true"
 
 
-def refuse_strangers(settings: Any, file_of: Callable[[str], Path | None], by_fit: bool) -> None:
+def refuse_strangers(settings: Any, file_of: Callable[[str], str], by_fit: bool) -> None:
     """What files ask for must be the user's own.
 
     Args:
         settings: plain, with environment variables as `${oc.env:NAME}`.
-        file_of: the file that last set a key; None for an argument or a default.
+        file_of: the file that last set a key; empty for an argument or a default.
         by_fit: whether the command is `fit`, which takes experiment files of the working folder.
 
     Raises:
@@ -103,9 +103,9 @@ def refuse_strangers(settings: Any, file_of: Callable[[str], Path | None], by_fi
         file = file_of(access.key)
         if access.key.endswith(".url"):  # who names the token on the command line has chosen
             file = file and file_of(access.key.removesuffix("url") + "token_env")
-        if file is None or is_packaged(file) or access.digest in _registered():
+        if not file or is_packaged(Path(file)) or access.digest in _registered():
             continue
-        if not (by_fit and _is_of_working_folder(access, file)):
+        if not (by_fit and _is_of_working_folder(access, Path(file))):
             raise UserError(
                 f"{file}: {access.key}={access.shown} {access.does}, and no run of yours on this machine had it: "
                 "add trust=true if you know who wrote this file (docs/sharing.md)"

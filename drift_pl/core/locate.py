@@ -4,7 +4,6 @@ A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
 """
 
 import importlib
-import json
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,9 @@ from drift_pl.core.errors import UserError, named
 from drift_pl.core.files import local_path, refused
 
 Loaded = TypeVar("Loaded")
+
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Its byte order marks."""
 
 
 def locate(name: str) -> str:
@@ -40,14 +42,8 @@ def locate(name: str) -> str:
     return str(path)
 
 
-def split_revision(name: str) -> tuple[str, dict[str, str]]:
-    """A hub id without its revision, and the arguments for a loader: `{"revision": branch, tag or commit}` or none."""
-    name, _, revision = name.partition("@")
-    return name, {"revision": revision} if revision else {}
-
-
 def read_text(name: str, content: str) -> str:
-    """Text of a UTF-8 file, without a byte order mark.
+    """Text of a UTF-8 file, without a byte order mark; line ends are those of Unix.
 
     Args:
         name: a path, or pkg:PACKAGE/FILE.
@@ -60,32 +56,22 @@ def read_text(name: str, content: str) -> str:
     if not path.is_file():
         raise UserError(f"{named(name)}: no such file; give {content}")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{named()}: {refused(error)}") from error
+    if data.startswith(UTF_16) or b"\0" in data:
+        raise UserError(f"{named(name)} is not a UTF-8 text file (UTF-16 or not text at all): save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json_lines(name: str, example: str) -> Iterator[tuple[str, Any]]:
-    """Entries of a UTF-8 JSON-lines file, each with its place for error messages; empty lines are skipped.
-
-    Args:
-        name: a path, or pkg:PACKAGE/FILE.
-        example: a valid line, for error messages.
-
-    Raises:
-        UserError: there is no such file, it is not text, or a line is not JSON.
-    """
-    text = read_text(name, f"a JSON-lines file with lines like {example}")
-    # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            place = f"{named(name)}, line {number}"
-            try:
-                yield place, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {example}") from error
+def split_revision(name: str) -> tuple[str, dict[str, str]]:
+    """A hub id without its revision, and the arguments for a loader: `{"revision": branch, tag or commit}` or none."""
+    name, _, revision = name.partition("@")
+    return name, {"revision": revision} if revision else {}
 
 
 def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:

@@ -40,7 +40,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "flow_sde": Entry("sampling.stochastic:FlowSde", "Flow-GRPO's SDE; published noise level 0.7", "flow"),
         "dance_sde": Entry("sampling.stochastic:DanceSde", "DanceGRPO's SDE; published noise level 0.3", "flow"),
         "flow_cps": Entry("sampling.stochastic:FlowCps", "Flow-CPS; published noise level 0.8", "flow"),
-        "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, the noise level is eta; published 1", "ddpm"),
+        "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, noise level = eta; published 1, with 50 steps", "ddpm"),
     },
     "update": {
         "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),

@@ -127,6 +127,23 @@ class Trajectory:
     mean_KBCHW: Tensor | None = None
     predicted_KBCHW: Tensor | None = None
 
+    def without_nan(self) -> "Trajectory":
+        """The same trajectory, with zeros in place of states and densities that are not finite.
+
+        Such images are not trained on. But a process with no other image computes a loss of weight 0, because all
+        processes take part in the sum of gradients, and 0 x NaN is NaN.
+        """
+        if self.latents_KBCHW.isfinite().all() and self.final_BCHW.isfinite().all():
+            return self
+
+        return replace(
+            self,
+            latents_KBCHW=self.latents_KBCHW.nan_to_num(0.0, 0.0, 0.0),
+            log_prob_KB=self.log_prob_KB.nan_to_num(0.0, 0.0, 0.0),
+            final_BCHW=self.final_BCHW.nan_to_num(0.0, 0.0, 0.0),
+            mean_KBCHW=None if self.mean_KBCHW is None else self.mean_KBCHW.nan_to_num(0.0, 0.0, 0.0),
+        )
+
     @staticmethod
     def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
         """Joins rollouts of the same window along the image axis, in order."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores, Trajectory
@@ -10,7 +11,8 @@ from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.incentive.selection import KeepAll, SelectionRule
 from drift_pl.incentive.shaping import DiversityShaping
 
-# The smallest divisor of a reward, as a share of the base model's median group spread.
+# The smallest divisor of a reward, as a share of the base model's median group spread; `AdvantageRule` adds an absolute
+# one.
 STD_FLOOR_SHARE = 0.01
 
 
@@ -40,15 +42,24 @@ class Method:
         return self.reward_method.reward(scores)
 
     def bonus(self, scores: Scores, trajectory: Trajectory) -> Tensor | None:
-        """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off."""
+        """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off.
+
+        NaN for an image without an embedding (or, per step, without one of its prediction): it has no bonus, which is
+        not a bonus of 0, because the others' mean is subtracted.
+        """
         if self.shaping is None or scores.embedding_PGD is None:
             return None
         embedding_PGD, valid_PG, reward_PG = scores.embedding_PGD, scores.valid_PG, scores.reward_PG
+        known_PG = embedding_PGD.isfinite().all(-1)
         if self.shaping.form == "terminal":
-            return self.shaping(embedding_PGD, valid_PG, trajectory.num_steps, reward_PG)
+            bonus_PG = self.shaping(embedding_PGD, valid_PG, trajectory.num_steps, reward_PG)
+            return torch.where(known_PG, bonus_PG, torch.nan)
         assert scores.predicted_embedding_KPGD is not None
         predicted_KPGD, grid = scores.predicted_embedding_KPGD, (trajectory.steps_K, trajectory.num_steps)
-        return self.shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, *grid, reward_PG)
+        bonus_KPG = self.shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, *grid, reward_PG)
+        start_K = torch.tensor([step == 0 for step in trajectory.steps_K], device=known_PG.device)  # has no potential
+        known_KPG = known_PG & (predicted_KPGD.isfinite().all(-1) | start_K[:, None, None])
+        return torch.where(known_KPG, bonus_KPG, torch.nan)
 
     def advantage(
         self,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from drift_pl.core.errors import UserError, named
-from drift_pl.core.locate import read_json_lines
+from drift_pl.core.texts import read_json_lines, stripped
 
 RIGHT_LINE = '{"prompt": "a red circle", "paraphrases": ["a circle in red", "one red disc"]}'
 
@@ -33,9 +33,9 @@ def _paraphrases_of(entry: Any, place: str) -> tuple[str, list[str]]:
     if not isinstance(entry, dict) or set(entry) != {"prompt", "paraphrases"}:
         raise UserError(f"{place}: needs the fields 'prompt' and 'paraphrases' and no others; write {RIGHT_LINE}")
     prompt, paraphrases = entry["prompt"], entry["paraphrases"]
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str) or not stripped(prompt):
         raise UserError(f"{place}: 'prompt' must be a non-empty string; write {RIGHT_LINE}")
     texts = paraphrases if isinstance(paraphrases, list) else []
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and stripped(text) for text in texts):
         raise UserError(f"{place}: 'paraphrases' must be a non-empty list of non-empty strings; write {RIGHT_LINE}")
-    return prompt.strip(), [text.strip() for text in texts]
+    return stripped(prompt), [stripped(text) for text in texts]

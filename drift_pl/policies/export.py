@@ -8,6 +8,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,35 @@ from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy
 
 
-def describe_pipeline(policy: Policy) -> dict[str, Any]:
-    """The pipeline's entries of a model card, see `Export` in reports/model_card.py."""
+@dataclass(frozen=True)
+class PipelineFacts:
+    """What an example of loading the weights needs to know.
+
+    Attributes:
+        class_name: of the pipeline in diffusers.
+        absent: parts that the base model lacks and that diffusers must be told about, e.g. `text_encoder_3`.
+        call_arguments: names of the arguments of a pipeline call.
+        process: of the policy, `flow` or `ddpm`.
+        guidance_offset: the pipeline's own guidance scale minus ours for the same images.
+    """
+
+    class_name: str
+    absent: tuple[str, ...]
+    call_arguments: tuple[str, ...]
+    process: str
+    guidance_offset: float = 0.0
+
+
+def describe_pipeline(policy: Policy) -> PipelineFacts:
     pipeline = _pipeline(policy)
     optional = type(pipeline)._optional_components
-    return {
-        "class_name": type(pipeline).__name__,
-        "absent": tuple(name for name, part in pipeline.components.items() if part is None and name not in optional),
-        "call_arguments": tuple(inspect.signature(type(pipeline).__call__).parameters),
-        "process": policy.process.name,
-        "guidance_offset": getattr(policy, "guidance_offset", 0.0),
-    }
+    return PipelineFacts(
+        class_name=type(pipeline).__name__,
+        absent=tuple(name for name, part in pipeline.components.items() if part is None and name not in optional),
+        call_arguments=tuple(inspect.signature(type(pipeline).__call__).parameters),
+        process=policy.process.name,
+        guidance_offset=getattr(policy, "guidance_offset", 0.0),
+    )
 
 
 def save_lora(policy: Policy, folder: Path) -> None:

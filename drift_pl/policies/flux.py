@@ -35,6 +35,7 @@ class FluxPolicy(FlowPolicy):
     family = "flux"
     pipeline_class = FluxPipeline
     text_parts = ("text_encoder", "text_encoder_2")
+    sized_part = "text_encoder_2"
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         """Prompts as T5's tokens [B, L, E] and CLIP's pooled embedding [B, E'].
@@ -47,7 +48,7 @@ class FluxPolicy(FlowPolicy):
                 f"policy.max_sequence_length={self.max_sequence_length}: FLUX takes 1 to {LONGEST_TEXT} tokens, e.g. "
                 "512 (dev) or 256 (schnell)"
             )
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, pooled_BE, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts), device=self.text_device, max_sequence_length=self.max_sequence_length

@@ -11,6 +11,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
@@ -37,6 +38,7 @@ class PipelinePolicy(ABC):
         process: see `Policy`.
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
+        sized_part: the one of them whose length is `max_sequence_length`; None: all have their own.
         optional_parts: parts that a pipeline folder may lack.
         guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
         load_options: further arguments of the pipeline; a part that is None here is not loaded.
@@ -51,6 +53,7 @@ class PipelinePolicy(ABC):
     process: Process
     denoiser: ClassVar[str] = "transformer"
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    sized_part: ClassVar[str | None] = None
     optional_parts: ClassVar[tuple[str, ...]] = ()
     guidance_offset: ClassVar[float] = 0.0
     load_options: ClassVar[Mapping[str, Any]] = {}
@@ -69,6 +72,8 @@ class PipelinePolicy(ABC):
         for part in (pipeline.vae, *self._text_encoders()):
             part.requires_grad_(False).eval()
         self._text_encoder_device = text_encoder_device
+        self._cut_texts = CutTexts("the model")
+        self._spelled: set[str] = set()
         with naming("policy.resolution"):
             self.latent_shape: tuple[int, ...] = self._latent_shape(resolution)
 
@@ -186,13 +191,37 @@ class PipelinePolicy(ABC):
         parts = (getattr(self.pipeline, name) for name in self.text_parts)
         return [part for part in parts if part is not None]
 
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Warns of prompts that the model cuts, and of words that it has not learned; of each once.
+
+        `encode` does so for its own prompts. Given all prompts of a run before, there is one warning with their number.
+        """
+        self._cut_texts.look(prompts, self._text_limits())
+        self._warn_of_spelled_words(prompts)
+
+    def _as_read(self, prompt: str) -> str:
+        """A prompt as the tokenizer gets it."""
+        return prompt
+
+    def _text_limits(self) -> dict[str, TextLimit]:
+        """By the name of the text encoder; one that is left out has none."""
+        limits = {}
+        for part in self.text_parts:
+            tokenizer = getattr(self.pipeline, part.replace("text_encoder", "tokenizer"))
+            if getattr(self.pipeline, part) is not None and tokenizer is not None:
+                tokens = self.max_sequence_length if part == self.sized_part else tokenizer.model_max_length
+                limits[part] = TextLimit(tokens, tokenizer, self._as_read)
+        return {part: limit for part, limit in limits.items() if limit.tokens > 0}
+
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
         """Warns about words that the tokenizer can only spell letter by letter: the model has not learned them."""
         tokenizer = self.pipeline.tokenizer
         words = sorted({word for prompt in prompts for word in prompt.lower().split() if word.isalpha()})
         spelled = [word for word in words if len(word) > 3 and len(tokenizer.tokenize(word)) == len(word)]
-        if spelled:
-            warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(spelled)}", stacklevel=2)
+        new = [word for word in spelled if word not in self._spelled]
+        if new:
+            self._spelled.update(new)
+            warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(new)}", stacklevel=2)
 
 
 def checked_side(side: int, unit: int) -> int:

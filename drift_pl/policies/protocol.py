@@ -14,6 +14,9 @@ from drift_pl.policies.process import Process
 class Policy(Protocol):
     """An image generator that is trained. Its `network` trains; the frozen parts stay outside of any module tree.
 
+    It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
+    those that it cuts (`core.text_length.CutTexts`).
+
     Attributes:
         network: the denoiser. Policies call only `network(...)`, no other method, so that it can be sharded.
         latent_shape: (C, H, W) of one image's latents; (C, F, H, W) of a video's.

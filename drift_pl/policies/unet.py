@@ -36,7 +36,7 @@ class StableDiffusionPolicy(PipelinePolicy):
     }
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _ = self.pipeline.encode_prompt(
                 list(prompts),
@@ -157,7 +157,7 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
     load_options = {**dict.fromkeys(("feature_extractor", "image_encoder")), "add_watermarker": False}
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
                 list(prompts),

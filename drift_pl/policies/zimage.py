@@ -36,6 +36,7 @@ class ZImagePolicy(FlowPolicy):
 
     family = "zimage"
     pipeline_class = ZImagePipeline
+    sized_part = "text_encoder"
     guidance_offset = -1.0
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
@@ -51,7 +52,7 @@ class ZImagePolicy(FlowPolicy):
                 f"policy.max_sequence_length={self.max_sequence_length}: this model takes 1 to {largest} text tokens, "
                 f"e.g. {min(512, largest)}"
             )
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             rows, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts),
@@ -69,6 +70,12 @@ class ZImagePolicy(FlowPolicy):
             None,
             torch.full((self.max_sequence_length,), width, device=tokens_BLE.device),
             torch.tensor([len(row_LE) for row_LE in rows], device=tokens_BLE.device),
+        )
+
+    def _as_read(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": prompt}]
+        return self.pipeline.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
         )
 
     def sigmas(self, num_steps: int) -> Tensor:

@@ -1,9 +1,11 @@
 """Prompts: reading lists of them, choosing those of an iteration, encoding each text once."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 
+from drift_pl.core.errors import named
 from drift_pl.core.prompt_files import read_prompt_file
 from drift_pl.core.rng import make_generator
 from drift_pl.core.types import Condition
@@ -17,6 +19,22 @@ def read_prompts(name: str) -> tuple[str, ...]:
         UserError: it cannot be read, or it contains no prompt.
     """
     return tuple(prompt.text for prompt in read_prompt_file(name))
+
+
+def distinct(name: str) -> tuple[str, ...]:
+    """The texts of `read_prompt_file` that are measured: each once, or a repeated one would weigh double.
+
+    Raises:
+        UserError: it cannot be read, or it holds no prompt.
+    """
+    prompts = read_prompts(name)
+    texts = tuple(dict.fromkeys(prompts))
+    if len(texts) < len(prompts):
+        more = len(prompts) - len(texts)
+        warnings.warn(
+            f"{named(name)}: {more} of {len(prompts)} prompts repeat another; each is measured once", stacklevel=1
+        )
+    return texts
 
 
 def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:

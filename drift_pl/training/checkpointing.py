@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.training.checkpoint_content import check_content
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,10 +32,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of this package.
+        UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
     """
     if not path.is_file():
-        raise UserError(f"ckpt_path={path}: no such file; give a .ckpt file, `last` or `auto`")
+        raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -43,6 +44,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not {"PromptDataModule", "run_identity"} <= content.keys():
         raise UserError(f"ckpt_path={path} is not a checkpoint of drift_pl; give e.g. RUN/checkpoints/last.ckpt")
+    check_content(content, path)
     return content
 
 
@@ -106,7 +108,10 @@ class BoundaryCheckpoint(L.Callback):
     def __init__(self, path: Path, keep: bool = True) -> None:
         self._path, self._keep = path, keep
         self._boundary: dict[str, Any] | None = None
-        self._within = False
+        self._started = self._within = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = True  # whatever is resumed is in its place; before, a save would put fresh weights over it
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -115,8 +120,15 @@ class BoundaryCheckpoint(L.Callback):
         if not self._keep:
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
-        optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        state = {"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()}
+        state = {
+            "weights": trainable,
+            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "module": pl_module.boundary_state(),
+            # what is counted after the update, while callbacks may still break the iteration
+            "data": trainer.datamodule.state_dict(),
+            "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+            "loop": trainer.fit_loop.state_dict(),
+        }
         self._boundary = apply_to_collection(state, Tensor, lambda value: value.detach().to("cpu", copy=True))
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
@@ -124,7 +136,7 @@ class BoundaryCheckpoint(L.Callback):
         self._within = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if not trainer.training or (self._within and self._boundary is None):
+        if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
@@ -139,3 +151,11 @@ class BoundaryCheckpoint(L.Callback):
         for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         pl_module.load_boundary_state(boundary["module"])
+        trainer.datamodule.load_state_dict(boundary["data"])
+        for callback, state in zip(trainer.callbacks, boundary["callbacks"], strict=True):
+            if state:
+                callback.load_state_dict(state)
+        trainer.fit_loop.load_state_dict(boundary["loop"])
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        for counts in (progress.total, progress.current):
+            counts.ready = counts.completed  # Lightning counts a batch before it tells callbacks

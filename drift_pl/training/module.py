@@ -15,6 +15,7 @@ from torch import Tensor
 from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.method import Method
 from drift_pl.sampling.groups import GroupSampling
+from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
@@ -50,6 +51,10 @@ class DriftModule(L.LightningModule):
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
         self.finished = False  # set by the callback that ends the run: its length, or the alarm
 
+    def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = batch.iteration
+
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """One iteration: sample, score, select, shape, advantage, update."""
         report = IterationReport()
@@ -65,10 +70,11 @@ class DriftModule(L.LightningModule):
         spread = (statistics.batch_std, self.base_spread(statistics))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
-        experience = Experience(batch, trajectory, condition, kept_PG, advantage_PG, divergence_KPG)
+        finite = trajectory.without_nan()
+        experience = Experience(batch, finite, condition, kept_PG, advantage_PG, divergence_KPG)
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience)
+        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 
@@ -78,6 +84,7 @@ class DriftModule(L.LightningModule):
             self.base_group_std.fill_(statistics.median_group_std)
         return float(self.base_group_std)
 
+    @torch.enable_grad()  # whatever a callback, or an imported module, has switched off
     def update_policy(self, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
         """The optimizer steps of an iteration."""
         optimizer, iteration = self.optimizers(), experience.batch.iteration
@@ -124,6 +131,7 @@ class DriftModule(L.LightningModule):
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)
+        checkpoint["optimizer_entries"] = optimizer_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None and checkpoint["average"] is not None:

@@ -26,7 +26,7 @@ class IterationStatistics:
 
 
 def gather_statistics(reward_PG: Tensor, kept_PG: Tensor, updates: int, device: torch.device) -> IterationStatistics:
-    """All-gather of reward moments, group spreads and counts: the one exchange before the update.
+    """All-gather of reward moments, group spreads and counts: the last exchange before the update.
 
     Args:
         updates: U, optimizer steps per pass.
@@ -45,6 +45,10 @@ def gather_statistics(reward_PG: Tensor, kept_PG: Tensor, updates: int, device: 
 def world_size() -> int:
     """Number of processes that train together."""
     return torch.distributed.get_world_size() if _initialised() else 1
+
+
+def is_first_process() -> bool:
+    return not _initialised() or torch.distributed.get_rank() == 0
 
 
 def gather_vectors(vector_N: Tensor, device: torch.device) -> Tensor:

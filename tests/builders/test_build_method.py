@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update, named_by
+from drift_pl.builders.arguments import named_by
+from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError

@@ -164,7 +164,7 @@ def test_a_register_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 def test_the_commands_ask(kind: type[Options], tmp_path: Path) -> None:
     file = written(tmp_path / "run", STRANGE[0][0])
     values = {"ckpt_path": "run", "out": "out", "prompt": "a"}
-    argv = [f"{key}={value}" for key, value in values.items() if key in kind.own_keys()]
+    argv = [f"{key}={value}" for key, value in values.items() if key in kind.key_names()]
     argv = [argument.replace("out=out", "out=out.json") if kind is EvaluateOptions else argument for argument in argv]
     with pytest.raises(UserError, match="os:system is code"):
         kind.parse(argv).config(file)

@@ -140,8 +140,8 @@ def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> 
     with policy.at_resolution(32):
         expected = policy.sigmas(5)
     model = Model.on(policy, torch.device("cpu"), nullcontext)
-    for sampled in (model.base, model.tuned):
-        with sampled(SamplingPlan(5, 3.0, "", resolution=32)) as sampler:
+    for base in (True, False):
+        with model.sampler(SamplingPlan(5, 3.0, "", resolution=32), base) as sampler:
             assert torch.equal(sampler.sigmas, expected)
     assert not torch.equal(policy.sigmas(5), expected)
 

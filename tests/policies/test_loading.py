@@ -9,9 +9,8 @@ import torch
 from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
 
 from drift_pl.builders.policy import build_policy
-from drift_pl.config.fields import choices_of
 from drift_pl.config.loading import parse
-from drift_pl.config.schema import PolicyConfig
+from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies import loading
 from drift_pl.policies.flux import FluxPolicy
@@ -60,8 +59,8 @@ def test_the_denoiser_alone_is_quantised_to_eight_bits() -> None:
 
 
 def test_the_command_line_knows_the_same_names() -> None:
-    assert choices_of(PolicyConfig.model_fields["dtype"]) == tuple(loading.DTYPES)
-    assert choices_of(PolicyConfig.model_fields["quantisation"]) == tuple(loading.QUANTISATIONS)
+    assert Config.require_key("policy.dtype").choices == tuple(loading.DTYPES)
+    assert Config.require_key("policy.quantisation").choices == tuple(loading.QUANTISATIONS)
 
 
 def test_a_policy_hands_them_to_diffusers(

@@ -52,18 +52,20 @@ class Gardo(RewardMethod):
             raise UserError(f"incentive.args.auxiliary={self.auxiliary}: give a list, [{self.auxiliary}]")
 
     def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
-        """A_i d_i where A_i > 0, float32 [P, G]; an image without a valid embedding or other image keeps its own."""
+        """A_i d_i where A_i > 0, float32 [P, G]."""
         return torch.where(advantage_PG > 0, advantage_PG * self.distinctness(scores), advantage_PG)
 
     def distinctness(self, scores: Scores) -> Tensor:
-        """d_i, float32 [P, G]; 1 for an image that is not valid, or alone."""
+        """d_i, float32 [P, G]; the others' mean for an image that is not valid, and 1 where fewer than two are."""
         assert scores.embedding_PGD is not None
         valid_PG = scores.valid_PG
         nearest_PG = distance_to_nearest(scores.embedding_PGD, valid_PG).clamp(min=0)
+        mean_P1 = masked_mean(nearest_PG, valid_PG)
         if self.normalise:
-            mean_P1 = masked_mean(nearest_PG, valid_PG)
             nearest_PG = torch.where(mean_P1 > MIN_MEAN_DISTANCE, nearest_PG / mean_P1, 1)
-        return torch.where(valid_PG & (valid_PG.sum(1, keepdim=True) >= 2), nearest_PG, 1)
+            mean_P1 = torch.ones_like(mean_P1)
+        nearest_PG = torch.where(valid_PG, nearest_PG, mean_P1)
+        return torch.where(valid_PG.sum(1, keepdim=True) >= 2, nearest_PG, 1)
 
     def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor:
         """1 for the most uncertain images and 0 for the others, at every step: float32 [K, P, G].

@@ -39,6 +39,12 @@ class HeldOutEvaluation(L.Callback):
         self._seconds = 0.0
         self._images = 0
 
+    @property
+    def prompts(self) -> list[str]:
+        """What is measured in the run."""
+        looks = self._tuning.protocol["prompts"] if self._every else []
+        return [*looks, *self._test.protocol["prompts"]]
+
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._seconds, "images": self._images}
 

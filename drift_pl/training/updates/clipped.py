@@ -28,8 +28,9 @@ class ClippedUpdate(Passes):
 
     Attributes:
         clip_range: clip of the ratio.
-        kl_form: `exact`, `flow_grpo` (the exact one times the step length), or `mean` (half the squared distance of the
-            means, as in DiverseGRPO: without the variance, which in late steps would over-weight deviations).
+        kl_form: `exact`, `flow_grpo` (the exact one times the step length, but for steps whose std has no length in it,
+            `StochasticStep.std_has_length`), or `mean` (half the squared distance of the means, as in DiverseGRPO:
+            without the variance, which in late steps would over-weight deviations).
         ratio: `plain`, or `guard` (GRPO-Guard's, see `normalised_log_ratio`; needs the trajectory's means).
         step_weights: `none`, `inverse_length`, `std`, see `step_weight`; the whole loss of a step is multiplied by it.
         trainable_steps: [first, end) of the steps that a window may cover, over which the weights have mean 1.
@@ -46,6 +47,10 @@ class ClippedUpdate(Passes):
     def keep(self) -> frozenset[str]:
         """What the rollout stores in addition, see `rollout`."""
         return frozenset({"means"} if self.ratio == "guard" else ())
+
+    def idle_at_zero(self, first: bool) -> bool:
+        """In every optimizer step: the surrogate is A times a function of the ratio."""
+        return self.kl_weight == 0
 
     def loss(self, context: UpdateContext) -> "SurrogateLoss":
         weight_T = self._step_weights(context.sampler)
@@ -100,4 +105,6 @@ class SurrogateLoss:
         form = self.update.kl_form
         std = torch.ones_like(step.std) if form == "mean" else step.std
         kl_B = gaussian_kl(step.mean_BCHW, reference_mean_BCHW, std)
-        return kl_B * step.length if form == "flow_grpo" else kl_B
+        stochastic = self.context.sampler.stochastic
+        assert stochastic is not None
+        return kl_B * step.length if form == "flow_grpo" and stochastic.std_has_length else kl_B

@@ -36,6 +36,10 @@ class ForwardUpdate(Passes):
     nft_beta: float
     advantage_clip: float
 
+    def idle_at_zero(self, first: bool) -> bool:
+        """In the first optimizer step only: later ones pull an image of zero advantage back to the old policy."""
+        return self.kl_weight == 0 and first
+
     def loss(self, context: UpdateContext) -> "VelocityLoss":
         """Noises every image to every level: a function of (seed, iteration, sample)."""
         batch, clean_BCHW = context.experience.batch, context.experience.trajectory.final_BCHW
@@ -78,7 +82,7 @@ class VelocityLoss:
         experience = self.context.experience
         shares = experience.shares(self.update.updates)
         for rows_B in shares if self.update.inner_epochs > 1 else shares[1:]:
-            for part_B, _ in self.update.micro_batches(experience, rows_B):
+            for part_B, _ in self.update.micro_batches(experience, rows_B, first=False):
                 for n in range(len(self.times_N)):
                     self.old_NBCHW[n, part_B] = self._velocity(part_B, n)
 

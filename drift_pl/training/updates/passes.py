@@ -43,8 +43,8 @@ class Passes(ABC):
         inner_epochs: passes over the experience.
         updates: optimizer steps per pass.
         micro_batch: images per forward pass, as in the rollout, so that the first ratio is exactly 1.
-        skip_zero_advantage: skip images of zero advantage. Without a KL term they have no gradient, so this affects
-            speed only; with one, none is skipped.
+        skip_zero_advantage: skip images of zero advantage where they have no gradient (see `idle_at_zero`), so that
+            this affects speed only.
         kl_weight: beta >= 0, weight of the divergence from the reference.
     """
 
@@ -59,6 +59,14 @@ class Passes(ABC):
         """What the rollout stores in addition, see `rollout`."""
         return frozenset()
 
+    def idle_at_zero(self, first: bool) -> bool:
+        """Whether an image of zero advantage has no gradient; False unless a subclass knows better.
+
+        Args:
+            first: whether the policy is still the one that sampled.
+        """
+        return False
+
     @abstractmethod
     def loss(self, context: UpdateContext) -> Loss:
         """The loss of one run, made before the first optimizer step."""
@@ -72,9 +80,10 @@ class Passes(ABC):
                 yield
                 first = False
 
-    def micro_batches(self, experience: Experience, rows_B: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def micro_batches(self, experience: Experience, rows_B: Tensor, first: bool) -> list[tuple[Tensor, Tensor]]:
         """Rows and weights of each forward pass, see `Experience.micro_batches`."""
-        return experience.micro_batches(rows_B, self.micro_batch, self.skip_zero_advantage and self.kl_weight == 0)
+        skip = self.skip_zero_advantage and self.idle_at_zero(first)
+        return experience.micro_batches(rows_B, self.micro_batch, skip)
 
     def divergence(self, context: UpdateContext, kl_B: Tensor, rows_B: Tensor, weight_B: Tensor, k: int) -> Tensor:
         """The KL term of the loss, float32 [b]; reports `policy/kl`.
@@ -95,7 +104,7 @@ class Passes(ABC):
             count: images that count, summed over all processes.
         """
         scale = world_size() / (max(count, 1.0) * len(loss.factors))  # the gradient is averaged over processes
-        jobs = list(product(self.micro_batches(context.experience, rows_B), enumerate(loss.factors)))
+        jobs = list(product(self.micro_batches(context.experience, rows_B, first), enumerate(loss.factors)))
         for number, ((part_B, weight_B), (n, factor)) in enumerate(jobs, start=1):
             loss_B = loss(part_B, weight_B, n, first)
             with gradient_sync(context.module.trainer, last=number == len(jobs)):
