@@ -12,10 +12,12 @@ from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.loading import config_help, config_yaml, parse
+from drift_pl.config.publishing import with_names
 from drift_pl.config.run_folder import SUMMARY_MEASURES, choose_run_folder, is_first_process
 from drift_pl.config.schema import Config
+from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_text
+from drift_pl.core.files import probe_folder, write_text
 from drift_pl.core.locate import first_line
 
 TERMINATED = 143
@@ -33,6 +35,8 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = choose_run_folder(config)
+    if is_first_process():
+        probe_folder(folder.path)
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
@@ -52,6 +56,7 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
         restored.refuse_others(run.module, folder.resume_from)
     if is_first_process():
         write_text(folder.path / "config.yaml", config_yaml(config, tree))
+        register(with_names(tree or config.published.model_dump()), folder.path)
         print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
         print(f"run folder {folder.path}", flush=True)
     try:
@@ -85,7 +90,7 @@ def _refuse_finished(config: Config, done: int) -> None:
 
 
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
     print(summary_table(summary))
     print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")

@@ -77,7 +77,7 @@ def build_held_out_evaluation(config: Config, rewards: Sequence[WeightedReward],
         "experiment": config.experiment,
         "seed": config.seed,
         "config_hash": config_hash(config),
-        "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
+        "encoder": _named(config.published.evaluation.encoder),
         "test_prompts": len(test.protocol["prompts"]),
     }
     return HeldOutEvaluation(bench, test, tuning, config.evaluation.every, run_dir, facts)
@@ -104,6 +104,7 @@ def new_record(
 
 
 def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Sequence[RewardConfig]) -> Protocol:
+    config = config.published  # the record is shared
     evaluation, policy, plan = config.evaluation, config.policy, build_sampling(config)
     return {
         "prompts": list(prompts),

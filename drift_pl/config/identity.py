@@ -26,7 +26,7 @@ SINCE_0_1 = (
 
 def run_settings(config: Config) -> dict[str, Any]:
     """Dotted key -> plain value of the seed and all settings that shape results; entries of lists by their number."""
-    return {"seed": config.seed, **_flat(config, "")}
+    return {"seed": config.seed, **_flat(config.published, "")}
 
 
 def _flat(section: Section, prefix: str) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def config_hash(config: Config) -> str:
     Runs that differ only in seed, length or hardware share it, and so do experiments of different names with the same
     settings. It names folders; `differences` decides whether a checkpoint belongs to a config.
     """
-    settings = _flat(config, "")
+    settings = _flat(config.published, "")
     return _digest([FORMAT, {key: value for key, value in settings.items() if value != _defaults()[pattern_of(key)]}])
 
 
