@@ -76,8 +76,6 @@ class Options(Section):
         """
         takes_paths = "paths" in cls.model_fields
         line = split_line(cls, argv, takes_paths=takes_paths)
-        if takes_paths and not line.paths:
-            raise UserError(f"no run folder given: {cls.program} {cls.example}")
         values: dict[str, Any] = {"paths": line.paths} if takes_paths else {}
         overrides: dict[str, str] = {}
         for name, text in line.pairs:
@@ -90,6 +88,8 @@ class Options(Section):
                 overrides[name] = text
             else:
                 raise UserError(f"{name} cannot be set by itself: use e.g. {cls.works(name)}")
+        if takes_paths and not line.paths:
+            raise UserError(f"no run folder given: {cls.program} {cls.example}")
         options = cls.checked(values)
         options._overrides = overrides
         return options

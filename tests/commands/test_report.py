@@ -112,3 +112,19 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
         assert main([str(first), str(second), f"out={tmp_path / 'out'}"]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("outt=x", "unknown key 'outt': did you mean 'out'?"),
+        ("--out=x", "unknown flag '--out=x': keys take no dashes, use out=x"),
+        ("out=", "out= is empty: use e.g. out=."),
+        ("out=x", "no run folder given: python -m drift_pl.report runs/"),
+    ],
+)
+def test_bad_arguments_are_refused(argument: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([argument]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1

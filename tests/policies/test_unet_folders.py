@@ -190,7 +190,10 @@ def test_a_start_without_any_signal_is_refused(tiny_unets: dict[str, Path], tmp_
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["policy.family=sd15"], "sampler.kind=flow_sde is for flow models, and policy.family=sd15 is none: use ddim"),
+        (
+            ["policy.family=sd15"],
+            "sampler.kind=flow_sde is for flow models, and policy.family=sd15 is not one: use ddim",
+        ),
         (["sampler.kind=ddim"], "sampler.kind=ddim is for policy.family=sd15 or sdxl, and sd3 is a flow model: use"),
         (
             ["policy.family=sdxl", "sampler.kind=ddim", "sampler.noise_level=1.5"],
