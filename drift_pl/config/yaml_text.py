@@ -43,7 +43,7 @@ class Loader(yaml.SafeLoader):
     def construct_scalar(self, node: Any) -> Any:
         text = super().construct_scalar(node)
         if isinstance(text, str) and not is_plain(text):
-            raise yaml.constructor.ConstructorError(None, None, "found NUL or half of a character", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, "found half of a character, or NUL", node.start_mark)
         return text
 
     def get_single_node(self) -> Any:

@@ -57,6 +57,7 @@ def test_a_run_is_the_same_wherever_its_server_is(monkeypatch: pytest.MonkeyPatc
 
 def test_records_and_cards_hold_names_only(tmp_path: Path) -> None:
     from drift_pl.builders.bench import new_record
+    from drift_pl.policies.export import PipelineFacts
     from drift_pl.reports.card_facts import Base, Weights
     from drift_pl.reports.model_card import Export, model_card
 
@@ -65,10 +66,13 @@ def test_records_and_cards_hold_names_only(tmp_path: Path) -> None:
     assert SECRET not in json.dumps(record.protocol)
     assert "${oc.env:JUDGE_URL}" in json.dumps(record.protocol)
     weights = Weights(1, "live", "0")
-    export = Export("out", "lora", weights, Base("org/model", None), "P", (), ("negative_prompt",), "flow", "none")
+    facts = PipelineFacts("Pipeline", (), ("negative_prompt",), "flow", 0.0)
+    export = Export("out", "lora", weights, Base("org/model@0123", None), facts, "none")
     card = model_card(config.published, "0", export)
     assert SECRET not in card
     assert "${oc.env:WORDS}" in card
+    assert "base_model: org/model\n" in card
+    assert "from_pretrained('org/model', revision='0123')" in card
 
 
 @pytest.mark.parametrize(

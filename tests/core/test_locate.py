@@ -42,10 +42,10 @@ def test_every_model_takes_it(build: str, names: list[str]) -> None:
 def test_unreadable_text_names_its_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("a")
 
-    def fail(*args: object, **options: object) -> str:
+    def fail(*args: object) -> bytes:
         raise PermissionError(13, "Permission denied", str(tmp_path / "a.txt"))
 
-    monkeypatch.setattr(Path, "read_text", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
     with (
         naming("prompts.train"),
         pytest.raises(UserError, match=r"^prompts\.train: .*/a\.txt: Permission denied: give"),
