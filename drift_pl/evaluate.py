@@ -126,6 +126,7 @@ def _measure(
     from drift_pl.builders.run import build_policy
     from drift_pl.builders.scoring import build_rewards
     from drift_pl.evaluation.base import with_base_of
+    from drift_pl.evaluation.partial import PartialPoint
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
@@ -147,14 +148,18 @@ def _measure(
     with Progress(len(missing), len(asked[0])) as progress:
         for point, checkpoint in missing:
             watched = replace(model, encode=_watched(model.encode, progress.begin(point.title())))
+            partial = PartialPoint.of(evaluation, point)
+            if options.fresh:
+                partial.remove()
             if checkpoint is None:
-                evaluated = bench.base(watched, *asked)
+                evaluated = bench.base(watched, *asked, partial)
             else:
                 load_weights(parameters, checkpoint)
                 plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
                 reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(watched, *asked, reference)
+                evaluated = replace(bench, sampling=plan).tuned(watched, *asked, reference, partial)
             evaluation = keep(evaluation, point, evaluated)
+            partial.remove()
             progress.end(headline(next(one for one in evaluation.points if one.name == point.name)))
     return evaluation
 

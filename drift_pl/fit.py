@@ -12,7 +12,7 @@ from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
 from drift_pl.config.help import config_help
 from drift_pl.config.loading import config_yaml, parse
-from drift_pl.config.run_folder import SUMMARY_MEASURES, RunFolder, choose_run_folder, is_first_process, write_config
+from drift_pl.config.run_folder import RunFolder, choose_run_folder, is_first_process, shown_measures, write_config
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -54,10 +54,11 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
 def summary_table(summary: dict) -> str:
     """Base against tuned on the held-out prompts, as text."""
     lines = [f"{'':24}{'base':>10}{'tuned':>10}{'change':>10}"]
-    for name in SUMMARY_MEASURES:
-        if name in summary["base"]:
-            base, tuned = summary["base"][name], summary["tuned"][name]
-            lines.append(f"{name:24}{base:10.4f}{tuned:10.4f}{(tuned - base) / abs(base):+10.1%}")
+    for name in shown_measures(summary["base"], summary["tuned"]):
+        base, tuned = summary["base"][name], summary["tuned"][name]
+        change = f"{(tuned - base) / abs(base):+.1%}" if base and tuned is not None else "-"
+        cells = ("-" if value is None else f"{value:.4f}" for value in (base, tuned))
+        lines.append(f"{name:24}" + "".join(f"{cell:>10}" for cell in (*cells, change)))
     return "\n".join(lines)
 
 

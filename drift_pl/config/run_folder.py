@@ -1,6 +1,7 @@
 """The folder of a run: where it is, whether it may be used, what it starts from."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ SUMMARY_MEASURES = (
     "coverage",
 )
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
+HELD_OUT = "heldout/"
+
+
+def shown_measures(*values: Mapping[str, Any]) -> list[str]:
+    """What tables show of values that all have: `SUMMARY_MEASURES`, then rewards that were never trained on."""
+    shared = [name for name in values[0] if all(name in other for other in values)]
+    return [name for name in SUMMARY_MEASURES if name in shared] + [n for n in shared if n.startswith(HELD_OUT)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Atomic writes of files and folders: written beside their target, synced, renamed."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -35,8 +36,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int = 2) -> None:
-    """Writes JSON atomically, see `replacing`."""
-    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+    """Writes JSON atomically, see `replacing`; JSON has no NaN: null stands for it, and for infinities."""
+    write_text(path, json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Dicts and lists with None in place of numbers that are not finite."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def refuse_taken(out: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
+from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
@@ -97,12 +98,14 @@ class Evaluator:
         prompts: Sequence[str],
         seeds_per_prompt: int,
         reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
         """Samples and measures; with several processes each takes every n-th prompt and all get the whole result.
 
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
             reference: the base model's embeddings, [..., D]; None: no metrics of drift.
+            partial: prompts that are done already, to which the others are added.
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
@@ -110,12 +113,13 @@ class Evaluator:
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            generators = sample_generators(f"evaluation_latents:{prompts[index]}", samples=range(seeds_per_prompt))
-            condition = model.encode([prompts[index]], model.device)
-            images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
-            values, kept = self._look(images_S3HW, prompts[index])
-            names = names or list(values)
-            rows = (torch.stack([values[name] for name in names]), *kept)
+            row = partial.read(index) if partial else None
+            if row is None or set(row[0]) != set(names or row[0]):
+                row = self._row(model, sampler, prompts[index], seeds_per_prompt)
+                if partial:
+                    partial.write(index, row, [index < size for size in sizes])
+            names = names or row[0]
+            rows = (row[1][0][[row[0].index(name) for name in names]], *row[1][1:])
             parts = parts or [
                 torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
             ]
@@ -130,6 +134,13 @@ class Evaluator:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
+
+    def _row(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
+        """Samples and measures one prompt."""
+        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
+        condition = model.encode([prompt], model.device)
+        values, kept = self._look(sample_images(model, sampler, condition, generators, self.micro_batch), prompt)
+        return list(values), (torch.stack(list(values.values())), *kept)
 
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
@@ -179,21 +190,28 @@ class Bench:
     evaluator: Evaluator
     sampling: SamplingPlan
 
-    def base(self, model: Model, prompts: Sequence[str], seeds_per_prompt: int) -> Evaluated:
-        """The model before fine-tuning."""
+    def base(
+        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, partial: PartialPoint | None = None
+    ) -> Evaluated:
+        """The model before fine-tuning; see `Evaluator.run`."""
         with model.base(self.sampling) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt)
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, partial=partial)
 
     def tuned(
-        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, reference: Tensor | None = None
+        self,
+        model: Model,
+        prompts: Sequence[str],
+        seeds_per_prompt: int,
+        reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
-        """The weights that the model holds now.
+        """The weights that the model holds now; see `Evaluator.run`.
 
         Args:
             reference: the base model's embeddings of the same prompts, for metrics of drift.
         """
         with model.tuned(self.sampling) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference)
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference, partial)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:

@@ -7,7 +7,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ class Evaluation:
         training: length of the run and digest of its prompts.
         protocol: how it was measured.
         points: the base model first, then by iteration. Looks at the tuning prompts may lack the base model.
+        inputs: setting -> digest of the local file or folder that it names; empty in records of version 0.2.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Evaluation:
     training: Training
     protocol: Protocol
     points: tuple[Point, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
 
     @property
     def run_dir(self) -> Path:
@@ -130,9 +132,15 @@ class Evaluation:
     def difference(self, now: "Evaluation") -> str | None:
         """In words, why values of the two may not stand in one file; None if they may."""
         run, other = (f"{one.config_hash}-s{one.seed}" for one in (self, now))
+        if run != other:
+            return f"is of the run {run}, and this one is {other}"
+        changed = [name for name in self.inputs if now.inputs.get(name, self.inputs[name]) != self.inputs[name]]
+        if changed:
+            return f"is of a run with other files: {', '.join(changed)} had another content there"
+        if self.training["prompts_digest"] != now.training["prompts_digest"]:
+            return "is of a run that was trained on other prompts: prompts.train is another list there"
         measured = first_difference(self.protocol, now.protocol)
-        otherwise = f"was measured otherwise: {measured}" if measured else None
-        return otherwise if run == other else f"is of the run {run}, and this one is {other}"
+        return f"was measured otherwise: {measured}" if measured else None
 
 
 def summarise(values: Sequence[float | None]) -> Value:
@@ -209,6 +217,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
 def to_plain(evaluation: Evaluation) -> dict[str, Any]:
     """Plain dicts and lists, as `from_plain` takes them."""
     content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
+    if not evaluation.inputs:
+        del content["inputs"]
     return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
 
 

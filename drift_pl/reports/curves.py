@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from drift_pl.config.run_folder import SUMMARY_MEASURES
+from drift_pl.config.run_folder import shown_measures
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.reports.compatibility import EVALUATE
@@ -88,9 +88,10 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
 def summary_table(groups: Groups) -> str:
     """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
     any_group = next(iter(groups.values()))
-    names = [name for name in SUMMARY_MEASURES if name in any_group[0].summary["base"]]
+    columns = (run.summary[which] for group in groups.values() for run in group for which in ("base", "tuned"))
+    names = shown_measures(*columns)
     lines = [f"| | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
-    base = [f"{_values(any_group, 'base', name).mean():.3f}" for name in names]
+    base = [_number(_values(any_group, "base", name).mean()) for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")
     for experiment, group in groups.items():
         cells = [_mean_and_spread(_values(group, "tuned", name)) for name in names]
@@ -99,12 +100,19 @@ def summary_table(groups: Groups) -> str:
 
 
 def _values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
-    return np.array([run.summary[which][name] for run in group])
+    """A measure of each run; NaN for one that has none."""
+    return np.array([run.summary[which][name] for run in group], dtype=np.float64)
 
 
 def _mean_and_spread(numbers: np.ndarray) -> str:
+    if np.isnan(numbers).any():
+        return "-"
     spread = f" +- {numbers.std(ddof=1):.3f}" if len(numbers) > 1 else ""
     return f"{numbers.mean():.3f}{spread}"
+
+
+def _number(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 def draw(groups: Groups, path: Path) -> None:
@@ -141,7 +149,7 @@ def _draw_curves(axis: Any, groups: Groups, name: str, label: str) -> None:
     for number, (experiment, group) in enumerate(groups.items()):
         for position, run in enumerate(group):
             iterations = [entry["iteration"] for entry in run.looks]
-            series = [entry[name] for entry in run.looks]
+            series = np.array([entry[name] for entry in run.looks], dtype=np.float64)  # None becomes NaN
             legend = experiment if position == 0 else None
             axis.plot(iterations, series, marker="o", markersize=3, color=f"C{number}", alpha=0.8, label=legend)
     axis.set_ylabel(label)

@@ -1,5 +1,6 @@
 """Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
@@ -93,8 +95,9 @@ class RunIdentity(L.Callback):
 class BoundaryCheckpoint(L.Callback):
     """Keeps a copy of the trainable state at each iteration's start; a broken run saves that copy as last.ckpt.
 
-    The copy is in main memory. It is small with an adapter; with full fine-tuning it is three or four times the
-    network, in float32.
+    It saves nothing that a checkpoint holds already, and nothing before the first iteration is done: a run of which
+    nothing was trained leaves its folder free. The copy is in main memory. It is small with an adapter; with full
+    fine-tuning it is three or four times the network, in float32.
 
     Args:
         path: where the copy goes.
@@ -106,6 +109,13 @@ class BoundaryCheckpoint(L.Callback):
         self._path, self._keep = path, keep
         self._boundary: dict[str, Any] | None = None
         self._within = False
+        self._saved = 0
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint_iteration(checkpoint)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint_iteration(checkpoint)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -116,6 +126,8 @@ class BoundaryCheckpoint(L.Callback):
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
         optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
         self._boundary = _copied({"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()})
+        self._boundary["prompts"] = trainer.datamodule.state_dict()
+        self._boundary["callbacks"] = [copy.deepcopy(callback.state_dict()) for callback in trainer.callbacks]
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._boundary = None  # the iteration is complete: the live state is a boundary itself
@@ -126,7 +138,8 @@ class BoundaryCheckpoint(L.Callback):
             return
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
-        trainer.save_checkpoint(self._path)
+        if trainer.datamodule.iteration != self._saved:
+            trainer.save_checkpoint(self._path)
 
     @torch.no_grad()
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:
@@ -137,6 +150,12 @@ class BoundaryCheckpoint(L.Callback):
         for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         pl_module.load_boundary_state(boundary["module"])
+        # these count an iteration as done before its last callback is: a look at the tuning prompts may break, too
+        trainer.datamodule.load_state_dict(boundary["prompts"])
+        for callback, state in zip(trainer.callbacks, boundary["callbacks"], strict=True):
+            if state and not isinstance(callback, Timer):  # a timer would count the time until now twice
+                callback.load_state_dict(state)
+        trainer.should_stop = False
 
 
 def _copied(state: Any) -> Any:

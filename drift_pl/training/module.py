@@ -43,7 +43,6 @@ class DriftModule(L.LightningModule):
         self.network, decay = self.policy.network, optimizer.ema_decay
         self.average = ParameterAverage(self.policy.trainable_parameters(), decay) if decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
-        self.finished = False  # set by whoever ends the run for good: its length, or the alarm
 
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
         """Sample, score, select, shape, advantage, update: DRIFT's iteration."""

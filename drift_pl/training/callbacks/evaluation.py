@@ -12,9 +12,11 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.evaluation.evaluator import Bench
 from drift_pl.evaluation.grids import labelled_grid, save_image
+from drift_pl.evaluation.partial import PartialPoint
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
 from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
 from drift_pl.evaluation.sampling import Model
+from drift_pl.training.callbacks.progress import RunLength
 from drift_pl.training.checkpointing import weights_digest
 
 
@@ -67,19 +69,19 @@ class HeldOutEvaluation(L.Callback):
             self._look_at_tuning_prompts(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not pl_module.finished:
-            return
         with pl_module.evaluated_weights():
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._test), self._reference(self._test))
-            point = replace(self._point(trainer, pl_module, self._test), name=TUNED)
+            point = trainer.strategy.broadcast(replace(self._point(trainer, pl_module, self._test), name=TUNED))
+            partial, reference = PartialPoint.of(self._test, point), self._reference(self._test)
+            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._test), reference, partial)
         if not trainer.is_global_zero:
             return
         self._test = keep(self._test, point, seen)
-        self._write_summary(trainer, pl_module)
+        partial.remove()
         base = read_array(self._test, BASE.name, "grid")
         if base is not None:
             grids, prompts = [base.float() / 255, seen.grid_PS3HW], seen.prompts[: len(base)]
             save_image(labelled_grid(["base", "fine-tuned"], grids, prompts), self._samples / "base_and_tuned.png")
+        self._write_summary(trainer, pl_module)  # last: a run that has it is complete
 
     @property
     def _samples(self) -> Path:
@@ -92,8 +94,13 @@ class HeldOutEvaluation(L.Callback):
         there = record.base is not None and read_array(record, BASE.name, self._kept) is not None
         if trainer.strategy.broadcast(there):
             return record
-        seen = self.bench.base(_model(trainer, pl_module), *_asked(record))
-        return keep(record, BASE, seen, picture) if trainer.is_global_zero else record
+        partial = PartialPoint.of(record, BASE)
+        seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
+        if not trainer.is_global_zero:
+            return record
+        record = keep(record, BASE, seen, picture)
+        partial.remove()
+        return record
 
     @property
     def _kept(self) -> str:
@@ -150,6 +157,9 @@ class HeldOutEvaluation(L.Callback):
             "images": self._images,
             "seconds": round(self._seconds, 1),
         }
+        why = next(one for one in trainer.callbacks if isinstance(one, RunLength)).why_stopped(trainer)
+        if why is not None:
+            summary["stopped"] = why
         write_json(self._run_dir / "summary.json", summary)
 
 
