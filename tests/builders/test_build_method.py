@@ -9,7 +9,6 @@ from drift_pl.builders.method import build_method, build_selection, build_shapin
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.core.registry import TABLES, Entry, Table
 from drift_pl.incentive import Band, DiversityShaping, MinVariance, Quantile
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.scoring.rewards import WeightedReward
@@ -53,16 +52,14 @@ def test_an_update_gets_the_keys_that_it_names() -> None:
 
 
 def test_another_update_gets_keys_steps_and_args(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TABLES, "update", Table({"named": Entry("made.up:Named", "")}))
     monkeypatch.setattr("drift_pl.core.registry._import", lambda name: Named)
-    config = config_of("objective.learning_rate=0.5", "sampler.window_range=[1,3]", "sampler.window_size=2")
-    config.objective.loss = "named"
-    assert build_update(config) == Named(0.5, (1, 3))
-    config.objective.args = {"temperature": 3.0}  # type: ignore[attr-defined]
-    assert build_update(config) == Named(0.5, (1, 3), 3.0)
-    config.objective.args = {"temprature": 3.0}  # type: ignore[attr-defined]
-    with pytest.raises(UserError, match=r"^objective\.args: .*'temprature' for 'named'; its arguments are: learning_"):
-        build_update(config)
+    own = ["objective.loss=their.package:Named", "objective.learning_rate=0.5"]
+    own += ["sampler.window_range=[1,3]", "sampler.window_size=2"]
+    assert build_update(config_of(*own)) == Named(0.5, (1, 3))
+    assert build_update(config_of(*own, "objective.args={temperature: 3.0}")) == Named(0.5, (1, 3), 3.0)
+    says = r"^objective\.args: .*'temprature' for 'their.package:Named'; its arguments are: learning_"
+    with pytest.raises(UserError, match=says):
+        build_update(config_of(*own, "objective.args={temprature: 3.0}"))
 
 
 def test_variadic_parameters_name_no_setting() -> None:

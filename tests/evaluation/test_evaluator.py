@@ -20,6 +20,7 @@ from drift_pl.core.registry import create, names
 from drift_pl.core.types import Condition
 from drift_pl.evaluation.evaluator import Evaluated, Evaluator
 from drift_pl.evaluation.sampling import Model
+from drift_pl.policies.process import FlowProcess
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.rollout import Sampler
@@ -307,6 +308,7 @@ class NoiseItself:
     """A policy whose images are the noise that they start from, whatever the prompt."""
 
     latent_shape = (3, 16, 16)
+    process = FlowProcess()
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         return Condition(torch.zeros(len(prompts), 1, 1), None, torch.ones(1, dtype=torch.int64))
