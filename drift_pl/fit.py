@@ -1,4 +1,7 @@
-"""The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...] [ckpt_path=last]`."""
+"""The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...]`.
+
+`python -m drift_pl.fit ckpt_path=RUN_FOLDER [KEY=VALUE ...]` goes on with a run.
+"""
 
 import json
 import os
@@ -8,15 +11,30 @@ from typing import Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import run_command
 from drift_pl.config.help import config_help
+from drift_pl.config.inputs import keep_inputs, read_mark
 from drift_pl.config.loading import config_yaml, parse
-from drift_pl.config.run_folder import RunFolder, choose_run_folder, is_first_process, shown_measures, write_config
+from drift_pl.config.paths import with_absolute_paths
+from drift_pl.config.resuming import same_run, what_is_left
+from drift_pl.config.run_folder import (
+    SUMMARY,
+    RunFolder,
+    choose_run_folder,
+    is_first_process,
+    resume_command,
+    run_path,
+    shown_measures,
+    write_config,
+)
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError
+from drift_pl.core.files import remove_temporaries
+from drift_pl.core.lock import FolderLock, hold
 
 TERMINATED = 143
+TAKEN_OVER = (
+    ": an earlier try ended before its first checkpoint; nothing was trained, so this run takes the folder over"
+)
 
 
 def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
@@ -28,27 +46,55 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
     """
+    _fit(config, tree)
+    return run_path(config)
+
+
+def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
+    """`fit`; False if there is nothing left to do."""
+    path = run_path(config)
+    if not is_first_process(config):
+        return _train(config, tree, choose_run_folder(config), None)
+    with hold(path, "run_dir") as lock:
+        return _train(config, tree, choose_run_folder(config), lock)
+
+
+def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock: FolderLock | None) -> bool:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    folder = choose_run_folder(config)
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
+    mark, left = read_mark(config), "training"
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
-        refuse_other_settings(content, folder.resume_from, config)
-        _refuse_finished(config, checkpoint_iteration(content))
-    run = build_run(config, folder.path)
-    write_config(folder, config, tree)
-    _announce(config, folder)
+        mark, done = same_run(content, folder, config, mark), checkpoint_iteration(content)
+        left = what_is_left(folder, config, mark, done, content.get("stopped"))
+    if left == "nothing":
+        _say(lock, f"run folder {folder.path}: this run is complete; go on with {resume_command(folder.path)}")
+        return False
+    absolute = Config.model_validate(with_absolute_paths(config.model_dump()))
+    run = build_run(absolute, folder.path, mark, left == "evaluation", lock.check if lock else None)
+    if lock is not None:
+        remove_temporaries(folder.path)
+        write_config(folder.path, config, tree)
+        keep_inputs(folder.path, mark)
+    _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
+    _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, with no status of its own, and to Ctrl-C
-        print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
+        done = run.datamodule.iteration
+        print(f"stopped after iteration {done}; resume with: {resume_command(folder.path)}", file=sys.stderr)
         raise SystemExit(stop.code or TERMINATED) from stop
-    return folder.path
+    return True
+
+
+def _say(lock: FolderLock | None, line: str) -> None:
+    if lock is not None:  # the first process
+        print(line, flush=True)
 
 
 def summary_table(summary: dict) -> str:
@@ -62,30 +108,15 @@ def summary_table(summary: dict) -> str:
     return "\n".join(lines)
 
 
-def _refuse_finished(config: Config, done: int) -> None:
-    if done >= config.trainer.iterations:
-        raise UserError(
-            f"ckpt_path: this run already has {done} of trainer.iterations={config.trainer.iterations}; extend it with "
-            f"e.g. trainer.iterations={done + config.trainer.save_every}"
-        )
-
-
-def _announce(config: Config, folder: RunFolder) -> None:
-    if is_first_process():
-        print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
-        print(f"run folder {folder.path}", flush=True)
-
-
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / "summary.json").read_text())
+    summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
     print(summary_table(summary))
     print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
-    print(
-        f"go on:   python -m drift_pl.fit experiment={config.experiment} seed={config.seed} "
-        f"run_dir={run_dir} ckpt_path=last trainer.iterations={2 * config.trainer.iterations}"
-    )
+    if "stopped" in summary:
+        print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
+    print(f"go on:   {resume_command(run_dir, f'trainer.iterations={2 * config.trainer.iterations}')}")
 
 
 def _run(argv: list[str]) -> None:
@@ -93,14 +124,14 @@ def _run(argv: list[str]) -> None:
     if request.help:
         print(config_help())
         return
-    if request.ignored and is_first_process():
+    if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
-        run_dir = fit(request.config, request.tree)
-        if is_first_process():
-            _close(run_dir, request.config)
+        worked = _fit(request.config, request.tree)
+        if worked and is_first_process(request.config):
+            _close(run_path(request.config), request.config)
 
 
 def main(argv: list[str] | None = None) -> int:

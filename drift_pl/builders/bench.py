@@ -8,6 +8,7 @@ from pathlib import Path
 from drift_pl.builders.scoring import build_encoder, build_rewards, create_scorer, prompts_of
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.identity import config_hash
+from drift_pl.config.inputs import RunMark
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, names
@@ -77,15 +78,18 @@ def build_picture_evaluator(config: Config) -> Evaluator:
     return Evaluator(judges, encoder, None, config.objective.micro_batch)
 
 
-def build_held_out_evaluation(config: Config, judges: Sequence[WeightedReward], run_dir: Path) -> HeldOutEvaluation:
+def build_held_out_evaluation(
+    config: Config, judges: Sequence[WeightedReward], run_dir: Path, mark: RunMark
+) -> HeldOutEvaluation:
     """What `fit` measures, and where its records lie."""
     bench, folder = build_bench(config, judges), run_dir / "evaluation"
     tuning = new_record(config, folder / "tuning.json", "tuning", config.evaluation.seeds_while_training)
     test = new_record(config, folder / "test.json", "test", config.evaluation.seeds_per_prompt)
+    test, tuning = (replace(one, config_hash=mark.config_hash, inputs=dict(mark.inputs)) for one in (test, tuning))
     facts = {
         "experiment": config.experiment,
         "seed": config.seed,
-        "config_hash": config_hash(config),
+        "config_hash": mark.config_hash,
         "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
         "test_prompts": len(test.protocol["prompts"]),
     }

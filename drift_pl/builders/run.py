@@ -1,6 +1,6 @@
 """The one place where config becomes objects (its parts: `scoring`, `method`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,8 @@ from drift_pl.builders.method import (
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.config.batches import derive_batches, window_bounds
-from drift_pl.config.identity import run_identity, run_settings
+from drift_pl.config.identity import run_settings
+from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
@@ -60,18 +61,33 @@ class Run:
     datamodule: PromptDataModule
 
 
-def build_run(config: Config, run_dir: Path) -> Run:
+def build_run(
+    config: Config,
+    run_dir: Path,
+    mark: RunMark | None = None,
+    trained: bool = False,
+    check: Callable[[], None] | None = None,
+) -> Run:
     """All objects of a run.
+
+    Args:
+        mark: what its files are marked with; None: what the config says.
+        trained: only its evaluation is left to do.
+        check: raises an error if the run's folder is not its own any more.
 
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    train = prompts_of(config, "train")
+    mark, train = mark or read_mark(config), prompts_of(config, "train")
     judges = build_rewards(config.rewards, "rewards")
-    evaluation = build_held_out_evaluation(config, judges, run_dir)
+    evaluation = build_held_out_evaluation(config, judges, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
-    callbacks = build_callbacks(config, evaluation, run_dir)
+    own = [
+        RunLength(config.trainer.iterations, trained),
+        RunIdentity(mark.identity, run_settings(config), mark.inputs, check),
+    ]
+    callbacks = build_callbacks(config, evaluation, run_dir, own)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks),
         module=build_module(config, policy, stochastic, judges),
@@ -134,11 +150,17 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
     )
 
 
-def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path) -> list[L.Callback]:
-    """In the order in which they act: measures first, then the summary, then checkpoints."""
+def build_callbacks(
+    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, own: Sequence[L.Callback]
+) -> list[L.Callback]:
+    """In the order in which they act: measures first, then the summary, then checkpoints.
+
+    Args:
+        own: those that know which run it is.
+    """
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
-        RunLength(trainer.iterations),
+        *own,
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         evaluation,
@@ -149,7 +171,6 @@ def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path
         with naming(f"trainer.callbacks.{number}"):
             callbacks.append(create("callback", callback.name, callback.args))
     folder = run_dir / "checkpoints"
-    callbacks.append(RunIdentity(run_identity(config), run_settings(config)))
     callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
     callbacks.append(
         ModelCheckpoint(

@@ -2,7 +2,7 @@
 
 import difflib
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,13 @@ def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
     return runs[0], files
 
 
-def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config) -> None:
+def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config, same: Collection[str] = ()) -> None:
     """A checkpoint that is resumed under other settings would be a run that no config describes.
 
     Args:
         content: of the checkpoint.
         config: under which it is to be resumed.
+        same: settings that name files whose content is that of the run's.
 
     Raises:
         UserError: a setting that shapes results, or the seed, is another one; the message names it with both values.
@@ -54,7 +55,7 @@ def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config
         file = _run_of(path) / CONFIG
         refuse_foreign_checkpoint(content, path, file)
         theirs = run_settings(build_config([("experiment", str(file))]))
-    different = differences(theirs, run_settings(config))
+    different = differences(theirs, run_settings(config), same=same)
     if different:
         raise UserError(
             f"ckpt_path={path} belongs to a run with other settings: {different}; resume it with its own, or start "

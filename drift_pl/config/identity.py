@@ -3,11 +3,12 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.fields import Section, about_of, all_keys, pattern_of
+from drift_pl.config.paths import same_file_names, with_absolute_paths
 from drift_pl.config.schema import RENAMED, Config
 from drift_pl.config.yaml_text import format_value
 
@@ -23,8 +24,11 @@ SINCE_0_1 = (
 
 
 def run_settings(config: Config) -> dict[str, Any]:
-    """Dotted key -> plain value of all that shapes results, and the seed; entries of lists by their number."""
-    return {"seed": config.seed, **_flat(config, "")}
+    """Dotted key -> plain value of all that shapes results, and the seed; entries of lists by their number.
+
+    Local files have absolute names.
+    """
+    return with_absolute_paths({"seed": config.seed, **_flat(config, "")})
 
 
 def _flat(section: Section, prefix: str) -> dict[str, Any]:
@@ -67,19 +71,22 @@ def default_run_dir(config: Config) -> Path:
     return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
 
 
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now") -> str:
+def differences(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now", same: Collection[str] = ()
+) -> str:
     """Settings that are not the same, in words; empty if there are none.
 
     Args:
         theirs: `run_settings` of a run, maybe of an earlier version: a key that it lacks stands at its default.
         ours: those that they are held against.
         now: what the message calls `ours`.
+        same: settings that name files of the same content, whatever they are called.
     """
     theirs = {RENAMED.get(key, key): value for key, value in theirs.items()}
     different = []
     for key in dict.fromkeys([*ours, *theirs]):
         own_default = key not in theirs and ours[key] == _defaults().get(pattern_of(key))
-        if own_default or (key in ours and key in theirs and theirs[key] == ours[key]):
+        if own_default or key in same or (key in ours and key in theirs and same_file_names(theirs[key], ours[key])):
             continue
         there, here = (format_value(side[key]) if key in side else "missing" for side in (theirs, ours))
         different.append(f"{key} is {there} there and {here} {now}")

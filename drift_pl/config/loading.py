@@ -20,6 +20,7 @@ from drift_pl.config.experiments import load_experiment
 from drift_pl.config.fields import about_of, find_key, is_section, strip_optional
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.messages import explain, first_of, not_finite, resolve_type, working_example, wrong_type
+from drift_pl.config.own_run import with_own_config
 from drift_pl.config.schema import RENAMED, Config, NamedConfig, get_value, has_effect
 from drift_pl.config.yaml_text import find_non_finite, format_value
 from drift_pl.core.errors import UserError
@@ -54,7 +55,7 @@ def parse(argv: Sequence[str]) -> Request:
     if asks_for_help(argv):
         return Request(Config(), help=True)
     line = split_line(argv, FLAGS, _example, _remedy)
-    draft = _Draft(line.pairs)
+    draft = _Draft(with_own_config(line.pairs))
     config = draft.config()
     return Request(
         config,

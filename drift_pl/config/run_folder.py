@@ -1,13 +1,18 @@
 """The folder of a run: where it is, whether it may be used, what it starts from."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.inputs import MARK
 from drift_pl.config.loading import config_yaml
+from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
+from drift_pl.config.paths import absolute, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
@@ -23,6 +28,8 @@ SUMMARY_MEASURES = (
 )
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
 HELD_OUT = "heldout/"
+SUMMARY = "summary.json"
+"""What a run writes last."""
 
 
 def shown_measures(*values: Mapping[str, Any]) -> list[str]:
@@ -33,43 +40,73 @@ def shown_measures(*values: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder and the checkpoint it goes on from (None: from the beginning)."""
+    """A run's folder and what it starts from.
+
+    Attributes:
+        resume_from: the checkpoint that it goes on from; None: from the beginning.
+        takes_over: it holds what an earlier try left of which nothing was trained.
+    """
 
     path: Path
     resume_from: Path | None
+    takes_over: bool = False
+
+
+def run_path(config: Config) -> Path:
+    """Where a run lives."""
+    return Path(config.run_dir) if config.run_dir else default_run_dir(config)
 
 
 def choose_run_folder(config: Config) -> RunFolder:
-    """Decides where a run lives, before anything is written.
+    """Decides what a run starts from, before anything is written.
 
     Raises:
         UserError: the folder holds another run, or there is nothing to resume from.
     """
-    path = Path(config.run_dir) if config.run_dir else default_run_dir(config)
-    last = path / "checkpoints" / "last.ckpt"
-    if config.ckpt_path == "last":
-        if not last.exists():
-            raise UserError(f"ckpt_path=last: there is no {last}; start without ckpt_path, or use ckpt_path=auto")
-        return RunFolder(path, last)
-    if config.ckpt_path == "auto":
-        return RunFolder(path, last if last.exists() else None)
-    if config.ckpt_path:
-        return RunFolder(path, Path(config.ckpt_path))
-    if is_first_process() and (last.exists() or (path / "summary.json").exists()):
+    path, given = run_path(config), config.ckpt_path
+    if given is None or given in ("last", "auto"):
+        source = path
+    else:
+        source = run_folder_of(Path(given))
+        if not Path(given).exists():
+            find_checkpoints([given])  # says what there is
+    newest = Path(given) if given and Path(given).is_file() else newest_checkpoint(source)
+    begun = any((path / name).is_file() for name in (CONFIG, MARK))
+    if newest is not None and given is not None:
+        return RunFolder(path, newest)
+    if is_first_process(config) and (newest is not None or (path / SUMMARY).exists()):
         raise UserError(
-            f"run_dir={path} already holds a run: resume it with ckpt_path=last, or give another folder, "
+            f"run_dir={path} already holds a run: resume it with {resume_command(path)}, or give another folder, "
             f"e.g. run_dir={path}-2"
         )
-    return RunFolder(path, None)
+    if given in (None, "auto") or (source == path and begun):
+        return RunFolder(path, None, begun)
+    if given != "last":
+        find_checkpoints([str(given)])
+    raise UserError(
+        f"ckpt_path={given}: there is no run in {path}; give its folder, ckpt_path=RUN_FOLDER, or start without "
+        "ckpt_path, or use ckpt_path=auto"
+    )
 
 
-def is_first_process() -> bool:
+def resume_command(path: Path, *overrides: str) -> str:
+    """How to go on with a run, quoted for the shell."""
+    name = str(path) if path.is_absolute() or len(path.parts) > 1 else f"./{path}"
+    return shlex.join(["python", "-m", "drift_pl.fit", f"ckpt_path={name}", *overrides])
+
+
+def is_first_process(config: Config) -> bool:
     """False in the further processes that a launcher starts: these find the folder in use by the first."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    if config.trainer.devices * config.trainer.num_nodes == 1:
+        return True
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
-def write_config(folder: RunFolder, config: Config, tree: dict[str, Any] | None = None) -> None:
-    """Keeps the config beside the run's results; see `config_yaml`."""
-    if not is_first_process():
-        return
-    write_text(folder.path / "config.yaml", config_yaml(config, tree))
+def write_config(path: Path, config: Config, tree: dict[str, Any] | None = None) -> None:
+    """Keeps the config beside the run's results, with absolute names of local files; see `config_yaml`."""
+    settings = with_absolute_paths(tree or config.model_dump())
+    if settings.get("run_dir"):
+        settings["run_dir"] = absolute(settings["run_dir"])
+    write_text(path / CONFIG, config_yaml(config, {**settings, "ckpt_path": None}))

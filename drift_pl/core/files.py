@@ -96,6 +96,13 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.{os.getpid()}.tmp")
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Removes what processes that were killed have left in a folder, and in those in it; nobody may write there."""
+    for file in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        if file.is_file():
+            file.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     """Waits until a file's content, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)

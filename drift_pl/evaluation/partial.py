@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,12 +56,12 @@ class PartialPoint:
             needed: which tensors are looked at later; of the others their shapes are kept.
         """
         names, tensors = row
-        arrays = {
+        arrays: dict[str, Any] = {
             f"row{place}" + ("" if keep else SHAPE): tensor.numpy() if keep else np.array(tensor.shape)
             for place, (tensor, keep) in enumerate(zip(tensors, needed, strict=True))
         }
         with replacing(self._file(number)) as temporary, temporary.open("wb") as file:
-            np.savez(file, names=np.array(names), **arrays)
+            np.savez(file, **{"names": np.array(names), **arrays})
 
     def remove(self) -> None:
         """Removes what is there of the point, of whatever weights: it is in its record, or is to be measured anew."""

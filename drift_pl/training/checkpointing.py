@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +80,29 @@ class RunIdentity(L.Callback):
     Args:
         identity: the run's mark; a run that is resumed keeps the one that it began with.
         settings: dotted key -> plain value of all that shapes results.
+        inputs: setting -> digest of the local file that it names.
+        check: raises an error if the run's folder is not its own any more: nothing is written then.
     """
 
-    def __init__(self, identity: str, settings: dict[str, Any]) -> None:
-        self._identity, self._settings = identity, settings
+    def __init__(
+        self,
+        identity: str,
+        settings: dict[str, Any],
+        inputs: Mapping[str, str],
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._marks = {"run_identity": identity, "run_settings": settings, "run_inputs": dict(inputs)}
+        self._check = check or (lambda: None)
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._identity = checkpoint["run_identity"]
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run_identity"], checkpoint["run_settings"] = self._identity, self._settings
+        self._check()
+        checkpoint |= self._marks
 
 
 class BoundaryCheckpoint(L.Callback):
