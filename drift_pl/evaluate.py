@@ -18,6 +18,7 @@ from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
 from drift_pl.config.evaluate_keys import EvaluateOptions
 from drift_pl.config.help import read_options
+from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -59,12 +60,14 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
     """What the file holds already, of the same run and protocol; without points if there is none."""
     from drift_pl.builders.bench import new_record
+    from drift_pl.evaluation.protocol import MEASURED_WITH
     from drift_pl.evaluation.record import read_evaluation
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
     path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
-    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash)
+    inputs = inputs_now(config, run_dir, MEASURED_WITH, options.given_keys())
+    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
     if options.fresh or not path.exists():
         return new
     earlier = read_evaluation(path)

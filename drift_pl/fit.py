@@ -32,9 +32,7 @@ from drift_pl.core.files import remove_temporaries
 from drift_pl.core.lock import FolderLock, hold
 
 TERMINATED = 143
-TAKEN_OVER = (
-    ": an earlier try ended before its first checkpoint; nothing was trained, so this run takes the folder over"
-)
+TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
 
 def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:

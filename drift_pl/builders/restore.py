@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
+from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -35,7 +36,7 @@ def find_checkpoint(given: str) -> tuple[Path, Path]:
 
 
 def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> TunedPolicy:
-    """Builds the run's policy, on the CPU, and puts a checkpoint's weights in.
+    """Builds the run's policy, on the CPU, and puts a checkpoint's weights in; warns of another base model.
 
     Args:
         config: the run's.
@@ -52,6 +53,7 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
     )
     from drift_pl.builders.policy import build_policy
 
+    inputs_now(config, run_dir, ("policy.pretrained",))
     checkpoint = read_checkpoints([path], run_dir / CONFIG, weights)[0]
     config = without_warm_start(config)
     plain = config.policy.model_copy(update={"compile": False, "gradient_checkpointing": False})

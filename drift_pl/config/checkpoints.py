@@ -109,7 +109,7 @@ def _of_folder(folder: Path) -> list[Path]:
     if files:
         return files
     if (folder / CONFIG).is_file():
-        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet: go on with fit ... ckpt_path=auto")
+        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet: go on with fit ckpt_path={folder}")
     raise UserError(f"ckpt_path={folder} holds no {CONFIG} and no checkpoint: it is no run's; {_runs_in(folder)}")
 
 

@@ -34,7 +34,8 @@ def config_help(width: int | None = None) -> str:
         _wrap(
             "experiment= is read first, then the overrides from left to right. Lists count from 0:"
             " rewards.0.weight=2."
-            " Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).",
+            " ckpt_path=RUN_FOLDER goes on with a run, under its own config; ckpt_path=auto beside a run's arguments"
+            " resumes it or starts it, whichever is due.",
             width,
             0,
         ),

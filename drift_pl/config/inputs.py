@@ -5,6 +5,7 @@ A run's folder holds its mark, `run.json`, and in `inputs/` the prompt lists and
 
 import hashlib
 import json
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -131,13 +132,29 @@ def kept_mark(run_dir: Path) -> RunMark | None:
         return None
 
 
-def with_kept_lists(config: Config, run_dir: Path, given: Collection[str] = ()) -> tuple[Config, list[str]]:
-    """The config of a run with the prompt lists that the run keeps, and which of them have changed since.
+def inputs_now(config: Config, run_dir: Path, only: Collection[str], given: Collection[str] = ()) -> dict[str, str]:
+    """Digests of a run's inputs, some as they are now; warns of those that are not what the run was trained on.
+
+    Args:
+        only: beginnings of the settings that are looked at now.
+        given: settings that were set anew; other weights of the policy are warned of all the same.
+    """
+    mark, now = kept_mark(run_dir), digests_of(config, only)
+    earlier = mark.inputs if mark else {}
+    for key in now:
+        meant = not key.startswith("policy.") and key.startswith(tuple(given))
+        if not meant and earlier.get(key, now[key]) != now[key]:
+            print(f"warning: {key}: these are not the files that the run was trained with", file=sys.stderr)
+    return {**earlier, **now}
+
+
+def with_kept_lists(config: Config, run_dir: Path, given: Collection[str] = ()) -> Config:
+    """The config of a run with the prompt lists that the run keeps; warns where a file has changed since.
 
     Args:
         given: settings that were set anew.
     """
-    lists, changed = {}, []
+    lists = {}
     for which in LISTS:
         key = f"prompts.{which}"
         kept, name = kept_file(run_dir, key), getattr(config.prompts, which)
@@ -146,9 +163,9 @@ def with_kept_lists(config: Config, run_dir: Path, given: Collection[str] = ()) 
         lists[which] = str(kept)
         if not name.startswith(DATASET):
             with suppress(UserError, OSError):
-                if Path(locate(name)).is_file() and _list_text(config, which) != kept.read_text(encoding="utf-8"):
-                    changed.append(f"{key}={name}")
-    return config.model_copy(update={"prompts": config.prompts.model_copy(update=lists)}), changed
+                if _list_text(config, which) != kept.read_text(encoding="utf-8"):
+                    print(f"warning: {key}={name} has changed: the run's own list, {kept}, is used", file=sys.stderr)
+    return config.model_copy(update={"prompts": config.prompts.model_copy(update=lists)})
 
 
 def _list_text(config: Config, which: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import PrivateAttr, ValidationError
 
 from drift_pl.config.command_line import FLAGS, NULLS, read_text, split_line
 from drift_pl.config.fields import Section, about_of, choices_of, element_type, is_text, setting, strip_optional
+from drift_pl.config.inputs import with_kept_lists
 from drift_pl.config.loading import build_config
 from drift_pl.config.messages import explain, first_of, resolve_type, working_example
 from drift_pl.config.schema import Config
@@ -79,18 +80,23 @@ class Options(Section):
         return options
 
     def config(self, file: Path) -> Config:
-        """The config of the run that wrote `file`, with what was asked for put in.
+        """The config of the run that wrote `file`, with what was asked for put in, and the run's own prompt lists.
 
         Raises:
             UserError: the file cannot be read, or a value is none that the config takes.
         """
         try:
-            return build_config([("experiment", str(file)), *((sets, text) for sets, text, _ in self._overrides)])
+            config = build_config([("experiment", str(file)), *((sets, text) for sets, text, _ in self._overrides)])
         except UserError as error:
             message = str(error)
             for sets, _, given in self._overrides:
                 message = message.replace(sets, given)
             raise UserError(message) from error
+        return with_kept_lists(config, file.parent, self.given_keys())
+
+    def given_keys(self) -> set[str]:
+        """Keys of the run's config that were given another value."""
+        return {sets for sets, _, _ in self._overrides}
 
     @classmethod
     def own_keys(cls) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
 
 def run_folder_of(path: Path) -> Path:
     """The run's folder of a checkpoint, of the folder that holds checkpoints, or the folder itself."""
-    above = [path, *list(path.absolute().parents)[:2]]
+    above = [path, *list(path.parents)[:2], *list(path.absolute().parents)[:2]]
     return next((folder for folder in above if (folder / CONFIG).is_file()), path)
 
 

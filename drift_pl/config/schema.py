@@ -40,7 +40,9 @@ class Config(Section):
     seed: int = setting(0, "seed of everything that training draws", shapes_results=False)
     run_dir: str | None = setting(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED", shapes_results=False)
     ckpt_path: str | None = setting(
-        None, "resume from: last (error if none), auto (or start), or a file", shapes_results=False
+        None,
+        "resume a run: its folder, a checkpoint, or beside run_dir last or auto (resume or start)",
+        shapes_results=False,
     )
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.protocol import first_difference
+from drift_pl.evaluation.protocol import MEASURED_WITH, first_difference
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 
 
@@ -19,6 +19,9 @@ def read_base(path: Path, evaluation: Evaluation) -> Evaluation:
     difference = first_difference(other.protocol, evaluation.protocol)
     if difference:
         raise UserError(f"base={path} was measured otherwise: {difference}; give one of the same protocol, or no base")
+    for key, digest in other.inputs.items():
+        if key.startswith(MEASURED_WITH) and evaluation.inputs.get(key, digest) != digest:
+            raise UserError(f"base={path} was measured with other files: {key} had another content; give no base")
     if other.base is None:
         raise UserError(f"base={path} does not hold the base model: give the file of a run that does, or no base")
     return other

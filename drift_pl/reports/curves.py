@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from drift_pl.config.run_folder import shown_measures
+from drift_pl.config.run_folder import SUMMARY, resume_command, shown_measures
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 from drift_pl.reports.compatibility import EVALUATE
@@ -37,9 +37,9 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         UserError: the folder is not that of a finished run.
     """
-    summary, arrays, tuned = folder / "summary.json", folder / "evaluation", "tuned"
+    summary, arrays, tuned = folder / SUMMARY, folder / "evaluation", "tuned"
     if not summary.is_file():
-        raise UserError(f"{folder} has no summary.json: finish it with python -m drift_pl.fit ... ckpt_path=auto")
+        raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
     looks = json.loads(old.read_text())["history"] if old.is_file() else []
     if tuning.is_file():

@@ -99,8 +99,8 @@ def weighted_sum(
     for name, score_B in by_reward.items():
         if not allow_unscored and not score_B.isfinite().any():
             raise UserError(
-                f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all); the run's state "
-                "before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with ckpt_path=last"
+                f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all): fix the reward "
+                "and resume with ckpt_path=RUN_FOLDER, from before this iteration"
             )
     total_B = torch.stack([judge.weight * by_reward[judge.name] for judge in judges]).sum(0)
     return torch.where(total_B.isfinite(), total_B, torch.nan)

@@ -122,7 +122,7 @@ def test_a_groupwise_judge_that_returns_another_shape_is_named() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) -> None:
     judges = [WeightedReward("fine", says(1, 2, 3)), WeightedReward("mute", says(value, value, value))]
-    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* saved as checkpoints/last\.ckpt"):
+    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
         score_images(judges, IMAGES, PROMPTS)
     total, by_reward = score_images(judges, IMAGES, PROMPTS, allow_unscored=True)
     assert total.isnan().all()
