@@ -25,7 +25,8 @@ from drift_pl.functional.diversity import (
     rke_score,
     vendi_score,
 )
-from drift_pl.incentive import Band, DiversityShaping, MaxVariance, MinVariance, NearMedian, Quantile
+from drift_pl.incentive.selection import Band, MaxVariance, MinVariance, NearMedian, Quantile
+from drift_pl.incentive.shaping import DiversityShaping
 
 PROMPTS, GROUP, WIDTH = 8, 24, 768
 REPEATS = 30

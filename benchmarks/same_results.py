@@ -1,13 +1,14 @@
-"""Two checkouts of this package give the same results, bit for bit, and read every experiment alike.
+"""Check that two checkouts of this package give the same results, bit for bit, and the same configs.
 
     python benchmarks/same_results.py OLD NEW [--only NAME ...] [--renamed OLD_KEY=NEW_KEY ...]
 
-For changes that must change no result. OLD and NEW are source trees, e.g. `git worktree add ../old main`; both run in
-the environment of the Python that runs this, one after the other, on one thread, through the commands alone: what is
-inside the two need not agree. Five short runs are trained in each: three experiments of the built-in world and tiny
-models of Stable Diffusion 1.5's and FLUX's formats. Weights, their average and the optimiser's state are equal in every
-bit, metrics and summary in every digit, times left out; and every experiment of OLD has the same `--print-config`.
-Keys that NEW alone has are listed and are no difference. The exit status is 0 if all is the same, and 1 if not.
+For changes that must not change results. OLD and NEW are source trees, e.g. `git worktree add ../old main`; both run in
+the environment of this Python, one after the other, on one thread, and only through the commands, so their internals
+may differ. Five short runs are trained with each: three experiments of the built-in world, and tiny models in the
+formats of Stable Diffusion 1.5 and FLUX. Weights, their average and the optimizer's state must be equal in every bit,
+metrics and summary in every digit, except for times; and every experiment of OLD must have the same `--print-config`.
+Runs are identified by their seed: the hash of the settings may change its format. Keys that only NEW has are listed,
+and are not differences. The exit status is 0 if everything is the same, else 1.
 """
 
 import argparse
@@ -58,16 +59,18 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 CONFIGS = "configs"
 MAKE_TINY = "import tiny_models as tiny; from pathlib import Path; tiny.save_tiny_{0}(Path('{0}'))"
-TRAINING_STATE = ("state_dict", "average", "optimizer_states", "PromptDataModule", "run_identity")
+TRAINING_STATE = ("state_dict", "average", "optimizer_states", "PromptDataModule")
+NOT_COMPARED = {"seconds", "config_hash"}
+"""Entries of the summary that depend on the machine, or on the format of hashes."""
 
 
 class CommandFailed(Exception):
-    """Says of which checkout, and the last line of what the command said."""
+    """Names the checkout, and gives the last line of the command's output."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two checkouts say of the same things: a text for each difference, and keys that the new one may add."""
+    """A text for each difference between two checkouts, and keys that the new one may add."""
 
     what: str
     total: int
@@ -76,7 +79,7 @@ class Comparison:
 
 
 def flatten(tree: Any, key: str = "") -> Flat:
-    """Leaves of nested mappings and lists by their dotted keys; of a list its length too, under its own key."""
+    """Leaves of nested mappings and lists by their dotted keys, and the length of each list under its own key."""
     if isinstance(tree, (list, tuple)):
         flat, children = {key: f"{len(tree)} entries"}, dict(enumerate(tree))
     elif isinstance(tree, dict) and tree:
@@ -93,7 +96,7 @@ def bits(tensor: Tensor) -> Tensor:
 
 
 def difference(old: Any, new: Any) -> str | None:
-    """How two values differ, None if they do not: tensors by their bits, numbers by their digits and type."""
+    """How two values differ, or None: tensors are compared by their bits, numbers by their digits and type."""
     if isinstance(old, Tensor) and isinstance(new, Tensor):
         if (old.dtype, old.shape) != (new.dtype, new.shape):
             return f"{old.dtype} {tuple(old.shape)} -> {new.dtype} {tuple(new.shape)}"
@@ -109,7 +112,7 @@ def compare(what: str, old: Flat, new: Flat, may_add: bool = False) -> Compariso
     """Key by key, in the old one's order.
 
     Args:
-        may_add: whether keys of the new one alone are listed apart, and are no differences.
+        may_add: whether keys that only the new one has are listed apart, and are not differences.
     """
     differences = []
     for key, value in old.items():
@@ -123,7 +126,7 @@ def compare(what: str, old: Flat, new: Flat, may_add: bool = False) -> Compariso
 
 
 def verdict(name: str, comparisons: Sequence[Comparison]) -> str:
-    """The line of the report: how much is the same, or how much of it differs and what differs first."""
+    """The line of the report: how much is the same, or how much differs and the first difference."""
     differing = [part for part in comparisons if part.differences]
     if differing:
         texts = [f"{len(part.differences)} of {part.total} {part.what}: {part.differences[0]}" for part in differing]
@@ -135,7 +138,7 @@ def verdict(name: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def rename(key: str, renames: Renames) -> str:
-    """The new name of a key; a section's covers what is in it."""
+    """The new name of a key, also if its section is renamed."""
     for old, new in renames:
         if key == old or key.startswith(f"{old}."):
             return new + key[len(old) :]
@@ -143,7 +146,7 @@ def rename(key: str, renames: Renames) -> str:
 
 
 def run_python(checkout: Path, folder: Path, *arguments: str) -> str:
-    """Standard output of this Python with a checkout's modules, in a folder outside of both checkouts."""
+    """Standard output of this Python with a checkout's modules, run in a folder outside of both checkouts."""
     environment = {**os.environ, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -154,9 +157,10 @@ def run_python(checkout: Path, folder: Path, *arguments: str) -> str:
 
 
 def read_run(run_dir: Path) -> dict[str, Flat]:
-    """What a finished run left, without the times, which belong to the machine; metrics row by row, as written."""
+    """A finished run's results, without times and hashes; metrics row by row, as written."""
     content = torch.load(run_dir / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     state = flatten({part: content[part] for part in TRAINING_STATE})
+    state["seed"] = content["run_identity"].rpartition("-s")[2]
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     with (run_dir / "csv" / "metrics.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -166,7 +170,7 @@ def read_run(run_dir: Path) -> dict[str, Flat]:
         "tensors": tensors,
         "other entries of the checkpoint": {key: value for key, value in state.items() if key not in tensors},
         "metrics": metrics,
-        "entries of the summary": {key: value for key, value in summary.items() if key != "seconds"},
+        "entries of the summary": {key: value for key, value in summary.items() if key not in NOT_COMPARED},
     }
 
 
@@ -193,7 +197,7 @@ def list_experiments(checkout: Path) -> list[str]:
 
 
 def report(checkouts: Sequence[Path], only: Sequence[str], renames: Renames) -> Iterator[tuple[str, bool]]:
-    """A line for each comparison, and whether it found the same."""
+    """A line for each comparison, and whether it found no difference."""
     experiments = list_experiments(checkouts[0]) if CONFIGS in only else []
     steps = [(f"config {name}", compare_configs, name) for name in experiments]
     steps += [(f"run {name}", compare_trained, name) for name in RUNS if name in only]
@@ -205,7 +209,7 @@ def report(checkouts: Sequence[Path], only: Sequence[str], renames: Renames) -> 
             try:
                 comparisons = step(name, checkouts, folder, renames)
                 yield verdict(title, comparisons), not any(part.differences for part in comparisons)
-            except (CommandFailed, OSError, KeyError) as error:  # also what a run should have left and did not
+            except (CommandFailed, OSError, KeyError) as error:  # also if a run did not write what it should
                 yield f"{title}: FAILED: {error!r}", False
 
 
@@ -221,7 +225,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments.checkouts = [checkout.resolve() for checkout in arguments.checkouts]
     for checkout in arguments.checkouts:
         if not (checkout / "drift_pl").is_dir():
-            parser.error(f"{checkout} is no checkout of this package: it has no folder drift_pl")
+            parser.error(f"{checkout} is not a checkout of this package: it has no folder drift_pl")
     for pair in arguments.renamed:
         if pair.count("=") != 1:
             parser.error(f"--renamed {pair}: use e.g. --renamed trainer.alarm=training.alarm")

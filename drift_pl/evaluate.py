@@ -1,25 +1,22 @@
-"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`.
-
-Measures a run's checkpoints and its base model on held-out prompts, adds them to the run's record point by point, and
-draws a picture of the same noise through all of them.
-"""
+"""The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`."""
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.evaluate_keys import EvaluateOptions
-from drift_pl.config.help import read_options
+from drift_pl.config.fields import Flag, NonNegative, setting
 from drift_pl.config.inputs import inputs_now
-from drift_pl.config.schema import Config
+from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.schema import Config, RewardConfig
+from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
@@ -27,16 +24,64 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.evaluation.record import Evaluation, Point
 
     Jobs = list[tuple[Point, Checkpoint | None]]
-    """Points to be measured, and the checkpoints that they are of (None: the base model)."""
+    """Points to be measured, each with its checkpoint (None: the base model)."""
+
+
+RUN_KEYS = (
+    *("policy.pretrained", "sampler.eval_steps", "sampler.eval_guidance_scale", "trainer.precision"),
+    *("evaluation.encoder", "evaluation.lpips", "evaluation.rewards", "evaluation.measures", "evaluation.extra"),
+    *("evaluation.vendi_order", "evaluation.resolution", "evaluation.grid_prompts", "evaluation.grid_seeds"),
+)
+
+
+class EvaluateOptions(Options):
+    """Measure a run's checkpoints and its base model on prompts and noise that training never saw.
+
+    Writes the run's record, evaluation/test.json, and pictures of the same noise through all checkpoints. Points that
+    the file already holds are not measured again; an interrupted evaluation is resumed.
+    """
+
+    program = "python -m drift_pl.evaluate"
+    example = "ckpt_path=runs/shapes_div-d738dcc0-s0"
+    run_keys = {
+        "seeds_per_prompt": "evaluation.seeds_per_prompt",
+        "max_prompts": "evaluation.max_prompts",
+        "accelerator": "trainer.accelerator",
+        "micro_batch": "objective.micro_batch",
+        "threads": "trainer.threads",
+        **{key: key for key in RUN_KEYS},
+    }
+
+    ckpt_path: list[str] = checkpoint_key(
+        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these"
+    )
+    prompts: str = setting("test", "test or tuning (the run's own), or a text file with one prompt per line")
+    method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
+    out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
+    weights: Weights = weights_key()
+    lora_scale: list[NonNegative] = setting(
+        [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
+    )
+    importance_power: list[NonNegative | None] = setting(
+        [], "powers of annealed importance guidance (null: none), likewise; []: the run's own", example="[0.5, 2.0]"
+    )
+    judges: list[RewardConfig] = setting([], "held-out rewards besides the config's: [{name: NAME, args: {...}}]")
+    base: str | None = setting(
+        None,
+        "another evaluation file, or its run folder, with the base model's point",
+        example="runs/other/evaluation.json",
+    )
+    fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
 
 
 def evaluate(options: EvaluateOptions) -> "Evaluation":
-    """Measures what has not been measured yet, and returns all that the file holds then.
+    """Measures the missing points, and returns the whole record.
 
     Raises:
-        UserError: something cannot be used, or the file is of another run or another protocol; nothing has been
-            written then.
+        UserError: an input cannot be used, or the file belongs to another run or protocol; nothing has been written
+            then.
     """
+    _refuse_options(options)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
@@ -57,8 +102,23 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     return evaluation
 
 
+def _refuse_options(options: EvaluateOptions) -> None:
+    if options.out is not None and not options.out.endswith(".json"):
+        raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
+    prompts = options.prompts
+    if (
+        prompts not in ("test", "tuning")
+        and not prompts.startswith("pkg:")
+        and not Path(prompts).expanduser().is_file()
+    ):
+        raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
+    for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
+        if len(set(values)) < len(values):
+            raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
+
+
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
-    """What the file holds already, of the same run and protocol; without points if there is none."""
+    """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.protocol import MEASURED_WITH
     from drift_pl.evaluation.record import read_evaluation
@@ -66,7 +126,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
     path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
-    inputs = inputs_now(config, run_dir, MEASURED_WITH, options.given_keys())
+    inputs = inputs_now(config, run_dir, MEASURED_WITH, options.replaced())
     new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
     if options.fresh or not path.exists():
         return new
@@ -74,25 +134,24 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     difference = earlier.difference(new)
     if difference:
         remedy = "give another file, e.g. out=evaluation-2.json, or replace it with fresh=true"
-        raise UserError(f"{path} {difference}{';' if 'otherwise' in difference else ':'} {remedy}")
+        raise UserError(f"{path} {difference}; {remedy}")
     return replace(new, method=options.method or earlier.method, points=earlier.points)
 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
-    """Where a run's evaluation on these prompts lies: that of `fit`, if it is measured alike."""
-    from drift_pl.evaluation.protocol import first_difference
+    """File of a run's evaluation on these prompts: that of `fit`, if it has the same protocol."""
     from drift_pl.evaluation.record import default_file, read_evaluation
 
     if prompts == "test":
         return default_file(run_dir)
-    looks = run_dir / "evaluation" / "tuning.json"
-    if prompts == "tuning" and looks.is_file() and not first_difference(read_evaluation(looks).protocol, new.protocol):
-        return looks
-    return looks.with_name(f"prompts-{Path(prompts).stem}.json")
+    tuning = run_dir / "evaluation" / "tuning.json"
+    if prompts == "tuning" and tuning.is_file() and not read_evaluation(tuning).protocol_difference(new):
+        return tuning
+    return tuning.with_name(f"prompts-{Path(prompts).stem}.json")
 
 
 def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> tuple["Point", ...]:
-    """Points without those of checkpoints whose file holds other weights by now."""
+    """Points without those of checkpoints whose file now holds other weights."""
     digests = {(checkpoint.path.name, checkpoint.weights): checkpoint.digest for checkpoint in checkpoints}
     return tuple(
         point for point in points if digests.get((str(point.checkpoint), point.weights), point.digest) == point.digest
@@ -122,12 +181,13 @@ def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
 def _measure(
     options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
 ) -> "Evaluation":
-    """Measures point by point; each is in the file as soon as it is done."""
+    """Measures point by point; each is written when it is done."""
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.hardware import choose_device
     from drift_pl.builders.run import build_policy
     from drift_pl.builders.scoring import build_rewards
+    from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
     from drift_pl.evaluation.partial import PartialPoint
     from drift_pl.evaluation.points import BASE, keep, read_array
@@ -142,60 +202,55 @@ def _measure(
     for _, known in jobs:
         if known is not None:
             refuse_other_shapes(parameters, known, config.policy.lora.rank)
+    rewards = [*bench.evaluator.rewards, *bench.evaluator.heldout_rewards]
+    expect_prompts([model.policy, *(each.reward for each in rewards)], evaluation.protocol["prompts"])
     if base is not None:
         evaluation = with_base_of(evaluation, base)
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)
     if drift and missing and missing[0] is not jobs[0] and read_array(evaluation, BASE.name, "embedding") is None:
         missing = [jobs[0], *missing]  # metrics of drift need the base's embeddings
-    asked = (evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"])
-    with Progress(len(missing), len(asked[0])) as progress:
+    sample = evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"]
+    with Progress(len(missing), len(sample[0])) as progress:
+        bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=progress.after_prompt))
         for point, checkpoint in missing:
-            watched = replace(model, encode=_watched(model.encode, progress.begin(point.title())))
+            progress.begin(point.title())
             partial = PartialPoint.of(evaluation, point)
             if options.fresh:
                 partial.remove()
             if checkpoint is None:
-                evaluated = bench.base(watched, *asked, partial)
+                evaluated = bench.base(model, *sample, partial)
             else:
                 load_weights(parameters, checkpoint)
                 plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
                 reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(watched, *asked, reference, partial)
+                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference, partial)
             evaluation = keep(evaluation, point, evaluated)
             partial.remove()
-            progress.end(headline(next(one for one in evaluation.points if one.name == point.name)))
+            measured = next(one for one in evaluation.points if one.name == point.name)
+            progress.end(point.title(), headline(measured))
     return evaluation
-
-
-def _watched(encode: Callable[..., Any], begun: Callable[[], None]) -> Callable[..., Any]:
-    """Tells how far an evaluation is: it encodes each prompt once, when it begins with it."""
-
-    def call(*inputs: Any, **options: Any) -> Any:
-        begun()
-        return encode(*inputs, **options)
-
-    return call
 
 
 def _write_sheet(evaluation: "Evaluation") -> None:
     """The picture of all points whose images were kept."""
     from drift_pl.evaluation.grids import save_sheet
     from drift_pl.evaluation.points import read_array
+    from drift_pl.evaluation.record import titles
     from drift_pl.reports.display import headline
 
     labels: list[str] = []
     grids: list = []
-    for point in evaluation.points:
+    for title, point in zip(titles(evaluation.points), evaluation.points, strict=True):
         grid = read_array(evaluation, point.name, "grid")
         if grid is not None and (not grids or grid.shape == grids[0].shape):
-            labels.append(f"{point.title()} {headline(point)}")
+            labels.append(f"{title} {headline(point)}")
             grids.append(grid)
     if grids:
         save_sheet(labels, grids, evaluation.protocol["prompts"], evaluation.folder / "all.png")
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(EvaluateOptions, argv)
+    options = EvaluateOptions.read(argv)
     if options is None:
         return
     from drift_pl.reports.display import table

@@ -1,31 +1,28 @@
-"""The command that shares weights: `python -m drift_pl.export ckpt_path=RUN_FOLDER out=FOLDER [KEY=VALUE ...]`.
-
-Writes a LoRA that stock diffusers loads, or a whole pipeline, and a model card that is filled from the run.
-"""
+"""The command that shares weights: `python -m drift_pl.export ckpt_path=RUN_FOLDER out=FOLDER [KEY=VALUE ...]`."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.builders.restore import TunedPolicy, find_checkpoint, load_tuned
-from drift_pl.config.checkpoints import CONFIG
+from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
-from drift_pl.config.help import read_options
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import new_folder, refuse_taken, write_text
 
+if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
+    from drift_pl.builders.checkpoint_weights import TunedPolicy
+
 
 class ExportOptions(Options):
-    """What a command line asks for."""
+    """Write a run's weights for diffusers: a LoRA for load_lora_weights or a whole pipeline, and a model card."""
 
     program = "python -m drift_pl.export"
-    purpose = "Write a run's weights for diffusers: a LoRA for load_lora_weights or a whole pipeline, and a model card."
     example = "ckpt_path=runs/shapes_div-d738dcc0-s0 out=exports/my-lora"
-    passed_on = ("policy.pretrained",)
+    run_keys = {"policy.pretrained": "policy.pretrained"}
 
     ckpt_path: str = checkpoint_key()
     out: str = setting(..., "folder to write; it must be new or empty", example="exports/my-lora")
@@ -34,10 +31,10 @@ class ExportOptions(Options):
 
 
 def export(options: ExportOptions) -> Path:
-    """Writes the folder, whole or not at all, and returns it.
+    """Writes the folder, completely or not at all, and returns it.
 
     Raises:
-        UserError: something cannot be used; nothing has been written then.
+        UserError: an input cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     out = Path(options.out).expanduser()
@@ -45,6 +42,7 @@ def export(options: ExportOptions) -> Path:
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
+    from drift_pl.builders.checkpoint_weights import load_tuned
     from drift_pl.policies.export import save_full, save_lora
 
     tuned = load_tuned(config, run_dir, path, options.weights)
@@ -56,32 +54,23 @@ def export(options: ExportOptions) -> Path:
     return out
 
 
-def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: TunedPolicy) -> str:
+def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: "TunedPolicy") -> str:
     from drift_pl.core.locate import locate
     from drift_pl.policies.export import describe_pipeline
     from drift_pl.reports.card_facts import Base, Weights, evaluation_table
     from drift_pl.reports.model_card import Export, model_card
 
-    name, checkpoint, facts = config.policy.pretrained, tuned.checkpoint, describe_pipeline(tuned.policy)
+    name, checkpoint = config.policy.pretrained, tuned.checkpoint
     location = Path(locate(name))
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
-    exported = Export(
-        folder=out.absolute().name,
-        form=form,
-        weights=weights,
-        base=Base(name, location if location.exists() else None),
-        class_name=facts.class_name,
-        absent=facts.absent,
-        call_arguments=facts.call_arguments,
-        process=facts.process,
-        evaluation=evaluation_table(run_dir, weights),
-        guidance_offset=facts.guidance_offset,
-    )
+    base = Base(name, location if location.exists() else None)
+    pipeline, evaluation = describe_pipeline(tuned.policy), evaluation_table(run_dir, weights)
+    exported = Export(out.absolute().name, form, weights, base, pipeline, evaluation)
     return model_card(config, checkpoint.identity.rpartition("-s")[0], exported)
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(ExportOptions, argv)
+    options = ExportOptions.read(argv)
     if options is None:
         return
     out = export(options)

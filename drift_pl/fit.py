@@ -1,6 +1,6 @@
 """The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...]`.
 
-`python -m drift_pl.fit ckpt_path=RUN_FOLDER [KEY=VALUE ...]` goes on with a run.
+`python -m drift_pl.fit ckpt_path=RUN_FOLDER [KEY=VALUE ...]` resumes a run.
 """
 
 import json
@@ -12,9 +12,9 @@ from typing import Any
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import run_command
-from drift_pl.config.help import config_help
+from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.inputs import keep_inputs, read_mark
-from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.paths import with_absolute_paths
 from drift_pl.config.resuming import same_run, what_is_left
 from drift_pl.config.run_folder import (
@@ -28,7 +28,9 @@ from drift_pl.config.run_folder import (
     write_config,
 )
 from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
 from drift_pl.core.files import remove_temporaries
+from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
 
 TERMINATED = 143
@@ -63,18 +65,23 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
+    from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
-    mark, left = read_mark(config), "training"
+    mark, restored, done, stopped = read_mark(config), None, 0, None
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
-        mark, done = same_run(content, folder, config, mark), checkpoint_iteration(content)
-        left = what_is_left(folder, config, mark, done, content.get("stopped"))
+        mark, stopped = same_run(content, folder, config, mark), content.get("stopped")
+        done, restored = checkpoint_iteration(content), RestoredShapes.of(content)
+        del content  # of a whole network it is large
+    left = what_is_left(folder, config, mark, done, stopped)
     if left == "nothing":
-        _say(lock, f"run folder {folder.path}: this run is complete; go on with {resume_command(folder.path)}")
+        _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
         return False
     absolute = Config.model_validate(with_absolute_paths(config.model_dump()))
-    run = build_run(absolute, folder.path, mark, left == "evaluation", lock.check if lock else None)
+    run = build_run(absolute, folder.path, mark, done, left == "evaluation", lock.check if lock else None)
+    if restored and folder.resume_from:
+        restored.refuse_others(run.module, folder.resume_from)
     if lock is not None:
         remove_temporaries(folder.path)
         write_config(folder.path, config, tree)
@@ -83,10 +90,14 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     try:
         run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
-    except SystemExit as stop:  # Lightning's answer to SIGTERM, with no status of its own, and to Ctrl-C
+    except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
         done = run.datamodule.iteration
         print(f"stopped after iteration {done}; resume with: {resume_command(folder.path)}", file=sys.stderr)
         raise SystemExit(stop.code or TERMINATED) from stop
+    except Exception as error:
+        if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
+            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
+        raise
     return True
 
 
@@ -114,14 +125,14 @@ def _close(run_dir: Path, config: Config) -> None:
     print(f"watch:   tensorboard --logdir {run_dir}")
     if "stopped" in summary:
         print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
-    print(f"go on:   {resume_command(run_dir, f'trainer.iterations={2 * config.trainer.iterations}')}")
+    print(f"resume:  {resume_command(run_dir, f'trainer.iterations={2 * config.trainer.iterations}')}")
 
 
 def _run(argv: list[str]) -> None:
-    request = parse(argv)
-    if request.help:
-        print(config_help())
+    if asks_for_help(argv):
+        print(config_help(), end="")
         return
+    request = parse(argv)
     if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:

@@ -1,7 +1,4 @@
-"""The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`.
-
-Base model and fine-tuned model on the same noise, each image a PNG, and one grid with the two side by side.
-"""
+"""The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`."""
 
 import os
 import re
@@ -11,43 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.builders.restore import find_checkpoint, load_tuned
-from drift_pl.config.checkpoints import CONFIG
+from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
-from drift_pl.config.help import read_options
 from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
 from drift_pl.core.files import free_name, refuse_taken
 
 
 class GenerateOptions(Options):
-    """What a command line asks for; None leaves it to the run's own config."""
+    """Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise.
+
+    Each image is a PNG, and a grid shows both models side by side.
+    """
 
     program = "python -m drift_pl.generate"
-    purpose = "Draw images of a prompt with a run's base model and its fine-tuned model, on the same noise."
     example = 'ckpt_path=runs/shapes_div-d738dcc0-s0 prompt="a red circle"'
-    passed_on = ("policy.pretrained",)
+    run_keys = {
+        "aig": "sampler.eval_importance_power",
+        "lora_scale": "sampler.eval_lora_scale",
+        "steps": "sampler.eval_steps",
+        "guidance_scale": "sampler.eval_guidance_scale",
+        "accelerator": "trainer.accelerator",
+        "micro_batch": "objective.micro_batch",
+        "policy.pretrained": "policy.pretrained",
+    }
 
     ckpt_path: str = checkpoint_key()
     prompt: str = setting(..., "what the images are to show", example="a red circle")
     n: int = setting(16, "images of each model", ge=1)
     seed: int = setting(
         0, "of the noise; image k of a seed has the same noise for every prompt, run and method", example="1"
-    )
-    aig: Any = setting(
-        None,
-        "power of annealed importance guidance: 0 is the tuned model, the larger the more of the base; null: the run's "
-        "sampler.eval_importance_power",
-        sets="sampler.eval_importance_power",
-    )
-    lora_scale: Any = setting(
-        None,
-        "factor of the adapter's output, or of the weights' change; null: the run's sampler.eval_lora_scale",
-        sets="sampler.eval_lora_scale",
-    )
-    steps: Any = setting(None, "deterministic steps; null: the run's sampler.eval_steps", sets="sampler.eval_steps")
-    guidance_scale: Any = setting(
-        None, "classifier-free guidance; null: as the run evaluates", sets="sampler.eval_guidance_scale"
     )
     out: str | None = setting(
         None,
@@ -56,21 +46,15 @@ class GenerateOptions(Options):
     )
     weights: Weights = weights_key()
     measure: Flag = setting(
-        False, "also print mean reward and diversity, by the run's judges and encoder", example="true"
-    )
-    accelerator: Any = setting(
-        None, "Lightning accelerator; null: the run's trainer.accelerator", sets="trainer.accelerator"
-    )
-    micro_batch: Any = setting(
-        None, "images per forward pass; null: the run's objective.micro_batch", sets="objective.micro_batch"
+        False, "also print mean reward and diversity, by the run's rewards and encoder", example="true"
     )
 
 
 def generate(options: GenerateOptions) -> Path:
-    """Writes the pictures' folder, whole or not at all, prints what was measured, and returns the folder.
+    """Writes the folder of pictures, completely or not at all, prints what was measured, and returns the folder.
 
     Raises:
-        UserError: something cannot be used; nothing has been written then.
+        UserError: an input cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
@@ -79,8 +63,10 @@ def generate(options: GenerateOptions) -> Path:
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
+    from drift_pl.builders.checkpoint_weights import load_tuned
     from drift_pl.builders.hardware import choose_device
-    from drift_pl.evaluation.drawing import draw, label, measure, save_pictures
+    from drift_pl.evaluation.drawing import draw, measure, save_pictures
+    from drift_pl.evaluation.points import trained_point
     from drift_pl.evaluation.sampling import Model
 
     device, autocast = choose_device(config)
@@ -97,20 +83,22 @@ def generate(options: GenerateOptions) -> Path:
     facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
     facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
     facts |= {"micro_batch": micro_batch, "measured": measured}
-    save_pictures(pictures, out, label(plan, checkpoint.iteration, checkpoint.weights), options.prompt, facts)
+    point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
+    title = point.title(with_weights=checkpoint.weights == "live")
+    save_pictures(pictures, out, title, options.prompt, facts)
     for name, values in measured.items():
         print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
     return out
 
 
 def _slug(prompt: str) -> str:
-    """A prompt as a folder's name, whatever letters it is written in."""
+    """A prompt as a folder's name, in any script."""
     words = re.sub(r"[^\w]+", "-", prompt.lower()).strip("-_")
     return words[:40].rstrip("-_") or "prompt"
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(GenerateOptions, argv)
+    options = GenerateOptions.read(argv)
     if options is None:
         return
     out = generate(options)

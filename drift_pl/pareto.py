@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
-from drift_pl.config.help import read_options
 from drift_pl.config.options import Options
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
@@ -14,48 +13,41 @@ from drift_pl.core.files import write_text
 if TYPE_CHECKING:  # numpy and the rest are not needed for --help
     from drift_pl.reports.results import Results
 
-EXAMPLE = "runs/shapes_div-* runs/shapes_flowgrpo-*"
-
 
 class ParetoOptions(Options):
-    """What a command line asks for."""
+    """Compare methods by their reward-diversity fronts.
+
+    Groups evaluations by method and training seed, averages seeds point by point before any front, and writes
+    pareto.json, pareto.md, pareto.png, pareto.svg and index.html. PATHS are run folders or evaluation files; each run
+    needs an evaluation first: python -m drift_pl.evaluate ckpt_path=RUN_FOLDER
+    """
 
     program = "python -m drift_pl.pareto"
-    purpose = (
-        "Compare methods by their reward-diversity fronts: groups evaluations by method and training seed, averages "
-        "seeds point by point before any front, and writes pareto.json, pareto.md, pareto.png, pareto.svg and "
-        "index.html. PATHS are run folders or evaluation files; each run needs an evaluation first: python -m "
-        "drift_pl.evaluate ckpt_path=RUN_FOLDER"
-    )
-    example = f"{EXAMPLE} baseline=shapes_flowgrpo reward_bound=1"
-    paths_field = "paths"
+    example = "runs/shapes_div-* runs/shapes_flowgrpo-* baseline=shapes_flowgrpo reward_bound=1"
 
     paths: list[str] = setting(..., "run folders or evaluation files")
     baseline: str | None = setting(
         None,
-        "method that the others are held against; null: the shortest name with 'flowgrpo' in it, else the first method "
-        "given",
+        "method that the others are compared with; null: the shortest name that contains 'flowgrpo', else the first",
         example="shapes_flowgrpo",
     )
     diversity: list[str] = setting(
         [],
-        "measures of diversity, a front and a row of gains for each; []: pairwise_distance and coverage, whichever "
-        "there are",
+        "measures of diversity, each with a front and a row of gains; []: pairwise_distance and coverage if measured",
         example="[pairwise_distance, coverage]",
     )
-    reward: str = setting("reward", "what fronts have on their x-axis; reward: the training judges' weighted sum")
+    reward: str = setting("reward", "x-axis of the fronts; reward: the weighted sum of the training rewards")
     reward_bound: float | None = setting(
         None,
-        "the highest reward that the judges can give; hypervolumes are normalised by it, and left out without it",
+        "the highest possible reward, by which hypervolumes are normalized; null: leaves them out",
         example="1",
     )
     points: Literal["all", "last"] = setting(
-        "all", "all evaluated points of a run, or last: the base and the last iteration's alone"
+        "all", "evaluated points of a run: all, or last (the base and the last iteration only)"
     )
     budgets: Literal["same", "differ"] = setting(
         "same",
-        "differ lets methods of different budgets (images, optimiser steps, training prompts) through; the table says "
-        "so",
+        "differ: compare methods of different budgets (images, optimizer steps, training prompts), with a note",
     )
     out: str = setting("pareto", "folder to write")
 
@@ -76,7 +68,7 @@ def pareto(options: ParetoOptions) -> "Results":
     """Reads, compares and writes everything; returns the numbers.
 
     Raises:
-        UserError: a file is missing or old, or two runs cannot be compared; nothing has been written then.
+        UserError: a file is missing or old, or two runs cannot be compared; then nothing has been written.
     """
     from drift_pl.evaluation.bundle import read_evaluations
     from drift_pl.reports.comparison import compare
@@ -102,11 +94,9 @@ def pareto(options: ParetoOptions) -> "Results":
 
 
 def _run(argv: list[str]) -> None:
-    options = read_options(ParetoOptions, argv)
+    options = ParetoOptions.read(argv)
     if options is None:
         return
-    if not options.paths:
-        raise UserError(f"no run folder given: {options.program} {EXAMPLE}")
     pareto(options)
     out = Path(options.out)
     print((out / "pareto.md").read_text(encoding="utf-8"))

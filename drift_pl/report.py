@@ -1,22 +1,33 @@
-"""The command that shows finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`.
-
-Groups runs by experiment, averages over seeds, and writes `report.md`, `report.json` and `report.png`: reward and
-diversity along training, and the same noise through the base and through each experiment.
-"""
+"""The command that shows finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`."""
 
 import sys
 from pathlib import Path
 
 from drift_pl.config.command import run_command
-from drift_pl.core.errors import UserError
+from drift_pl.config.fields import setting
+from drift_pl.config.options import Options
 from drift_pl.core.files import write_json, write_text
+
+
+class ReportOptions(Options):
+    """Summarize finished runs: group them by experiment and average over seeds.
+
+    Writes report.md, report.json and report.png: reward and diversity along training, and the same noise through the
+    base model and through each experiment. PATHS are run folders.
+    """
+
+    program = "python -m drift_pl.report"
+    example = "runs/shapes_div-* runs/shapes_flowgrpo-*"
+
+    paths: list[str] = setting(..., "run folders")
+    out: str = setting(".", "folder to write")
 
 
 def report(folders: list[Path], out: Path) -> str:
     """Reads runs, writes everything, and returns the table.
 
     Raises:
-        UserError: a folder is not that of a finished run, or two cannot be compared; nothing has been written then.
+        UserError: a folder is not a finished run's, or two cannot be compared; then nothing has been written.
     """
     from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
 
@@ -30,15 +41,11 @@ def report(folders: list[Path], out: Path) -> str:
 
 
 def _run(argv: list[str]) -> None:
-    if not argv or "--help" in argv or "-h" in argv:
-        print(__doc__)
+    options = ReportOptions.read(argv)
+    if options is None:
         return
-    out = Path(next((item.removeprefix("out=") for item in argv if item.startswith("out=")), "."))
-    folders = [Path(item) for item in argv if not item.startswith(("out=", "--"))]
-    if not folders:
-        raise UserError("no run folder given: python -m drift_pl.report runs/shapes_div-* runs/shapes_flowgrpo-*")
-    text = report(folders, out)
-    print(text)
+    out = Path(options.out)
+    print(report([Path(path) for path in options.paths], out))
     print(f"\nwritten: {out / 'report.md'}, report.json, report.png")
 
 

@@ -1,11 +1,12 @@
 """Policies of the tiny folders, by the names that settings have."""
 
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeVar
 
 from drift_pl.core.registry import find
-from drift_pl.policies.loading import BaseWeights, Execution, FullWeights, LowRank, load_policy
+from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -20,16 +21,12 @@ def load_tiny(family: str | type[Family], folder: Path | str, **options: Any) ->
 
     Args:
         family: name or class.
-        options: `tuning`, arguments of the dataclasses in `policies/loading.py`, and of the policy's constructor.
+        options: `tuning`, arguments of `LowRank`, of `load_policy`, and of the policy's constructor.
     """
     made: Any = find("family", family) if isinstance(family, str) else family
     defaults = {"rank": 4, "alpha": 8, "targets": TARGETS, "max_sequence_length": LENGTHS.get(made.family, 77)}
-    options = {**defaults, "pretrained": str(folder), **options}
+    options = {**defaults, **options}
     full = options.pop("tuning", "lora") == "full"
-
-    def take(kind: type) -> Any:
-        names = [field.name for field in fields(kind) if field.name in options]
-        return kind(**{name: options.pop(name) for name in names})
-
-    base, low_rank, whole, execution = (take(kind) for kind in (BaseWeights, LowRank, FullWeights, Execution))
-    return load_policy(made, base, whole if full else low_rank, execution, **options)
+    low_rank = {field.name: options.pop(field.name) for field in fields(LowRank) if field.name in options}
+    loading = {name: options.pop(name) for name in signature(load_policy).parameters if name in options}
+    return load_policy(made, str(folder), None if full else LowRank(**low_rank), options, **loading)

@@ -1,4 +1,4 @@
-"""Fronts of optimal methods, estimated from samples of the base model; drawn by `room.py`.
+"""Fronts of optimal methods, estimated from samples of the base model; `room.py` draws them.
 
 Weights are fitted on one half of a prompt's images and measured on the other, in both directions. A mixture of two
 optima has the mean of their rewards and at least the mean of their distances, so fronts are concave hulls.
@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 
 
 def weighted(samples: Samples, weight_PN: Tensor) -> dict[str, float]:
-    """Reward, evaluation distance and alignment of a distribution over the images, mean over prompts."""
+    """Reward, evaluation distance and alignment of a distribution over images, averaged over prompts."""
     return {
         "reward": float((weight_PN * samples.reward_PN).sum(-1).mean()),
         "pairwise_distance": float(weighted_pairwise_distance(samples.evaluation_PND, weight_PN).mean()),

@@ -1,4 +1,4 @@
-"""Reads plan.yaml: which runs the study consists of. A run is (tier, method, seed); a tier shares what is frozen."""
+"""Reads plan.yaml, the list of the study's runs. A run is (tier, method, seed); a tier has common frozen settings."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ PLAN = Path(__file__).with_name("plan.yaml")
 
 @dataclass(frozen=True)
 class Job:
-    """A run and what is measured on it.
+    """A run and its evaluation.
 
     Attributes:
-        tier, method, seed: what it is called by.
+        tier, method, seed: its name.
         overrides: of `python -m drift_pl.fit`, frozen ones first.
-        evaluation: of `python -m drift_pl.evaluate`.
-        pictures: whether its pictures are kept: those of one seed are enough to look at.
-        source: another method of the same tier whose run is evaluated in another way; None: trains a run of its own.
-        checkpoint: name of the only checkpoint that is evaluated; None: all of the run's.
+        evaluation: arguments of `python -m drift_pl.evaluate`.
+        pictures: whether its pictures are kept; those of one seed suffice.
+        source: another method of the same tier whose run is evaluated differently; None: trains its own run.
+        checkpoint: name of the only checkpoint to evaluate; None: all of the run's.
     """
 
     tier: str
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits over what shapes its result; another digest voids a result."""
+        """Twelve hex digits of everything that determines its result; a result with another digest is void."""
         text = json.dumps([self.method, self.seed, self.overrides, self.evaluation, self.source, self.checkpoint])
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -63,12 +63,12 @@ class Tier:
 
     Attributes:
         name, title: as in the plan.
-        methods: in the order in which they are reported.
+        methods: in the order of the report.
         seeds: of every method.
         baseline: the method that the others are compared with.
-        against: methods that the others are compared with besides.
+        against: further methods that the others are compared with.
         comparison: arguments of `python -m drift_pl.pareto`.
-        jobs: seed by seed, so that every method has as many seeds when the queue is interrupted.
+        jobs: seed by seed, so that methods have equally many seeds if the queue is interrupted.
     """
 
     name: str
@@ -85,7 +85,7 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
     """Tier name -> tier.
 
     Raises:
-        UserError: a key is unknown, or a method that is evaluated or compared with is not there.
+        UserError: a key is unknown, or a source or baseline is not among the methods.
     """
     plan = yaml.safe_load(path.read_text())
     frozen = plan["frozen"]
@@ -100,7 +100,7 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
     baselines = [tier["baseline"], *tier.get("against", [])]
     strange = [method for method in baselines if method not in methods]
     if strange:
-        raise UserError(f"{path}: tiers.{name}: {strange[0]}, to compare with, is none of {', '.join(methods)}")
+        raise UserError(f"{path}: tiers.{name}: {strange[0]}, to compare with, is not one of {', '.join(methods)}")
     jobs = []
     for seed in tier["seeds"]:
         for method, difference in methods.items():
@@ -110,10 +110,10 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
                 raise UserError(f"{path}: tiers.{name}.{method} has unknown keys {sorted(unknown)}")
             source = difference.get("source")
             if source is not None and source not in methods:
-                raise UserError(f"{path}: tiers.{name}.{method}.source={source} is none of {', '.join(methods)}")
+                raise UserError(f"{path}: tiers.{name}.{method}.source={source} is not one of {', '.join(methods)}")
             if source is not None and "fit" in difference:
                 raise UserError(f"{path}: tiers.{name}.{method} has both source={source} and fit: keep one of them")
-            # what is only measured in another way is trained as its source is
+            # a method with a source is trained as its source is
             trained = difference if source is None else methods[source] or {}
             fit = [*frozen["fit"], *_list(tier, "fit"), *_list(trained, "fit")]
             evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
@@ -132,6 +132,6 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
 
 
 def _list(node: dict[str, Any], key: str) -> Sequence[str]:
-    """Overrides in order; a list among them is another recipe's, which this one goes on from."""
+    """Overrides in order; a nested list is another recipe's, which this one extends."""
     entries = node.get(key) or []
     return [str(each) for entry in entries for each in (entry if isinstance(entry, list) else [entry])]

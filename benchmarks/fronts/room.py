@@ -1,12 +1,12 @@
-"""How much room is there for any method? The base model's own images, reweighted as well as can be.
+"""Upper bounds for any method: the base model's own images, optimally reweighted.
 
     python benchmarks/fronts/room.py A B           # docs/results/fronts/TIER/room.json and room.png
-    python benchmarks/fronts/room.py A B --draw    # again from room.json, beside what has been trained since
+    python benchmarks/fronts/room.py A B --draw    # only the figure, from room.json, with the runs trained since
 
-Fine-tuning with a KL to the base model moves weight between images that it makes already; the best that this can do is
-known in closed form (`tilting`). So 256 images per test prompt give, without any training, the
-front of a perfect KL, of a perfect KL and diversity term with each shaping encoder, with one that knows the true
-attributes, and with the evaluation encoder itself; and the point that dropping the images off the prompt would reach.
+Fine-tuning with a KL to the base model reweights images that the base model already generates, and the optimum is known
+in closed form (`tilting`). So 256 images per test prompt give, without any training, the front of a perfect KL; of a
+perfect KL and diversity term with each shaping encoder, with one that knows the true attributes, and with the
+evaluation encoder itself; and the point reached by dropping the images that miss the prompt.
 """
 
 import argparse
@@ -57,7 +57,7 @@ COLOURS = {
 
 
 class AttributeEncoder:
-    """What an image shows, as the attribute reader reads it: one number per value of an attribute, 1 or 0."""
+    """The attributes that the attribute reader sees, one-hot: one number per value of an attribute, 1 or 0."""
 
     def __init__(self) -> None:
         self._reader = AttributeReader()
@@ -74,7 +74,7 @@ def config_of(tier: Tier, method: str) -> Config:
 
 
 def sample_base(config: Config, images_per_prompt: int) -> tuple[Sequence[str], Tensor]:
-    """Test prompts and images of the base model, [P, N, 3, H, W], from the noise that evaluations use too."""
+    """Test prompts and images of the base model, [P, N, 3, H, W], from the noise of evaluations."""
     prompts = prompts_of(config, "test")
     config.evaluation.grid_seeds, config.evaluation.grid_prompts = images_per_prompt, len(prompts)
     config.evaluation.measures = []
@@ -84,18 +84,18 @@ def sample_base(config: Config, images_per_prompt: int) -> tuple[Sequence[str], 
 
 
 def score(config: Config, prompts: Sequence[str], images_PN3HW: Tensor) -> Tensor:
-    """Weighted sum of the judges' scores, [P, N]."""
-    judges = build_rewards(config.rewards, "rewards")
+    """Weighted sum of the rewards, [P, N]."""
+    rewards = build_rewards(config.rewards, "rewards")
     num_images = images_PN3HW.shape[1]
     rows = [
-        score_images(judges, images_N3HW, [prompt] * num_images, num_images)[0]
+        score_images(rewards, images_N3HW, [prompt] * num_images, num_images)[0]
         for prompt, images_N3HW in zip(prompts, images_PN3HW, strict=True)
     ]
     return torch.stack(rows).double()
 
 
 def measured_points(tier: Tier, results: Path) -> dict[str, list[tuple[float, float]]]:
-    """Method -> (reward, distance) of its points, seeds averaged; nothing if the tier has not been compared."""
+    """Method -> (reward, distance) of its points, averaged over seeds; empty if the tier has not been compared."""
     path = results / tier.name / "pareto.json"
     if not path.is_file():
         return {}
@@ -107,7 +107,7 @@ def measured_points(tier: Tier, results: Path) -> dict[str, list[tuple[float, fl
 
 
 def draw(room: dict[str, Any], measured: dict[str, list[tuple[float, float]]], path: Path) -> None:
-    """The optima as lines, what was trained as points."""
+    """Draws the optima as lines and trained runs as points."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.0), layout="constrained")
@@ -166,11 +166,11 @@ def conclude(tier: Tier, results: Path) -> None:
     """Gains and figure from the points of room.json.
 
     Raises:
-        UserError: it is not there, or two of its fronts have no rewards in common.
+        UserError: it does not exist, or two of its fronts have no rewards in common.
     """
     path = results / tier.name / "room.json"
     if not path.is_file():
-        raise UserError(f"{path} is not there: without --draw this command makes it")
+        raise UserError(f"{path} does not exist: without --draw this command makes it")
     room = json.loads(path.read_text())
     try:
         room["gain_over_kl"] = gains_over_kl(room)
@@ -188,10 +188,10 @@ def conclude(tier: Tier, results: Path) -> None:
 
 def _main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tiers", nargs="*", default=["A", "B"], help="names of tiers: whose rewards")
+    parser.add_argument("tiers", nargs="*", default=["A", "B"], help="names of the tiers whose rewards are used")
     parser.add_argument("--images", type=int, default=IMAGES_PER_PROMPT, help="per prompt")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "results" / "fronts")
-    parser.add_argument("--draw", action="store_true", help="only draw what is there")
+    parser.add_argument("--draw", action="store_true", help="only draw, from room.json")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args(argv)
     plan = read_plan(PLAN)

@@ -1,8 +1,8 @@
 """The study of reward-diversity fronts, as a queue that may be interrupted at any time.
 
-    python benchmarks/fronts/run.py A B            # trains, evaluates and compares what is still missing of two tiers
-    python benchmarks/fronts/run.py --status       # what is there, what is missing, about how long it will take
-    python benchmarks/fronts/run.py A --commit     # and commits the tier's file whenever a seed is complete
+    python benchmarks/fronts/run.py A B            # trains, evaluates and compares what is missing of two tiers
+    python benchmarks/fronts/run.py --status       # what is done, what is missing, estimated time
+    python benchmarks/fronts/run.py A --commit     # also commits the tier's file whenever a seed is complete
     python benchmarks/fronts/run.py A --compare    # fronts and gains over the seeds that are complete
 
 Runs live in `runs/fronts/` and resume from their last checkpoint, single results in `runs/fronts/results/TIER/`. When
@@ -31,7 +31,7 @@ Command = Callable[[list[str], Path], int]
 
 
 def run_python(arguments: list[str], log: Path) -> int:
-    """Runs a module of the package in a process of its own; its output goes to `log`."""
+    """Runs a module of the package in a separate process; its output goes to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         return subprocess.run([sys.executable, "-m", *arguments], stdout=file, stderr=file, cwd=ROOT).returncode
@@ -60,13 +60,13 @@ class Queue:
         self.store = Store(self.runs / "results", self.results)
 
     def work(self, tiers: Sequence[Tier]) -> list[Job]:
-        """Does what is missing, in order, and returns the jobs that failed."""
+        """Does the missing jobs in order, and returns those that failed."""
         jobs = [job for tier in tiers for job in tier.jobs]
         missing = [job for job in jobs if not self.store.job_of(job) and not self.store.take_over(job)]
         self.gather(tiers)
         failed: list[Job] = []
         started = time.monotonic()
-        # a source is trained before it is evaluated in another way
+        # a source is trained before other methods evaluate it
         waiting = sorted(missing, key=lambda job: (job.seed, job.source is not None))
         with ThreadPoolExecutor(self.workers) as pool:
             going: dict[Future[bool], Job] = {}
@@ -90,7 +90,7 @@ class Queue:
         return failed
 
     def gather(self, tiers: Sequence[Tier]) -> None:
-        """Takes the seeds that have become complete into their tiers' files, and commits these."""
+        """Adds seeds that are now complete to their tiers' files, and commits these."""
         for tier in tiers:
             seeds = self.store.gather(tier)
             if seeds and self.commit:
@@ -100,15 +100,15 @@ class Queue:
                 subprocess.run(["git", "commit", "-q", "-m", message, "--", file], cwd=ROOT, check=True)
 
     def compare(self, tier: Tier) -> int:
-        """Fronts and gains over the seeds that every method of the tier has; none yet: nothing.
+        """Fronts and gains over the seeds that every method of the tier has, if there are any.
 
-        Against the baseline in the tier's folder, against each further one in `against_METHOD/` in it.
+        Written to the tier's folder for the baseline, and to its subfolder `against_METHOD/` for each further one.
         """
         self.gather([tier])
         names = self.store.comparable(tier)
         if not names:
             return 0
-        # as seen from the folder that commands run in: results name their files, and are kept
+        # relative to the folder that commands run in, because results contain the names of their files
         file = os.path.relpath(self.store.file(tier.name), ROOT)
         paths = [file] if set(names) == set(self.store.held(tier.name)) else [f"{file}#{name}" for name in names]
         out = self.results / tier.name
@@ -140,7 +140,7 @@ class Queue:
 
 
 def status(queue: Queue, tiers: Sequence[Tier]) -> str:
-    """A line per tier: what is there, and an estimate of what is missing from the median of what is there."""
+    """A line per tier: what is done, and the estimated time of the rest, from the median so far."""
     lines = []
     for tier in tiers:
         done = [content for job in tier.jobs if (content := queue.store.job_of(job))]
@@ -163,8 +163,8 @@ def _main(argv: list[str]) -> None:
     )
     parser.add_argument("--workers", type=int, default=1, help="jobs at a time; a core each")
     parser.add_argument("--commit", action="store_true", help="commit a tier's file whenever a seed is complete")
-    parser.add_argument("--compare", action="store_true", help="only compare what is there")
-    parser.add_argument("--status", action="store_true", help="say what is there and what is missing")
+    parser.add_argument("--compare", action="store_true", help="only compare existing results")
+    parser.add_argument("--status", action="store_true", help="print what is done and what is missing")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args(argv)
     plan = read_plan(options.plan)

@@ -1,7 +1,7 @@
-"""What the study has measured: single results of a running study in `runs/`, and a file per tier, which is committed.
+"""The study's results: single results of a running study in `runs/`, and one committed file per tier.
 
 A result is in TIER/METHOD-sSEED/ until every method of its tier has the seed; then the whole seed goes into the tier's
-file, docs/results/fronts/TIER/evaluations.json.xz. What is in either place counts as done.
+file, docs/results/fronts/TIER/evaluations.json.xz. A result in either place counts as done.
 """
 
 import json
@@ -39,23 +39,23 @@ class Store:
         return self.tiers / tier / f"evaluations{SUFFIX}"
 
     def held(self, tier: str) -> dict[str, dict[str, Any]]:
-        """METHOD-sSEED -> job.json's content, of what is in a tier's file."""
+        """METHOD-sSEED -> job.json's content, for the results in a tier's file."""
         if tier not in self._jobs:
             self._jobs[tier] = read_jobs(self.file(tier)) if self.file(tier).is_file() else {}
         return self._jobs[tier]
 
     def job_of(self, job: Job) -> dict[str, Any] | None:
-        """job.json's content if there is a result of this job, as it stands in the plan.
+        """job.json's content if there is a result of this job; else None.
 
         Raises:
-            UserError: there is one of another plan, which must not be mixed with this one.
+            UserError: there is a result of another plan, which must not be mixed with this one.
         """
         path = self.singles / job.name / "job.json"
         if path.is_file():
-            content, where, remedy = json.loads(path.read_text()), path.parent, "remove the folder to run it anew"
+            content, where, remedy = json.loads(path.read_text()), path.parent, "remove the folder to run it again"
         elif job.key in self.held(job.tier):
             content, where = self.held(job.tier)[job.key], f"{self.file(job.tier)}#{job.key}"
-            remedy = "call the changed method by another name, or remove the file to run the tier anew"
+            remedy = "call the changed method by another name, or remove the file to run the tier again"
         else:
             return None
         if content["digest"] != job.digest:
@@ -70,7 +70,7 @@ class Store:
         return [seed for seed in tier.seeds if all(self.job_of(job) for job in tier.jobs if job.seed == seed)]
 
     def keep(self, job: Job, evaluation: Path, minutes: float) -> None:
-        """Keeps a single result, with pictures of one seed; job.json comes last: without it a result does not count."""
+        """Keeps a single result, with pictures of one seed; a result without job.json, written last, is ignored."""
         folder = self.singles / job.name
         folder.mkdir(parents=True, exist_ok=True)
         measured = json.loads(evaluation.read_text())
@@ -86,7 +86,7 @@ class Store:
         write_json(folder / "job.json", {**content, "minutes": minutes})
 
     def take_over(self, job: Job) -> bool:
-        """Takes the result of a job that is the same but for its tier, if there is one."""
+        """Copies the result of the same job from another tier, if there is one."""
         folder = self.singles / job.name
         for path in sorted(self.singles.glob(f"*/{job.key}/job.json")):
             content = json.loads(path.read_text())
@@ -104,7 +104,7 @@ class Store:
         return False
 
     def base(self, tier: str) -> Path | None:
-        """An evaluation file with the tier's base model: the first single result's, else one from the tier's file."""
+        """An evaluation file with the tier's base model: the first single result's, or one from the tier's file."""
         results = [path.parent for path in self.singles.glob(f"{tier}/*-s*/job.json")]
         first = min(results, key=lambda path: (int(path.name.rpartition("-s")[2]), path.name), default=None)
         if first is not None:
@@ -117,7 +117,7 @@ class Store:
         return path
 
     def gather(self, tier: Tier) -> list[int]:
-        """Takes seeds that have become complete into the tier's file; returns those that are new there."""
+        """Adds seeds that are now complete to the tier's file, and returns them."""
         complete = self.complete_seeds(tier)
         new = [job for job in tier.jobs if job.seed in complete and job.key not in self.held(tier.name)]
         if new:
@@ -130,12 +130,12 @@ class Store:
         return sorted({job.seed for job in new})
 
     def comparable(self, tier: Tier) -> list[str]:
-        """METHOD-sSEED of the complete seeds, in the order in which methods are reported."""
+        """METHOD-sSEED of the complete seeds, in the order of the report."""
         seeds = self.complete_seeds(tier)
         return [f"{method}-s{seed}" for method in tier.methods for seed in seeds]
 
 
 def _place(evaluation: Evaluation, tier: Tier) -> tuple[int, int]:
-    """In the plan's order of methods; what it no longer has comes last."""
+    """In the plan's order of methods; methods that it no longer has come last."""
     index = tier.methods.index(evaluation.method) if evaluation.method in tier.methods else len(tier.methods)
     return index, evaluation.seed

@@ -1,1 +1,1 @@
-"""The one place where settings and checkpoints become objects."""
+"""Builds objects from settings and checkpoints; nothing else reads a `Config` to construct anything."""

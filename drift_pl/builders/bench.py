@@ -1,4 +1,4 @@
-"""How a run's models are sampled and measured, and the record of it: from its config."""
+"""Builds the evaluation of a run from its config: sampling, measures, and the record of both."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.evaluation.protocol import Protocol, Training
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
-from drift_pl.sampling.prompts import read_prompts
+from drift_pl.sampling.prompts import distinct
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 
@@ -34,12 +34,12 @@ def build_sampling(config: Config) -> SamplingPlan:
     )
 
 
-def build_bench(config: Config, judges: Sequence[WeightedReward], further: Sequence[RewardConfig] = ()) -> Bench:
-    """Held-out evaluation as the config asks for it.
+def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequence[RewardConfig] = ()) -> Bench:
+    """The held-out evaluation of a config.
 
     Args:
-        judges: the run's own.
-        further: held-out judges besides the config's.
+        rewards: the run's own.
+        further: held-out rewards besides the config's.
 
     Raises:
         UserError: something that the config names cannot be loaded.
@@ -48,6 +48,7 @@ def build_bench(config: Config, judges: Sequence[WeightedReward], further: Seque
     encoder = build_encoder(evaluation.encoder, "evaluation.encoder")
     lpips = build_encoder(evaluation.lpips, "evaluation.lpips")
     held_out = build_rewards(evaluation.rewards, "evaluation.rewards")
+    held_out += build_rewards(further, "judges", held_out)
     metrics = {name: create("measure", name, {}) for name in names("measure") if name in evaluation.extra}
     measures = []
     for number, entry in enumerate(evaluation.measures):
@@ -56,33 +57,24 @@ def build_bench(config: Config, judges: Sequence[WeightedReward], further: Seque
             metrics[entry.name.rpartition(":")[2]] = measure
         else:
             measures.append(measure)
-    evaluator = Evaluator(
-        judges=judges,
-        encoder=encoder,
-        lpips=lpips,
-        micro_batch=config.objective.micro_batch,
-        heldout_judges=[*held_out, *_numbered(build_rewards(further, "judges"), held_out)],
-        measures=measures,
-        metrics=metrics,
-        grid_prompts=evaluation.grid_prompts,
-        grid_seeds=evaluation.grid_seeds,
-        vendi_order=evaluation.vendi_order,
-    )
+    size = (evaluation.grid_prompts, evaluation.grid_seeds)
+    micro_batch, order = config.objective.micro_batch, evaluation.vendi_order
+    evaluator = Evaluator(rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order)
     return Bench(evaluator, build_sampling(config))
 
 
 def build_picture_evaluator(config: Config) -> Evaluator:
-    """Reward and diversity of a few pictures, by the run's own judges and its evaluation encoder."""
-    judges = build_rewards(config.rewards, "rewards")
+    """Reward and diversity of a few pictures, by the run's own rewards and its evaluation encoder."""
+    rewards = build_rewards(config.rewards, "rewards")
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
-    return Evaluator(judges, encoder, None, config.objective.micro_batch)
+    return Evaluator(rewards, encoder, None, config.objective.micro_batch)
 
 
 def build_held_out_evaluation(
-    config: Config, judges: Sequence[WeightedReward], run_dir: Path, mark: RunMark
+    config: Config, rewards: Sequence[WeightedReward], run_dir: Path, mark: RunMark
 ) -> HeldOutEvaluation:
-    """What `fit` measures, and where its records lie."""
-    bench, folder = build_bench(config, judges), run_dir / "evaluation"
+    """The measurements of `fit` and the files of their records."""
+    bench, folder = build_bench(config, rewards), run_dir / "evaluation"
     tuning = new_record(config, folder / "tuning.json", "tuning", config.evaluation.seeds_while_training)
     test = new_record(config, folder / "test.json", "test", config.evaluation.seeds_per_prompt)
     test, tuning = (replace(one, config_hash=mark.config_hash, inputs=dict(mark.inputs)) for one in (test, tuning))
@@ -103,16 +95,14 @@ def new_record(
 
     Args:
         prompts: `test` or `tuning`, the run's own; else a text file.
-        further: held-out judges besides the config's.
+        further: held-out rewards besides the config's.
 
     Raises:
         UserError: the prompts cannot be read.
     """
-    if prompts in ("test", "tuning"):
-        texts = prompts_of(config, prompts)
-    else:
-        with naming("prompts"):
-            texts = read_prompts(prompts)
+    own = prompts in ("test", "tuning")
+    with naming(f"prompts.{prompts}" if own else "prompts"):
+        texts = distinct(getattr(config.prompts, prompts) if own else prompts)
     experiment = Path(config.experiment).stem
     protocol = _protocol(config, texts[: config.evaluation.max_prompts or None], seeds_per_prompt, further)
     return Evaluation(path, experiment, experiment, config.seed, config_hash(config), _training(config), protocol)
@@ -129,8 +119,8 @@ def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Seque
         "resolution": policy.resolution if plan.resolution is None else plan.resolution,
         "precision": config.trainer.precision,
         "policy": f"{policy.family} {policy.pretrained}",
-        "judges": [f"{_named(judge)} x {judge.weight}" for judge in config.rewards],
-        "heldout_judges": [_named(judge) for judge in [*evaluation.rewards, *further]],
+        "judges": [f"{_named(reward)} x {reward.weight}" for reward in config.rewards],
+        "heldout_judges": [*map(_named, [*evaluation.rewards, *further])],
         "encoder": _named(evaluation.encoder),
         "lpips": _named(evaluation.lpips),
         "measures": [*map(_named, evaluation.measures), *evaluation.extra],
@@ -152,15 +142,3 @@ def _training(config: Config) -> Training:
 
 def _named(thing: NamedConfig) -> str:
     return f"{thing.name} {thing.args}"
-
-
-def _numbered(judges: Sequence[WeightedReward], taken: Sequence[WeightedReward]) -> list[WeightedReward]:
-    """Judges under names that no other has: the second of a name is NAME#2."""
-    names = [judge.name.partition("#")[0] for judge in taken]
-    numbered = []
-    for judge in judges:
-        name = judge.name.partition("#")[0]
-        names.append(name)
-        count = names.count(name)
-        numbered.append(replace(judge, name=name if count == 1 else f"{name}#{count}"))
-    return numbered

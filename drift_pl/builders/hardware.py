@@ -1,4 +1,4 @@
-"""What a run computes on, as its config says, and what that cannot do."""
+"""The device and precision of a run."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,17 +13,17 @@ from drift_pl.core.locate import first_line
 
 
 def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
-    """Where a command without training computes, and the context of its precision; sets the number of threads.
+    """The device of a command without training, and the context of its precision; sets the number of threads.
 
     Raises:
-        UserError: the accelerator is not there.
+        UserError: the accelerator cannot be used.
     """
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     try:
         fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
-    except Exception as error:  # Lightning has several kinds for hardware that is not there
+    except Exception as error:  # Lightning has several classes of errors for missing hardware
         raise UserError(
             f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
         ) from error
@@ -31,11 +31,7 @@ def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractCo
 
 
 def refuse_precision(accelerator: str, precision: str) -> None:
-    """Older accelerators compute bfloat16 by emulation, many times slower, or not at all.
-
-    Raises:
-        UserError: bf16-mixed on one of them.
-    """
+    """Raises a `UserError` for bf16-mixed where the accelerator emulates bfloat16, many times slower, or lacks it."""
     if accelerator not in ("auto", "gpu", "cuda") or precision != "bf16-mixed" or not torch.cuda.is_available():
         return
     if not torch.cuda.is_bf16_supported(including_emulation=False):

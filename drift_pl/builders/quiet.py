@@ -1,4 +1,4 @@
-"""Libraries' notices that a user can do nothing about, silenced."""
+"""Silences notices of libraries."""
 
 import logging
 import sys
@@ -6,7 +6,7 @@ import warnings
 
 
 def quieten() -> None:
-    """Silences libraries' notices that a user can do nothing about; our own warnings are shown as one line each."""
+    """Silences notices that users cannot act on; our own warnings are shown as one line each."""
     import lightning.pytorch  # noqa: F401  it sets its log level when imported
     from transformers.utils import logging as transformers_logging
 

@@ -1,5 +1,6 @@
-"""The one place where config becomes objects (its parts: `scoring`, `method`)."""
+"""Builds a training run from its config."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,9 +9,9 @@ from pathlib import Path
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy
 
+from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.hardware import refuse_precision
 from drift_pl.builders.method import (
@@ -19,16 +20,17 @@ from drift_pl.builders.method import (
     build_method_encoder,
     build_prompting,
     build_update,
-    named_by,
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
+from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
+from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
@@ -45,16 +47,15 @@ from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoi
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
-from drift_pl.training.reward_calls import RewardCallPlan
 from drift_pl.training.scoring import GroupScoring
 
-# A lost host is noticed after this long instead of torch's half hour.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
+"""Time after which a lost host is noticed, in place of torch's half hour."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that `fit` needs."""
+    """The objects of `fit`."""
 
     trainer: L.Trainer
     module: DriftModule
@@ -65,51 +66,69 @@ def build_run(
     config: Config,
     run_dir: Path,
     mark: RunMark | None = None,
+    done: int = 0,
     trained: bool = False,
     check: Callable[[], None] | None = None,
 ) -> Run:
     """All objects of a run.
 
     Args:
-        mark: what its files are marked with; None: what the config says.
-        trained: only its evaluation is left to do.
-        check: raises an error if the run's folder is not its own any more.
+        mark: identifies the run's files; None: the mark of the config.
+        done: iterations that an earlier part of the run has completed.
+        trained: only the final evaluation is left to do.
+        check: raises an error if another process has taken over the run's folder.
 
     Raises:
         UserError: something that the config names cannot be loaded.
     """
     mark, train = mark or read_mark(config), prompts_of(config, "train")
-    judges = build_rewards(config.rewards, "rewards")
-    evaluation = build_held_out_evaluation(config, judges, run_dir, mark)
+    rewards = build_rewards(config.rewards, "rewards")
+    evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
-    own = [
-        RunLength(config.trainer.iterations, trained),
-        RunIdentity(mark.identity, run_settings(config), mark.inputs, check),
-    ]
-    callbacks = build_callbacks(config, evaluation, run_dir, own)
+    identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
+    callbacks = build_callbacks(config, evaluation, run_dir, [RunLength(config.trainer.iterations, trained), identity])
+    module = build_module(config, policy, stochastic, rewards)
+    announce_prompts(module, train, evaluation)
     return Run(
-        trainer=build_trainer(config, run_dir, callbacks),
-        module=build_module(config, policy, stochastic, judges),
+        trainer=build_trainer(config, run_dir, callbacks, done),
+        module=module,
         datamodule=PromptDataModule(
-            train, config.prompts.per_iteration, config.objective.updates, config.seed, config.trainer.save_every
+            train,
+            config.prompts.per_iteration,
+            config.prompts.group_size,
+            config.objective.updates,
+            config.seed,
+            config.trainer.save_every,
         ),
     )
 
 
+def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: HeldOutEvaluation) -> None:
+    """Tells the policy and the rewards all texts of the run, so that each warns once of those that it cuts."""
+    candidates = getattr(module.sample.prompting, "candidates", lambda prompt: (prompt,))
+    evaluator, measured = evaluation.bench.evaluator, evaluation.prompts
+    with warnings.catch_warnings():
+        if not is_first_process():
+            warnings.simplefilter("ignore")
+        expect_prompts([module.policy], [*(text for prompt in train for text in candidates(prompt)), *measured])
+        expect_prompts([each.reward for each in evaluator.rewards], [*train, *measured])
+        expect_prompts([each.reward for each in evaluator.heldout_rewards], measured)
+
+
 def build_module(
-    config: Config, policy: Policy, stochastic: StochasticStep, judges: Sequence[WeightedReward]
+    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward]
 ) -> DriftModule:
-    objective, method, update = config.objective, build_method(config, judges), build_update(config)
+    objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
         sampling=build_sampling(config, policy, stochastic, update.keep | method.keep),
         scoring=GroupScoring(
-            judges,
-            config.prompts.group_size,
+            rewards,
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
-            RewardCallPlan(config.trainer.judge_groups, config.trainer.judge_thread),
+            config.trainer.judge_groups,
+            config.trainer.judge_thread,
         ),
         method=method,
         update=update,
@@ -120,7 +139,7 @@ def build_module(
 def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, keep: frozenset[str]) -> GroupSampling:
     """
     Args:
-        keep: what trajectories hold besides, see `rollout`.
+        keep: optional parts of the trajectories, see `rollout`.
     """
     sampler = config.sampler
     window = Window(
@@ -139,28 +158,17 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy,
-        PromptEncoder(policy),
-        build_prompting(config),
-        plan,
-        config.prompts.group_size,
-        config.objective.micro_batch,
-        config.seed,
-        keep,
+        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
     )
 
 
 def build_callbacks(
-    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, own: Sequence[L.Callback]
+    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, first: Sequence[L.Callback]
 ) -> list[L.Callback]:
-    """In the order in which they act: measures first, then the summary, then checkpoints.
-
-    Args:
-        own: those that know which run it is.
-    """
+    """In the order of their calls: `first`, measures, then the summary, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
-        *own,
+        *first,
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         evaluation,
@@ -189,20 +197,24 @@ def build_callbacks(
     return callbacks
 
 
-def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) -> L.Trainer:
+def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     refuse_precision(trainer.accelerator, trainer.precision)
+    alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
+    with naming("trainer.logger"):
+        makers = [find("logger", name) for name in trainer.logger]
+        loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
     return L.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy=build_strategy(config),
+        strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
-        logger=build_loggers(config, run_dir),
+        logger=loggers,
         plugins=[AtomicCheckpointIO()],
         log_every_n_steps=1,
         use_distributed_sampler=False,
@@ -210,15 +222,3 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback]) ->
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-
-
-def build_strategy(config: Config) -> Strategy | str:
-    trainer = config.trainer
-    if trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1:
-        return "auto"
-    return DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT)
-
-
-def build_loggers(config: Config, run_dir: Path) -> list[Logger]:
-    with naming("trainer.logger"):
-        return [find("logger", name)(run_dir) for name in config.trainer.logger]

@@ -1,4 +1,4 @@
-"""Config becomes what scores and what measures: judges, encoders, measures; and the lists of prompts."""
+"""Builds rewards, encoders and measures, and reads the lists of prompts."""
 
 import functools
 import inspect
@@ -10,6 +10,7 @@ from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import check_arguments, find
 from drift_pl.sampling.prompts import read_prompts
+from drift_pl.scoring.calls import switches_kept
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import WeightedReward
 
@@ -19,25 +20,25 @@ CALLED_WITH = {
     "measure": ("images", "prompts"),
     "categories": ("images", "prompts"),
 }
-"""Kind -> the first parameters of a function that is itself such a thing."""
+"""Kind -> the first parameters of a function that is itself a reward, an encoder, a measure or categories."""
 
 
 def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
-    """What a name stands for: a reward, an encoder, a measure or categories.
+    """A reward, an encoder, a measure or categories by its name.
 
     A class is constructed with `args`. A function whose first parameters are those of `CALLED_WITH` (by their names,
-    with or without a shape suffix: `images`, `images_B3HW`) is itself the judge, and gets `args` at each call. Any
-    other function is a factory: it is called with `args` and returns the judge.
+    with or without a shape suffix: `images`, `images_B3HW`) is itself the reward, and gets `args` at each call. Any
+    other function is a factory: it is called with `args` and returns the reward.
 
     Args:
         kind: a key of `CALLED_WITH`.
-        setting: where the entry stands, e.g. `rewards.0`.
+        setting: place of the entry, e.g. `rewards.0`.
 
     Raises:
-        UserError: unknown name, or arguments that the thing does not take or lacks.
+        UserError: unknown name, or unknown or missing arguments.
     """
     called_with = CALLED_WITH[kind]
-    with naming(setting):
+    with naming(setting), switches_kept():
         with naming(".name"):
             thing = find(kind, entry.name)
         if _is_called_with(thing, called_with):
@@ -50,19 +51,25 @@ def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
             if inspect.isclass(thing):
                 raise
             parameters = ", ".join(called_with)
-            raise UserError(f"{error} (a function that is to be called with images begins: {parameters})") from error
+            raise UserError(f"{error} (the first parameters of a function of images are: {parameters})") from error
         return thing(**entry.args)
 
 
-def build_rewards(rewards: Sequence[RewardConfig], setting: str) -> list[WeightedReward]:
-    """Named judges; two of one name are told apart by a number."""
-    judges: list[WeightedReward] = []
+def build_rewards(
+    rewards: Sequence[RewardConfig], setting: str, taken: Sequence[WeightedReward] = ()
+) -> list[WeightedReward]:
+    """Rewards by their names; the second of a name is called NAME#2.
+
+    Args:
+        taken: further rewards whose names are in use.
+    """
+    built: list[WeightedReward] = []
     for number, reward in enumerate(rewards):
         thing = create_scorer("reward", reward, f"{setting}.{number}")
         name = reward.name.rpartition(":")[2]
-        taken = sum(judge.name.partition("#")[0] == name for judge in judges)
-        judges.append(WeightedReward(f"{name}#{taken + 1}" if taken else name, thing, reward.weight))
-    return judges
+        count = 1 + sum(other.name.partition("#")[0] == name for other in [*taken, *built])
+        built.append(WeightedReward(name if count == 1 else f"{name}#{count}", thing, reward.weight))
+    return built
 
 
 def build_encoder(encoder: NamedConfig, setting: str) -> Any:
@@ -74,12 +81,8 @@ def build_shaping_encoder(config: Config) -> Any:
     shaping, setting = config.incentive.shaping, "incentive.shaping.encoder"
     if not shaping.encoders:
         return build_encoder(shaping.encoder, setting)
-    return CombinedEncoder(
-        [
-            (build_encoder(encoder, f"{setting}s.{number}"), encoder.weight)
-            for number, encoder in enumerate(shaping.encoders)
-        ]
-    )
+    weighted = enumerate(shaping.encoders)
+    return CombinedEncoder([(build_encoder(each, f"{setting}s.{number}"), each.weight) for number, each in weighted])
 
 
 def prompts_of(config: Config, which: str) -> tuple[str, ...]:

@@ -1,20 +1,18 @@
 """Batch sizes and step windows that follow from a config."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drift_pl.core.errors import UserError
 
-if TYPE_CHECKING:  # its sections are checked by what stands here
+if TYPE_CHECKING:  # its sections are checked by these functions
     from drift_pl.config.schema import Config, SamplerConfig
 
 
-@dataclass(frozen=True)
-class BatchArithmetic:
-    """What the batch keys amount to; every number derived, none stored.
+class BatchArithmetic(NamedTuple):
+    """Numbers that follow from the batch settings.
 
     Example: 8 prompts of 16 images on 2 processes are 4 groups and 64 images per process; with 2 updates each
-    optimiser step takes 2 groups per process, 64 images in all.
+    optimizer step takes 2 groups per process, 64 images in all.
     """
 
     groups_per_process: int
@@ -30,7 +28,7 @@ class BatchArithmetic:
         return (
             f"{self.images_per_iteration} images per iteration ({self.groups_per_process} groups, "
             f"{self.images_per_process} images per process), {trained}, "
-            f"{self.optimizer_steps_per_iteration} optimiser steps of {self.images_per_update} images"
+            f"{self.optimizer_steps_per_iteration} optimizer steps of {self.images_per_update} images"
         )
 
 
@@ -64,12 +62,12 @@ def derive_batches(config: "Config") -> BatchArithmetic:
 
 
 def stochastic_steps(sampler: "SamplerConfig") -> int:
-    """How many leading steps of a rollout may carry noise."""
+    """Number of leading steps of a rollout that may be stochastic."""
     return sampler.steps if sampler.noisy_last_step else sampler.steps - 1
 
 
 def window_bounds(sampler: "SamplerConfig") -> tuple[int, int]:
     """[first, end) of the steps that the SDE window may cover."""
-    if not sampler.window_range:
-        return 0, stochastic_steps(sampler)
-    return sampler.window_range[0], sampler.window_range[1]
+    return (
+        (sampler.window_range[0], sampler.window_range[1]) if sampler.window_range else (0, stochastic_steps(sampler))
+    )

@@ -1,4 +1,4 @@
-"""The checkpoints of a finished or running run on disk: which files are meant, and whose they are. No torch."""
+"""The checkpoints of a run on disk: which files are meant, and to which run they belong. No torch."""
 
 import difflib
 import glob
@@ -9,22 +9,22 @@ from typing import Any
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import differences, identity_in_0_1, run_settings
 from drift_pl.config.loading import build_config
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
-CONFIG = "config.yaml"
 SHOWN = 10
 """Most names that a message lists."""
 
 
 def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
-    """A run's folder, and the checkpoints that are meant, each once.
+    """A run's folder, and the checkpoints, each once.
 
     Args:
         given: run folders, checkpoint files and globs of either, all of one run.
 
     Raises:
-        UserError: something does not exist (the message names what does), or they are not of one run.
+        UserError: something does not exist (the message names what does), or they belong to different runs.
     """
     files = [file for name in given for file in _files(name)]
     files = list({file.resolve(): file for file in files}.values())
@@ -39,16 +39,29 @@ def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
     return runs[0], files
 
 
+def find_checkpoint(given: str) -> tuple[Path, Path]:
+    """A run's folder and one checkpoint; of a folder, the last.
+
+    Raises:
+        UserError: there is none, or a pattern matches several.
+    """
+    run_dir, paths = find_checkpoints([given])
+    if len(paths) > 1 and not Path(given).expanduser().is_dir():
+        names = ", ".join(path.name for path in paths[:8])
+        raise UserError(f"ckpt_path={given} matches {len(paths)} checkpoints ({names}): give one of them")
+    return run_dir, paths[-1]  # last.ckpt is the newest; where there is none, the highest number is
+
+
 def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config, same: Collection[str] = ()) -> None:
     """A checkpoint that is resumed under other settings would be a run that no config describes.
 
     Args:
         content: of the checkpoint.
-        config: under which it is to be resumed.
-        same: settings that name files whose content is that of the run's.
+        config: the settings to resume it under.
+        same: settings that name files with the run's content, wherever they are.
 
     Raises:
-        UserError: a setting that shapes results, or the seed, is another one; the message names it with both values.
+        UserError: the seed or a setting that shapes results differs; the message names it with both values.
     """
     theirs = content.get("run_settings")
     if theirs is None:
@@ -64,13 +77,13 @@ def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config
 
 
 def refuse_foreign_checkpoint(content: Mapping[str, Any], path: Path, config_file: Path) -> None:
-    """A checkpoint must be of the run that wrote the config.yaml beside it.
+    """A checkpoint must belong to the run that wrote the config.yaml beside it.
 
-    Checkpoints of version 0.1 hold no settings but a hash of them, which is made again: of the file as it stands, and
-    of what it means now.
+    Checkpoints of version 0.1 hold a hash of their settings only; it is compared with the hash of the file as written,
+    and with that of the settings that it holds now.
 
     Raises:
-        UserError: it is of another run.
+        UserError: it belongs to another run.
     """
     config = build_config([("experiment", str(config_file))])
     identity, theirs = content["run_identity"], content.get("run_settings")
@@ -82,7 +95,7 @@ def refuse_foreign_checkpoint(content: Mapping[str, Any], path: Path, config_fil
     if different:
         raise UserError(
             f"ckpt_path={path} is of the run {identity}, and the config.yaml beside it is of another: {different}; "
-            "give checkpoints that lie in the folder of their own run"
+            "give checkpoints in the folder of their own run"
         )
 
 
@@ -98,55 +111,44 @@ def _files(name: str) -> list[Path]:
         files = [file for match in found if match.is_dir() or match.suffix == ".ckpt" for file in _files(str(match))]
         if files:
             return files
-        raise UserError(f"ckpt_path={name}: no checkpoint matches; {_there(path)}")
-    raise UserError(f"ckpt_path={name}: no such file or folder; {_there(path)}")
+    raise UserError(f"ckpt_path={name}: no such file or folder; {_nearby(path)}")
 
 
 def _of_folder(folder: Path) -> list[Path]:
-    """Numbered checkpoints, then last.ckpt; `folder` is the run's, or the one in it that holds them."""
+    """Numbered checkpoints, then last.ckpt, of a run's folder or of the one in it that holds them."""
     inside = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     files = [*sorted(inside.glob("iteration-*.ckpt")), *inside.glob("last.ckpt")]
     if files:
         return files
     if (folder / CONFIG).is_file():
-        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet: go on with fit ckpt_path={folder}")
-    raise UserError(f"ckpt_path={folder} holds no {CONFIG} and no checkpoint: it is no run's; {_runs_in(folder)}")
+        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet; continue it with fit ckpt_path={folder}")
+    raise UserError(f"ckpt_path={folder} holds no {CONFIG} and no checkpoint; {_nearby(folder / '*')}")
 
 
 def _run_of(file: Path) -> Path:
-    """The folder whose config.yaml says how the policy of a checkpoint is built."""
+    """The folder with the config.yaml of a checkpoint's run."""
     for folder in (*list(file.parents)[:2], *list(file.absolute().parents)[:2]):
         if (folder / CONFIG).is_file():
             return folder
     raise UserError(
-        f"ckpt_path={file}: there is no {CONFIG} beside it or one folder up, which says how to build its policy: give "
-        "a checkpoint in its run's folder, RUN/checkpoints/last.ckpt"
+        f"ckpt_path={file}: there is no {CONFIG} beside it or one folder up: give a checkpoint in its run's folder, "
+        "RUN/checkpoints/last.ckpt"
     )
 
 
-def _there(path: Path) -> str:
-    """What could have been meant: the checkpoints that are there, the nearest name, or the runs that are there."""
+def _nearby(path: Path) -> str:
+    """What could have been meant: the nearest name, or the checkpoints and runs in the first folder that exists."""
     missing = path.absolute()
     while not missing.parent.is_dir():
         missing = missing.parent
     folder = missing.parent
-    checkpoints = sorted(file.name for file in folder.glob("*.ckpt"))
-    if checkpoints:
-        return f"there are {_listed(checkpoints)}"
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.75)
     if close:
-        meant = folder / close[0]
-        return f"did you mean {meant.relative_to(Path.cwd()) if meant.is_relative_to(Path.cwd()) else meant}?"
-    return _runs_in(folder)
-
-
-def _runs_in(folder: Path) -> str:
-    runs = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
-    if runs:
-        return f"there are the runs {_listed(runs)} in {folder}"
-    return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-d738dcc0-s0"
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 2], "...", names[-1]])
+        return f"did you mean {folder / close[0]}?"
+    found = [*(file.name for file in folder.glob("*.ckpt")), *(file.parent.name for file in folder.glob(f"*/{CONFIG}"))]
+    if not found:
+        return "give a folder that python -m drift_pl.fit made, e.g. ckpt_path=runs/shapes_div-d738dcc0-s0"
+    names = sorted(found)
+    names = names if len(names) <= SHOWN else [*names[: SHOWN - 2], "...", names[-1]]
+    return f"{folder} holds {', '.join(names)}"

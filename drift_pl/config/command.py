@@ -1,4 +1,4 @@
-"""What every command shares: how it ends when the user's input is wrong, or when the user stops it."""
+"""How every command ends: its exit status and the one line of an error."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from collections.abc import Callable
 from drift_pl.core.errors import UserError
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-NO_ROOM = (
-    "no room on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
+OUT_OF_MEMORY = (
+    "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
 )
 
@@ -17,11 +17,11 @@ NO_ROOM = (
 def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so is an accelerator without
-    room; Ctrl-C is status 130; anything else is a fault of ours and keeps its traceback.
+    A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so is an accelerator out of
+    memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
 
     Args:
-        main: the command; it gets the arguments without the program's name.
+        main: the command, which takes the arguments without the program's name.
         argv: those arguments; None takes the process's own.
     """
     arguments = sys.argv[1:] if argv is None else argv
@@ -33,7 +33,7 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
             raise
-        return _refuse(error, NO_ROOM, arguments)
+        return _refuse(error, OUT_OF_MEMORY, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

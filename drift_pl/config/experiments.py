@@ -1,4 +1,4 @@
-"""Experiment files: where they are, what they are called, and the chain of files that one stands on."""
+"""Experiment files: where they are, what they are called, and the chain of a file and its bases."""
 
 from pathlib import Path
 from typing import Any
@@ -15,56 +15,42 @@ def experiments_folder() -> Path:
 
 def list_experiments() -> dict[str, str]:
     """Name of each experiment and the first comment line of its file."""
-    return {path.stem: _first_comment(path) for path in sorted(experiments_folder().glob("*.yaml"))}
-
-
-def _first_comment(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next((line.lstrip("# ").strip() for line in lines if line.startswith("#")), "")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(experiments_folder().glob("*.yaml"))}
+    comments = {name: [line for line in text.splitlines() if line.startswith("#")] for name, text in texts.items()}
+    return {name: lines[0].lstrip("# ").strip() if lines else "" for name, lines in comments.items()}
 
 
 def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The files of an experiment, base first: (file name, its difference to what stands before it).
+    """The files of an experiment, base first: (file name, its difference from the files before it).
 
     Raises:
         UserError: no such experiment, no YAML, no mapping, or files that are each other's base.
     """
     chain: list[tuple[str, dict[str, Any]]] = []
+    path: Path | None = _find_experiment(name, Path.cwd())
     seen: list[Path] = []
-    path: Path | None = find_experiment(name, Path.cwd())
     while path is not None:
         if path in seen:
             names = " -> ".join(entry.name for entry in [*seen, path])
-            raise UserError(f"experiment files are each other's base: {names}; take one `base:` away")
+            raise UserError(f"experiment files are each other's base: {names}; remove one `base:`")
         seen.append(path)
         difference = read_mapping(path)
         base = difference.pop("base", None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
         chain.append((path.name, difference))
-        path = find_experiment(base, path.parent) if base else None
+        path = _find_experiment(base, path.parent) if base else None
     return chain[::-1]
 
 
-def find_experiment(name: str, folder: Path) -> Path:
-    """File of an experiment; `folder` is where a relative path starts.
-
-    Raises:
-        UserError: there is none; the message lists them all.
-    """
-    if name.endswith((".yaml", ".yml")):
-        path = folder / Path(name).expanduser()
-        if not path.is_file():
-            raise UserError(f"experiment={name}: no such file; known experiments: {_names()}")
+def _find_experiment(name: str, folder: Path) -> Path:
+    """File of an experiment; relative paths start at `folder`."""
+    is_path = name.endswith((".yaml", ".yml"))
+    path = folder / Path(name).expanduser() if is_path else experiments_folder() / f"{name}.yaml"
+    if path.is_file() and name and (is_path or "/" not in name):
         return path.resolve()
-    path = experiments_folder() / f"{name}.yaml"
-    if not name or "/" in name or not path.is_file():
-        raise UserError(f"unknown experiment {name!r}: use one of {_names()}, or the path of a .yaml file")
-    return path.resolve()
-
-
-def _names() -> str:
-    return ", ".join(list_experiments()) or "(none installed)"
+    known = ", ".join(list_experiments()) or "(none installed)"
+    raise UserError(f"experiment={name}: no such experiment; use one of {known}, or the path of a .yaml file")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -76,12 +62,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except ValueError as error:  # not YAML, or not text
-        where, _, reason = str(error).partition(": ") if str(error).startswith("line ") else ("", "", str(error))
-        raise UserError(f"{path}{where and f', {where}'}: not a YAML file ({reason})") from error
+        raise UserError(f"{path}: not a YAML file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | None):
         raise UserError(f"{path}: an experiment file holds keys, e.g. `seed: 1`, not a {type(content).__name__}")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in (content or {}).items()}

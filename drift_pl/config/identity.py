@@ -1,15 +1,17 @@
-"""What tells one run from another: the settings that shape its results, and a short hash of them for its folder."""
+"""The identity of a run: the settings that shape its results, and a short hash of them that names its folder."""
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from drift_pl.config.fields import Section, about_of, all_keys, pattern_of
+from drift_pl.config.fields import about_of
 from drift_pl.config.paths import same_file_names, with_absolute_paths
 from drift_pl.config.schema import RENAMED, Config
+from drift_pl.config.section import Section, all_keys, pattern_of
 from drift_pl.config.yaml_text import format_value
 
 FORMAT = 2
@@ -24,7 +26,7 @@ SINCE_0_1 = (
 
 
 def run_settings(config: Config) -> dict[str, Any]:
-    """Dotted key -> plain value of all that shapes results, and the seed; entries of lists by their number.
+    """Dotted key -> plain value of the seed and all settings that shape results; entries of lists by their number.
 
     Local files have absolute names.
     """
@@ -45,24 +47,25 @@ def _flat(section: Section, prefix: str) -> dict[str, Any]:
     return found
 
 
+@functools.cache
 def _defaults() -> dict[str, Any]:
-    """Key, with N for the numbers of entries -> default, of all that shapes results but the seed."""
-    shaping = (key for key in all_keys(Config) if about_of(key.field).shapes_results and not key.is_section)
-    return {key.name: key.default for key in shaping}
+    """Key, with N for the numbers of entries -> default, of all settings that shape results but the seed."""
+    keys = all_keys(Config).items()
+    return {name: key.default for name, key in keys if key.about.shapes_results and not key.is_section}
 
 
 def config_hash(config: Config) -> str:
     """Eight hex digits over all settings that shape results and differ from their defaults.
 
-    Runs that differ in their seed, their length or the machine alone share it, and so do experiments of different
-    names that say the same. It names folders; whether a checkpoint belongs to a config is told by `differences`.
+    Runs that differ only in seed, length or hardware share it, and so do experiments of different names with the same
+    settings. It names folders; `differences` decides whether a checkpoint belongs to a config.
     """
-    defaults, settings = _defaults(), _flat(config, "")
-    return _digest([FORMAT, {key: value for key, value in settings.items() if value != defaults[pattern_of(key)]}])
+    settings = _flat(config, "")
+    return _digest([FORMAT, {key: value for key, value in settings.items() if value != _defaults()[pattern_of(key)]}])
 
 
 def run_identity(config: Config) -> str:
-    """What a run's checkpoints, evaluations and folder are marked with."""
+    """The mark of a run's checkpoints, evaluations and folder: HASH-sSEED."""
     return f"{config_hash(config)}-s{config.seed}"
 
 
@@ -74,37 +77,42 @@ def default_run_dir(config: Config) -> Path:
 def differences(
     theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now", same: Collection[str] = ()
 ) -> str:
-    """Settings that are not the same, in words; empty if there are none.
+    """The settings that differ, in words; empty if there are none.
 
     Args:
-        theirs: `run_settings` of a run, maybe of an earlier version: a key that it lacks stands at its default.
-        ours: those that they are held against.
-        now: what the message calls `ours`.
-        same: settings that name files of the same content, whatever they are called.
+        theirs: `run_settings` of a run, maybe of an earlier version: a key that it lacks has its default.
+        ours: those of the other.
+        now: the name of `ours` in the message.
+        same: settings that are equal whatever their values, because they name files of the same content.
     """
     theirs = {RENAMED.get(key, key): value for key, value in theirs.items()}
     different = []
     for key in dict.fromkeys([*ours, *theirs]):
         own_default = key not in theirs and ours[key] == _defaults().get(pattern_of(key))
-        if own_default or key in same or (key in ours and key in theirs and same_file_names(theirs[key], ours[key])):
+        if own_default or key in same:
             continue
-        there, here = (format_value(side[key]) if key in side else "missing" for side in (theirs, ours))
-        different.append(f"{key} is {there} there and {here} {now}")
+        if key not in ours or key not in theirs or not same_file_names(theirs[key], ours[key]):
+            there, here = (format_value(side[key]) if key in side else "missing" for side in (theirs, ours))
+            different.append(f"{key} is {there} there and {here} {now}")
     more = f", and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
     return ", ".join(different[:SHOWN]) + more
 
 
 def identity_in_0_1(settings: dict[str, Any]) -> str:
-    """`run_identity` as version 0.1 made it, of settings in nested dictionaries, as its config.yaml holds them."""
+    """`run_identity` as version 0.1 made it.
+
+    Args:
+        settings: nested, as in config.yaml.
+    """
     settings = copy.deepcopy(settings)
     seed = settings.get("seed")
-    for key in all_keys(Config):
+    for key in all_keys(Config).values():
         *sections, name = key.name.split(".")
-        node = settings
+        node: Any = settings
         for part in sections:
             node = node.get(part, {}) if isinstance(node, dict) else {}
         late = key.name in SINCE_0_1 and isinstance(node, dict) and node.get(name) == key.default
-        if not key.is_section and isinstance(node, dict) and (late or not about_of(key.field).shapes_results):
+        if not key.is_section and isinstance(node, dict) and (late or not key.about.shapes_results):
             node.pop(name, None)
     return f"{_digest(settings)}-s{seed}"
 

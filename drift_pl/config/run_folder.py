@@ -18,14 +18,8 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
 
 SUMMARY_MEASURES = (
-    "reward",
-    "pairwise_distance",
-    "valid_pairwise_distance",
-    "pairwise_lpips",
-    "vendi",
-    "alignment",
-    "coverage",
-)
+    "reward", "pairwise_distance", "valid_pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage",
+)  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
 HELD_OUT = "heldout/"
 SUMMARY = "summary.json"
@@ -95,9 +89,13 @@ def resume_command(path: Path, *overrides: str) -> str:
     return shlex.join(["python", "-m", "drift_pl.fit", f"ckpt_path={name}", *overrides])
 
 
-def is_first_process(config: Config) -> bool:
-    """False in the further processes that a launcher starts: these find the folder in use by the first."""
-    if config.trainer.devices * config.trainer.num_nodes == 1:
+def is_first_process(config: Config | None = None) -> bool:
+    """False in the further processes that a launcher starts, which find the folder in use by the first.
+
+    Args:
+        config: of the run: one of a single process has no others, whatever the environment says.
+    """
+    if config is not None and config.trainer.devices * config.trainer.num_nodes == 1:
         return True
     if "RANK" in os.environ:
         return os.environ["RANK"] == "0"

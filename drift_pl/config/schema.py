@@ -1,18 +1,20 @@
-"""The plan of a run: one model per section, each field with all that is known of it (see `fields.setting`). No torch.
+"""The settings of a run: one model per section, whose fields say all about themselves (`fields.setting`). No torch.
 
-An experiment file is a small difference to these defaults. `loading` reads files and overrides into a `Config`, which
+An experiment file is a small difference from these defaults. `loading` reads files and overrides into a `Config`, which
 refuses what cannot be run; only `builders` turns a `Config` into objects.
 """
 
+import functools
 from typing import Any, Self
 
 from pydantic import model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import Section, about_of, find_key, is_own_name, setting
+from drift_pl.config.fields import neutral, setting
 from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES, names
 
@@ -34,29 +36,32 @@ RENAMED: dict[str, str] = {}
 
 
 class Config(Section):
-    experiment: str = setting(
-        "shapes_div", "name of a file in experiments/, or the path of a .yaml file", shapes_results=False
-    )
-    seed: int = setting(0, "seed of everything that training draws", shapes_results=False)
-    run_dir: str | None = setting(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED", shapes_results=False)
-    ckpt_path: str | None = setting(
-        None,
-        "resume a run: its folder, a checkpoint, or beside run_dir last or auto (resume or start)",
-        shapes_results=False,
+    """Fine-tune a text-to-image model on a reward and keep its diversity.
+
+    experiment= is read first, then the other arguments from left to right. Lists count from 0: rewards.0.weight=2.
+    ckpt_path=RUN_FOLDER resumes a run with its own config; ckpt_path=auto, beside the arguments of a run, resumes or
+    starts it.
+    """
+
+    experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
+    seed: int = neutral(0, "seed of everything that training draws")
+    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
+    ckpt_path: str | None = neutral(
+        None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
     )
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")
     prompts: PromptsConfig = setting(PromptsConfig(), "prompts, and how many images of each")
-    rewards: list[RewardConfig] = setting([], "the judges that are trained on")
+    rewards: list[RewardConfig] = setting([], "the rewards that are trained on")
     incentive: IncentiveConfig = setting(IncentiveConfig(), "DRIFT's three levers")
-    objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimiser")
+    objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimizer")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "held-out evaluation")
     trainer: TrainerConfig = setting(TrainerConfig(), "length, hardware, logging")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not self.rewards and "rewards" in self.model_fields_set:
-            raise UserError("rewards is empty: name at least one judge, e.g. rewards=[{name: jpeg_compressibility}]")
+            raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
@@ -75,26 +80,22 @@ class Config(Section):
 
 def get_value(section: Section, key: str) -> Any:
     """Value of a dotted key, e.g. `get_value(config, "prompts.group_size")`."""
-    value: Any = section
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+    return functools.reduce(getattr, key.split("."), section)
 
 
 def has_effect(config: Config, key: str) -> bool:
-    """Whether a setting counts beside the others; what a thing from elsewhere takes is not known here: True."""
-    entry = find_key(Config, key)
-    only = about_of(entry.field).only if entry else ()
-    chooser = find_key(Config, only[0]) if only else None
-    if chooser is None:
+    """Whether a setting counts beside the others; always for things from elsewhere, whose arguments are not known."""
+    found = Config.find_key(key)
+    if found is None or not found.about.only:
         return True
-    chosen = get_value(config, only[0])
-    return chosen in only[1:] or (bool(about_of(chooser.field).registry) and not is_own_name(chooser.field, chosen))
+    chooser, *values = found.about.only
+    chosen, about = get_value(config, chooser), Config.require_key(chooser).about
+    return chosen in values or bool(about.registry and not about.is_own(chosen))
 
 
 def _process_of(kind: str, name: str) -> str:
-    """`flow` or `ddpm`; empty for what is not this package's: it is known when the thing is built."""
-    entry = TABLES[kind].entries.get(name)
+    """`flow` or `ddpm`; empty for things from elsewhere, whose process is known when they are built."""
+    entry = TABLES[kind].get(name)
     return entry.process if entry else ""
 
 
@@ -107,7 +108,7 @@ def _refuse_mixed_processes(family: str, sampler: str) -> None:
     ours, theirs = _process_of("family", family), _process_of("sampler", sampler)
     if (ours, theirs) == ("ddpm", "flow"):
         use = _of_process("sampler", "ddpm")
-        raise UserError(f"sampler.kind={sampler} is for flow models, and policy.family={family} is none: use {use}")
+        raise UserError(f"sampler.kind={sampler} is for flow models, and policy.family={family} is not one: use {use}")
     if (ours, theirs) == ("flow", "ddpm"):
         raise UserError(
             f"sampler.kind={sampler} is for policy.family={_of_process('family', 'ddpm')}, and {family} is a flow "
@@ -116,13 +117,13 @@ def _refuse_mixed_processes(family: str, sampler: str) -> None:
 
 
 def _refuse_nft(config: Config) -> None:
-    """nft knows a flow's images, and no steps."""
+    """nft trains on a flow's images, without sampled steps."""
     if config.objective.loss != "nft":
         return
     family, guidance, incentive = config.policy.family, config.policy.guidance_scale, config.incentive
     if _process_of("family", family) == "ddpm":
-        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is none: use surrogate")
-    if guidance != 1 and family != "flux":  # flux is told a number instead: its velocity is the network's own
+        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is not one: use surrogate")
+    if guidance != 1 and family != "flux":  # flux: guidance is an input, so the velocity is the network's own
         raise UserError(
             f"objective.loss=nft trains the model's own velocity, and policy.guidance_scale={guidance} mixes two: set "
             f"policy.guidance_scale=1 (and sampler.eval_guidance_scale={guidance} to evaluate with it)"

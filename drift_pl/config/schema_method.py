@@ -1,11 +1,12 @@
-"""The sections `incentive` and `objective`: the levers or a rival method, and the base algorithm under them."""
+"""The sections `incentive` and `objective`: the levers or a rival method, and the base algorithm."""
 
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import Flag, Section, setting
+from drift_pl.config.fields import ELSEWHERE, Flag, neutral, setting
 from drift_pl.config.schema_model import WEIGHTS, refuse_args_of_own
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
@@ -15,13 +16,14 @@ SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
 
 
 class NamedConfig(Section):
-    """A thing by its name, with what it is made with."""
+    """A thing by its name, with its arguments."""
 
-    name: str = setting(..., "a registered name, or `their_package.module:Thing`", min_length=1)
+    name: str = setting(..., "a registered name, or `their_package.module:Thing`", example=ELSEWHERE)
     args: dict[str, Any] = setting({}, "keyword arguments of its constructor")
 
 
 class RewardConfig(NamedConfig):
+    name: str = setting(..., "a registered name, or `their_package.module:Thing`", example="jpeg_compressibility")
     weight: float = setting(1.0, "its factor in the weighted sum of rewards")
 
 
@@ -40,13 +42,13 @@ class SelectionConfig(Section):
     )
     kappa: float = setting(2.0, "half-width in spreads of the group's rewards", gt=0, only=BAND)
     statistics: Literal["median", "mean"] = setting(
-        "median", "median (with 1.4826 x median absolute deviation) or mean (with std)", only=BAND
+        "median", "median (with 1.4826 x median absolute deviation), mean (with std)", only=BAND
     )
     low: float = setting(0.0, "lowest kept quantile of the group's rewards; 0 drops the top tail only", only=QUANTILE)
     high: float = setting(0.9, "highest kept quantile", only=QUANTILE)
     keep: int = setting(
         0,
-        "images kept of each group; 0: three quarters of it",
+        "images kept of each group; 0: three quarters",
         ge=0,
         only=(SELECTION, "min_variance", "median", "max_variance"),
     )
@@ -67,23 +69,14 @@ class PromptingConfig(Section):
     form: Literal["additive", "cads"] = setting(
         "additive", "additive (the prompt stays), cads (it fades as the noise sets in)", only=NOISE
     )
-    rescale: float = setting(
-        0.0,
-        "share psi of a rescaling to the prompt's own mean and spread; CADS has 1",
-        ge=0,
-        le=1,
-        only=NOISE,
-        example="0.5",
-    )
+    rescale: float = setting(0.0, "share psi of the original mean and spread restored; CADS: 1", ge=0, le=1, only=NOISE)
     pooled: Flag = setting(False, "vary the pooled embedding as well", only=NOISE)
     templates: list[str] = setting([], "texts with {prompt}, e.g. 'a photo of {prompt}'", only=VARIANTS)
     paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=VARIANTS)
     share: float = setting(
         1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=VARIANTS, example="0.5"
     )
-    anneal_iterations: int = setting(
-        0, "iterations over which the scale falls linearly to zero; 0: never falls", ge=0, only=NOISE
-    )
+    anneal_iterations: int = setting(0, "iterations of a linear fall of the scale to zero; 0: none", ge=0, only=NOISE)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -98,31 +91,28 @@ class ShapingConfig(Section):
         "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
     )
     normalise: Literal["raw", "minmax", "centred"] = setting(
-        "raw", "raw: absolute distance; minmax: relative to the group's range; centred: less the mean of who passes"
+        "raw", "raw: absolute; minmax: relative to the group's range; centred: minus the mean over images with a bonus"
     )
     form: Literal["terminal", "per_step"] = setting(
         "terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images"
     )
     gate: Literal["none", "median", "quantile"] = setting(
-        "none", "who gets the bonus: none (all), median, quantile (reward at or above the group's)"
+        "none", "which images get the bonus: none (all), median, quantile (reward at or above the group's)"
     )
     gate_quantile: float = setting(0.5, "the gate's quantile", ge=0, le=1, only=("incentive.shaping.gate", "quantile"))
     floor: float = setting(
-        0.05, "smallest spread that is stretched to [0, 1]", gt=0, only=("incentive.shaping.normalise", "minmax")
+        0.05, "smallest spread stretched to [0, 1]", gt=0, only=("incentive.shaping.normalise", "minmax")
     )
     encoder: NamedConfig = setting(
         NamedConfig(name="dino", args={"pretrained": f"{WEIGHTS}/shaping_encoder"}),
-        "frozen encoder of the images; never the one that evaluates",
+        "encoder; not that of the evaluation",
     )
     encoders: list[EncoderConfig] = setting([], "several encoders with weights, in place of `encoder`")
 
 
 class IncentiveConfig(Section):
     method: str = setting(
-        "drift",
-        "drift: the three levers below; or a rival method, under which shaping stays off",
-        registry="method",
-        also=["drift"],
+        "drift", "drift: the three levers; or a rival method, without shaping", registry="method", also=("drift",)
     )
     args: dict[str, Any] = setting({}, "keyword arguments of a rival method")
     selection: SelectionConfig = setting(SelectionConfig(), "lever 1: a reward-concentrated subset of each group")
@@ -132,53 +122,45 @@ class IncentiveConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.method == "drift" and self.args:
-            raise UserError(
-                "incentive.args belongs to a rival method: name one, e.g. incentive.method=gardo, or drop it"
-            )
+            raise UserError("incentive.args is for a rival method: name one, e.g. incentive.method=gardo, or drop it")
         if self.method != "drift" and self.shaping.weight > 0:
             raise UserError(
-                f"incentive.method={self.method} has a diversity term of its own: set incentive.shaping.weight=0"
+                f"incentive.method={self.method} has its own diversity term: set incentive.shaping.weight=0"
             )
         return self
 
 
 class ObjectiveConfig(Section):
-    loss: str = setting(
-        "surrogate",
-        "surrogate: clipped, of the sampled steps; nft: of the images noised anew (DiffusionNFT), for flows",
-        registry="update",
-    )
+    loss: str = setting("surrogate", "the loss of the base algorithm", registry="update")
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
-    nft_times: int = setting(4, "noise levels that each image is noised to", ge=1, only=NFT)
-    nft_beta: float = setting(1.0, "how far later steps are held to the policy that sampled", gt=0, only=NFT)
-    clip_range: float = setting(
-        1e-4, "clip of the ratio; log-densities are means over latents, so it is small", gt=0, only=SURROGATE
-    )
+    nft_times: int = setting(4, "noise levels per image", ge=1, only=NFT)
+    nft_beta: float = setting(1.0, "strength of the pull towards the sampling policy", gt=0, only=NFT)
+    clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=SURROGATE)
     advantage_clip: float = setting(5.0, "largest magnitude of an advantage", gt=0)
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")
     kl_weight: float = setting(0.0, "beta: weight of the divergence from the reference model", ge=0)
     reward_normalisation: Literal["sum", "per_judge"] = setting(
-        "sum", "several judges: sum, or per_judge (each by its own group spread: GDPO)"
+        "sum", "several rewards: sum, or per_judge (each by its own group spread: GDPO)"
     )
     kl_form: Literal["exact", "flow_grpo", "mean"] = setting(
         "exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std", only=SURROGATE
     )
     ratio: Literal["plain", "guard"] = setting(
-        "plain", "plain, or guard: GRPO-Guard's ratio, centred and scaled alike at every step", only=SURROGATE
+        "plain", "plain, or guard: GRPO-Guard's ratio, with the same mean and scale at every step", only=SURROGATE
     )
     step_weights: Literal["none", "inverse_length", "std"] = setting(
         "none", "weight of a step's loss; inverse_length: GRPO-Guard", only=SURROGATE
     )
     skip_zero_advantage: Flag = setting(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = setting(1, "passes over an iteration's images", ge=1)
-    updates: int = setting(2, "optimiser steps per pass; each takes an equal share of the groups", ge=1)
-    micro_batch: int = setting(8, "images per forward pass, in rollouts and training alike", ge=1, shapes_results=False)
+    updates: int = setting(2, "optimizer steps per pass; each takes an equal share of the groups", ge=1)
+    micro_batch: int = neutral(8, "images per forward pass, in rollouts and training alike", ge=1)
     learning_rate: float = setting(3e-4, "AdamW learning rate", gt=0)
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     warmup: int = setting(0, "iterations over which the learning rate rises linearly", ge=0)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", gt=0)
     ema_decay: float = setting(
-        0.0, "decay of the weight average that is evaluated and exported; 0: no average", ge=0, lt=1, example="0.9"
+        0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
     )
 
     @model_validator(mode="after")

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from drift_pl.config.batches import stochastic_steps, window_bounds
-from drift_pl.config.fields import Flag, Section, is_own_name, setting
+from drift_pl.config.fields import Flag, about_of, neutral, setting
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 WEIGHTS = "pkg:drift_pl.builtin/weights"
@@ -14,13 +15,9 @@ LORA, FULL, SLIDING = (("policy.tuning", "lora"), ("policy.tuning", "full"), ("s
 
 
 def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
-    """`args` are for things from elsewhere: what this package has takes the keys of its section.
-
-    Raises:
-        UserError: `args` beside one of this package's names.
-    """
-    value, args = getattr(section, name), getattr(section, "args", None)
-    if args and is_own_name(type(section).model_fields[name], value):
+    """Refuses `args` beside one of this package's names, which take the keys of their section."""
+    value = getattr(section, name)
+    if section.args and about_of(type(section).model_fields[name]).is_own(value):  # type: ignore[attr-defined]
         raise UserError(
             f"{prefix}.args is for {prefix}.{name}=their_package.module:Thing, and {value} takes the keys of {prefix}: "
             f"use {prefix}.args={{}}"
@@ -31,11 +28,11 @@ class LoraConfig(Section):
     rank: int = setting(32, "rank of the low-rank update", ge=1, only=LORA)
     alpha: int = setting(64, "its scale: the update is multiplied by alpha / rank", ge=1, only=LORA)
     pretrained: str | None = setting(
-        None, "warm start: a LoRA in diffusers' format, a .safetensors file or its folder", only=LORA
+        None, "warm start: a LoRA of diffusers, a .safetensors file or a folder", only=LORA
     )
     targets: list[str] = setting(
         ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
-        "names of the linear layers that are adapted",
+        "names of the adapted linear layers",
         only=LORA,
     )
 
@@ -43,28 +40,22 @@ class LoraConfig(Section):
 class PolicyConfig(Section):
     pretrained: str = setting(f"{WEIGHTS}/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
     tuning: Literal["lora", "full"] = setting("lora", "what trains: lora (an adapter), full (all weights)")
-    reference_device: Literal["device", "cpu"] = setting(
-        "device", "where the frozen reference lives, device (accelerator) or cpu", only=FULL, shapes_results=False
+    reference_device: Literal["device", "cpu"] = neutral(
+        "device", "memory of the frozen reference: device (the accelerator) or cpu", only=FULL
     )
     family: str = setting("sd3", "pipeline family of `pretrained`", registry="family")
     args: dict[str, Any] = setting({}, "keyword arguments of a family from elsewhere")
     lora: LoraConfig = setting(LoraConfig(), "the trained adapter")
     guidance_scale: float = setting(
-        4.5, "guidance in rollouts and training; 1 switches it off (flux: the scale that the network is told)", ge=1
+        4.5, "guidance in rollouts and training; 1 switches it off (flux: the guidance input of the network)", ge=1
     )
     negative_prompt: str = setting("", "prompt of the unconditional branch (flux has none)")
     resolution: int | None = setting(None, "image height and width in pixels; null: the model's own")
     max_sequence_length: int = setting(256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0)
-    compile: Flag = setting(
-        False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)", shapes_results=False
-    )
-    gradient_checkpointing: Flag = setting(
-        False, "recompute activations in the backward pass to save memory", shapes_results=False
-    )
-    text_encoder_device: str | None = setting(
-        None,
-        "where text encoders compute: null (with the model), or cpu, which saves their memory; texts are kept",
-        shapes_results=False,
+    compile: Flag = neutral(False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)")
+    gradient_checkpointing: Flag = neutral(False, "recompute activations in the backward pass to save memory")
+    text_encoder_device: str | None = neutral(
+        None, "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached"
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
         None, "dtype of the frozen weights; null: as stored or float32"
@@ -90,24 +81,16 @@ class PolicyConfig(Section):
 
 
 class SamplerConfig(Section):
-    kind: str = setting(
-        "flow_sde",
-        "stochastic steps: flow_sde (Flow-GRPO), dance_sde (DanceGRPO), flow_cps (Flow-CPS); for the families sd15 and "
-        "sdxl ddim (DDPO: eta is noise_level, published with 1 and 50 steps)",
-        registry="sampler",
-    )
+    kind: str = setting("flow_sde", "stochastic steps; the families sd15 and sdxl take ddim", registry="sampler")
     args: dict[str, Any] = setting({}, "keyword arguments of a sampler from elsewhere")
     steps: int = setting(10, "denoising steps of a rollout", ge=2)
-    noise_level: float = setting(
-        0.7,
-        "a: scale of the noise that a stochastic step injects; published: flow_sde 0.7, dance_sde 0.3, flow_cps 0.8, "
-        "ddim 1",
-        gt=0,
+    noise_level: float = setting(0.7, "a: scale of a stochastic step's noise (ddim: eta)", gt=0)
+    window_size: int | None = setting(None, "SDE steps: with noise, and trained; null: all but the last")
+    window_range: list[int] = setting(
+        [], "[first, end) of the window's range; []: all steps with noise", example="[0, 8]"
     )
-    window_size: int | None = setting(None, "SDE steps that are sampled with noise and trained; null: all but the last")
-    window_range: list[int] = setting([], "[first, end): where the window may start and end; []: anywhere possible")
     window_schedule: Literal["random", "sliding"] = setting(
-        "random", "where the window starts: random (each iteration anew), sliding (MixGRPO)"
+        "random", "where the window starts: random (drawn in each iteration), sliding (MixGRPO)"
     )
     window_stride: int = setting(1, "steps by which the window moves", ge=1, only=SLIDING)
     window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
@@ -116,10 +99,13 @@ class SamplerConfig(Section):
     eval_steps: int = setting(40, "ODE steps in evaluation", ge=1)
     eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = setting(
-        None, "evaluate with annealed importance guidance of this power; null: without", ge=0, example="1.5"
+        None,
+        "power of annealed importance guidance in evaluation, from 0 (the tuned model) towards the base; null: off",
+        ge=0,
+        example="1.5",
     )
     eval_lora_scale: float = setting(
-        1.0, "evaluate with what was learnt (the adapter's output, or full: the weights' change) times this", ge=0
+        1.0, "factor of the adapter's output (tuning=full: of the weights' change) in evaluation", ge=0
     )
 
     @model_validator(mode="after")

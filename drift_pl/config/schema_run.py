@@ -1,96 +1,73 @@
-"""The sections `evaluation` and `trainer`: what is measured, and on what a run computes and what it leaves behind."""
+"""The sections `evaluation` and `trainer`: measurements, hardware, checkpoints and logs."""
 
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import Flag, Section, setting
+from drift_pl.config.fields import Flag, neutral, setting
 from drift_pl.config.schema_method import NamedConfig, RewardConfig
 from drift_pl.config.schema_model import WEIGHTS
+from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 
 class EvaluationConfig(Section):
-    every: int = setting(
-        0,
-        "iterations between evaluations on the tuning prompts; 0: only before and after training",
-        ge=0,
-        shapes_results=False,
+    every: int = neutral(
+        0, "iterations between evaluations on the tuning prompts; 0: only before and after training", ge=0
     )
     seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2)
-    seeds_while_training: int = setting(16, "images per prompt of the evaluations during training", ge=2)
-    max_prompts: int = setting(0, "evaluate the first so many prompts of a file; 0: all", ge=0)
+    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2)
+    max_prompts: int = setting(0, "number of prompts, from the start of a file; 0: all", ge=0)
     resolution: int | None = setting(None, "image height and width in evaluation; null: policy.resolution")
     vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0)
     extra: list[str] = setting([], "further measures", registry="measure", elsewhere=False, example="[rke]")
-    grid_prompts: int = setting(4, "prompts shown in image grids", ge=1, shapes_results=False)
-    grid_seeds: int = setting(8, "images per prompt in image grids", ge=1, shapes_results=False)
+    grid_prompts: int = neutral(4, "prompts shown in image grids", ge=1)
+    grid_seeds: int = neutral(8, "images per prompt in image grids", ge=1)
     encoder: NamedConfig = setting(
         NamedConfig(name="pooled", args={"pretrained": f"{WEIGHTS}/evaluation_encoder"}),
-        "encoder of the diversity measures; another than the one that shapes",
+        "encoder of the diversity measures; not the one that shapes",
     )
     lpips: NamedConfig = setting(
         NamedConfig(name="lpips", args={"pretrained": f"{WEIGHTS}/lpips"}), "perceptual network of pairwise_lpips"
     )
-    rewards: list[RewardConfig] = setting([], "held-out judges: evaluated, never trained on")
+    rewards: list[RewardConfig] = setting([], "held-out rewards: evaluated, never trained on")
     measures: list[NamedConfig] = setting([], "further measures of evaluation images")
 
 
 class AlarmConfig(Section):
-    threshold: float = setting(
-        0.5,
-        "warn when the training groups' diversity falls below this share of the first's",
-        ge=0,
-        shapes_results=False,
+    threshold: float = neutral(
+        0.5, "warn when the training groups' diversity falls below this share of the first's", ge=0
     )
-    stop: Flag = setting(False, "end the run there", shapes_results=False)
+    stop: Flag = neutral(False, "end the run there")
 
 
 class TrainerConfig(Section):
-    iterations: int = setting(200, "length of the run; may be raised later to extend it", ge=1, shapes_results=False)
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = setting(
-        "auto", "Lightning accelerator", shapes_results=False
-    )
-    devices: int = setting(1, "processes per node", ge=1, shapes_results=False)
-    num_nodes: int = setting(1, "nodes", ge=1, shapes_results=False)
-    strategy: Literal["auto", "ddp"] = setting(
-        "auto", "auto (one process, or DDP on several), ddp", shapes_results=False
-    )
+    iterations: int = neutral(200, "length of the run; may be raised later to extend it", ge=1)
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
+    devices: int = neutral(1, "processes per node", ge=1)
+    num_nodes: int = neutral(1, "nodes", ge=1)
+    strategy: Literal["auto", "ddp"] = neutral("auto", "auto (one process, or DDP on several), ddp")
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
-    threads: int = setting(0, "CPU threads per process; 0: as torch chooses", ge=0, shapes_results=False)
-    judge_groups: int = setting(
-        0, "groups that judges are given in one call; 0: all of an iteration", ge=0, shapes_results=False
+    threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0)
+    judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
+    judge_thread: Flag = neutral(
+        False, "compute rewards of finished groups in a thread while the next are sampled; needs judge_groups"
     )
-    judge_thread: Flag = setting(
-        False,
-        "judge the groups that are ready in a thread while the next are sampled; needs judge_groups",
-        shapes_results=False,
+    save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1)
+    keep_checkpoints: int = neutral(2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1)
+    keep_boundary: Flag = neutral(
+        True, "copy the trained state to main memory before each iteration, to be saved if the run breaks"
     )
-    save_every: int = setting(
-        10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1, shapes_results=False
+    logger: list[str] = neutral(["tensorboard"], "where metrics go; []: nowhere", registry="logger")
+    progress: Flag = neutral(True, "show the progress bar")
+    monitor_lpips: Flag = neutral(
+        True, "also measure pairwise LPIPS of the training groups, the slowest of the measures"
     )
-    keep_checkpoints: int = setting(
-        2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1, shapes_results=False
-    )
-    keep_boundary: Flag = setting(
-        True,
-        "copy the trained state to main memory before each iteration: a broken run is saved from it",
-        shapes_results=False,
-    )
-    logger: list[str] = setting(
-        ["tensorboard"], "where metrics go; []: nowhere", registry="logger", shapes_results=False
-    )
-    progress: Flag = setting(True, "show the progress bar", shapes_results=False)
-    monitor_lpips: Flag = setting(
-        True, "measure pairwise LPIPS of the training groups too, the dearest of the measures", shapes_results=False
-    )
-    alarm: AlarmConfig = setting(AlarmConfig(), "the floor under diversity")
+    alarm: AlarmConfig = setting(AlarmConfig(), "warning when training loses diversity")
     callbacks: list[NamedConfig] = setting([], "further Lightning callbacks")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.judge_thread and not self.judge_groups:
-            raise UserError(
-                "trainer.judge_thread=true needs parts to judge one by one: set e.g. trainer.judge_groups=1"
-            )
+            raise UserError("trainer.judge_thread=true needs groups in separate calls: set e.g. trainer.judge_groups=1")
         return self

@@ -6,6 +6,8 @@ from typing import Any
 
 import yaml
 
+from drift_pl.core.texts import has_lone_surrogate
+
 MOST_NODES = 100_000
 """Values of a text with its aliases written out; a few lines of aliases can stand for billions."""
 RULES = {
@@ -38,15 +40,29 @@ class Loader(yaml.SafeLoader):
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
         return super().construct_mapping(node, deep=deep)
 
+    def construct_scalar(self, node: Any) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and has_lone_surrogate(text):
+            raise yaml.constructor.ConstructorError(None, None, "found half of a character", node.start_mark)
+        return text
+
     def get_single_node(self) -> Any:
         node = super().get_single_node()
         _size(node, {})
         return node
 
 
+def _finite(loader: Loader, node: Any) -> float:
+    value: float = yaml.SafeLoader.construct_yaml_float(loader, node)
+    if not math.isfinite(value):
+        raise yaml.constructor.ConstructorError(None, None, f"{value} is not a finite number", node.start_mark)
+    return value
+
+
 for _name, (_pattern, _first) in RULES.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
 Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+Loader.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
 def _size(node: Any, known: dict[int, float]) -> float:
@@ -86,15 +102,3 @@ def format_value(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {format_value(entry)}" for name, entry in value.items()) + "}"
     return str(value)
-
-
-def find_non_finite(value: Any, key: str = "") -> tuple[str, float] | None:
-    """The first (dotted key, number) below a plain value that is NaN or infinite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return key, value
-    below = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    for name, entry in below:
-        found = find_non_finite(entry, f"{key}.{name}" if key else str(name))
-        if found:
-            return found
-    return None

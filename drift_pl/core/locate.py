@@ -10,6 +10,9 @@ from drift_pl.core.errors import UserError, named
 
 Loaded = TypeVar("Loaded")
 
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Its byte order marks."""
+
 
 def locate(name: str) -> str:
     """A path for `pkg:PACKAGE/FOLDER` and for local paths; a hub id unchanged.
@@ -36,7 +39,7 @@ def locate(name: str) -> str:
 
 
 def read_text(name: str, content: str) -> str:
-    """Text of a UTF-8 file, without a byte order mark.
+    """Text of a UTF-8 file, without a byte order mark; line ends are those of Unix.
 
     Args:
         name: a path, or pkg:PACKAGE/FILE.
@@ -48,10 +51,14 @@ def read_text(name: str, content: str) -> str:
     path = Path(locate(name))
     if not path.is_file():
         raise UserError(f"{named(name)}: no such file; give {content}")
+    data = path.read_bytes()
+    if data.startswith(UTF_16) or b"\0" in data:
+        raise UserError(f"{named(name)} is not a UTF-8 text file (UTF-16 or not text at all): save it as UTF-8")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{named(name)} is not a UTF-8 text file (byte {error.start} cannot be read)") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
@@ -65,7 +72,7 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
     try:
         return loader(location)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if _is_out_of_memory(error):
+        if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
         if Path(location).exists():
             raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
@@ -117,8 +124,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an accelerator is out of memory, by class name: this module does not import torch."""
-    return type(error).__name__ == "OutOfMemoryError"

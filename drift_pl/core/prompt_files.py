@@ -8,8 +8,16 @@ from typing import Any
 
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.locate import first_line, import_extra, read_text
+from drift_pl.core.texts import numbered_lines, read_json_lines, stripped
 
 JSON_LINES = (".jsonl", ".ndjson")
+NOT_PROMPTS = (
+    *(".json", ".csv", ".tsv", ".yaml", ".yml", ".toml", ".ini", ".xml", ".html", ".htm", ".py", ".ipynb"),
+    *(".parquet", ".arrow", ".feather", ".db", ".sqlite", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".odt", ".pdf"),
+    *(".rtf", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar", ".tgz", ".7z", ".png", ".jpg", ".jpeg", ".webp", ".gif"),
+    *(".npy", ".npz", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".safetensors"),
+)
+"""Suffixes of files that are not prompt lists."""
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
 DATASET = "hf:"
 RIGHT_DATASET = "hf:OWNER/NAME:train:prompt"
@@ -42,17 +50,19 @@ def read_prompt_file(name: str) -> tuple[Prompt, ...]:
     """
     if name.startswith(DATASET):
         prompts = _read_dataset(name)
-    elif name.endswith(JSON_LINES):
-        text = read_text(name, f"a JSON-lines file with lines like {RIGHT_LINE}")
-        # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
-        lines = enumerate(text.split("\n"), start=1)
-        prompts = [_read_json_line(line, f"{named(name)}, line {number}") for number, line in lines if line.strip()]
+    elif name.lower().endswith(NOT_PROMPTS):
+        raise UserError(
+            f"{named(name)}: {Path(name).suffix} is not a format of prompt lists: give a text file with one prompt per "
+            f"line, .jsonl with lines like {RIGHT_LINE}, or a column of a dataset, {RIGHT_DATASET}"
+        )
+    elif name.lower().endswith(JSON_LINES):
+        prompts = [_prompt_of(entry, place) for place, entry in read_json_lines(name, RIGHT_LINE)]
     else:
         text = read_text(name, "a text file with one prompt per line")
-        stripped = [line.strip() for line in text.splitlines()]
-        prompts = [Prompt(line) for line in stripped if line and not line.startswith("#")]
+        _refuse_json(name, text)
+        prompts = [Prompt(line) for _, line in numbered_lines(text) if not line.startswith("#")]
     if not prompts:
-        example = RIGHT_LINE if name.endswith(JSON_LINES) else "'a red circle'"
+        example = RIGHT_LINE if name.lower().endswith(JSON_LINES) else "'a red circle'"
         raise UserError(f"{named(name)} holds no prompt: write one per line, e.g. {example}")
     return tuple(prompts)
 
@@ -74,15 +84,23 @@ def read_metadata(names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _read_json_line(line: str, place: str) -> Prompt:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {RIGHT_LINE}") from error
+def _refuse_json(name: str, text: str) -> None:
+    """Raises a `UserError` for a text file with JSON objects or lists in its lines, or that is one as a whole."""
+    for number, part in [*numbered_lines(text), (1, stripped(text))]:
+        try:
+            if part.startswith(("{", "[")) and isinstance(json.loads(part), dict | list):
+                raise UserError(
+                    f"{named(name)}, line {number}: JSON in a text file; call it .jsonl, with lines like {RIGHT_LINE}"
+                )
+        except (json.JSONDecodeError, RecursionError):  # a prompt that begins with a bracket
+            continue
+
+
+def _prompt_of(entry: Any, place: str) -> Prompt:
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not stripped(text):
         raise UserError(f"{place}: needs the field 'prompt', a non-empty string; write {RIGHT_LINE}")
-    return Prompt(text.strip(), entry)
+    return Prompt(stripped(text), entry)
 
 
 def _read_dataset(name: str) -> list[Prompt]:

@@ -8,7 +8,6 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
@@ -29,114 +28,85 @@ class Entry(NamedTuple):
     process: str = ""
 
 
-@dataclass(frozen=True)
-class Table:
-    """The names of one kind.
-
-    Attributes:
-        entries: name -> entry, in the order in which they are listed.
-        group: entry point group for names from other packages; empty for none.
-    """
-
-    entries: Mapping[str, Entry]
-    group: str = ""
-
-
-TABLES: dict[str, Table] = {
-    "family": Table(
-        {
-            "sd3": Entry("policies.sd3:StableDiffusion3Policy", "Stable Diffusion 3 and 3.5", "flow"),
-            "flux": Entry("policies.flux:FluxPolicy", "FLUX.1", "flow"),
-            "zimage": Entry("policies.zimage:ZImagePolicy", "Z-Image", "flow"),
-            "sd15": Entry("policies.unet:StableDiffusionPolicy", "Stable Diffusion 1.x and 2.x", "ddpm"),
-            "sdxl": Entry("policies.unet:StableDiffusionXLPolicy", "SDXL", "ddpm"),
-        },
-        "drift_pl.families",
-    ),
-    "sampler": Table(
-        {
-            "flow_sde": Entry("sampling.stochastic:FlowSde", "Flow-GRPO's SDE; published noise level 0.7", "flow"),
-            "dance_sde": Entry("sampling.stochastic:DanceSde", "DanceGRPO's SDE; published noise level 0.3", "flow"),
-            "flow_cps": Entry("sampling.stochastic:FlowCps", "Flow-CPS; published noise level 0.8", "flow"),
-            "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, the noise level is eta; published 1", "ddpm"),
-        },
-        "drift_pl.samplers",
-    ),
-    "update": Table(
-        {
-            "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),
-            "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT, on noised images; for flows"),
-        },
-        "drift_pl.updates",
-    ),
-    "reward": Table(
-        {
-            "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),
-            "hps": Entry("scoring.hps:HpsV2", "HPSv2: human preference, by CLIP"),
-            "imagereward": Entry("scoring.image_reward:ImageReward", "ImageReward: human preference, by BLIP"),
-            "clip_score": Entry("scoring.clip_score:ClipScore", "CLIPScore: text-image similarity"),
-            "aesthetic": Entry("scoring.aesthetic:Aesthetic", "the LAION aesthetic predictor"),
-            "ocr": Entry("scoring.ocr:Ocr", "the share of the prompt's quoted text that OCR reads in the image"),
-            "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "small JPEG size"),
-            "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "large JPEG size"),
-            "http_judge": Entry("scoring.http:HttpJudge", "scores from your own HTTP server"),
-            "chat_judge": Entry("scoring.http:ChatJudge", "scores from a vision-language model behind a chat endpoint"),
-        },
-        "drift_pl.rewards",
-    ),
-    "encoder": Table(
-        {
-            "dino": Entry("scoring.encoders:PooledEncoder", "the pooled output of a transformers vision model"),
-            "pooled": Entry("scoring.encoders:PooledEncoder", "an alias of dino"),
-            "clip": Entry("scoring.encoders:ClipEncoder", "CLIP's image embedding"),
-            "dreamsim": Entry("scoring.dreamsim:DreamSim", "DreamSim's embedding"),
-            "lpips": Entry("scoring.encoders:LpipsEncoder", "LPIPS: distances of all pairs"),
-        },
-        "drift_pl.encoders",
-    ),
-    "measure": Table(
-        {
-            "rke": Entry("evaluation.metrics:RkeScore", "RKE: the Vendi score of order 2"),
-            "nearest_distance": Entry("evaluation.metrics:MeanNearestDistance", "distance to the nearest other image"),
-            "pairwise_ssim": Entry("evaluation.metrics:PairwiseSsim", "1 - SSIM: layout and pixels"),
-            "fid": Entry("evaluation.metrics:FrechetDistance", "Frechet distance from the base model"),
-            "kid": Entry("evaluation.metrics:KernelDistance", "kernel distance from the base model"),
-        },
-        "drift_pl.measures",
-    ),
-    "method": Table(
-        {
-            "gardo": Entry("incentive.methods.gardo:Gardo", "GARDO"),
-            "diverse_grpo": Entry("incentive.methods.diverse_grpo:DiverseGrpo", "DiverseGRPO"),
-            "inverse_probability": Entry(
-                "incentive.methods.inverse_probability:InverseProbability", "inverse-probability scaling"
-            ),
-            "dra": Entry("incentive.methods.dra:Dra", "DRA"),
-            "max_at_k": Entry("incentive.methods.max_at_k:MaxAtK", "Max@K"),
-        },
-        "drift_pl.rivals",
-    ),
-    "categories": Table({}, "drift_pl.categories"),
-    "callback": Table(
-        {
-            "diversity_monitor": Entry(
-                "training.callbacks.diversity:DiversityMonitor", "diversity of the training groups"
-            ),
-        },
-        "drift_pl.callbacks",
-    ),
-    "logger": Table(
-        {
-            "tensorboard": Entry("training.loggers:tensorboard", "TensorBoard events"),
-            "csv": Entry("training.loggers:csv", "metrics.csv"),
-        }
-    ),
+TABLES: dict[str, dict[str, Entry]] = {
+    "family": {
+        "sd3": Entry("policies.sd3:StableDiffusion3Policy", "Stable Diffusion 3 and 3.5", "flow"),
+        "flux": Entry("policies.flux:FluxPolicy", "FLUX.1", "flow"),
+        "zimage": Entry("policies.zimage:ZImagePolicy", "Z-Image", "flow"),
+        "sd15": Entry("policies.unet:StableDiffusionPolicy", "Stable Diffusion 1.x and 2.x", "ddpm"),
+        "sdxl": Entry("policies.unet:StableDiffusionXLPolicy", "SDXL", "ddpm"),
+    },
+    "sampler": {
+        "flow_sde": Entry("sampling.stochastic:FlowSde", "Flow-GRPO's SDE; published noise level 0.7", "flow"),
+        "dance_sde": Entry("sampling.stochastic:DanceSde", "DanceGRPO's SDE; published noise level 0.3", "flow"),
+        "flow_cps": Entry("sampling.stochastic:FlowCps", "Flow-CPS; published noise level 0.8", "flow"),
+        "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, noise level = eta; published 1, with 50 steps", "ddpm"),
+    },
+    "update": {
+        "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),
+        "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT's loss, on policy; for flows"),
+    },
+    "reward": {
+        "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),
+        "hps": Entry("scoring.hps:HpsV2", "HPSv2: human preference, by CLIP"),
+        "imagereward": Entry("scoring.image_reward:ImageReward", "ImageReward: human preference, by BLIP"),
+        "clip_score": Entry("scoring.clip_score:ClipScore", "CLIPScore: text-image similarity"),
+        "aesthetic": Entry("scoring.aesthetic:Aesthetic", "the LAION aesthetic predictor"),
+        "ocr": Entry("scoring.ocr:Ocr", "the share of the prompt's quoted text that OCR reads in the image"),
+        "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "small JPEG size"),
+        "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "large JPEG size"),
+        "http_judge": Entry("scoring.http:HttpJudge", "scores from your own HTTP server"),
+        "chat_judge": Entry("scoring.http:ChatJudge", "scores from a vision-language model behind a chat endpoint"),
+    },
+    "encoder": {
+        "dino": Entry("scoring.encoders:PooledEncoder", "the pooled output of a transformers vision model"),
+        "pooled": Entry("scoring.encoders:PooledEncoder", "an alias of dino"),
+        "clip": Entry("scoring.encoders:ClipEncoder", "CLIP's image embedding"),
+        "dreamsim": Entry("scoring.dreamsim:DreamSim", "DreamSim's embedding"),
+        "lpips": Entry("scoring.encoders:LpipsEncoder", "LPIPS: distances of all pairs"),
+    },
+    "measure": {
+        "rke": Entry("evaluation.metrics:RkeScore", "RKE: the Vendi score of order 2"),
+        "nearest_distance": Entry("evaluation.metrics:MeanNearestDistance", "distance to the nearest other image"),
+        "pairwise_ssim": Entry("evaluation.metrics:PairwiseSsim", "1 - SSIM: layout and pixels"),
+        "fid": Entry("evaluation.metrics:FrechetDistance", "Frechet distance from the base model"),
+        "kid": Entry("evaluation.metrics:KernelDistance", "kernel distance from the base model"),
+    },
+    "method": {
+        "gardo": Entry("incentive.methods.gardo:Gardo", "GARDO"),
+        "diverse_grpo": Entry("incentive.methods.diverse_grpo:DiverseGrpo", "DiverseGRPO"),
+        "inverse_probability": Entry("incentive.methods.inverse_probability:InverseProbability", "IPS-GRPO"),
+        "dra": Entry("incentive.methods.dra:Dra", "DRA"),
+        "max_at_k": Entry("incentive.methods.max_at_k:MaxAtK", "Max@K"),
+    },
+    "categories": {},
+    "callback": {
+        "diversity_monitor": Entry("training.callbacks.diversity:DiversityMonitor", "diversity of the training groups"),
+    },
+    "logger": {
+        "tensorboard": Entry("training.loggers:tensorboard", "TensorBoard events"),
+        "csv": Entry("training.loggers:csv", "metrics.csv"),
+    },
 }
+"""Kind -> name -> entry, in the order in which names are listed."""
+
+GROUPS = {
+    "family": "drift_pl.families",
+    "sampler": "drift_pl.samplers",
+    "update": "drift_pl.updates",
+    "reward": "drift_pl.rewards",
+    "encoder": "drift_pl.encoders",
+    "measure": "drift_pl.measures",
+    "method": "drift_pl.rivals",
+    "categories": "drift_pl.categories",
+    "callback": "drift_pl.callbacks",
+}
+"""Kind -> entry point group for names from other packages."""
 
 
 def names(kind: str) -> tuple[str, ...]:
     """This package's names of a kind, in order."""
-    return tuple(TABLES[kind].entries)
+    return tuple(TABLES[kind])
 
 
 def find(kind: str, name: str) -> Any:
@@ -146,14 +116,14 @@ def find(kind: str, name: str) -> Any:
         UserError: unknown name; the message names the setting (see `naming`) and lists the known names.
     """
     table = TABLES[kind]
-    if name in table.entries:
-        return _import(f"drift_pl.{table.entries[name].target}")
+    if name in table:
+        return _import(f"drift_pl.{table[name].target}")
     if ":" in name:
         return _import(name)
-    offered = {entry.name: entry for entry in entry_points(group=table.group)} if table.group else {}
+    offered = {entry.name: entry for entry in entry_points(group=GROUPS[kind])} if kind in GROUPS else {}
     if name in offered:
         return offered[name].load()
-    known = [*table.entries, *offered]
+    known = [*table, *offered]
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "or name your own, their_package.module:Thing"
     raise UserError(f"{named(repr(name))} is unknown: there are {', '.join(known) or 'none built in'}; {hint}")

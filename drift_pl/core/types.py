@@ -26,21 +26,36 @@ class PromptBatch:
     """The prompts of one iteration on this process; a pure function of (seed, iteration, rank).
 
     Attributes:
+        seed: of the run.
         iteration: number of the iteration, from 0.
         prompts: P prompts, one per group.
         groups: indices of the groups within the iteration, over all processes.
+        group_size: G, images per prompt.
 
-    Example: `PromptBatch(iteration=3, prompts=("a circle", "something red"), groups=(1, 3))` is the share of the second
-    of two processes when four groups are trained in two optimizer steps, groups 0 and 1 in the first.
+    Example: with prompts ("a circle", "something red") and groups (1, 3) it is the share of the second of two processes
+    when four groups are trained in two optimizer steps, groups 0 and 1 in the first.
     """
 
+    seed: int
     iteration: int
     prompts: tuple[str, ...]
     groups: tuple[int, ...]
+    group_size: int
 
-    def sample_indices(self, group_size: int) -> list[int]:
-        """Global index of every image in the iteration, in the order of B; its noise is a function of it."""
-        return [group * group_size + image for group in self.groups for image in range(group_size)]
+    @property
+    def key(self) -> tuple[int, int]:
+        """(seed, iteration), which with an image's index in `samples` determines all random draws for the image."""
+        return self.seed, self.iteration
+
+    @property
+    def samples(self) -> list[int]:
+        """Index of every image in the iteration, over all processes, in the order of B."""
+        return [group * self.group_size + image for group in self.groups for image in range(self.group_size)]
+
+    @property
+    def repeated_prompts(self) -> list[str]:
+        """The prompt of every image, B of them."""
+        return [prompt for prompt in self.prompts for _ in range(self.group_size)]
 
 
 @dataclass(frozen=True)
@@ -65,9 +80,7 @@ class Condition:
         return self.tokens_BLE.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
-        pooled = None if self.pooled_BE is None else self.pooled_BE[index]
-        num_tokens = None if self.num_tokens_B is None else self.num_tokens_B[index]
-        return replace(self, tokens_BLE=self.tokens_BLE[index], pooled_BE=pooled, num_tokens_B=num_tokens)
+        return replace(self, **{name: rows[index] for name, rows in self._rows().items()})
 
     def repeat_interleave(self, repeats: int) -> "Condition":
         """Each row `repeats` times, contiguously: one block per prompt's group."""
@@ -75,21 +88,18 @@ class Condition:
         return self[index]
 
     def to(self, device: torch.device | str) -> "Condition":
-        pooled = None if self.pooled_BE is None else self.pooled_BE.to(device)
-        num_tokens = None if self.num_tokens_B is None else self.num_tokens_B.to(device)
-        return Condition(self.tokens_BLE.to(device), pooled, self.num_channels_L.to(device), num_tokens)
+        rows = {name: rows.to(device) for name, rows in self._rows().items()}
+        return replace(self, num_channels_L=self.num_channels_L.to(device), **rows)
 
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":
         """Rows of several conditions of one policy, in order."""
-        pooled = [condition.pooled_BE for condition in conditions if condition.pooled_BE is not None]
-        num_tokens = [condition.num_tokens_B for condition in conditions if condition.num_tokens_B is not None]
-        return Condition(
-            torch.cat([condition.tokens_BLE for condition in conditions]),
-            torch.cat(pooled) if pooled else None,
-            conditions[0].num_channels_L,
-            torch.cat(num_tokens) if num_tokens else None,
-        )
+        parts = [condition._rows() for condition in conditions]
+        return replace(conditions[0], **{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
+    def _rows(self) -> dict[str, Tensor]:
+        """The tensors with a row per prompt that this condition has."""
+        return {name: value for name, value in vars(self).items() if value is not None and name != "num_channels_L"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,7 @@ class Trajectory:
         latents_KBCHW: float32 [K + 1, B, C, H, W]; entry k is the state before trained step k, entry K the last one.
         log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
         steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
+        num_steps: T, steps of the whole grid.
         final_BCHW: latents of the final images, float32: after the trained steps and those that follow.
         images_B3HW: final_BCHW decoded, in [0, 1], float32.
         mean_KBCHW: means of the trained steps under the policy that sampled them; None unless needed.
@@ -110,28 +121,40 @@ class Trajectory:
     latents_KBCHW: Tensor
     log_prob_KB: Tensor
     steps_K: tuple[int, ...]
+    num_steps: int
     final_BCHW: Tensor
     images_B3HW: Tensor
     mean_KBCHW: Tensor | None = None
     predicted_KBCHW: Tensor | None = None
 
+    def without_nan(self) -> "Trajectory":
+        """The same trajectory, with zeros in place of states and densities that are not finite.
+
+        Such images are not trained on. But a process with no other image computes a loss of weight 0, because all
+        processes take part in the sum of gradients, and 0 x NaN is NaN.
+        """
+        if self.latents_KBCHW.isfinite().all() and self.final_BCHW.isfinite().all():
+            return self
+
+        return replace(
+            self,
+            latents_KBCHW=self.latents_KBCHW.nan_to_num(0.0, 0.0, 0.0),
+            log_prob_KB=self.log_prob_KB.nan_to_num(0.0, 0.0, 0.0),
+            final_BCHW=self.final_BCHW.nan_to_num(0.0, 0.0, 0.0),
+            mean_KBCHW=None if self.mean_KBCHW is None else self.mean_KBCHW.nan_to_num(0.0, 0.0, 0.0),
+        )
+
     @staticmethod
     def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
         """Joins rollouts of the same window along the image axis, in order."""
 
-        def steps(name: str) -> Tensor | None:
-            first = getattr(parts[0], name)
-            return None if first is None else torch.cat([getattr(part, name) for part in parts], dim=1)
-
-        return Trajectory(
-            torch.cat([part.latents_KBCHW for part in parts], dim=1),
-            torch.cat([part.log_prob_KB for part in parts], dim=1),
-            parts[0].steps_K,
-            torch.cat([part.final_BCHW for part in parts]),
-            torch.cat([part.images_B3HW for part in parts]),
-            steps("mean_KBCHW"),
-            steps("predicted_KBCHW"),
-        )
+        # a tensor's axis of images is the place of B in its suffix
+        joined = {
+            name: torch.cat([getattr(part, name) for part in parts], dim=name.rpartition("_")[2].index("B"))
+            for name, value in vars(parts[0]).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(parts[0], **joined)
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,24 @@
-"""The base model's point, taken over from another run's evaluation: it is the same for all runs of one protocol."""
+"""Reuse the base model's point from another run's evaluation with the same protocol."""
 
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.protocol import MEASURED_WITH, first_difference
+from drift_pl.evaluation.protocol import MEASURED_WITH
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 
 
 def read_base(path: Path, evaluation: Evaluation) -> Evaluation:
-    """Another run's evaluation, whose base model was measured as `evaluation` measures.
+    """Another run's evaluation, whose base model was measured with the protocol of `evaluation`.
 
     Raises:
-        UserError: the file cannot be read, is of another protocol, or has no base model.
+        UserError: the file cannot be read, has another protocol, or has no base model.
     """
     other = read_evaluation(path)
-    difference = first_difference(other.protocol, evaluation.protocol)
+    difference = other.protocol_difference(evaluation)
     if difference:
-        raise UserError(f"base={path} was measured otherwise: {difference}; give one of the same protocol, or no base")
+        raise UserError(f"base={path} {difference}; give one with the same protocol, or no base")
     for key, digest in other.inputs.items():
         if key.startswith(MEASURED_WITH) and evaluation.inputs.get(key, digest) != digest:
             raise UserError(f"base={path} was measured with other files: {key} had another content; give no base")
@@ -28,15 +28,14 @@ def read_base(path: Path, evaluation: Evaluation) -> Evaluation:
 
 
 def with_base_of(evaluation: Evaluation, other: Evaluation) -> Evaluation:
-    """`evaluation` with the base model's values, picture and arrays of `other`; its own stay if it has them."""
+    """`evaluation` with the base model's values, picture and arrays of `other`; keeps its own if it has them."""
     point = other.base
     if point is None or evaluation.base is not None:
         return evaluation
-    arrays, picture = other.folder / f"{point.name}.npz", other.path.parent / (point.picture or "none")
-    target = evaluation.folder / picture.name
-    for source in (arrays, picture):  # for the sheet of all points, and measures of drift
+    picture = other.path.parent / (point.picture or "none")
+    for source in (other.folder / f"{point.name}.npz", picture):  # for the sheet of all points, and measures of drift
         if source.is_file():
             evaluation.folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, evaluation.folder / source.name)
-    kept = str(target.relative_to(evaluation.path.parent)) if picture.is_file() else None
-    return evaluation.with_point(replace(point, picture=kept))
+    copy = evaluation.folder.relative_to(evaluation.path.parent) / picture.name
+    return evaluation.with_point(replace(point, picture=str(copy) if picture.is_file() else None))

@@ -1,9 +1,9 @@
-"""Many evaluations in one compressed file, `*.json.xz`: a study's results as they are kept and compared. No torch here.
+"""Many evaluations in one compressed file, `*.json.xz`: how a study's results are kept and compared. No torch here.
 
     {"format": "drift_pl.evaluations", "version": 1, "evaluations": [{"job": {...}, "evaluation": {...}}, ...]}
 
-`evaluation` is the content of an evaluation file, without pictures. `job` says how it was made, in the words of whoever
-wrote the file, or is null; it is not interpreted here. `xzcat FILE` shows everything.
+`evaluation` is the content of an evaluation file, without pictures. `job` is the writer's own description of how it was
+made, or null; it is not interpreted here. `xzcat FILE` shows the content.
 """
 
 import json
@@ -23,15 +23,15 @@ SUFFIX = ".json.xz"
 
 
 def name_of(evaluation: Evaluation) -> str:
-    """What an evaluation is called in a file of many, METHOD-sSEED."""
+    """An evaluation's name in such a file, METHOD-sSEED."""
     return f"{evaluation.method}-s{evaluation.seed}"
 
 
 def read_evaluations(path: Path) -> list[Evaluation]:
-    """Reads what a path names: a run folder, an evaluation file, or a file of many.
+    """Reads a run folder, an evaluation file, or a file of many.
 
     Args:
-        path: `FILE.json.xz#PATTERN` takes those of the file whose METHOD-sSEED matches, with `*` and `?` as in a shell.
+        path: `FILE.json.xz#PATTERN` selects by METHOD-sSEED, with `*` and `?` as in a shell.
 
     Raises:
         UserError: the path cannot be read, or nothing in the file matches.
@@ -50,29 +50,27 @@ def read_bundle(path: Path) -> list[Evaluation]:
     """All evaluations of a file, in its order; each one's path is `FILE#METHOD-sSEED`.
 
     Raises:
-        UserError: there is no such file, or it is not of this format and version.
+        UserError: the file is missing, damaged, or not of this format and version.
     """
-    evaluations = []
-    for entry in _read(path):
-        try:
-            evaluation = from_plain(entry["evaluation"], path)
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged: {error}; get it again from where it came from") from error
-        evaluations.append(replace(evaluation, path=Path(f"{path}#{name_of(evaluation)}")))
-    return evaluations
+    entries = _read(path)
+    try:
+        evaluations = [from_plain(entry["evaluation"], path) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    return [replace(evaluation, path=Path(f"{path}#{name_of(evaluation)}")) for evaluation in evaluations]
 
 
 def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
-    """METHOD-sSEED -> how it was made, of those evaluations of a file that say it; errors as in `read_bundle`."""
+    """METHOD-sSEED -> `job`, where a file has one; errors as in `read_bundle`."""
     return {f"{e['evaluation']['method']}-s{e['evaluation']['seed']}": e["job"] for e in _read(path) if e["job"]}
 
 
 def write_bundle(path: Path, evaluations: Sequence[Evaluation], jobs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes a file that holds the evaluations in this order, without pictures; the same content gives the same bytes.
+    """Writes the evaluations in this order, without pictures; the same content gives the same bytes.
 
     Args:
         path: ends in `.json.xz`.
-        jobs: METHOD-sSEED -> how it was made; may be missing.
+        jobs: METHOD-sSEED -> how it was made; entries may be missing.
     """
     entries = []
     for evaluation in evaluations:
@@ -91,7 +89,11 @@ def _read(path: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(lzma.decompress(path.read_bytes()))
     except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"{path} is damaged: {error}; get it again from where it came from") from error
+        raise _damaged(path, error) from error
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         raise UserError(f"{path} is not a file of many evaluations ({FORMAT}, version {VERSION}): give a run folder")
     return content["evaluations"]
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged: {error}; get it again from where it came from")

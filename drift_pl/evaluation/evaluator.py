@@ -1,10 +1,11 @@
-"""Held-out evaluation: how good and how diverse a policy's images are, for callbacks and commands alike.
+"""Held-out evaluation: reward and diversity of a policy's images, for callbacks and commands.
 
 It differs from training on purpose: other prompts, fixed seeds that do not depend on the run's, the deterministic
-sampler, no variation of prompts, an encoder that nothing was trained on.
+sampler, no variation of prompts, and an encoder that is not used in training.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,14 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
+from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import WeightedReward, score_images
+
+ENCODER = "evaluation.encoder"
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class Evaluated:
         prompts: P prompts, in the order of the values.
         values: name -> float64 [P]; NaN where a prompt has no such value.
         grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU.
-        embedding_PSD: unit embeddings of all images by the evaluation encoder, float32, on the CPU; None unless a
-            measure of drift is asked for.
-        overall: name -> what is measured on the images of all prompts together.
+        embedding_PSD: unit embeddings of all images by the evaluation encoder, float32, on the CPU; None unless drift
+            is measured.
+        overall: name -> value over the images of all prompts together.
     """
 
     prompts: tuple[str, ...]
@@ -42,53 +48,54 @@ class Evaluated:
     overall: dict[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
-        """Mean over prompts that have a value, and what is measured on all prompts together."""
+        """Means over the prompts that have a value, and the overall values."""
         return {name: float(value_P.nanmean()) for name, value_P in self.values.items()} | self.overall
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What is measured of a prompt's images, and of all images together.
+    """Measures a prompt's images, and all images together.
 
     Attributes:
-        judges: those trained on; `reward` is their weighted sum. A groupwise judge sees a prompt's images together.
+        rewards: those trained on; `reward` is their weighted sum. Groupwise rewards see a prompt's images together.
         encoder: embeds images for the metrics that compare embeddings.
         lpips: all-pairs distance for `pairwise_lpips`; None: not measured.
         micro_batch: images per forward pass.
-        heldout_judges: reported as `heldout/NAME`, so that over-optimisation of the others shows.
-        measures: whatever else is reported.
-        metrics: name -> a further metric: of a prompt's images, or (`DriftMetric`) of how far the embeddings of all
-            images are from the base model's.
-        grid_prompts, grid_seeds: how many images are kept for looking at.
+        heldout_rewards: reported as `heldout/NAME`, to reveal over-optimization of the trained ones.
+        measures: reported in addition.
+        metrics: name -> a further metric: of a prompt's images, or (`DriftMetric`) of the distance of all images'
+            embeddings from the base model's.
+        grid_prompts, grid_seeds: number of images kept for the grid.
         vendi_order: q of `vendi`.
+        after_prompt: called after each prompt, to show progress.
     """
 
-    judges: Sequence[WeightedReward]
+    rewards: Sequence[WeightedReward]
     encoder: Encoder
     lpips: PairwiseDistance | None
     micro_batch: int
-    heldout_judges: Sequence[WeightedReward] = ()
+    heldout_rewards: Sequence[WeightedReward] = ()
     measures: Sequence[Measure] = ()
     metrics: Mapping[str, GroupedMetric | DriftMetric] = field(default_factory=dict)
     grid_prompts: int = 4
     grid_seeds: int = 8
     vendi_order: float = 1.0
+    after_prompt: Callable[[], object] = lambda: None
 
     @cached_property
     def per_prompt(self) -> dict[str, GroupedMetric]:
-        """Metrics of a prompt's images."""
         further = {name: metric for name, metric in self.metrics.items() if isinstance(metric, GroupedMetric)}
         return standard_metrics(self.lpips, self.vendi_order) | further
 
     @cached_property
     def drift(self) -> dict[str, DriftMetric]:
-        """Metrics of all images against the base model's; embeddings are kept if there is one."""
+        """If there are any, embeddings are kept."""
         return {name: metric for name, metric in self.metrics.items() if isinstance(metric, DriftMetric)}
 
     def to(self, device: torch.device | str) -> None:
         """Moves everything that holds a network."""
-        judges = [judge.reward for judge in (*self.judges, *self.heldout_judges)]
-        for part in (self.encoder, *self.per_prompt.values(), *judges, *self.measures):
+        rewards = [named.reward for named in (*self.rewards, *self.heldout_rewards)]
+        for part in (self.encoder, *self.per_prompt.values(), *rewards, *self.measures):
             move(part, device)
 
     def run(
@@ -100,92 +107,107 @@ class Evaluator:
         reference: Tensor | None = None,
         partial: PartialPoint | None = None,
     ) -> Evaluated:
-        """Samples and measures; with several processes each takes every n-th prompt and all get the whole result.
+        """Samples and measures; of several processes each takes every n-th prompt, and all get the whole result.
 
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
-            reference: the base model's embeddings, [..., D]; None: no metrics of drift.
+            reference: the base model's embeddings, [..., D]; None: drift is not measured.
             partial: prompts that are done already, to which the others are added.
+
+        Raises:
+            UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
+                has NaN.
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        sizes = (len(prompts), min(self.grid_prompts, len(prompts)), len(prompts) if self.drift else 0)
+        sizes = (
+            len(prompts),
+            len(prompts),
+            min(self.grid_prompts, len(prompts)),
+            len(prompts) if self.drift else 0,
+        )
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            row = partial.read(index) if partial else None
-            if row is None or set(row[0]) != set(names or row[0]):
-                row = self._row(model, sampler, prompts[index], seeds_per_prompt)
+            row = partial.read(index, names) if partial else None
+            if row is None:
+                row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
                 if partial:
                     partial.write(index, row, [index < size for size in sizes])
-            names = names or row[0]
-            rows = (row[1][0][[row[0].index(name) for name in names]], *row[1][1:])
+            values, *kept = row
+            names = names or list(values)
+            if values.keys() != set(names):
+                raise UserError(
+                    f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
+                    "return NaN where a prompt has no value"
+                )
+            rows = (torch.stack([values[name] for name in names]), *kept)
             parts = parts or [
                 torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
             ]
             for part, row in zip(parts, rows, strict=True):
                 if index < len(part):
                     part[index] = row
+            self.after_prompt()
         if world > 1:  # every row is zero on all processes but one
             parts = [_sum_over_processes(part, model.device) for part in parts]
-        table_PN, grid_PS3HW, embedding_PSD = parts
+        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
+        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
         values_P = dict(zip(names, table_PN.T, strict=True))
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
 
-    def _row(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
-        """Samples and measures one prompt."""
-        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
-        condition = model.encode([prompt], model.device)
-        values, kept = self._look(sample_images(model, sampler, condition, generators, self.micro_batch), prompt)
-        return list(values), (torch.stack(list(values.values())), *kept)
-
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
-        return dict(self._measure(images_S3HW, self.encoder(images_S3HW), prompt))
+        return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
-        return {name: float(metric.between(embedding_ND, reference_MD)) for name, metric in self.drift.items()}
+        return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
 
-    def _look(self, images_S3HW: Tensor, prompt: str) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Values of one prompt's images, images for the grid and unit embeddings; all on the CPU."""
-        embedding_SD = self.encoder(images_S3HW)
+    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+        refuse_nan_images(lost, total, "evaluation")
+        if lost and rank == 0:
+            warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
+
+    def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
+        """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
+        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
+        condition = model.encode([prompt], model.device)
+        images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
+        lost = (~finite_images(images_S3HW)).sum().double().cpu()
+        embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
-        unit_SD = normalize(embedding_SD.float(), dim=-1)
-        return values, (images_S3HW[: self.grid_seeds].float().cpu(), unit_SD.cpu())
+        grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
+        return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
-        reward_S, by_reward = score_images(self.judges, images_S3HW, repeated, num_images, allow_unscored=True)
+        reward_S, by_reward = score_images(self.rewards, images_S3HW, repeated, num_images)
         yield "reward", reward_S.nanmean()
         for name, score_S in by_reward.items():
             yield f"reward/{name}", score_S.nanmean()
-        for judge in self.heldout_judges:
-            yield f"heldout/{judge.name}", judge(images_S3HW, repeated, num_images).nanmean()
+        for reward in self.heldout_rewards:
+            yield f"heldout/{reward.name}", reward(images_S3HW, repeated, num_images).nanmean()
         if num_images < 2:
             return
+        finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
         for name, metric in self.per_prompt.items():
-            yield name, metric.of_group(images_S3HW if metric.of_images else embedding_SD)
+            rows, counts_S = (images_S3HW, finite_S) if metric.of_images else (embedding_SD, known_S)
+            yield name, group_value(name, metric, finite_only(rows, counts_S))
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
-                kept_S = measure.counts(images_S3HW, prompt).to(embedding_SD.device)
-                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S)
-            for name, value_P in measure(images_S3HW[None], [prompt]).items():
-                yield name, value_P[0]
+                kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
+                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
+            yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Samples a model and measures its images: the one definition of held-out evaluation.
-
-    Attributes:
-        evaluator: what is measured.
-        sampling: how images are sampled.
-    """
+    """Samples a model and measures its images: the one definition of held-out evaluation."""
 
     evaluator: Evaluator
     sampling: SamplingPlan
@@ -193,8 +215,8 @@ class Bench:
     def base(
         self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, partial: PartialPoint | None = None
     ) -> Evaluated:
-        """The model before fine-tuning; see `Evaluator.run`."""
-        with model.base(self.sampling) as sampler:
+        """Measures the base model; see `Evaluator.run`."""
+        with model.sampler(self.sampling, base=True) as sampler:
             return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, partial=partial)
 
     def tuned(
@@ -205,17 +227,17 @@ class Bench:
         reference: Tensor | None = None,
         partial: PartialPoint | None = None,
     ) -> Evaluated:
-        """The weights that the model holds now; see `Evaluator.run`.
+        """Measures the weights that the model holds now; see `Evaluator.run`.
 
         Args:
             reference: the base model's embeddings of the same prompts, for metrics of drift.
         """
-        with model.tuned(self.sampling) as sampler:
+        with model.sampler(self.sampling) as sampler:
             return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference, partial)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:
-    """Mean pairwise distance of the kept images alone; NaN if there are fewer than two."""
+    """Mean pairwise distance of the kept images; NaN if there are fewer than two."""
     kept_SS = kernel_SS[kept_S][:, kept_S]
     return mean_pairwise_distance(1 - kept_SS) if len(kept_SS) > 1 else torch.tensor(torch.nan)
 

@@ -1,8 +1,8 @@
-"""Diversity as torchmetrics classes, and drift from the base model.
+"""Diversity metrics for torchmetrics, and drift from the base model.
 
-Diversity is measured per prompt first, then averaged over prompts. Images of one prompt may arrive in several updates
-and on several processes: states are concatenated and grouped when the value is computed, because a set's diversity is
-not the mean of its parts' diversities.
+Diversity is measured per prompt, then averaged over prompts. Images of one prompt may arrive in several updates and on
+several processes: states are concatenated and grouped in `compute`, because a set's diversity is not the mean of its
+parts' diversities.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 from drift_pl.functional.distribution import frechet_distance, kernel_distance
 from drift_pl.functional.diversity import (
@@ -20,14 +21,17 @@ from drift_pl.functional.diversity import (
     vendi_score,
 )
 from drift_pl.functional.similarity import structural_similarity
+from drift_pl.scoring.calls import as_numbers, call, wrong_answer
 from drift_pl.scoring.protocol import PairwiseDistance, move
+
+LPIPS = "evaluation.lpips"
 
 
 class GroupedMetric(Metric):
-    """Collects rows and the prompt each belongs to; a subclass turns one prompt's rows into a number.
+    """Collects rows and the prompt of each; a subclass turns one prompt's rows into a number.
 
     Attributes:
-        of_images: whether a row is an image; else it is the evaluation encoder's embedding of one.
+        of_images: whether a row is an image, or else its embedding by the evaluation encoder.
     """
 
     full_state_update = False
@@ -43,18 +47,19 @@ class GroupedMetric(Metric):
         self.add_state("prompt", default=[], dist_reduce_fx="cat")
 
     def update(self, rows_BX: Tensor, prompt_B: Tensor) -> None:
-        """Adds images.
+        """Adds one row per image, see `of_images`: embeddings [B, D], or images [B, 3, H, W] in [0, 1].
 
         Args:
-            rows_BX: one row per image: an embedding [B, D], or the image itself [B, 3, H, W] in [0, 1].
             prompt_B: int64 [B], any number that identifies the prompt over all processes.
         """
         self.rows.append(rows_BX)
         self.prompt.append(prompt_B)
 
     def compute(self) -> Tensor:
-        """Mean over prompts with at least two images; NaN if there is none."""
-        rows, prompt = _concatenate(self.rows), _concatenate(self.prompt)
+        """Mean over prompts with at least two images; NaN if there are none."""
+        if not len(self.rows):
+            return torch.tensor(torch.nan)
+        rows, prompt = dim_zero_cat(self.rows), dim_zero_cat(self.prompt)
         values = [self.of_group(rows[prompt == index]) for index in prompt.unique() if (prompt == index).sum() > 1]
         return torch.stack(values).mean() if values else torch.tensor(torch.nan)
 
@@ -112,7 +117,11 @@ class PairwiseLpips(GroupedMetric):
         self._distance = distance
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
-        return mean_pairwise_distance(self._distance(rows_SX))
+        size, wanted = len(rows_SX), "the distance of each pair of images"
+        distance_SS = as_numbers(LPIPS, call(LPIPS, self._distance, rows_SX), wanted, f"{size}, {size}")
+        if distance_SS.shape != (size, size):
+            raise wrong_answer(LPIPS, tuple(distance_SS.shape), wanted, f"{size}, {size}")
+        return mean_pairwise_distance(distance_SS)
 
     def to(self, *args: Any, **kwargs: Any) -> "PairwiseLpips":
         move(self._distance, args[0])
@@ -129,10 +138,10 @@ class PairwiseSsim(GroupedMetric):
 
 
 class DriftMetric:
-    """Distance of a model's images from the base model's, all prompts together."""
+    """Distance of a model's images from the base model's, over all prompts together."""
 
     def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
-        """The distance; row n of both is of the same prompt and noise."""
+        """Row n of both has the same prompt and noise."""
         raise NotImplementedError
 
 
@@ -151,16 +160,6 @@ class KernelDistance(DriftMetric):
 
 
 def standard_metrics(lpips: PairwiseDistance | None, vendi_order: float = 1.0) -> dict[str, GroupedMetric]:
-    """What is measured of every group of images, by the names in logs and records.
-
-    Args:
-        lpips: all-pairs perceptual distance; None: no `pairwise_lpips`.
-        vendi_order: q of `vendi`.
-    """
+    """Metrics of every group of images, by their names in logs and records; without `lpips` no `pairwise_lpips`."""
     metrics: dict[str, GroupedMetric] = {"pairwise_distance": MeanPairwiseDistance(), "vendi": VendiScore(vendi_order)}
     return metrics if lpips is None else metrics | {"pairwise_lpips": PairwiseLpips(lpips)}
-
-
-def _concatenate(parts: list[Tensor] | Tensor) -> Tensor:
-    """States are lists before processes are synchronised and tensors afterwards."""
-    return parts if isinstance(parts, Tensor) else torch.cat(parts) if parts else torch.zeros(0)

@@ -17,9 +17,8 @@ from torch import Tensor
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.record import Evaluation, Point
 
-Row = tuple[list[str], tuple[Tensor, ...]]
-"""Of one prompt: names of its values, and the values with what is kept of its images; all on the CPU."""
-
+Row = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
+"""Of one prompt: its values, and what is kept of its images; all on the CPU."""
 SHAPE = "_shape"
 
 
@@ -41,27 +40,36 @@ class PartialPoint:
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         return cls(evaluation.folder.with_name("partial") / f"{point.name}-{digest}")
 
-    def read(self, number: int) -> Row | None:
-        """What is there of a prompt; None if it was not measured, or its file was cut short by a power failure."""
+    def read(self, number: int, names: Sequence[str]) -> Row | None:
+        """What is there of a prompt.
+
+        Args:
+            names: of the other prompts' values; empty for the first.
+
+        Returns:
+            None if it was not measured, has other values, or a power failure has cut its file short.
+        """
         try:
             with np.load(self._file(number)) as arrays:
-                rows = (_tensor(arrays, f"row{place}") for place in range(len(arrays) - 1))
-                return arrays["names"].tolist(), tuple(rows)
+                values = dict(zip(arrays["names"].tolist(), torch.from_numpy(arrays["values"]), strict=True))
+                lost, grid_S3HW, embedding_SD = (_tensor(arrays, f"row{place}") for place in range(3))
+                return (values, lost, grid_S3HW, embedding_SD) if values.keys() == {*(names or values)} else None
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
     def write(self, number: int, row: Row, needed: Sequence[bool]) -> None:
         """
         Args:
-            needed: which tensors are looked at later; of the others their shapes are kept.
+            needed: of the values and the tensors, which are looked at later; the others are kept as their shapes.
         """
-        names, tensors = row
+        values, *tensors = row
         arrays: dict[str, Any] = {
             f"row{place}" + ("" if keep else SHAPE): tensor.numpy() if keep else np.array(tensor.shape)
-            for place, (tensor, keep) in enumerate(zip(tensors, needed, strict=True))
+            for place, (tensor, keep) in enumerate(zip(tensors, needed[1:], strict=True))
         }
+        arrays |= {"names": np.array(list(values)), "values": torch.stack(list(values.values())).numpy()}
         with replacing(self._file(number)) as temporary, temporary.open("wb") as file:
-            np.savez(file, **{"names": np.array(names), **arrays})
+            np.savez(file, **arrays)
 
     def remove(self) -> None:
         """Removes what is there of the point, of whatever weights: it is in its record, or is to be measured anew."""

@@ -1,4 +1,4 @@
-"""What is measured becomes a point of a record: values in the file, a picture, and arrays to compare others with."""
+"""From measured values to a point of a record: values in the file, a picture, and arrays for later points."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.evaluator import Evaluated
-from drift_pl.evaluation.grids import labelled_grid, save_image
+from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
 from drift_pl.evaluation.record import Evaluation, Point, Value, summarise, write_evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
 
@@ -22,10 +22,10 @@ BASE = Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None)
 def trained_point(
     checkpoint: str, digest: str, iteration: int, images: int, weights: str, plan: SamplingPlan, live: bool = False
 ) -> Point:
-    """A point without values, see `Point`; its name is `iteration-000080-scale0.5`, say.
+    """A point without values, see `Point`; its name is e.g. `iteration-000080-scale0.5`.
 
     Args:
-        live: whether the live weights of a run with an average were asked for.
+        live: whether the live weights of a run with an average were requested.
     """
     scale, power = plan.lora_scale, plan.importance_power
     name = Path(checkpoint).stem + ("" if scale == 1 else f"-scale{scale:g}")
@@ -36,7 +36,7 @@ def trained_point(
 def keep(
     evaluation: Evaluation, point: Point, evaluated: Evaluated, picture: Path | None = None, arrays: bool = True
 ) -> Evaluation:
-    """The record with one more point; its picture and arrays, and then the record's file, are written.
+    """The record with one more point, after writing its picture, its arrays and the record's file.
 
     Args:
         picture: file of the grid; None: beside the arrays.
@@ -45,32 +45,30 @@ def keep(
     picture = picture or evaluation.folder / f"{point.name}.png"
     save_image(grid_of(evaluated, point.title()), picture)
     if arrays:
-        kept = {"grid": (evaluated.grid_PS3HW.clamp(0, 1) * 255).round().byte()}
+        kept = {"grid": to_bytes(evaluated.grid_PS3HW)}
         if evaluated.embedding_PSD is not None:
             kept["embedding"] = evaluated.embedding_PSD
         with replacing(_arrays(evaluation, point.name)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{name: array.numpy() for name, array in kept.items()})
-    point = replace(with_values(point, evaluated), picture=os.path.relpath(picture, evaluation.path.parent))
+    point = replace(_with_values(point, evaluated), picture=os.path.relpath(picture, evaluation.path.parent))
     evaluation = evaluation.with_point(point)
     write_evaluation(evaluation)
     return evaluation
 
 
-def with_values(point: Point, evaluated: Evaluated) -> Point:
-    """The point with what was measured; what is not finite counts as not there."""
+def _with_values(point: Point, evaluated: Evaluated) -> Point:
+    """The point with its values; None stands for those that are not finite."""
     per_prompt = {name: [_finite(value) for value in value_P.tolist()] for name, value_P in evaluated.values.items()}
     values = {name: summarise(numbers) for name, numbers in per_prompt.items()}
-    for name, value in evaluated.overall.items():  # of all prompts together: there is nothing to take an interval over
+    for name, value in evaluated.overall.items():  # over all prompts together, so without an interval
         values[name] = Value(_finite(value), None, None, len(evaluated.prompts))
     return replace(point, values=values, per_prompt=per_prompt)
 
 
 def means(point: Point) -> dict[str, float]:
-    """Mean over prompts that have a value, and what is measured on all prompts together; NaN where there is none."""
-    rows = zip(*point.per_prompt.values(), strict=True)
-    table_PN = torch.tensor(
-        [[math.nan if value is None else value for value in row] for row in rows], dtype=torch.float64
-    )
+    """`Evaluated.means` of what a point keeps, bit for bit; NaN where there is no value."""
+    # Not `Value.mean`: numpy adds in another order than torch, and summary.json holds torch's.
+    table_PN = torch.tensor(np.array(list(zip(*point.per_prompt.values(), strict=True)), np.float64))  # None: NaN
     per_prompt = {name: float(value_P.nanmean()) for name, value_P in zip(point.per_prompt, table_PN.T, strict=True)}
     overall = {name: value.mean for name, value in point.values.items() if name not in per_prompt}
     return per_prompt | {name: math.nan if mean is None else mean for name, mean in overall.items()}

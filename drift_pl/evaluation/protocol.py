@@ -1,7 +1,5 @@
 """How a run was trained and measured: what two measurements must share before their values are compared."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from typing_extensions import TypedDict  # pydantic cannot read the one of Python 3.11
@@ -20,7 +18,7 @@ class Training(TypedDict):
 
 
 class Protocol(TypedDict):
-    """What two evaluations must share for their values to be comparable."""
+    """What two evaluations must share for their values to be comparable; docs/evaluation.md explains the fields."""
 
     prompts: list[str]
     seeds_per_prompt: int
@@ -38,16 +36,16 @@ class Protocol(TypedDict):
     vendi_order: float
 
 
-def first_difference(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """In words, the first field in which two protocols differ; None if they are equal."""
+def first_difference(one: Protocol, other: Protocol) -> tuple[str, Any, Any] | None:
+    """The first field in which two protocols differ, with both values; of prompts, their numbers or the first pair."""
     for field in Protocol.__annotations__:
-        one, other = earlier[field], now[field]
-        if one == other:
+        first, second = dict(one)[field], dict(other)[field]
+        if first == second:
             continue
         if field != "prompts":
-            return f"{field} is {json.dumps(one)} there and {json.dumps(other)} now"
-        if len(one) != len(other):
-            return f"prompts: {len(one)} there and {len(other)} now"
-        number = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        return f"prompts: the {number + 1}. is {one[number]!r} there and {other[number]!r} now"
+            return field, first, second
+        if len(one["prompts"]) != len(other["prompts"]):
+            return "number of prompts", len(one["prompts"]), len(other["prompts"])
+        pairs = enumerate(zip(one["prompts"], other["prompts"], strict=True), start=1)
+        return next((f"prompt {number}", *pair) for number, pair in pairs if pair[0] != pair[1])
     return None

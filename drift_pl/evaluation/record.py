@@ -1,4 +1,4 @@
-"""The record of a measurement: what a run's checkpoints and its base model scored, prompt by prompt.
+"""The record of a measurement: values of a run's checkpoints and of its base model, prompt by prompt.
 
 `fit` and `python -m drift_pl.evaluate` write it, one point at a time; `pareto`, `report` and model cards read it
 (docs/evaluation.md). No torch here.
@@ -20,6 +20,7 @@ from drift_pl.evaluation.protocol import Protocol, Training, first_difference
 from drift_pl.functional.intervals import t_quantile
 
 FORMAT, VERSION = "drift_pl.evaluation", 1
+EVALUATE = "python -m drift_pl.evaluate ckpt_path="
 LEVEL = 0.95
 TUNED = "tuned"
 """Name of the point that a finished `fit` measures last."""
@@ -27,7 +28,7 @@ TUNED = "tuned"
 
 @dataclass(frozen=True)
 class Value:
-    """A measure's mean over the prompts that have it, and its 95 % t interval; None where there is too little."""
+    """A measure's mean over the prompts that have it, and its 95 % t interval; None where undefined."""
 
     mean: float | None
     low: float | None
@@ -37,19 +38,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Point:
-    """One set of weights as it was measured.
+    """The measurement of one set of weights; docs/evaluation.md explains the fields.
 
-    Attributes:
-        name: unique in a file; arrays, and pictures of `evaluate`, are called after it.
-        checkpoint: name of the checkpoint's file, whether it was kept or not; None for the base model.
-        iteration, images: training done up to here.
-        weights: `base`, `average` (the EMA) or `live`.
-        lora_scale: factor of the adapter's output.
-        importance_power: of annealed importance guidance; None for none.
-        values: measure -> mean and interval over prompts.
-        per_prompt: measure -> P values in the order of the protocol's prompts; None where a prompt has none.
-        picture: grid of images, a path relative to the evaluation file's folder; None if there is none.
-        digest: twelve hex digits of the measured weights; None for the base model.
+    `per_prompt` has P values per measure, in the order of the protocol's prompts. `name` also names the files of the
+    point's arrays and, from `evaluate`, of its picture, whose path is relative to the evaluation file's folder.
     """
 
     name: str
@@ -64,33 +56,38 @@ class Point:
     picture: str | None
     digest: str | None = None
 
-    def title(self) -> str:
-        """A name to be read: `iteration 80, scale 0.5`."""
-        if self.weights == "base":
-            return "base"
-        parts = [f"iteration {self.iteration}", *(["live"] if self.name.endswith("-live") else [])]
-        parts += [] if self.lora_scale == 1 else [f"scale {self.lora_scale:g}"]
-        parts += [] if self.importance_power is None else [f"power {self.importance_power:g}"]
-        return ", ".join(parts)
+    @property
+    def key(self) -> tuple[int, str, float, float | None]:
+        """Distinguishes the points of one run, and matches points of different seeds."""
+        return self.iteration, self.weights, self.lora_scale, self.importance_power
 
     def identity(self) -> tuple[Any, ...]:
-        """What makes measuring again unnecessary; a checkpoint may be renamed."""
-        return self.digest, self.iteration, self.weights, self.lora_scale, self.importance_power
+        """A point with the same identity need not be measured again; a checkpoint may be renamed."""
+        return self.digest, *self.key
+
+    def finality(self) -> tuple[int, bool, bool]:
+        """The greatest is the final point: the longest trained one, without guidance and unscaled if possible."""
+        return self.iteration, self.importance_power is None, self.lora_scale == 1
+
+    def title(self, with_weights: bool = False) -> str:
+        """E.g. `iteration 80, LoRA scale 0.5`, and `live weights` on request."""
+        if self.weights == "base":
+            return "base"
+        parts = [f"iteration {self.iteration}"]
+        parts += [] if self.lora_scale == 1 else [f"LoRA scale {self.lora_scale:g}"]
+        parts += [] if self.importance_power is None else [f"importance power {self.importance_power:g}"]
+        return ", ".join([*parts, f"{self.weights} weights"] if with_weights else parts)
+
+
+def titles(points: Sequence[Point]) -> list[str]:
+    """A title per point, with the kind of weights where two would be equal without it."""
+    short = [point.title() for point in points]
+    return [point.title(with_weights=short.count(text) > 1) for point, text in zip(points, short, strict=True)]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation file.
-
-    Attributes:
-        path: where it lies.
-        method: label that comparisons group runs by.
-        experiment, seed, config_hash: of the run.
-        training: length of the run and digest of its prompts.
-        protocol: how it was measured.
-        points: the base model first, then by iteration. Looks at the tuning prompts may lack the base model.
-        inputs: setting -> digest of the local file or folder that it names; empty in records of version 0.2.
-    """
+    """An evaluation file, which lies at `path`; docs/evaluation.md explains the other fields."""
 
     path: Path
     method: str
@@ -104,12 +101,11 @@ class Evaluation:
 
     @property
     def run_dir(self) -> Path:
-        """The run's folder."""
         return _run_dir(self.path)
 
     @property
     def folder(self) -> Path:
-        """Where pictures and arrays of the points are."""
+        """Pictures and arrays of the points."""
         return self.path.with_suffix("") / "points"
 
     @property
@@ -119,18 +115,16 @@ class Evaluation:
 
     @property
     def tuned(self) -> Point:
-        """The finished run's point; without one the longest trained, unscaled and unguided if there is such a one."""
-        return max(
-            self.points, key=lambda p: (p.name == TUNED, p.iteration, p.importance_power is None, p.lora_scale == 1)
-        )
+        """The finished run's point, or else the final one of those that were measured."""
+        return max(self.points, key=lambda point: (point.name == TUNED, point.finality()))
 
     def with_point(self, point: Point) -> "Evaluation":
-        """The same with one more point, in its place; it takes that of an earlier one of its name or its weights."""
+        """The same with one more point, in order; replaces one with its name or its weights."""
         others = (one for one in self.points if one.name != point.name and one.identity() != point.identity())
-        return replace(self, points=tuple(sorted([*others, point], key=_place)))
+        return replace(self, points=tuple(sorted([*others, point], key=_order)))
 
     def difference(self, now: "Evaluation") -> str | None:
-        """In words, why values of the two may not stand in one file; None if they may."""
+        """Why values of the two may not be in one file; None if they may."""
         run, other = (f"{one.config_hash}-s{one.seed}" for one in (self, now))
         if run != other:
             return f"is of the run {run}, and this one is {other}"
@@ -138,9 +132,22 @@ class Evaluation:
         if changed:
             return f"is of a run with other files: {', '.join(changed)} had another content there"
         if self.training["prompts_digest"] != now.training["prompts_digest"]:
-            return "is of a run that was trained on other prompts: prompts.train is another list there"
-        measured = first_difference(self.protocol, now.protocol)
-        return f"was measured otherwise: {measured}" if measured else None
+            return "is of a run that was trained on another list, prompts.train"
+        return self.protocol_difference(now)
+
+    def protocol_difference(self, now: "Evaluation") -> str | None:
+        """The first difference between the protocols; None if they are equal."""
+        difference = first_difference(self.protocol, now.protocol)
+        if difference is None:
+            return None
+        there, here = (json.dumps(value, ensure_ascii=False) for value in difference[1:])
+        return f"was measured differently: {difference[0]} is {there} there and {here} now"
+
+
+def half_width(values_N: np.ndarray) -> float:
+    """Half the width of the 95 % t interval of the mean of at least two values."""
+    count = len(values_N)
+    return t_quantile((1 + LEVEL) / 2, count - 1) * float(values_N.std(ddof=1)) / count**0.5
 
 
 def summarise(values: Sequence[float | None]) -> Value:
@@ -149,57 +156,47 @@ def summarise(values: Sequence[float | None]) -> Value:
     count = len(present)
     if count < 2:
         return Value(float(present[0]) if count else None, None, None, count)
-    mean = float(present.mean())
-    half = t_quantile((1 + LEVEL) / 2, count - 1) * float(present.std(ddof=1)) / count**0.5
+    mean, half = float(present.mean()), half_width(present)
     return Value(mean, mean - half, mean + half, count)
 
 
 def default_file(run_dir: Path) -> Path:
-    """A run's evaluation on its test prompts; in folders of version 0.1 it lies above the others."""
+    """A run's evaluation on its test prompts; version 0.1 wrote it to the run folder itself."""
     file, old = run_dir / "evaluation" / "test.json", run_dir / "evaluation.json"
     return old if old.is_file() and not file.is_file() else file
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Reads and checks a file; of a run folder its `default_file`.
+    """Reads and checks a file, or the `default_file` of a run folder.
 
     Raises:
-        UserError: there is none, it is of another version, or it is damaged; the message says which command makes it.
+        UserError: the file is missing, damaged or of another version; the message names the command that makes it.
     """
     path = default_file(path) if path.is_dir() else path
+    command = f"{EVALUATE}{_run_dir(path)}"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; make it with {_command(path)}")
+        raise UserError(f"{path}: no such file; make it with {command}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no JSON file; make it again with {_command(path)} fresh=true") from error
-    return from_dict(content, path)
-
-
-def from_dict(content: Any, path: Path) -> Evaluation:
-    """An evaluation that lies at `path`, from plain dicts and lists; keys that it does not know are left out.
-
-    Raises:
-        UserError: it is something else, of another version, or damaged.
-    """
-    make = _command(path)
+        raise UserError(f"{path} is not a JSON file; make it again with {command} fresh=true") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not an evaluation file; make one with {make}")
+        raise UserError(f"{path} is not an evaluation file; make one with {command}")
     version = content.get("version")
     if version != VERSION:
         age = "a newer" if isinstance(version, int) and version > VERSION else "an older"
         raise UserError(
             f"{path} was made by {age} drift_pl (format version {version}, this one has {VERSION}): make it again with "
-            f"{make} fresh=true"
+            f"{command} fresh=true"
         )
     try:
         return from_plain(content, path)
     except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}; make it again with {make} fresh=true") from error
+        raise UserError(f"{path} is damaged: {error}; make it again with {command} fresh=true") from error
 
 
 def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
-    """The evaluation of plain dicts and lists; `path` is where they were read.
+    """The evaluation in plain dicts and lists, read from `path`; unknown keys are ignored.
 
     Raises:
         ValueError: a field is missing, has the wrong type, or contradicts others.
@@ -210,49 +207,6 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
     except ValidationError as error:
         place, message = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise ValueError(f"{'.'.join(map(str, place))}: {message[0].lower()}{message[1:]}") from error
-    _check(evaluation)
-    return evaluation
-
-
-def to_plain(evaluation: Evaluation) -> dict[str, Any]:
-    """Plain dicts and lists, as `from_plain` takes them."""
-    content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
-    if not evaluation.inputs:
-        del content["inputs"]
-    return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
-
-
-def write_evaluation(evaluation: Evaluation) -> None:
-    """Writes the file. A list of numbers takes one line.
-
-    Raises:
-        ValueError: a number is not finite.
-    """
-    text = json.dumps(to_plain(evaluation), indent=1, allow_nan=False)
-    # a raw line break cannot stand in a JSON string, so no prompt is touched
-    text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
-    write_text(evaluation.path, text + "\n")
-
-
-_READER = TypeAdapter(Evaluation)
-
-
-def _place(point: Point) -> tuple[Any, ...]:
-    power = -1.0 if point.importance_power is None else point.importance_power
-    return point.weights != "base", point.iteration, point.checkpoint or "", point.weights, point.lora_scale, power
-
-
-def _run_dir(path: Path) -> Path:
-    """A file lies in its run's folder, or in `evaluation/` in it."""
-    return path.parents[1 if path.parent.name == "evaluation" else 0]
-
-
-def _command(path: Path) -> str:
-    return f"python -m drift_pl.evaluate ckpt_path={_run_dir(path)}"
-
-
-def _check(evaluation: Evaluation) -> None:
-    """What no type says: there are points, their names differ, and each list has a value per prompt."""
     names = [point.name for point in evaluation.points]
     if not names or len(set(names)) < len(names):
         raise ValueError("two points have one name" if names else "it has no points")
@@ -261,3 +215,37 @@ def _check(evaluation: Evaluation) -> None:
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
+    return evaluation
+
+
+def to_plain(evaluation: Evaluation) -> dict[str, Any]:
+    """The inverse of `from_plain`."""
+    content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
+    if not evaluation.inputs:  # of version 0.2
+        del content["inputs"]
+    return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
+
+
+def write_evaluation(evaluation: Evaluation) -> None:
+    """Writes the file, a list of numbers on one line.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(to_plain(evaluation), indent=1, allow_nan=False)
+    # JSON strings have no raw line breaks, so this never matches inside a prompt
+    text = re.sub(r"\[\n([-+.\deEnul,\s]+)\]", lambda numbers: f"[{' '.join(numbers[1].split())}]", text)
+    write_text(evaluation.path, text + "\n")
+
+
+_READER = TypeAdapter(Evaluation)
+
+
+def _order(point: Point) -> tuple[Any, ...]:
+    power = -1.0 if point.importance_power is None else point.importance_power
+    return point.weights != "base", point.iteration, point.checkpoint or "", point.weights, point.lora_scale, power
+
+
+def _run_dir(path: Path) -> Path:
+    """A file lies in its run's folder, or in `evaluation/` in it."""
+    return path.parents[1 if path.parent.name == "evaluation" else 0]

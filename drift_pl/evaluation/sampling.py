@@ -1,8 +1,8 @@
-"""How evaluation and `generate` sample: a loaded model, the deterministic sampler, noise by its purpose."""
+"""Sampling for evaluation and `generate`: a loaded model, the deterministic sampler, reproducible noise."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from drift_pl.sampling.rollout import Sampler, sample_ode
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """The deterministic sampler's settings.
+    """Settings of the deterministic sampler.
 
     Attributes:
         steps, guidance_scale, negative_prompt: see `Sampler`.
@@ -37,11 +37,11 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class Model:
-    """A policy with its weights in place, and what sampling from it takes.
+    """A policy, ready to be sampled from.
 
     Attributes:
         encode: prompts, device, negative or not -> condition, see `PromptEncoder`.
-        device: where the policy is.
+        device: of the policy.
         autocast: the context of the precision.
     """
 
@@ -52,30 +52,21 @@ class Model:
 
     @classmethod
     def on(cls, policy: Policy, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> "Model":
-        """A policy moved to a device."""
+        """Moves a policy to a device."""
         policy.network.to(device)
         policy.to(device)
         return cls(policy, PromptEncoder(policy), device, autocast)
 
     @contextmanager
-    def base(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        """Within it the policy is the model before fine-tuning, and nothing is mixed in."""
-        with self.policy.reference(), self._sampler(replace(plan, importance_power=None)) as sampler:
-            yield sampler
-
-    @contextmanager
-    def tuned(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        """Within it the policy is the fine-tuned model, scaled and guided as planned."""
-        with self.policy.adapter_scale(plan.lora_scale), self._sampler(plan) as sampler:
-            yield sampler
-
-    @contextmanager
-    def _sampler(self, plan: SamplingPlan) -> Iterator[Sampler]:
-        negative = self.encode([plan.negative_prompt], self.device, negative=True)
-        # the noise levels of some models depend on the resolution
-        with self.autocast(), self.policy.at_resolution(plan.resolution):
-            sigmas = self.policy.sigmas(plan.steps)
-            yield Sampler(sigmas, plan.guidance_scale, negative, importance_power=plan.importance_power)
+    def sampler(self, plan: SamplingPlan, base: bool = False) -> Iterator[Sampler]:
+        """Makes the policy the fine-tuned model, scaled and guided as planned, or the plain base model."""
+        power = None if base else plan.importance_power
+        with self.policy.reference() if base else self.policy.adapter_scale(plan.lora_scale):
+            negative = self.encode([plan.negative_prompt], self.device, negative=True)
+            # the noise levels of some models depend on the resolution
+            with self.autocast(), self.policy.at_resolution(plan.resolution):
+                sigmas = self.policy.sigmas(plan.steps)
+                yield Sampler(sigmas, plan.guidance_scale, negative, importance_power=power)
 
 
 @torch.no_grad()

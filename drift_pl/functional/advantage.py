@@ -2,13 +2,17 @@
 
     A_i = (r_i - mean_K r) / max(std, eps)  +  b_i - mean_K b        for i in K,   A_i = 0 otherwise
 
-K is the kept subset of a group, b the shaping bonus. Standard deviations are population ones (divisor n).
+K is the kept subset of a group, b the shaping bonus. Standard deviations are population ones (divisor n). Rewards that
+differ by float32 rounding only count as equal: their part of the advantage is exactly 0, because an optimizer such as
+Adam takes steps of the same length however small all advantages are.
 """
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from drift_pl.functional.rounding import equal_up_to_rounding, rounding_spread
 
 
 def masked_mean(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ def global_std(moments: Tensor) -> Tensor:
 
 
 def group_advantages(
-    reward_PG: Tensor, kept_PG: Tensor, std: Tensor | float, std_floor: float, bonus_PG: Tensor | None = None
+    reward_PG: Tensor, kept_PG: Tensor, std: Tensor | float, std_floor: Tensor | float, bonus_PG: Tensor | None = None
 ) -> Tensor:
     """Advantages of the kept images; they sum to zero in every group, up to float32 rounding.
 
@@ -53,29 +57,26 @@ def group_advantages(
         reward_PG: rewards; NaN only where not kept.
         kept_PG: bool, the subset K of each group. A group with fewer than two kept images gets zero advantage.
         std: divisor of the centred reward, broadcastable to [P, G] (1 for none, as in Dr. GRPO, arXiv 2503.20783).
-        std_floor: eps, lower bound of the divisor, so that noise in nearly equal rewards is not amplified.
+        std_floor: eps, lower bound of the divisor, so that noise in nearly equal rewards is not amplified;
+            broadcastable to [P, G].
         bonus_PG: shaping bonus in units of the advantage: [P, G], or [K, P, G] if it differs between steps (each step
-            is then centred separately); or None.
+            is then centred separately); or None. An image whose bonus is NaN has none, and does not count for the mean.
 
     Returns:
         float32 [P, G], or [K, P, G] if the bonus has that shape.
     """
     kept_PG = counted(kept_PG)
-    divisor = torch.as_tensor(std, dtype=reward_PG.dtype, device=reward_PG.device).clamp(min=std_floor)
+    divisor, floor = (
+        torch.as_tensor(value, dtype=reward_PG.dtype, device=reward_PG.device) for value in (std, std_floor)
+    )
+    divisor = divisor.maximum(floor).clamp(min=torch.finfo(torch.float32).tiny)
     centred_PG = reward_PG - masked_mean(reward_PG, kept_PG)
-    # Equal rewards minus their mean leave rounding noise; set it to zero.
-    constant_P1 = _spread(reward_PG, kept_PG) == 0
-    advantage_PG = torch.where(constant_P1, 0, centred_PG / divisor.clamp(min=torch.finfo(torch.float32).tiny))
+    advantage_PG = torch.where(equal_up_to_rounding(reward_PG, kept_PG), 0, centred_PG / divisor)
     if bonus_PG is not None:
-        advantage_PG = advantage_PG + (bonus_PG - masked_mean(bonus_PG, kept_PG))
+        has_bonus_PG = kept_PG & bonus_PG.isfinite()
+        centred_PG = bonus_PG - masked_mean(bonus_PG, has_bonus_PG)
+        advantage_PG = advantage_PG + torch.where(has_bonus_PG, centred_PG, 0)
     return torch.where(kept_PG, advantage_PG, 0)
-
-
-def _spread(values_PG: Tensor, mask_PG: Tensor) -> Tensor:
-    """Largest minus smallest masked entry, [P, 1]; 0 for an empty group."""
-    highest = torch.where(mask_PG, values_PG, -torch.inf).amax(1, keepdim=True)
-    lowest = torch.where(mask_PG, values_PG, torch.inf).amin(1, keepdim=True)
-    return torch.where(mask_PG.any(1, keepdim=True), highest - lowest, 0)
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class AdvantageRule:
 
         Args:
             batch_std: standard deviation of all rewards of the iteration, over all processes.
+            std_floor: lower bound of the divisor; where the rounding of a group's rewards is more (`rounding_spread`,
+                1.9e-6 x max(1, largest |r|)), that is. Neither bounds the divisor 1 of `none`.
         """
         divisors = {
             "group": lambda: masked_std(reward_PG, reward_PG.isfinite()),
@@ -106,6 +109,6 @@ class AdvantageRule:
             "kept": lambda: masked_std(reward_PG, kept_PG),
             "none": lambda: torch.ones(()),
         }
-        floor = 0.0 if self.std == "none" else std_floor
+        floor = 0.0 if self.std == "none" else rounding_spread(reward_PG, kept_PG).clamp(min=std_floor)
         advantage_PG = group_advantages(reward_PG, kept_PG, divisors[self.std](), floor, bonus_PG)
         return advantage_PG.clamp(-self.clip, self.clip)

@@ -60,10 +60,16 @@ def nft_loss(
     return (good_B * positive_B + (1 - good_B) * negative_B) * (advantage_limit / beta)
 
 
+# Smallest mean absolute error of the clean latents that is divided by, as in DiffusionNFT's code.
+LEAST_CLEAN_ERROR = 1e-5
+
+
 def clean_error_weight(old_velocity_BCHW: Tensor, target_BCHW: Tensor, time: float) -> Tensor:
-    """Weight of squared velocity errors: t / mean|v_old - u|, float32 [B], without gradient.
+    """Weight of squared velocity errors: t / max(mean|v_old - u|, 1e-5 / t), float32 [B], without gradient.
 
     As in DiffusionNFT (arXiv 2509.16117, section 3.3): the squared error of the clean latents, which is t^2 times
     that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule.
+    That error, t mean|v_old - u|, counts as 1e-5 at least: a perfect prediction has a finite weight.
     """
-    return time / (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)
+    error_B = (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)
+    return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time)

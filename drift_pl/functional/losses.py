@@ -94,8 +94,9 @@ def normalised_step_weights(weights_K: Tensor) -> Tensor:
 def gaussian_kl(mean_BCHW: Tensor, reference_mean_BCHW: Tensor, std: Tensor) -> Tensor:
     """KL divergence between two Gaussian steps of equal std, mean over latent elements: |m - m_ref|^2 / (2 std^2).
 
-    Multiply by the step length sigma - sigma_next for the form that flow_grpo's code uses (its denominator lacks
-    the step length), so that published weights keep their meaning.
+    For an SDE's step, whose std is s sqrt(sigma - sigma_next), multiply by the step length sigma - sigma_next for the
+    form that flow_grpo's code uses (its denominator has s alone), so that published weights keep their meaning. Under
+    Flow-CPS that code divides by the whole std, as here.
 
     Returns:
         float32 [B], differentiable in `mean_BCHW`.

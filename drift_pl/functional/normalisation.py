@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.functional.advantage import masked_mean, masked_std
-
-# A standard deviation below this share of the largest value is float32 rounding of a constant reward. Relative, so that
-# it does not depend on the reward's unit.
-RELATIVE_FLOOR = 1e-6
+from drift_pl.functional.rounding import rounding_spread
 
 
 def normalise_per_reward(by_reward: Mapping[str, Tensor], weights: Mapping[str, float], kept_PG: Tensor) -> Tensor:
@@ -26,17 +23,19 @@ def normalise_per_reward(by_reward: Mapping[str, Tensor], weights: Mapping[str, 
             for them. All true for the full group. Other images are normalized by the same statistics.
 
     Returns:
-        float32 [P, G]; NaN for an image that any reward could not score. A constant reward contributes 0.
+        float32 [P, G]; NaN for an image that a reward with a weight other than 0 could not score. A reward that is
+        constant up to float32 rounding (`rounding_spread`) contributes 0.
 
     Raises:
         ValueError: there is no reward, or one has no weight.
     """
     if not by_reward or by_reward.keys() - weights.keys():
         raise ValueError(f"rewards {sorted(by_reward)} need weights, given are {sorted(weights)}")
-    scored_PG = torch.stack([score_PG.isfinite() for score_PG in by_reward.values()]).all(0)
+    counting = {name: score_PG for name, score_PG in by_reward.items() if weights[name]}
+    scored_PG = torch.stack([torch.ones_like(kept_PG), *map(torch.isfinite, counting.values())]).all(0)
     counted_PG = kept_PG & scored_PG
     total_PG = torch.zeros_like(kept_PG, dtype=torch.float64)
-    for name, score_PG in by_reward.items():
+    for name, score_PG in counting.items():
         total_PG += weights[name] * _standardised(torch.where(scored_PG, score_PG.double(), 0), counted_PG)
     return torch.where(scored_PG, total_PG, torch.nan).float()
 
@@ -44,7 +43,6 @@ def normalise_per_reward(by_reward: Mapping[str, Tensor], weights: Mapping[str, 
 def _standardised(score_PG: Tensor, counted_PG: Tensor) -> Tensor:
     """Values centred and divided by the group's standard deviation; 0 in groups of equal values."""
     spread_P1 = masked_std(score_PG, counted_PG)
-    magnitude_P1 = torch.where(counted_PG, score_PG.abs(), 0).amax(1, keepdim=True)
-    varied_P1 = spread_P1 > RELATIVE_FLOOR * magnitude_P1
+    varied_P1 = spread_P1 > rounding_spread(score_PG, counted_PG)
     centred_PG = score_PG - masked_mean(score_PG, counted_PG)
     return torch.where(varied_P1, centred_PG / torch.where(varied_P1, spread_P1, 1), 0)

@@ -1,9 +1,9 @@
 """Paraphrase files: alternative texts for prompts, used by the prompting lever."""
 
-import json
+from typing import Any
 
 from drift_pl.core.errors import UserError, named
-from drift_pl.core.locate import read_text
+from drift_pl.core.texts import read_json_lines, stripped
 
 RIGHT_LINE = '{"prompt": "a red circle", "paraphrases": ["a circle in red", "one red disc"]}'
 
@@ -20,29 +20,22 @@ def read_paraphrases(path: str) -> dict[str, tuple[str, ...]]:
     Raises:
         UserError: the file does not exist or is not text, a line is not such an object, or there is no line.
     """
-    text = read_text(path, f"a JSON-lines file with lines like {RIGHT_LINE}")
     found: dict[str, tuple[str, ...]] = {}
-    # Not splitlines(): it would also split at characters that JSON allows inside strings, such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            prompt, paraphrases = _read_line(line, f"{named(path)}, line {number}")
-            found[prompt] = tuple(dict.fromkeys([*found.get(prompt, ()), *paraphrases]))
+    for place, entry in read_json_lines(path, RIGHT_LINE):
+        prompt, paraphrases = _paraphrases_of(entry, place)
+        found[prompt] = tuple(dict.fromkeys([*found.get(prompt, ()), *paraphrases]))
     if not found:
         raise UserError(f"{named(path)} holds no paraphrase: write lines like {RIGHT_LINE}")
     return found
 
 
-def _read_line(line: str, place: str) -> tuple[str, list[str]]:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {RIGHT_LINE}") from error
+def _paraphrases_of(entry: Any, place: str) -> tuple[str, list[str]]:
     if not isinstance(entry, dict) or set(entry) != {"prompt", "paraphrases"}:
         raise UserError(f"{place}: needs the fields 'prompt' and 'paraphrases' and no others; write {RIGHT_LINE}")
     prompt, paraphrases = entry["prompt"], entry["paraphrases"]
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str) or not stripped(prompt):
         raise UserError(f"{place}: 'prompt' must be a non-empty string; write {RIGHT_LINE}")
     texts = paraphrases if isinstance(paraphrases, list) else []
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and stripped(text) for text in texts):
         raise UserError(f"{place}: 'paraphrases' must be a non-empty list of non-empty strings; write {RIGHT_LINE}")
-    return prompt.strip(), [text.strip() for text in texts]
+    return stripped(prompt), [stripped(text) for text in texts]

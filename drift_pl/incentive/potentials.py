@@ -57,13 +57,6 @@ def stretch(values_PG: Tensor, among_PG: Tensor, floor: float) -> Tensor:
     return torch.where(among_PG, scaled_PG, 0)
 
 
-def centre(values_PG: Tensor, among_PG: Tensor) -> Tensor:
-    """v minus its mean over the group's entries in `among_PG`; the others get 0. Float32 [P, G]."""
-    counts_P1 = among_PG.sum(1, keepdim=True).clamp(min=1)
-    mean_P1 = torch.where(among_PG, values_PG, 0).sum(1, keepdim=True) / counts_P1
-    return torch.where(among_PG, values_PG - mean_P1, 0)
-
-
 def reward_gate(reward_PG: Tensor, quantile: float) -> Tensor:
     """Images whose reward is at or above a quantile of their group's finite rewards, bool [P, G].
 

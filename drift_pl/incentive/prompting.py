@@ -5,7 +5,7 @@ image: the same varied condition serves the old, the new and the reference log-p
 prompt, and evaluation never varies it. The negative condition of guidance is not varied.
 
 A rule rewrites texts before encoding (`rewrite`) and varies the encoded condition (`__call__`). The rules in this file
-leave texts unchanged; see `variants` for the others.
+leave texts unchanged; `variants.py` has one that rewrites them.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,20 @@ SMALLEST_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
-class NoVariation:
-    """Every image gets the unchanged prompt: the lever is off."""
+class PromptingRule:
+    """Every image gets the unchanged prompt: the lever is off. A subclass overrides what it varies."""
 
     def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
-        """The text each image is conditioned on: the prompt itself."""
+        """The text each image is conditioned on: a function of its prompt and (seed, iteration, sample)."""
         return list(prompts_B)
 
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> "VariedCondition":
+        """The variation of the encoded texts, one row per image: a function of (seed, iteration, sample)."""
         return VariedCondition(condition)
 
 
 @dataclass(frozen=True)
-class EmbeddingNoise:
+class EmbeddingNoise(PromptingRule):
     """Gaussian noise on the text tokens, annealed over denoising time and optionally over training.
 
     Attributes:
@@ -55,22 +56,15 @@ class EmbeddingNoise:
     rescale: float = 0.0
     pooled: bool = False
 
-    def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
-        """The text each image is conditioned on: the prompt itself."""
-        return list(prompts_B)
-
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> "VariedCondition":
-        """The variation of an iteration: a function of (seed, iteration, sample) for each row of `condition`."""
         generators = sample_generators("prompt_variation", seed, iteration, samples=samples)
         noise_BLE = normal_per_sample(generators, condition.tokens_BLE.shape[1:], condition.tokens_BLE.device)
         pooled_noise_BE = None
         if self.pooled and condition.pooled_BE is not None:
             # Drawn from the same streams after the token noise, which therefore does not depend on this switch.
             pooled_noise_BE = normal_per_sample(generators, condition.pooled_BE.shape[1:], condition.pooled_BE.device)
-        scale = self.scale * anneal_factor(iteration, self.anneal_iterations)
-        return VariedCondition(
-            condition, noise_BLE, scale, self.low, self.high, pooled_noise_BE, self.form, self.rescale
-        )
+        annealed = replace(self, scale=self.scale * anneal_factor(iteration, self.anneal_iterations))
+        return VariedCondition(condition, annealed, noise_BLE, pooled_noise_BE)
 
 
 @dataclass(frozen=True)
@@ -79,22 +73,15 @@ class VariedCondition:
 
     Attributes:
         clean: the encoded prompts, one row per image.
+        rule: how the noise is applied, with the scale of this iteration.
         noise_BLE: standard normal noise, one draw per image, or None for no variation.
-        scale: s >= 0.
-        low, high: tau1 < tau2, the noise levels between which the variation sets in.
-        pooled_noise_BE: the same for the pooled embedding, or None to leave it alone.
-        form: `additive` or `cads`.
-        rescale: psi in [0, 1].
+        pooled_noise_BE: the same for the pooled embedding, or None to leave it unchanged.
     """
 
     clean: Condition
+    rule: EmbeddingNoise = EmbeddingNoise(0.0)
     noise_BLE: Tensor | None = None
-    scale: float = 0.0
-    low: float = 0.6
-    high: float = 0.9
     pooled_noise_BE: Tensor | None = None
-    form: str = "additive"
-    rescale: float = 0.0
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -120,8 +107,9 @@ class VariedCondition:
         prompt is lost. With psi = 1 and g = 0 the result is n with the prompt's mean and standard deviation: s cancels,
         and the prompt is lost at high noise for every s, annealed or not.
         """
-        gate = noise_gate(sigma, self.low, self.high)
-        unchanged = gate == 1 if self.form == "cads" else self.scale * (1 - gate) ** 0.5 == 0
+        rule = self.rule
+        gate = noise_gate(sigma, rule.low, rule.high)
+        unchanged = gate == 1 if rule.form == "cads" else rule.scale * (1 - gate) ** 0.5 == 0
         if self.noise_BLE is None or unchanged:
             return self.clean
         tokens_BLE = self._vary(self.clean.tokens_BLE, self.noise_BLE, written_channels(self.clean), gate)
@@ -134,17 +122,17 @@ class VariedCondition:
 
     def _vary(self, clean_BLE: Tensor, noise_BLE: Tensor, written: Tensor, gate: float) -> Tensor:
         mean_B11, std_B11 = _moments(clean_BLE, written)
-        cads = self.form == "cads"
+        rule, cads = self.rule, self.rule.form == "cads"
         noise_BLE = noise_BLE * written * (1.0 if cads else std_B11)
-        amplitude = self.scale * (1 - gate) ** 0.5
+        amplitude = rule.scale * (1 - gate) ** 0.5
         signal = gate**0.5 if cads else 1.0
         varied_BLE = signal * clean_BLE + amplitude * noise_BLE.to(clean_BLE.dtype)
-        if self.rescale == 0:
+        if rule.rescale == 0:
             return varied_BLE
         varied_mean_B11, varied_std_B11 = _moments(varied_BLE, written)
         unit_BLE = (varied_BLE - varied_mean_B11) / varied_std_B11.clamp(min=SMALLEST_SPREAD)
         rescaled_BLE = (unit_BLE * std_B11 + mean_B11) * written
-        return (self.rescale * rescaled_BLE + (1 - self.rescale) * varied_BLE).to(clean_BLE.dtype)
+        return (rule.rescale * rescaled_BLE + (1 - rule.rescale) * varied_BLE).to(clean_BLE.dtype)
 
 
 def written_channels(condition: Condition) -> Tensor:

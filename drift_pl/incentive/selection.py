@@ -4,10 +4,17 @@ Reward outliers have the largest policy gradients and are where reward hacking i
 images whose reward is near the bulk of the group. The paper's exact rule is not public; these are our reading of it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+from drift_pl.functional.rounding import rounding_spread
+
+SelectionRule: TypeAlias = Callable[[Tensor], Tensor]
+"""From rewards [P, G], NaN or infinite where an image has none, to the images that are trained on, bool [P, G]."""
 
 # Makes the median absolute deviation of a normal distribution equal to its standard deviation.
 MAD_TO_STD = 1.4826
@@ -33,7 +40,8 @@ class Band:
         statistics: `median`: centre and spread are the median and 1.4826 x the median absolute deviation (midpoints
             for even counts, as in numpy); if most rewards of a group are equal, every image with another reward is
             dropped, including off-prompt ones. `mean`: mean and population standard deviation; a large minority widens
-            the band and is kept.
+            the band and is kept. The half-width is at least what float32 rounding explains (`rounding_spread`), so
+            that a group that scores alike is kept for any kappa.
     """
 
     kappa: float
@@ -48,7 +56,7 @@ class Band:
         else:
             deviation_PG = (finite_PG - _median(finite_PG)).abs()
             spread_P1 = MAD_TO_STD * _median(deviation_PG)
-        return deviation_PG <= self.kappa * spread_P1
+        return deviation_PG <= (self.kappa * spread_P1).maximum(rounding_spread(reward_PG, reward_PG.isfinite()))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.incentive.potentials import POTENTIALS, centre, reward_gate, stretch
+from drift_pl.functional.advantage import masked_mean
+from drift_pl.incentive.potentials import POTENTIALS, reward_gate, stretch
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ class DiversityShaping:
         """Potential of a state after the start: d^_i of each valid image that passes the gate, else 0, [P, G]."""
         passing_PG = self._passing(valid_PG, reward_PG)
         if self.normalise == "centred":
-            return centre(POTENTIALS[self.potential](embedding_PGD, passing_PG), passing_PG)
+            diversity_PG = POTENTIALS[self.potential](embedding_PGD, passing_PG)
+            return torch.where(passing_PG, diversity_PG - masked_mean(diversity_PG, passing_PG), 0)
         diversity_PG = POTENTIALS[self.potential](embedding_PGD, valid_PG)
         if self.normalise == "raw":
             return torch.where(passing_PG, diversity_PG, 0)

@@ -12,13 +12,13 @@ import torch
 from drift_pl.core.errors import UserError
 from drift_pl.core.rng import make_generator
 from drift_pl.core.types import Condition
-from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
+from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, VariedCondition
 
 PLACE = "{prompt}"
 
 
 @dataclass(frozen=True)
-class TextVariants:
+class TextVariants(PromptingRule):
     """Each image gets a text drawn uniformly from its prompt's candidates.
 
     Attributes:
@@ -51,7 +51,6 @@ class TextVariants:
         return tuple(dict.fromkeys([prompt, *filled, *self.paraphrases.get(prompt, ())]))
 
     def rewrite(self, prompts_B: Sequence[str], seed: int, iteration: int, samples: Sequence[int]) -> list[str]:
-        """The text each image is conditioned on: a function of its prompt and (seed, iteration, sample)."""
         return [
             self._draw(prompt, make_generator("text_variant", seed, iteration, sample))
             for prompt, sample in zip(prompts_B, samples, strict=True)
@@ -63,7 +62,5 @@ class TextVariants:
         return drawn if float(torch.rand((), generator=generator)) < self.share else prompt
 
     def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> VariedCondition:
-        """The encoded texts of `rewrite`, one row per image, with noise if configured."""
-        if self.noise is None:
-            return VariedCondition(condition)
-        return self.noise(condition, seed, iteration, samples)
+        rule = self.noise or PromptingRule()
+        return rule(condition, seed, iteration, samples)

@@ -1,8 +1,7 @@
 """A policy's weights in diffusers' own formats: a LoRA that `load_lora_weights` takes, or a whole pipeline folder.
 
-Nothing here knows a family of models: which part of the pipeline was trained, and hence what its weights are called,
-follows from the pipeline that the policy holds. A policy whose adapter is stored otherwise has a method
-`save_adapter(folder)`, which is used instead.
+Independent of the model family: which part of the pipeline was trained, and hence the names of its weights, follows
+from the policy's pipeline. A policy that stores its adapter differently has a method `save_adapter(folder)`.
 """
 
 import inspect
@@ -23,10 +22,10 @@ class PipelineFacts:
 
     Attributes:
         class_name: of the pipeline in diffusers.
-        absent: parts that the base model lacks and that diffusers wants to be told of, e.g. `text_encoder_3`.
-        call_arguments: names that a call of the pipeline takes.
-        process: of the policy, see `Policy`: `flow` or `ddpm`.
-        guidance_offset: what the pipeline's own guidance scale is more than ours for the same images.
+        absent: parts that the base model lacks and that diffusers must be told about, e.g. `text_encoder_3`.
+        call_arguments: names of the arguments of a pipeline call.
+        process: of the policy, `flow` or `ddpm`.
+        guidance_offset: the pipeline's own guidance scale minus ours for the same images.
     """
 
     class_name: str
@@ -39,10 +38,9 @@ class PipelineFacts:
 def describe_pipeline(policy: Policy) -> PipelineFacts:
     pipeline = _pipeline(policy)
     optional = type(pipeline)._optional_components
-    absent = tuple(name for name, part in pipeline.components.items() if part is None and name not in optional)
     return PipelineFacts(
         class_name=type(pipeline).__name__,
-        absent=absent,
+        absent=tuple(name for name, part in pipeline.components.items() if part is None and name not in optional),
         call_arguments=tuple(inspect.signature(type(pipeline).__call__).parameters),
         process=policy.process.name,
         guidance_offset=getattr(policy, "guidance_offset", 0.0),
@@ -52,7 +50,7 @@ def describe_pipeline(policy: Policy) -> PipelineFacts:
 def save_lora(policy: Policy, folder: Path) -> None:
     """Writes `pytorch_lora_weights.safetensors`, the adapter's config in its header.
 
-    Without that config diffusers takes alpha = rank, and the adapter counts more or less than it did in training.
+    Without that config diffusers assumes alpha = rank, and the adapter would be scaled differently than in training.
 
     Raises:
         UserError: the policy has no adapter.
@@ -79,12 +77,12 @@ def save_lora(policy: Policy, folder: Path) -> None:
 
 
 def save_full(policy: Policy, folder: Path) -> None:
-    """Writes the whole pipeline, the adapter merged into the weights; the policy has no adapter any more then."""
+    """Writes the whole pipeline, the adapter merged into the weights; the policy has no adapter afterwards."""
     network: Any = policy.network
     if getattr(network, "peft_config", None):
         network.fuse_lora()
         network.unload_lora()
-    with _silent("diffusers.pipelines.pipeline_utils"):  # it complains of parts that the base model does not have
+    with _silent("diffusers.pipelines.pipeline_utils"):  # it warns about parts that the base model does not have
         _pipeline(policy).save_pretrained(folder)
     _make_readable(folder)
 
@@ -109,7 +107,7 @@ def _trained_part(policy: Policy) -> str:
 
 
 def _make_readable(folder: Path) -> None:
-    """safetensors are written for the owner alone, and a copy of the folder would stay so."""
+    """safetensors files are written readable by the owner only."""
     for file in folder.rglob("*"):
         if file.is_file():
             file.chmod(0o644)

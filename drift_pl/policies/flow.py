@@ -1,4 +1,4 @@
-"""What rectified-flow pipelines have in common: the process, and the shifted grid of noise levels."""
+"""Base class of rectified-flow policies: the process, and the shifted grid of noise levels."""
 
 import copy
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ class FlowPolicy(PipelinePolicy):
         """`levels` [T] as the model's own scheduler shifts them, followed by 0: float32 [T + 1].
 
         Args:
-            num_image_tokens: what a scheduler with dynamic shifting shifts by: the more tokens, the more noise
-                (resolution-dependent shifting, arXiv 2403.03206). Others shift by a constant.
+            num_image_tokens: a scheduler with dynamic shifting shifts to more noise for more tokens (arXiv 2403.03206);
+                others shift by a constant.
         """
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         config = scheduler.config

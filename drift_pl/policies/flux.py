@@ -14,20 +14,20 @@ from drift_pl.policies.flow import FlowPolicy
 from drift_pl.policies.pipeline import checked_side
 
 PATCH = 2
-"""Latents that make one token, along each axis."""
+"""Latents per token along each axis."""
 
 LONGEST_TEXT = 512
 
 
 class FluxPolicy(FlowPolicy):
-    """FLUX.1 [dev] and [schnell], and what was tuned from them. See `PipelinePolicy` for its arguments.
+    """FLUX.1 [dev], [schnell] and models fine-tuned from them. See `PipelinePolicy` for its arguments.
 
-    Guidance: [dev] was distilled to take the guidance scale as an input, so `guidance_scale` is given to the network
-    and there is one forward pass per step at every scale; 1 is a scale like others, and does not switch anything off.
-    [schnell] takes none: any scale but 1 is refused. A negative prompt is used by neither.
+    Guidance: [dev] was distilled to take the guidance scale as an input of the network, so there is one forward pass
+    per step at every scale, and 1 is a scale like any other. [schnell] takes none: any scale but 1 is refused. Neither
+    uses a negative prompt.
 
     `max_sequence_length` is the length that T5's tokens are padded to, 1 to 512; the network attends to the padding, so
-    the length changes images. The models were made with 512 [dev] and 256 [schnell].
+    the length changes images. The models were trained with 512 [dev] and 256 [schnell].
 
     The noise levels of [dev] depend on the resolution; `sigmas` is for images of `latent_shape`.
     """
@@ -35,6 +35,7 @@ class FluxPolicy(FlowPolicy):
     family = "flux"
     pipeline_class = FluxPipeline
     text_parts = ("text_encoder", "text_encoder_2")
+    sized_part = "text_encoder_2"
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         """Prompts as T5's tokens [B, L, E] and CLIP's pooled embedding [B, E'].
@@ -47,7 +48,7 @@ class FluxPolicy(FlowPolicy):
                 f"policy.max_sequence_length={self.max_sequence_length}: FLUX takes 1 to {LONGEST_TEXT} tokens, e.g. "
                 "512 (dev) or 256 (schnell)"
             )
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, pooled_BE, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts), device=self.text_device, max_sequence_length=self.max_sequence_length
@@ -63,10 +64,10 @@ class FluxPolicy(FlowPolicy):
     def predict(
         self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, negative: Condition, guidance_scale: float
     ) -> Tensor:
-        """Velocity at a guidance that the network is told; `negative` is not used (see `Policy.predict`).
+        """Velocity, with the guidance scale as an input of the network; `negative` is unused (see `Policy.predict`).
 
         Raises:
-            UserError: the network takes no guidance, and a scale other than 1 is asked for.
+            UserError: the network takes no guidance, and the scale is not 1.
         """
         return self._velocity(latents_BCHW, sigma, condition, self._guidance_B(guidance_scale, latents_BCHW))
 

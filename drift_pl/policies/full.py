@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +11,20 @@ from drift_pl.policies.lora import trainable_parameters
 
 
 class FullTuning:
-    """All parameters of a network train, in float32.
+    """All parameters of a network train, in float32. See `Adapter`.
 
     Float32 whatever the weights were stored in: a step of 1e-5 of a weight is lost in bfloat16, whose spacing is 4e-3
     of it. Mixed precision computes in bfloat16 from these weights.
 
-    The reference is read from where the weights came from, when something first asks for it after they have changed:
-    it costs nothing in a run without a KL term, and a resumed run has the same one. It is not in any module tree;
-    within `reference` its tensors stand in the place of the network's own.
+    The reference is loaded from the original source when it is first needed after the weights have changed: it costs
+    nothing in a run without a KL term, and a resumed run has the same one. It is not in any module tree; `reference`
+    swaps its tensors in.
 
     Args:
         network: the denoiser.
         load_original: the weights as they were loaded, by parameter name.
-        reference_device: `device`: the copy lives beside the network. `cpu`: in main memory; it is brought over each
-            time that it is used, and needs room on the accelerator only then, when no activations are kept.
+        reference_device: `device`: the copy lives beside the network. `cpu`: in main memory; it is copied over for each
+            use, and needs room on the accelerator only then, when no activations are stored.
 
     Raises:
         UserError: the network is quantised.
@@ -39,7 +38,7 @@ class FullTuning:
         network.requires_grad_(True).float()
         self._network, self._load_original, self._on_cpu = network, load_original, reference_device == "cpu"
         self._original: dict[str, Tensor] | None = None
-        # torch counts the changes of every tensor in place; moving a network to a device is none
+        # torch counts the in-place changes of every tensor; moving a network to a device does not count
         self._versions: list[int] | None = [parameter._version for parameter in network.parameters()]
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -56,7 +55,7 @@ class FullTuning:
 
     @contextmanager
     def scaled(self, scale: float) -> Iterator[None]:
-        """Weights on the line through both models, reference + scale (tuned - reference), in a copy of their own."""
+        """Weights on the line through both models, reference + scale (tuned - reference), in a separate copy."""
         if scale == 1 or self._untouched():
             yield
             return
@@ -66,7 +65,7 @@ class FullTuning:
 
     @contextmanager
     def _holding(self, value: Callable[[str, Tensor], Tensor]) -> Iterator[None]:
-        """Within it every parameter's data is `value(name, data)`; afterwards what it was: the tensors themselves."""
+        """Within it every parameter's data is `value(name, data)`; afterwards the original tensors again."""
         held: list[tuple[nn.Parameter, Tensor]] = []
         try:
             for name, parameter in self._network.named_parameters():
@@ -94,17 +93,3 @@ class FullTuning:
                 for name, parameter in self._network.named_parameters()
             }
         return self._original
-
-
-def read_weights(kind: Any, location: str, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Parameters of one network of a pipeline, by name.
-
-    Args:
-        kind: the network's class in diffusers.
-        location: folder or hub id of the pipeline.
-        part: the network's name in it.
-        dtype: that they are loaded in.
-    """
-    with torch.random.fork_rng(devices=[]):  # a module may draw initial weights before it is filled
-        loaded = kind.from_pretrained(location, subfolder=part, torch_dtype=dtype)
-    return dict(loaded.named_parameters())

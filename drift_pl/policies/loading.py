@@ -1,7 +1,7 @@
-"""From a folder to a policy: loading the pipeline, attaching what trains, compiling and checkpointing its blocks."""
+"""From a folder to a policy: load the pipeline, attach the adapter, compile the blocks."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.locate import load_pretrained
-from drift_pl.policies.full import FullTuning, read_weights
+from drift_pl.policies.full import FullTuning
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Adapter
@@ -36,22 +36,8 @@ QUANTISATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class BaseWeights:
-    """The model before fine-tuning.
-
-    Attributes:
-        pretrained: hub id, folder or pkg:PACKAGE/FOLDER in diffusers' format.
-        dtype, quantisation: of the frozen weights, see `loading_options`; an adapter is float32 in any case.
-    """
-
-    pretrained: str
-    dtype: str | None = None
-    quantisation: str | None = None
-
-
-@dataclass(frozen=True)
 class LowRank:
-    """A low-rank adapter trains.
+    """Settings of a low-rank adapter.
 
     Attributes:
         rank, alpha, targets, seed: see `attach_lora`.
@@ -65,53 +51,46 @@ class LowRank:
     warm_start: str | None = None
 
 
-@dataclass(frozen=True)
-class FullWeights:
-    """All weights of the denoiser train.
-
-    Attributes:
-        reference_device: where the frozen copy lives, `device` or `cpu`, see `FullTuning`.
-    """
-
-    reference_device: str = "device"
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How the denoiser computes.
-
-    Attributes:
-        gradient_checkpointing: recompute activations in the backward pass.
-        compile: torch.compile the denoiser's blocks.
-    """
-
-    gradient_checkpointing: bool = False
-    compile: bool = False
-
-
 def load_policy(
     family: type[Family],
-    base: BaseWeights,
-    tuning: LowRank | FullWeights,
-    execution: Execution = Execution(),  # noqa: B008  # frozen
-    **arguments: Any,
+    pretrained: str,
+    adapter: LowRank | None,
+    arguments: Mapping[str, Any],
+    *,
+    dtype: str | None = None,
+    quantisation: str | None = None,
+    reference_device: str = "device",
+    gradient_checkpointing: bool = False,
+    compile: bool = False,
 ) -> Family:
     """A policy of a family, on the CPU.
 
     Args:
         family: class of the policy.
-        arguments: of its constructor after `pipeline` and `adapter`, see `PipelinePolicy`.
+        pretrained: hub id, folder or pkg:PACKAGE/FOLDER in diffusers' format.
+        adapter: trains a LoRA; None: all weights of the denoiser train.
+        arguments: of the class after `pipeline` and `adapter`, see `PipelinePolicy`.
+        dtype, quantisation: of the frozen weights, see `loading_options`; an adapter is float32 in any case.
+        reference_device: see `FullTuning`.
+        gradient_checkpointing: recompute activations in the backward pass.
+        compile: torch.compile the denoiser's blocks.
 
     Raises:
-        UserError: something cannot be loaded, or the model does not have or cannot do what is asked for.
+        UserError: something cannot be loaded, or the model does not have or cannot do what is configured.
     """
-    load = partial(load_pipeline, family, **loading_options(base.dtype, base.quantisation, family.denoiser))
+    load = partial(load_pipeline, family, **loading_options(dtype, quantisation, family.denoiser))
     with naming("policy.pretrained"):
-        pipeline = load_pretrained(load, base.pretrained)
-    policy = family(pipeline, attach_adapter(family, pipeline, base.pretrained, tuning), **arguments)
-    if execution.gradient_checkpointing:
+        pipeline = load_pretrained(load, pretrained)
+    network: nn.Module = getattr(pipeline, family.denoiser)
+    if adapter is None:
+        read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
+        trained: Adapter = FullTuning(network, read, reference_device)
+    else:
+        trained = _attach_adapter(family, network, adapter)
+    policy = family(pipeline, trained, **arguments)
+    if gradient_checkpointing:
         policy.network.enable_gradient_checkpointing()
-    if execution.compile:
+    if compile:
         for block in policy.blocks():
             block.compile()
     return policy
@@ -144,38 +123,30 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
 
 
-def attach_adapter(
-    family: type[PipelinePolicy], pipeline: Any, pretrained: str, tuning: LowRank | FullWeights
-) -> Adapter:
-    """Makes what trains of the pipeline's denoiser, and freezes the rest of it.
+def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: LowRank) -> LoraAdapter:
+    """Freezes the denoiser and adds the adapter, in float32.
 
     Raises:
         UserError: the denoiser has no such layers, or a warm start does not fit.
     """
-    network: nn.Module = getattr(pipeline, family.denoiser)
-    if isinstance(tuning, FullWeights):
-        return FullTuning(network, _original_weights(network, family.denoiser, pretrained), tuning.reference_device)
-    attach_lora(network, tuning.rank, tuning.alpha, tuning.targets, tuning.seed)
+    attach_lora(network, adapter.rank, adapter.alpha, adapter.targets, adapter.seed)
     cast_training_params(network, torch.float32)  # an adapter of half precision would lose small steps
-    if tuning.warm_start is not None:
+    if adapter.warm_start is not None:
         with naming("policy.lora.pretrained"):
-            weights, metadata = load_pretrained(family.read_lora, tuning.warm_start)
+            weights, metadata = load_pretrained(family.read_lora, adapter.warm_start)
         load_lora(network, weights, metadata, family.denoiser)
     return LoraAdapter(network)
 
 
-def _original_weights(network: Any, part: str, pretrained: str) -> Callable[[], dict[str, Tensor]]:
-    """What reads a network's weights once more, in the dtype that they have now."""
-    kind, dtype = type(network), network.dtype
+def _read_weights(kind: Any, part: str, dtype: torch.dtype, pretrained: str) -> dict[str, Tensor]:
+    """Parameters by name of the network `part` of a pipeline, read again as they were loaded."""
 
     def read(location: str) -> dict[str, Tensor]:
-        return read_weights(kind, location, part, dtype)
+        with torch.random.fork_rng(devices=[]):  # a module may draw initial weights before it is filled
+            return dict(kind.from_pretrained(location, subfolder=part, torch_dtype=dtype).named_parameters())
 
-    def original() -> dict[str, Tensor]:
-        with naming("policy.pretrained"):
-            return load_pretrained(read, pretrained)
-
-    return original
+    with naming("policy.pretrained"):
+        return load_pretrained(read, pretrained)
 
 
 def loading_options(dtype: str | None, quantisation: str | None, denoiser: str) -> dict[str, Any]:
@@ -183,39 +154,29 @@ def loading_options(dtype: str | None, quantisation: str | None, denoiser: str) 
 
     Args:
         dtype: of the frozen weights, a key of `DTYPES`; None for each part's own, as diffusers loads it. The
-            autoencoder stays in float32: it is small, and judges see what it rounds.
+            autoencoder stays in float32: it is small, and rewards see its rounding errors.
         quantisation: of the denoiser's weights alone, a key of `QUANTISATIONS`; None for none.
         denoiser: the pipeline's name of the network that trains.
 
     Raises:
-        UserError: an unknown name, a package that is missing, or no CUDA device to quantise on.
+        UserError: a missing package, or no CUDA device to quantise on.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise UserError(f"policy.dtype={dtype!r} is unknown: use null or one of {', '.join(DTYPES)}")
     options: dict[str, Any] = {}
     if dtype is not None:
         options["dtype"] = {"default": DTYPES[dtype], "vae": torch.float32}
-    if quantisation is not None:
-        options["quantization_config"] = quantisation_config(quantisation, denoiser)
-    return options
-
-
-def quantisation_config(name: str, denoiser: str) -> PipelineQuantizationConfig:
-    """Diffusers' own config of a quantised denoiser; the other parts stay as they are.
-
-    Raises:
-        UserError: see `loading_options`.
-    """
-    if name not in QUANTISATIONS:
-        raise UserError(f"policy.quantisation={name!r} is unknown: use null or one of {', '.join(QUANTISATIONS)}")
-    package, arguments = QUANTISATIONS[name]
+    if quantisation is None:
+        return options
+    package, arguments = QUANTISATIONS[quantisation]
     if find_spec(package) is None:
         raise UserError(
-            f"policy.quantisation={name} needs the package {package}: pip install {package}, or set "
+            f"policy.quantisation={quantisation} needs the package {package}: pip install {package}, or set "
             "policy.quantisation=null"
         )
     if not torch.cuda.is_available():
-        raise UserError(f"policy.quantisation={name} needs a CUDA device, and there is none: policy.quantisation=null")
-    return PipelineQuantizationConfig(
-        quant_backend=name, quant_kwargs=dict(arguments), components_to_quantize=[denoiser]
+        raise UserError(
+            f"policy.quantisation={quantisation} needs a CUDA device, and there is none: policy.quantisation=null"
+        )
+    options["quantization_config"] = PipelineQuantizationConfig(
+        quant_backend=quantisation, quant_kwargs=dict(arguments), components_to_quantize=[denoiser]
     )
+    return options

@@ -1,7 +1,7 @@
-"""Training a low-rank adapter: attaching it, starting it warm, scaling it, switching it off, naming its parameters."""
+"""A low-rank adapter: attaching it, warm start, scaling, switching it off."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,12 +25,35 @@ class LoraAdapter:
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return trainable_parameters(self._network)
 
-    def reference(self) -> AbstractContextManager[None]:
-        return lora_switched_off(self._network)
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Switches the adapter off.
 
-    def scaled(self, scale: float) -> AbstractContextManager[None]:
-        """Multiplies the update's output."""
-        return nullcontext() if scale == 1 else lora_scaled(self._network, scale)
+        Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a
+        gradient, not between that pass and its backward.
+        """
+        network: Any = self._network
+        if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
+            yield  # already off: it stays off
+            return
+        network.disable_adapters()
+        try:
+            yield
+        finally:
+            network.enable_adapters()
+
+    @contextmanager
+    def scaled(self, scale: float) -> Iterator[None]:
+        """Multiplies the adapter's output."""
+        if scale == 1:
+            yield
+            return
+        network: Any = self._network
+        network.set_adapters("default", weights=scale)
+        try:
+            yield
+        finally:
+            network.set_adapters("default", weights=1.0)
 
 
 def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str], seed: int) -> None:
@@ -44,7 +67,7 @@ def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str
         UserError: some targets match nothing (peft itself notices only if none does).
     """
     linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-    unmatched = [target for target in targets if not any(_matches(name, target) for name in linear)]
+    unmatched = [target for target in targets if not any(f".{name}".endswith(f".{target}") for name in linear)]
     if unmatched:
         known = sorted({".".join(name.split(".")[2:]) for name in linear if name.count(".") > 1})
         raise UserError(
@@ -93,39 +116,8 @@ def load_lora(
             parameter.copy_(given[name])
 
 
-@contextmanager
-def lora_scaled(network: nn.Module, scale: float) -> Iterator[None]:
-    """Within it the adapter's output is multiplied by `scale`: 0 is the base model, 1 the adapter as it is."""
-    network.set_adapters("default", weights=scale)
-    try:
-        yield
-    finally:
-        network.set_adapters("default", weights=1.0)
-
-
-@contextmanager
-def lora_switched_off(network: nn.Module) -> Iterator[None]:
-    """Within it the network computes what it did before the adapter was added, bit for bit.
-
-    Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a gradient,
-    not between that pass and its backward. It nests: an adapter that is already off stays off.
-    """
-    if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
-        yield
-        return
-    network.disable_adapters()
-    try:
-        yield
-    finally:
-        network.enable_adapters()
-
-
 def trainable_parameters(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that require a gradient, in the order of the network's definition."""
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             yield name, parameter
-
-
-def _matches(name: str, target: str) -> bool:
-    return name == target or name.endswith("." + target)

@@ -1,4 +1,4 @@
-"""What policies made of a diffusers pipeline have in common: decoding, guidance, the adapter, resolutions, devices."""
+"""Base class of policies from a diffusers pipeline: decoding, guidance, the adapter, resolutions, devices."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -11,39 +11,41 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
 
 
 class PipelinePolicy(ABC):
-    """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` makes one of a folder.
+    """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` loads one from a folder.
 
-    A subclass says what its pipeline is (class attributes) and how it is conditioned and called (abstract methods);
-    `prepare` and `read_lora` are for folders that need more than diffusers' own loading.
+    A subclass describes its pipeline (class attributes) and implements conditioning and calls (abstract methods); it
+    overrides `prepare` and `read_lora` if folders need more than diffusers' own loading.
 
     Args:
         pipeline: of `pipeline_class`.
-        adapter: what trains of the denoiser.
+        adapter: the trained part of the denoiser.
         resolution: image height and width in pixels; None for the model's own.
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
-        text_encoder_device: where the text encoders compute, whatever `to` is given, e.g. `cpu`; None to let them move
-            with the rest. Each text is encoded once in a run.
+        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest. Each text is
+            encoded once per run.
 
     Attributes:
         family: name in `policy.family`.
-        pipeline_class: what a folder must hold.
+        pipeline_class: the pipeline that a folder must contain.
         process: see `Policy`.
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
+        sized_part: the one of them whose length is `max_sequence_length`; None: all have their own.
         optional_parts: parts that a pipeline folder may lack.
-        guidance_offset: what the pipeline's own `guidance_scale` is more than ours for the same images.
+        guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
         load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
 
     Raises:
-        UserError: a resolution that the model cannot make.
+        UserError: a resolution that the model cannot generate.
     """
 
     family: ClassVar[str]
@@ -51,6 +53,7 @@ class PipelinePolicy(ABC):
     process: Process
     denoiser: ClassVar[str] = "transformer"
     text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
+    sized_part: ClassVar[str | None] = None
     optional_parts: ClassVar[tuple[str, ...]] = ()
     guidance_offset: ClassVar[float] = 0.0
     load_options: ClassVar[Mapping[str, Any]] = {}
@@ -69,6 +72,8 @@ class PipelinePolicy(ABC):
         for part in (pipeline.vae, *self._text_encoders()):
             part.requires_grad_(False).eval()
         self._text_encoder_device = text_encoder_device
+        self._cut_texts = CutTexts("the model")
+        self._spelled: set[str] = set()
         with naming("policy.resolution"):
             self.latent_shape: tuple[int, ...] = self._latent_shape(resolution)
 
@@ -82,7 +87,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[nn.Module]:
-        """The parts of the network that are worth compiling, one by one."""
+        """The parts of the network that are compiled one by one."""
 
     @abstractmethod
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -93,7 +98,7 @@ class PipelinePolicy(ABC):
         """(C, H, W) of the latents of an image of this height and width.
 
         Raises:
-            UserError: the model cannot make it.
+            UserError: the model cannot generate this resolution.
         """
 
     def predict(
@@ -111,8 +116,8 @@ class PipelinePolicy(ABC):
         """Images in [0, 1], float32 [B, 3, H, W], of latents that were centred and scaled for the denoiser.
 
         The autoencoder's config says how: by one scale and one shift, or by a mean and a standard deviation per channel
-        beside the scale. It runs in its own dtype, or in float32 where it would overflow in float16, and never in
-        tiles, whose seams would be scored.
+        and the scale. It runs in its own dtype, or in float32 if it would overflow in float16, and never in tiles,
+        whose seams would affect rewards.
         """
         vae, config = self.pipeline.vae, self.pipeline.vae.config
         if config.get("force_upcast") and vae.dtype == torch.float16:
@@ -162,7 +167,7 @@ class PipelinePolicy(ABC):
 
     @classmethod
     def prepare(cls, pipeline: Any) -> Any:
-        """A pipeline as the policy uses it, of the one that was loaded.
+        """Adapts the loaded pipeline to what the policy needs.
 
         Raises:
             ValueError: it cannot be used; the message says why.
@@ -186,20 +191,44 @@ class PipelinePolicy(ABC):
         parts = (getattr(self.pipeline, name) for name in self.text_parts)
         return [part for part in parts if part is not None]
 
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Warns of prompts that the model cuts, and of words that it has not learned; of each once.
+
+        `encode` does so for its own prompts. Given all prompts of a run before, there is one warning with their number.
+        """
+        self._cut_texts.look(prompts, self._text_limits())
+        self._warn_of_spelled_words(prompts)
+
+    def _as_read(self, prompt: str) -> str:
+        """A prompt as the tokenizer gets it."""
+        return prompt
+
+    def _text_limits(self) -> dict[str, TextLimit]:
+        """By the name of the text encoder; one that is left out has none."""
+        limits = {}
+        for part in self.text_parts:
+            tokenizer = getattr(self.pipeline, part.replace("text_encoder", "tokenizer"))
+            if getattr(self.pipeline, part) is not None and tokenizer is not None:
+                tokens = self.max_sequence_length if part == self.sized_part else tokenizer.model_max_length
+                limits[part] = TextLimit(tokens, tokenizer, self._as_read)
+        return {part: limit for part, limit in limits.items() if limit.tokens > 0}
+
     def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
-        """Warns of words that the tokenizer can only spell letter by letter: the model has not learned them."""
+        """Warns about words that the tokenizer can only spell letter by letter: the model has not learned them."""
         tokenizer = self.pipeline.tokenizer
         words = sorted({word for prompt in prompts for word in prompt.lower().split() if word.isalpha()})
         spelled = [word for word in words if len(word) > 3 and len(tokenizer.tokenize(word)) == len(word)]
-        if spelled:
-            warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(spelled)}", stacklevel=2)
+        new = [word for word in spelled if word not in self._spelled]
+        if new:
+            self._spelled.update(new)
+            warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(new)}", stacklevel=2)
 
 
 def checked_side(side: int, unit: int) -> int:
-    """The height and width of an image, if they are a multiple of what the model works in.
+    """The side of an image in pixels, if it is a multiple of `unit`.
 
     Raises:
-        UserError: they are not; the message names the nearest that is.
+        UserError: it is not; the message names one that is.
     """
     if side % unit:
         raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")

@@ -1,11 +1,11 @@
-"""The noising process that a model was trained on: rectified flow, or DDPM. A policy owns one, and samplers ask it.
+"""The noising process that a model was trained on: rectified flow, or DDPM. Every policy has one.
 
-What a noise level sigma, a state x and a prediction mean is the process's own matter:
+A process defines what a noise level sigma, a state x and a prediction mean:
 
     flow   x = (1 - sigma) x_0 + sigma noise               prediction: velocity v = noise - x_0
     ddpm   x = sqrt(1 - sigma^2) x_0 + sigma noise         prediction: noise
 
-A stochastic step (`sampling/stochastic.py`) names the process whose predictions it takes.
+A stochastic step (`sampling/stochastic.py`) says which process's predictions it takes.
 """
 
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ from drift_pl.functional.transition import flow_ode_step
 
 
 class Process(Protocol):
-    """What sampling needs to know of a process. The grid of noise levels is the model's: `Policy.sigmas`.
+    """The operations of a process that sampling needs. The grid of noise levels is the model's: `Policy.sigmas`.
 
-    Noise levels are 0-dimensional tensors out of that grid. Results are float32.
+    Noise levels are 0-dimensional tensors of that grid. Results are float32.
     """
 
     @property
     def name(self) -> str:
-        """`flow` or `ddpm`; steps and losses that are made for one process say which."""
+        """`flow` or `ddpm`; steps and losses for one process say which."""
         ...
 
     def time(self, sigma: Tensor) -> float:
-        """The noise level on a scale that all processes share, from 1 (noise) to 0 (image)."""
+        """The noise level on a scale shared by all processes, from 1 (noise) to 0 (image)."""
         ...
 
     def clean(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigma: Tensor) -> Tensor:
-        """The clean latents x_0 that a prediction stands for, [B, C, H, W]."""
+        """The clean latents x_0 implied by a prediction, [B, C, H, W]."""
         ...
 
     def deterministic_step(

@@ -1,4 +1,4 @@
-"""What the framework asks of a model, and of the trained part of its network."""
+"""The protocols of a model and of the trained part of its network."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -12,12 +12,15 @@ from drift_pl.policies.process import Process
 
 
 class Policy(Protocol):
-    """A generator under training. Frozen parts stay outside of any module tree; `network` is what trains.
+    """An image generator that is trained. Its `network` trains; the frozen parts stay outside of any module tree.
+
+    It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
+    those that it cuts (`core.text_length.CutTexts`).
 
     Attributes:
-        network: the denoiser. Policies call `network(...)` and no other method of it, so that it can be sharded.
+        network: the denoiser. Policies call only `network(...)`, no other method, so that it can be sharded.
         latent_shape: (C, H, W) of one image's latents; (C, F, H, W) of a video's.
-        process: what its noise levels and predictions mean.
+        process: defines its noise levels and predictions.
     """
 
     network: nn.Module
@@ -28,22 +31,22 @@ class Policy(Protocol):
         """Encoded prompts, one row each; without gradient.
 
         Args:
-            negative: they are negative prompts, for the unconditional branch, which some families treat otherwise.
+            negative: whether they are for the unconditional branch, which some families encode differently.
         """
         ...
 
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of a sampling grid, [T + 1], from noise down to the image; on the CPU.
 
-        Of a flow float32, from 1 to 0. Of a DDPM sqrt(1 - alpha_bar) as float64, because alpha_bar is computed back
-        from it; it starts a little below 1 and ends where the model's scheduler ends, which need not be 0.
+        For a flow float32, from 1 to 0. For a DDPM sqrt(1 - alpha_bar) as float64, because alpha_bar is recovered from
+        it; it starts slightly below 1 and ends where the model's scheduler ends, which may not be 0.
         """
         ...
 
     def predict(
         self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, negative: Condition, guidance_scale: float
     ) -> Tensor:
-        """Velocity v = noise - x_0, or in a DDPM the noise, at one noise level, guided: float [B, C, H, W].
+        """Guided velocity v = noise - x_0, or for a DDPM the noise, at one noise level: float [B, C, H, W].
 
         Args:
             sigma: 0-dimensional noise level, shared by the batch; one of `sigmas`.
@@ -64,7 +67,7 @@ class Policy(Protocol):
         ...
 
     def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
-        """Within it the adapter counts `scale` times: 0 is the reference, 1 the policy as it is."""
+        """Within it the adapter's output is multiplied by `scale`: 0 is the reference, 1 the trained policy."""
         ...
 
     def at_resolution(self, resolution: int | None) -> AbstractContextManager[None]:
@@ -88,5 +91,5 @@ class Adapter(Protocol):
         ...
 
     def scaled(self, scale: float) -> AbstractContextManager[None]:
-        """Within it the learned update is multiplied by `scale`: 0 is the reference, 1 the network as it is."""
+        """Within it the learned update is multiplied by `scale`: 0 is the reference, 1 the trained network."""
         ...

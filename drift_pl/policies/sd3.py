@@ -1,10 +1,12 @@
 """Rectified-flow policies: Stable Diffusion 3 and 3.5 pipeline folders."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, named
@@ -16,16 +18,17 @@ from drift_pl.policies.pipeline import checked_side
 class StableDiffusion3Policy(FlowPolicy):
     """Stable Diffusion 3 and 3.5 (arXiv 2403.03206), with or without T5. See `PipelinePolicy` for its arguments.
 
-    `max_sequence_length=0` leaves out T5's tokens, and the zeros that stand in for them.
+    `max_sequence_length=0` leaves out T5's tokens, and the zeros that replace them without T5.
     """
 
     family = "sd3"
     pipeline_class = StableDiffusion3Pipeline
     text_parts = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    sized_part = "text_encoder_3"
     optional_parts = ("text_encoder_3", "tokenizer_3")
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts),
@@ -38,10 +41,28 @@ class StableDiffusion3Policy(FlowPolicy):
         return Condition(tokens_BLE, pooled_BE, self._written_channels(tokens_BLE))
 
     def sigmas(self, num_steps: int) -> Tensor:
-        """Noise levels of the model's own scheduler, float32 [T + 1]; the time shift is in them."""
+        """Noise levels of the model's own scheduler, float32 [T + 1]; the time shift is in them.
+
+        A scheduler with dynamic shifting shifts by the number of image tokens, as the pipeline does.
+        """
         scheduler = copy.deepcopy(self.pipeline.scheduler)
-        scheduler.set_timesteps(num_steps)
+        shift: dict[str, float] = {}
+        if scheduler.config.get("use_dynamic_shifting"):
+            shift["mu"] = self._dynamic_shift(scheduler.config)
+        scheduler.set_timesteps(num_steps, **shift)
         return scheduler.sigmas.float().cpu()
+
+    def _dynamic_shift(self, config: Mapping[str, Any]) -> float:
+        """mu of the latents' size, with the pipeline's own defaults for what a scheduler's config lacks."""
+        _, height, width = self.latent_shape
+        patch = self.network.config.patch_size
+        return calculate_shift(
+            (height // patch) * (width // patch),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.16),
+        )
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         timestep = sigma * self.pipeline.scheduler.config.num_train_timesteps

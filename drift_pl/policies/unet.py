@@ -18,11 +18,11 @@ from drift_pl.policies.process import DdpmProcess, Process
 class StableDiffusionPolicy(PipelinePolicy):
     """Stable Diffusion 1.x and 2.x (arXiv 2112.10752). See `PipelinePolicy` for its arguments.
 
-    `predict` gives the noise, whatever the network was trained to predict. DDPO (arXiv 2305.13301) was published with
+    `predict` returns the noise, whatever the network was trained to predict. DDPO (arXiv 2305.13301) was published with
     eta 1 (`sampler.kind=ddim`, `sampler.noise_level`), 50 steps and guidance 5.
 
-    Whichever scheduler the folder ships, its betas and its timesteps (spacing, offset, last alpha_bar) are taken and
-    its way of stepping is not: it becomes a DDIMScheduler without clipping, which a full export then ships.
+    The folder's scheduler, of whatever class, becomes a DDIMScheduler without clipping, with its betas and timesteps
+    (spacing, offset, last alpha_bar); a full export contains that one.
     The text encoder's length is fixed, so `max_sequence_length` has no effect. The safety checker is not loaded.
     """
 
@@ -36,7 +36,7 @@ class StableDiffusionPolicy(PipelinePolicy):
     }
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _ = self.pipeline.encode_prompt(
                 list(prompts),
@@ -47,14 +47,14 @@ class StableDiffusionPolicy(PipelinePolicy):
         return Condition(tokens_BLE, None, _all_channels(tokens_BLE))
 
     def sigmas(self, num_steps: int) -> Tensor:
-        """sqrt(1 - alpha_bar) of the model's own timesteps, float64 [T + 1], and of where its scheduler ends.
+        """sqrt(1 - alpha_bar) of the model's own timesteps, then of the end of its scheduler: float64 [T + 1].
 
-        diffusers steps from a timestep t to t - 1000 // T, which is not the next timestep where the timesteps are
-        spaced unevenly (`linspace`, or `trailing` with T that does not divide 1000). Here every step ends at the noise
-        level that the next one starts from.
+        diffusers steps from a timestep t to t - 1000 // T, which is not the next timestep if the timesteps are spaced
+        unevenly (`linspace`, or `trailing` with T that does not divide 1000). Here every step ends at the noise level
+        that the next one starts from.
 
         Raises:
-            UserError: the model has fewer timesteps, or starts from a state without any signal.
+            UserError: the model has fewer timesteps, or its first state contains no signal.
         """
         scheduler = copy.deepcopy(self.pipeline.scheduler)
         total, offset = scheduler.config.num_train_timesteps, scheduler.config.steps_offset
@@ -77,7 +77,7 @@ class StableDiffusionPolicy(PipelinePolicy):
         """The network's timestep of one of `sigmas`.
 
         Raises:
-            ValueError: no timestep has this very noise level.
+            ValueError: no timestep has exactly this noise level.
         """
         found = (self._noise_levels() == sigma.cpu()).nonzero()
         if len(found) != 1:
@@ -100,7 +100,7 @@ class StableDiffusionPolicy(PipelinePolicy):
         return predicted_noise(output_BCHW, latents_BCHW, sigma, self.pipeline.scheduler.config.prediction_type)
 
     def _added_conditions(self, latents_BCHW: Tensor, condition: Condition) -> dict[str, Tensor] | None:
-        """What the network is told besides the timestep and the text tokens."""
+        """Inputs of the network besides timestep and text tokens."""
         return None
 
     def blocks(self) -> Iterator[nn.Module]:
@@ -133,22 +133,22 @@ class StableDiffusionPolicy(PipelinePolicy):
 
     @classmethod
     def read_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-        """Weights and config; what other trainers wrote, with an alpha per layer, is converted by diffusers."""
+        """Weights and config; diffusers converts the formats of other trainers, which have an alpha per layer."""
         weights, alphas, metadata = cls.pipeline_class.lora_state_dict(
             location, use_safetensors=True, return_lora_metadata=True
         )
         values = {float(alpha) for alpha in (alphas or {}).values()}
         if len(values) > 1:
-            raise ValueError(f"its layers have alphas of their own: {', '.join(map(str, sorted(values)[:4]))}")
+            raise ValueError(f"its layers have different alphas: {', '.join(map(str, sorted(values)[:4]))}")
         return weights, {f"{cls.denoiser}.lora_alpha": values.pop()} if values else metadata
 
 
 class StableDiffusionXLPolicy(StableDiffusionPolicy):
     """SDXL (arXiv 2307.01952): two text encoders, a pooled embedding, and the size of the image as conditions.
 
-    The network is told that the image was never larger nor cropped: original and target size are the resolution, as
-    the pipeline's own defaults are. An empty negative prompt is zeros where the folder says
-    `force_zeros_for_empty_prompt`, as it is in the pipeline for a call without a negative prompt.
+    The size conditions say that the image was neither larger nor cropped: original and target size are the resolution,
+    the pipeline's defaults. An empty negative prompt is encoded as zeros if the folder's config says
+    `force_zeros_for_empty_prompt`, as in a pipeline call without a negative prompt.
     """
 
     family = "sdxl"
@@ -157,7 +157,7 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
     load_options = {**dict.fromkeys(("feature_extractor", "image_encoder")), "add_watermarker": False}
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             tokens_BLE, _, pooled_BE, _ = self.pipeline.encode_prompt(
                 list(prompts),

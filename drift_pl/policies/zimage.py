@@ -12,20 +12,20 @@ from drift_pl.policies.flow import FlowPolicy
 from drift_pl.policies.pipeline import checked_side
 
 PATCH = 2
-"""Latents that make one token, along each axis."""
+"""Latents per token along each axis."""
 
 TEXT_MULTIPLE = 32
-"""The network pads each text to a multiple of this with a learnt token."""
+"""The network pads each text to a multiple of this with a learned token."""
 
 DEFAULT_SIDE = 1024
-"""Pixels of the pipeline's images where nothing else is asked for; its config does not say."""
+"""Default height and width of the pipeline's images in pixels; it is not in any config."""
 
 
 class ZImagePolicy(FlowPolicy):
     """Z-Image and Z-Image-Turbo (arXiv 2511.22699). See `PipelinePolicy` for its arguments.
 
     Guidance: `guidance_scale` is g of v_negative + g (v_prompt - v_negative), as in every family. The pipeline's own
-    `guidance_scale` counts from 0: it is ours minus 1. The Turbo model is sampled without (here 1, there 0).
+    `guidance_scale` is g - 1. The Turbo model is sampled without guidance (here 1, there 0).
 
     `max_sequence_length` is the largest number of text tokens (of the chat template too, about 10); longer texts are
     cut. Shorter ones are not padded: the network sees each prompt's own tokens, and a `Condition` says how many
@@ -36,10 +36,11 @@ class ZImagePolicy(FlowPolicy):
 
     family = "zimage"
     pipeline_class = ZImagePipeline
+    sized_part = "text_encoder"
     guidance_offset = -1.0
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        """Prompts as the LLM's last hidden states but one, [B, L, E] with zeros after each prompt's own tokens.
+        """Prompts as the LLM's second-to-last hidden states, [B, L, E], with zeros after each prompt's own tokens.
 
         Raises:
             UserError: a text length that the model does not take.
@@ -51,7 +52,7 @@ class ZImagePolicy(FlowPolicy):
                 f"policy.max_sequence_length={self.max_sequence_length}: this model takes 1 to {largest} text tokens, "
                 f"e.g. {min(512, largest)}"
             )
-        self._warn_of_spelled_words(prompts)
+        self.expect_prompts(prompts)
         with torch.no_grad():
             rows, _ = self.pipeline.encode_prompt(
                 prompt=list(prompts),
@@ -69,6 +70,12 @@ class ZImagePolicy(FlowPolicy):
             None,
             torch.full((self.max_sequence_length,), width, device=tokens_BLE.device),
             torch.tensor([len(row_LE) for row_LE in rows], device=tokens_BLE.device),
+        )
+
+    def _as_read(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": prompt}]
+        return self.pipeline.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
         )
 
     def sigmas(self, num_steps: int) -> Tensor:

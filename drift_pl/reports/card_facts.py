@@ -1,9 +1,9 @@
-"""What a model card says that no config holds: what was measured of these very weights, and the base's licence."""
+"""What a model card states beyond the config: measurements of the exported weights, and the base model's licence."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,29 +12,19 @@ import yaml
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import Value, default_file, read_evaluation
+from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evaluation, titles
 
 NOT_MEASURED = "These weights have not been measured."
+LICENCE_FIELDS = ("license", "license_name", "license_link")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Which weights of a run they are: iterations done, `average` or `live`, digest."""
+    """Which weights of a run: iterations done, `average` or `live`, digest."""
 
     iteration: int
     label: str
     digest: str
-
-
-@dataclass(frozen=True)
-class Licence:
-    """The base model's, as its own card states it; no fields if it states none."""
-
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str | None:
-        return self.fields.get("license_name") or self.fields.get("license")
 
 
 @dataclass(frozen=True)
@@ -50,19 +40,19 @@ class Base:
 
     @property
     def address(self) -> str:
-        """Where people find it."""
+        """Link or path, in Markdown."""
         return f"https://huggingface.co/{self.name}" if self.folder is None else f"`{self.name}`"
 
-    def licence(self) -> Licence:
-        """Of the front matter of its card; a package's folders share the card beside them."""
+    def licence(self) -> dict[str, str]:
+        """`LICENCE_FIELDS` as the model's own card states them, or nothing; a package's folders share one card."""
         for card in self._cards():
             stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENCE_FIELDS}
             if "license" in stated:
                 link = stated.get("license_link", "")
                 if link and "://" not in link and self.hub_id:
                     stated["license_link"] = f"{self.address}/blob/main/{link.removeprefix('./')}"
-                return Licence(stated)
-        return Licence()
+                return stated
+        return {}
 
     def _cards(self) -> list[Path]:
         if self.folder is None:
@@ -71,23 +61,14 @@ class Base:
         return [folder / "README.md" for folder in folders]
 
 
-LICENCE_FIELDS = ("license", "license_name", "license_link")
-
-
 def front_matter(card: Path) -> dict[str, Any]:
-    """The block of metadata at the head of a card; empty if there is none, or none that can be read."""
-    if not card.is_file():
-        return {}
-    text = card.read_text(encoding="utf-8", errors="replace")
-    head, _, rest = text.partition("---\n")
-    block, closed, _ = rest.partition("\n---")
-    if head.strip("\ufeff\n ") or not closed:
-        return {}
+    """The metadata block at the top of a card; empty if missing or unreadable."""
+    from huggingface_hub import metadata_load
+
     try:
-        content = yaml.safe_load(block)
-    except yaml.YAMLError:
+        return metadata_load(card) or {}
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _card_on_hub(name: str) -> list[Path]:
@@ -95,15 +76,15 @@ def _card_on_hub(name: str) -> list[Path]:
 
     try:
         return [Path(hf_hub_download(name, "README.md"))]
-    except Exception:  # no network, no card, no right to read it: a card without a licence's name is better than none
+    except Exception:  # no network, no card, no access: better a model card without the licence's name than none
         return []
 
 
 def evaluation_table(run_dir: Path, weights: Weights) -> str:
-    """Markdown: the base model and these weights on held-out prompts, from its evaluation or else summary.json.
+    """Markdown: the base model and these weights on held-out prompts, from the run's evaluation or else summary.json.
 
     Raises:
-        UserError: a file is there and cannot be read.
+        UserError: a file exists and cannot be read.
     """
     return _from_evaluation(run_dir, weights) or _from_summary(run_dir, weights) or NOT_MEASURED
 
@@ -126,11 +107,11 @@ def _from_evaluation(run_dir: Path, weights: Weights) -> str | None:
     )
     names = dict.fromkeys(chain.from_iterable(point.values for point in points))
     cells = {name: [_with_interval(point.values.get(name)) for point in points] for name in names}
-    return f"{about}\n\n{_table([point.title() for point in points], cells)}"
+    return f"{about}\n\n{_table(titles(points), cells)}"
 
 
 def _from_summary(run_dir: Path, weights: Weights) -> str | None:
-    """The summary is of the run's last weights, and of the average if there was one: not of any others."""
+    """The summary describes the run's last weights, averaged if there is an average, and no others."""
     file = run_dir / "summary.json"
     if not file.is_file():
         return None
@@ -146,23 +127,17 @@ def _from_summary(run_dir: Path, weights: Weights) -> str | None:
         )
         cells = {name: [_number(column.get(name)) for column in columns] for name in dict.fromkeys(chain(*columns))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} is damaged: take it away, or measure the run with python -m drift_pl.evaluate ckpt_path={run_dir}"
-        ) from error
+        raise UserError(f"{file} is damaged: remove it, or measure the run with {EVALUATE}{run_dir}") from error
     return f"{about}\n\n{_table(['base', 'tuned'], cells)}"
 
 
-def _table(titles: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
-    first = [name for name in SUMMARY_MEASURES if name in cells]
-    names = [*first, *(name for name in cells if name not in first and not _is_the_whole_reward(name, cells))]
+def _table(columns: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
+    """A row per measure; a single reward of weight 1 equals the whole `reward` and is left out."""
+    parts = [name for name in cells if name.startswith("reward/")]
+    same = parts if len(parts) == 1 and cells[parts[0]] == cells.get("reward") else []
+    names = [name for name in dict.fromkeys((*SUMMARY_MEASURES, *cells)) if name in cells and name not in same]
     rows = [f"| `{name}` | {' | '.join(cells[name])} |" for name in names]
-    return "\n".join([f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|", *rows])
-
-
-def _is_the_whole_reward(name: str, cells: Mapping[str, Sequence[str]]) -> bool:
-    """A single judge's score of weight 1 is the reward: one line is enough."""
-    judges = [other for other in cells if other.startswith("reward/")]
-    return judges == [name] and cells[name] == cells.get("reward")
+    return "\n".join([f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
 
 
 def _with_interval(value: Value | None) -> str:

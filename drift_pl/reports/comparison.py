@@ -2,38 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.protocol import Protocol
-from drift_pl.evaluation.record import Evaluation, Point
-from drift_pl.reports.compatibility import EVALUATE, refuse_incomparable, training_difference
-
-
-@dataclass(frozen=True)
-class PointKey:
-    """What tells the points of a run apart, and matches them between seeds."""
-
-    iteration: int
-    lora_scale: float
-    importance_power: float | None
-    weights: str
-
-    @classmethod
-    def of(cls, point: Point) -> "PointKey":
-        return cls(point.iteration, point.lora_scale, point.importance_power, point.weights)
-
-    def label(self, with_weights: bool) -> str:
-        """As people read it: `iteration 80, LoRA scale 0.5`, and which of the weights if that tells points apart."""
-        if self.weights == "base":
-            return "base"
-        parts = [f"iteration {self.iteration}"]
-        if self.lora_scale != 1.0:
-            parts.append(f"LoRA scale {self.lora_scale:g}")
-        if self.importance_power is not None:
-            parts.append(f"importance power {self.importance_power:g}")
-        return ", ".join([*parts, f"{self.weights} weights"] if with_weights else parts)
+from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, titles
+from drift_pl.functional.fronts import Front, pareto_front
+from drift_pl.reports.compatibility import refuse_incomparable, training_difference
 
 
 @dataclass(frozen=True)
@@ -43,42 +19,70 @@ class Method:
     Attributes:
         name: label of its evaluations.
         evaluations: S of them, one per training seed, in the order of seeds.
-        points: K points that every seed has, the base model first, then by iteration.
+        points: K points that every seed has, as measured for the first one; the base model first, then by iteration.
+        measures: those that every point of every compared method has per prompt, in the base's order.
     """
 
     name: str
     evaluations: tuple[Evaluation, ...]
-    points: tuple[PointKey, ...]
+    points: tuple[Point, ...]
+    measures: tuple[str, ...]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(evaluation.seed for evaluation in self.evaluations)
+    def seeds(self) -> list[int]:
+        return [evaluation.seed for evaluation in self.evaluations]
 
     @property
     def final(self) -> int:
-        """Index of the final point: the longest trained one, unscaled and unswept where there is such a one."""
-        order = [(key.iteration, key.importance_power is None, key.lora_scale == 1.0) for key in self.points]
-        return max(range(len(order)), key=lambda index: (order[index], index))
+        """Index of the final point, see `Point.finality`."""
+        return max(range(len(self.points)), key=lambda index: (self.points[index].finality(), index))
 
     def labels(self) -> list[str]:
-        """A label per point, no two alike."""
-        short = [key.label(with_weights=False) for key in self.points]
-        return [key.label(with_weights=short.count(text) > 1) for key, text in zip(self.points, short, strict=True)]
+        """A distinct label per point."""
+        return titles(self.points)
 
-    def point(self, seed_index: int, index: int) -> Point:
-        """The point at an index of `points`, as evaluated for the seed at an index of `seeds`."""
-        return next(p for p in self.evaluations[seed_index].points if PointKey.of(p) == self.points[index])
+    def of_seeds(self, index: int) -> list[Point]:
+        """The point at an index of `points`, as measured for each seed."""
+        key = self.points[index].key
+        return [next(point for point in one.points if point.key == key) for one in self.evaluations]
 
-    def values_SKP(self, measure: str) -> np.ndarray:
-        """A measure per seed, point and prompt, float64; NaN where a prompt has no value."""
-        indices = range(len(self.points))
-        rows = [[self.point(s, k).per_prompt[measure] for k in indices] for s in range(len(self.evaluations))]
-        return np.array(rows, dtype=np.float64)  # None becomes NaN
+    @cached_property
+    def values_SKP(self) -> dict[str, np.ndarray]:
+        """Measure -> values per seed, point and prompt, float64; NaN where a prompt has none."""
+        by_seed = list(zip(*map(self.of_seeds, range(len(self.points))), strict=True))
+        return {
+            # None becomes NaN
+            name: np.array([[point.per_prompt[name] for point in points] for points in by_seed], dtype=np.float64)
+            for name in self.measures
+        }
 
-    def overall_S(self, measure: str, index: int) -> np.ndarray:
-        """A measure of all prompts together per seed, at one point; NaN where there is none."""
-        means = [self.point(s, index).values[measure].mean for s in range(len(self.evaluations))]
-        return np.array([np.nan if mean is None else mean for mean in means])
+    @cached_property
+    def means_SK(self) -> dict[str, np.ndarray]:
+        """Measure -> means over the prompts that have a value; NaN where none has."""
+        means = {}
+        for name, values_SKP in self.values_SKP.items():
+            count_SK = np.isfinite(values_SKP).sum(axis=-1)
+            means[name] = np.where(count_SK > 0, np.nansum(values_SKP, axis=-1) / np.maximum(count_SK, 1), np.nan)
+        return means
+
+    @cached_property
+    def means_K(self) -> dict[str, np.ndarray]:
+        """Measure -> means of `means_SK` over seeds; NaN where a seed has none."""
+        return {name: means_SK.mean(axis=0) for name, means_SK in self.means_SK.items()}
+
+    def usable_K(self, reward: str, diversity: str) -> np.ndarray:
+        """Which points have both values in every seed."""
+        return np.isfinite(self.means_K[reward] + self.means_K[diversity])
+
+    def front(self, reward: str, diversity: str) -> Front:
+        """Front of the means over seeds; a maximum over single seeds would make noise look like gain."""
+        usable_K = self.usable_K(reward, diversity)
+        return pareto_front(self.means_K[reward][usable_K], self.means_K[diversity][usable_K])
+
+    def plane_SKP2(self, reward: str, diversity: str) -> np.ndarray:
+        """Reward and diversity per prompt, of the usable points."""
+        pair = [self.values_SKP[name][:, self.usable_K(reward, diversity)] for name in (reward, diversity)]
+        return np.stack(pair, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -87,29 +91,11 @@ class Comparison:
 
     Attributes:
         methods: in the order in which they were first given.
-        trained_differently: what of the training differs, in words, where that was allowed; else empty.
+        trained_differently: the first difference between their trainings, if that was allowed; else empty.
     """
 
     methods: tuple[Method, ...]
     trained_differently: str = ""
-
-    @property
-    def base(self) -> Point:
-        return self.methods[0].point(0, 0)
-
-    @property
-    def protocol(self) -> Protocol:
-        return self.methods[0].evaluations[0].protocol
-
-    def measures(self) -> list[str]:
-        """What every point of every method has per prompt, in the base's order."""
-        points = [point for method in self.methods for one in method.evaluations for point in one.points]
-        return [name for name in self.base.per_prompt if all(name in point.per_prompt for point in points)]
-
-    def measures_of_all_prompts(self) -> list[str]:
-        """What every final point has of all prompts together, distances from the base model: `fid`, `kid`."""
-        final = [one.point(seed, one.final) for one in self.methods for seed in range(len(one.seeds))]
-        return [name for name in final[0].values if all(name in p.values and name not in p.per_prompt for p in final)]
 
 
 def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_may_differ: bool = False) -> Comparison:
@@ -118,46 +104,47 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
     Args:
         evaluations: at least one, in any order.
         last_only: keep the base and the points of the last iteration.
-        budgets_may_differ: report instead of refuse that methods were trained for longer or on other prompts, or that
-            seeds of one method were trained with other settings.
+        budgets_may_differ: report, instead of refuse, that methods were trained for longer or on other prompts, or that
+            seeds of one method were trained with different settings.
 
     Raises:
-        UserError: two of them cannot be compared; the message names both, and what differs.
+        UserError: two of them cannot be compared; the message names both, and the difference.
     """
     groups: dict[str, list[Evaluation]] = {}
-    for evaluation in evaluations:
+    for evaluation in sorted(evaluations, key=lambda evaluation: evaluation.seed):
         groups.setdefault(evaluation.method, []).append(evaluation)
-    for group in groups.values():
-        group.sort(key=lambda evaluation: evaluation.seed)
+    groups = {evaluation.method: groups[evaluation.method] for evaluation in evaluations}
     refuse_incomparable(groups)
-    methods = tuple(Method(name, tuple(group), _common_points(group, last_only)) for name, group in groups.items())
+    common = {name: _common_points(group, last_only) for name, group in groups.items()}
+    points = [point for evaluation in evaluations for point in evaluation.points]
+    base = next(iter(common.values()))[0]
+    measures = tuple(name for name in base.per_prompt if all(name in point.per_prompt for point in points))
+    methods = tuple(Method(name, tuple(group), common[name], measures) for name, group in groups.items())
     difference = training_difference(groups)
     if difference and not budgets_may_differ:
-        raise UserError(f"{difference}: give runs that were trained alike, or compare them as they are, budgets=differ")
+        raise UserError(f"{difference}: give runs with the same training, or compare them anyway, budgets=differ")
     return Comparison(methods, difference)
 
 
-def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[PointKey, ...]:
-    points = [[PointKey.of(point) for point in evaluation.points] for evaluation in group]
-    for evaluation, keys in zip(group, points, strict=True):
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(
-                    f"{evaluation.path} holds {key.label(True)} twice: measure each checkpoint once, "
-                    f"{EVALUATE}{evaluation.run_dir} fresh=true"
-                )
-        differing = set(keys) ^ set(points[0])
-        if differing:
-            example = min(differing, key=lambda key: (key.iteration, key.label(True)))
-            has, lacks = (evaluation, group[0]) if example in keys else (group[0], evaluation)
+def _common_points(group: Sequence[Evaluation], last_only: bool) -> tuple[Point, ...]:
+    first = group[0]
+    for evaluation in group:
+        points, others = ({point.key: point for point in one.points} for one in (evaluation, first))
+        if len(points) < len(evaluation.points):
+            twice = next(point for point in evaluation.points if points[point.key] is not point)
             raise UserError(
-                f"{has.path} has {example.label(True)} and {lacks.path}, another seed of {evaluation.method}, has not: "
+                f"{evaluation.path} holds {twice.title(True)} twice: measure each checkpoint once, "
+                f"{EVALUATE}{evaluation.run_dir} fresh=true"
+            )
+        differing = points.keys() ^ others.keys()
+        if differing:
+            example = min(((points | others)[key] for key in differing), key=lambda p: (p.iteration, p.title(True)))
+            has, lacks = (evaluation, first) if example.key in points else (first, evaluation)
+            raise UserError(
+                f"{has.path} has {example.title(True)} and {lacks.path}, another seed of {evaluation.method}, has not: "
                 f"measure the same checkpoints of both, {EVALUATE}{lacks.run_dir}"
             )
-    keys = sorted(points[0], key=lambda key: (key.weights != "base", key.iteration))
-    if len(keys) < 2:
-        path, run_dir = group[0].path, group[0].run_dir
-        raise UserError(f"{path} holds the base model alone: measure its checkpoints, {EVALUATE}{run_dir}")
-    if last_only:
-        keys = [key for key in keys if key.weights == "base" or key.iteration == keys[-1].iteration]
-    return tuple(keys)
+    kept = sorted(first.points, key=lambda point: (point.weights != "base", point.iteration))
+    if len(kept) < 2:
+        raise UserError(f"{first.path} holds the base model alone: measure its checkpoints, {EVALUATE}{first.run_dir}")
+    return tuple(p for p in kept if not last_only or p.weights == "base" or p.iteration == kept[-1].iteration)

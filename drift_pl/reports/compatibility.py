@@ -1,4 +1,4 @@
-"""Evaluations that cannot be compared are refused here; each message names both files and what differs."""
+"""Refusals of evaluations that cannot be compared; each message names both files and the difference."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.protocol import first_difference
+from drift_pl.evaluation.record import EVALUATE, Evaluation
 
-EVALUATE = "python -m drift_pl.evaluate ckpt_path="
 BASE_TOLERANCE = 1e-6
 """Two evaluations of one base model with one protocol agree to this; relative above 1."""
 ARGUMENTS = {
@@ -27,23 +27,37 @@ Groups = Mapping[str, Sequence[Evaluation]]
 
 
 def refuse_incomparable(groups: Groups) -> None:
-    """One run twice, no base model, another protocol, another base model, other training seeds.
+    """Checks that each run is given once, and that protocol, base model and training seeds are the same.
 
     Raises:
-        UserError: see above.
+        UserError: they are not, or there is no base model.
     """
     evaluations = [evaluation for group in groups.values() for evaluation in group]
     for group in groups.values():
-        _refuse_twice(group)
+        for first, second in zip(group, group[1:], strict=False):
+            if first.seed == second.seed:
+                raise UserError(
+                    f"{first.path} and {second.path} are both seed {first.seed} of {first.method}: give each run once, "
+                    f"or distinguish methods with {EVALUATE}{second.run_dir} method=NAME"
+                )
     for evaluation in evaluations:
-        _refuse_without_base(evaluation)
+        if evaluation.base is None:  # what `fit` measured on the tuning prompts
+            path, run_dir = evaluation.path, evaluation.run_dir
+            raise UserError(f"{path} does not hold the base model: measure it, {EVALUATE}{run_dir} prompts=tuning")
         _refuse_other_protocol(evaluations[0], evaluation)
         _refuse_other_base(evaluations[0], evaluation)
-    _refuse_other_seeds(groups)
+    seeds = {name: ", ".join(str(evaluation.seed) for evaluation in group) for name, group in groups.items()}
+    first_name = next(iter(seeds))
+    for name in seeds:
+        if seeds[name] != seeds[first_name]:
+            raise UserError(
+                f"{first_name} has training seeds {seeds[first_name]} and {name} has {seeds[name]}: seeds are paired, "
+                "give the same of each"
+            )
 
 
 def training_difference(groups: Groups) -> str:
-    """In words, the first difference in how the runs were trained that makes their comparison unfair; else empty."""
+    """The first difference between the runs' trainings that makes their comparison unfair; else empty."""
     for name, group in groups.items():
         for other in group:
             if other.config_hash != group[0].config_hash:
@@ -64,39 +78,15 @@ def training_difference(groups: Groups) -> str:
     return ""
 
 
-def _refuse_twice(group: Sequence[Evaluation]) -> None:
-    for first, second in zip(group, group[1:], strict=False):
-        if first.seed == second.seed:
-            raise UserError(
-                f"{first.path} and {second.path} are both seed {first.seed} of {first.method}: give each run once, or "
-                f"tell methods apart with {EVALUATE}{second.run_dir} method=NAME"
-            )
-
-
-def _refuse_without_base(evaluation: Evaluation) -> None:
-    if evaluation.base is None:  # looks of `fit` at the tuning prompts
-        path, run_dir = evaluation.path, evaluation.run_dir
-        raise UserError(f"{path} does not hold the base model: measure it, {EVALUATE}{run_dir} prompts=tuning")
-
-
 def _refuse_other_protocol(first: Evaluation, second: Evaluation) -> None:
-    for field in first.protocol | second.protocol:
-        one, other = first.protocol.get(field), second.protocol.get(field)
-        if one != other:
-            argument = f" {ARGUMENTS[field]}={json.dumps(one)}" if field in ARGUMENTS else ""
-            raise UserError(
-                f"{first.path} and {second.path} differ in protocol.{field} ({_shown(field, one, other)}): measure "
-                f"both alike, {EVALUATE}{second.run_dir}{argument} fresh=true"
-            )
-
-
-def _shown(field: str, one: object, other: object) -> str:
-    if field == "prompts" and isinstance(one, list) and isinstance(other, list):
-        if len(one) != len(other):
-            return f"{len(one)} prompts and {len(other)}"
-        number = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-        return f"prompt {number + 1} is {one[number]!r} and {other[number]!r}"
-    return f"{json.dumps(one)} and {json.dumps(other)}"
+    difference = first_difference(first.protocol, second.protocol)
+    if difference:
+        field, one, other = difference
+        argument = f" {ARGUMENTS[field]}={json.dumps(one)}" if field in ARGUMENTS else ""
+        raise UserError(
+            f"{first.path} and {second.path} were measured differently: {field} is {json.dumps(one)} and "
+            f"{json.dumps(other)}: measure both with the same, {EVALUATE}{second.run_dir}{argument} fresh=true"
+        )
 
 
 def _refuse_other_base(first: Evaluation, second: Evaluation) -> None:
@@ -113,18 +103,3 @@ def _refuse_other_base(first: Evaluation, second: Evaluation) -> None:
 
 def _mean(values_P: np.ndarray) -> str:
     return "none" if np.isnan(values_P).all() else f"{np.nanmean(values_P):.7g}"
-
-
-def _refuse_other_seeds(groups: Groups) -> None:
-    seeds = {name: [evaluation.seed for evaluation in group] for name, group in groups.items()}
-    first = next(iter(seeds))
-    for name in seeds:
-        if seeds[name] != seeds[first]:
-            raise UserError(
-                f"{first} has training seeds {_listed(seeds[first])} and {name} has {_listed(seeds[name])}: seeds are "
-                "paired, give the same of each"
-            )
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))

@@ -1,13 +1,11 @@
-"""What a measurement shows on the terminal: how far it is, and a table at its end."""
+"""What a measurement shows on the terminal: its progress, and a table at the end."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from drift_pl.evaluation.record import Evaluation, Point
+from drift_pl.evaluation.record import Evaluation, Point, titles
 
 COLUMNS = {
     "reward": "reward",
@@ -18,68 +16,42 @@ COLUMNS = {
     "alignment": "alignment",
     "coverage": "coverage",
 }
-"""Measures of the table, and what stands above them; held-out judges follow."""
-
-BEFORE_THE_FIRST = 2
-"""Texts that are asked for before a prompt is done: the negative prompt, and the first prompt itself."""
+"""Measures of the table and their headings; held-out rewards follow."""
 
 
-class Progress:
-    """Shows prompts of all points; plain lines without a terminal.
+class Progress(Bar):
+    """Counts prompts over all points, and prints a line per point; without a terminal, the lines alone.
 
     Args:
-        points, prompts: how many there are to measure, and of each.
+        points, prompts: number of points to measure, and of prompts per point.
     """
 
     def __init__(self, points: int, prompts: int) -> None:
-        self._points, self._prompts = points, prompts
-        self._done = 0
-        self._title = ""
+        bar = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("prompts"), TimeRemainingColumn())
+        super().__init__(TextColumn("{task.description}"), *bar, transient=True)
+        self._points, self._measured = points, 0
         self._started = self._point_started = time.perf_counter()
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("prompts"),
-            TimeRemainingColumn(),
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=points * prompts)
+        self.add_task("", total=points * prompts)
 
-    def __enter__(self) -> "Progress":
-        if self._bar.console.is_terminal:
-            self._bar.start()
-        return self
+    def begin(self, title: str) -> None:
+        """Names the point that is measured next."""
+        self._point_started = time.perf_counter()
+        self.update(self.task_ids[0], description=title)
 
-    def __exit__(self, *_: Any) -> None:
-        self._bar.stop()
+    def after_prompt(self) -> None:
+        self.advance(self.task_ids[0])
 
-    def begin(self, title: str) -> Callable[[], None]:
-        """Names the point; the function that is returned is to be called at each text that is encoded."""
-        self._title, self._point_started = title, time.perf_counter()
-        self._bar.update(self._task, description=title)
-        texts = 0
-
-        def begun() -> None:
-            nonlocal texts
-            texts += 1
-            done = self._done * self._prompts + max(texts - BEFORE_THE_FIRST, 0)
-            self._bar.update(self._task, completed=done)
-
-        return begun
-
-    def end(self, summary: str) -> None:
+    def end(self, title: str, summary: str) -> None:
         """Prints the point's line."""
-        self._done += 1
-        self._bar.update(self._task, completed=self._done * self._prompts)
+        self._measured += 1
         now = time.perf_counter()
-        left = (now - self._started) / self._done * (self._points - self._done)
-        line = f"{self._done}/{self._points}  {self._title}  {summary}  {now - self._point_started:.0f} s"
-        self._bar.console.print(line + (f", {left:.0f} s left" if left else ""), highlight=False, soft_wrap=True)
+        left = (now - self._started) / self._measured * (self._points - self._measured)
+        line = f"{self._measured}/{self._points}  {title}  {summary}  {now - self._point_started:.0f} s"
+        self.console.print(line + (f", {left:.0f} s left" if left else ""), highlight=False, soft_wrap=True)
 
 
 def headline(point: Point) -> str:
-    """Reward and diversity, to stand beside a point's name."""
+    """Reward and diversity, to be shown beside a point's title."""
     values = [(label, point.values[name].mean) for name, label in list(COLUMNS.items())[:2] if name in point.values]
     return " ".join(f"{label}={mean:.3f}" for label, mean in values if mean is not None)
 
@@ -90,11 +62,12 @@ def table(evaluation: Evaluation) -> str:
     columns = {name: label for name, label in COLUMNS.items() if name in measures}
     columns |= {name: name.removeprefix("heldout/") for name in measures if name.startswith("heldout/")}
     rows = [["", *columns.values()]]
-    for point in evaluation.points:
+    for title, point in zip(titles(evaluation.points), evaluation.points, strict=True):
         means = [point.values[name].mean if name in point.values else None for name in columns]
-        rows.append([point.title(), *("-" if mean is None else f"{mean:.4f}" for mean in means)])
+        rows.append([title, *("-" if mean is None else f"{mean:.4f}" for mean in means)])
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(line))
-        for line in (list(zip(row, widths, strict=True)) for row in rows)
-    )
+    lines = []
+    for title, *cells in rows:
+        right = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([title.ljust(widths[0]), *right]))
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The fronts as a figure to print: pareto.png and pareto.svg, a panel per measure of diversity."""
+"""The fronts as a figure for print: pareto.png and pareto.svg, a panel per measure of diversity."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4419", "#8A8A8A", "#6A3D9A")
-"""Okabe and Ito's, which colour-blind readers tell apart, without the yellow that paper swallows; then three more."""
+"""Okabe and Ito's colour-blind safe palette without yellow, which prints poorly; then three more."""
 BASELINE_COLOUR = "#000000"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 COLUMN_IN, TWO_COLUMNS_IN = 3.3, 6.9
@@ -33,7 +33,7 @@ STAR: dict[str, Any] = {
 
 
 def styles(results: Results) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each method; the baseline is black, and a colour comes again with another marker."""
+    """A distinct colour and marker per method; the baseline is black."""
     others = [method.name for method in results.methods if method.name != results.baseline]
     chosen = {name: (COLOURS[i % len(COLOURS)], MARKERS[(i + 1) % len(MARKERS)]) for i, name in enumerate(others)}
     return {method.name: chosen.get(method.name, (BASELINE_COLOUR, MARKERS[0])) for method in results.methods}
@@ -52,7 +52,7 @@ def draw(results: Results, folder: Path) -> None:
 def save_png(figure: "Figure", path: Path, dpi: int) -> None:
     """Writes a figure in 256 colours: a quarter of the bytes.
 
-    Maximum coverage keeps every colour to within 30 of 255; the median cut merges rare ones, a thin line's say.
+    Maximum coverage keeps every colour to within 30 of 255; a median cut would merge rare ones, e.g. of thin lines.
     """
     from PIL import Image
 
@@ -64,7 +64,7 @@ def save_png(figure: "Figure", path: Path, dpi: int) -> None:
 
 
 def build_figure(results: Results) -> "Figure":
-    """One column wide for one panel, a page wide for more; three panels to a row."""
+    """One column wide for one panel, a page wide for more, with up to three panels per row."""
     from matplotlib.figure import Figure
 
     count, chosen = len(results.diversity), styles(results)
@@ -86,7 +86,7 @@ def build_figure(results: Results) -> "Figure":
 
 
 def _draw_method(panel: "Axes", results: Results, method: MethodResult, name: str, style: tuple[str, str]) -> None:
-    """Thin: each seed's front; faint, with points: the path of the means; thick: the front of the means."""
+    """Thin: each seed's front; faint, with points: the means along training; thick: the front of the means."""
     front, (colour, marker) = method.fronts[name], style
 
     def line(kind: str, pairs: Sequence[tuple[float | None, float | None]], **look: Any) -> None:
@@ -106,12 +106,21 @@ def _draw_method(panel: "Axes", results: Results, method: MethodResult, name: st
 
 
 def _legend(results: Results, chosen: dict[str, tuple[str, str]]) -> list[Any]:
-    """The methods, then what the kinds of lines and marks mean."""
+    """The methods, then the kinds of lines and marks."""
     from matplotlib.lines import Line2D
 
     grey: dict[str, Any] = {"color": "0.4"}
     handles = [
-        Line2D([], [], color=colour, marker=marker, markersize=4, linewidth=1.7, label=_plain(name))
+        # matplotlib leaves out labels that begin with an underscore; a space of no width prevents it
+        Line2D(
+            [],
+            [],
+            color=colour,
+            marker=marker,
+            markersize=4,
+            linewidth=1.7,
+            label="\u200b" * name.startswith("_") + name,
+        )
         for name, (colour, marker) in chosen.items()
     ]
     handles.append(Line2D([], [], color="black", marker="*", markersize=8, linestyle="none", label="base model"))
@@ -124,8 +133,3 @@ def _legend(results: Results, chosen: dict[str, tuple[str, str]]) -> list[Any]:
         faint = {"marker": "o", "markersize": 2.6, "linewidth": 0.7, "alpha": 0.6}
         handles.append(Line2D([], [], label="along training", **{**faint, **grey}))
     return handles
-
-
-def _plain(name: str) -> str:
-    """matplotlib leaves labels that begin with an underscore out of legends: nothing visible goes before it."""
-    return "\u200b" + name if name.startswith("_") else name

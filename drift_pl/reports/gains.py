@@ -1,4 +1,4 @@
-"""What one method's front gains over another's, with all that must stand beside it and the intervals over seeds."""
+"""The gains of one method's front over another's, with intervals and the numbers needed to interpret them."""
 
 import math
 from collections.abc import Callable
@@ -26,22 +26,27 @@ from drift_pl.functional.intervals import (
     paired_gain_interval,
     reward_gains,
 )
+from drift_pl.reports.comparison import Method
 from drift_pl.reports.results import EqualGain, Estimate, Gains, Level, Rewards
 
-NO_BOUND = "not normalised: give the highest reward of the judges, reward_bound=X"
+NO_BOUND = "not normalised: give the highest possible reward, reward_bound=X"
 SEED = 20260112
 """Of the resampling of prompts: the same files give the same numbers."""
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What gains are measured from: the base model, and the judges' bound.
+class Axes:
+    """The two measures of a front, and the references of its gains and hypervolume.
 
     Attributes:
-        floor: diversity of a model that has collapsed.
-        reward_bound: None if nobody said; then there are no hypervolumes.
+        reward, diversity: names.
+        base_reward, base_diversity: the base model's means.
+        floor: diversity of a collapsed model.
+        reward_bound: the highest possible reward; None: no hypervolumes.
     """
 
+    reward: str
+    diversity: str
     base_reward: float
     base_diversity: float
     floor: float
@@ -53,77 +58,63 @@ class Scale:
         return hypervolume(front, self.base_reward, self.reward_bound, self.base_diversity, self.floor)
 
 
-@dataclass(frozen=True)
 class Pair:
-    """Baseline and method, to be compared.
+    """A method and the baseline on the same axes."""
 
-    Attributes:
-        baseline, method: fronts of the means over prompts and then seeds.
-        baseline_SKP2, method_SMP2: (reward, diversity) per seed, point and prompt, the base model first, the same seeds
-            and prompts in both; NaN where a prompt has none.
-        final_2: the baseline's final point, mean over seeds; NaN where it has no value.
-    """
+    def __init__(self, baseline: Method, method: Method, axes: Axes) -> None:
+        names = axes.reward, axes.diversity
+        self.axes = axes
+        self.fronts = baseline.front(*names), method.front(*names)
+        self.points = baseline.plane_SKP2(*names), method.plane_SKP2(*names)
+        self.final = [float(baseline.means_K[name][baseline.final]) for name in names]
 
-    baseline: Front
-    method: Front
-    baseline_SKP2: np.ndarray
-    method_SMP2: np.ndarray
-    final_2: np.ndarray
+    def gains(self) -> Gains:
+        in_diversity = self._in_diversity()
+        overlap = in_diversity.low is not None
+        ceiling = diversity_ceiling(*self.fronts, self.axes.base_diversity) if overlap else None
+        return Gains(in_diversity, ceiling, self._in_reward(), self._in_hypervolume())
 
+    def _in_diversity(self) -> EqualGain:
+        reward, method = self.final[0], self.fronts[1]
+        at_final = _level(reward, diversity_gain_at(*self.fronts, reward), method.reward_N)
+        try:
+            gain = diversity_gain(*self.fronts)
+        except NoOverlap as reason:
+            return EqualGain.none(reason, at_final)
+        low, high = (Rewards.of(end, end, self.axes.base_reward) for end in (gain.low, gain.high))
+        estimate = self._estimate(gain.value, partial(paired_gain_interval, diversity_gains))
+        return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
 
-def gains(pair: Pair, scale: Scale) -> Gains:
-    """Both gains, the ceiling and the difference of hypervolumes."""
-    in_diversity = _in_diversity(pair, scale.base_reward)
-    overlap = in_diversity.low is not None
-    return Gains(
-        diversity=in_diversity,
-        ceiling=diversity_ceiling(pair.baseline, pair.method, scale.base_diversity) if overlap else None,
-        alignment=_in_alignment(pair, scale.base_reward),
-        hypervolume=_hypervolume_difference(pair, scale),
-    )
+    def _in_reward(self) -> EqualGain:
+        diversity, base_reward = self.final[1], self.axes.base_reward
+        at_final = _level(diversity, reward_gain_at(*self.fronts, diversity, base_reward), self.fronts[1].diversity_N)
+        try:
+            gain = reward_gain(*self.fronts, base_reward)
+        except NoOverlap as reason:
+            return EqualGain.none(reason, at_final)
+        baseline, method = self.fronts
+        low, high = (
+            Rewards.of(baseline.reward_at(end), method.reward_at(end), base_reward) for end in (gain.low, gain.high)
+        )
+        estimate = self._estimate(gain.value, partial(paired_gain_interval, reward_gains))
+        return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
 
+    def _in_hypervolume(self) -> Estimate:
+        bound = self.axes.reward_bound
+        baseline, method = map(self.axes.hypervolume, self.fronts)
+        if bound is None or baseline is None or method is None:
+            return Estimate(None, note=NO_BOUND)
+        statistic = partial(hypervolumes, reward_bound=bound, floor=self.axes.floor)
+        return self._estimate(method - baseline, partial(paired_difference_interval, statistic))
 
-def _in_diversity(pair: Pair, base_reward: float) -> EqualGain:
-    baseline, method, final = pair.baseline, pair.method, float(pair.final_2[0])
-    at_final = _level(final, diversity_gain_at(baseline, method, final), method.reward_N)
-    try:
-        gain = diversity_gain(baseline, method)
-    except NoOverlap as reason:
-        return _no_gain(reason, at_final)
-    low, high = (_rewards(end, end, base_reward) for end in (gain.low, gain.high))
-    estimate = _estimate(gain.value, pair, partial(paired_gain_interval, diversity_gains))
-    return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
-
-
-def _in_alignment(pair: Pair, base_reward: float) -> EqualGain:
-    baseline, method, final = pair.baseline, pair.method, float(pair.final_2[1])
-    at_final = _level(final, reward_gain_at(baseline, method, final, base_reward), method.diversity_N)
-    try:
-        gain = reward_gain(baseline, method, base_reward)
-    except NoOverlap as reason:
-        return _no_gain(reason, at_final)
-    ends = (gain.low, gain.high)
-    low, high = (_rewards(baseline.reward_at(end), method.reward_at(end), base_reward) for end in ends)
-    estimate = _estimate(gain.value, pair, partial(paired_gain_interval, reward_gains))
-    return EqualGain(estimate, gain.low, gain.high, low, high, at_final)
-
-
-def _hypervolume_difference(pair: Pair, scale: Scale) -> Estimate:
-    baseline, method = scale.hypervolume(pair.baseline), scale.hypervolume(pair.method)
-    if scale.reward_bound is None or baseline is None or method is None:
-        return Estimate(None, note=NO_BOUND)
-    statistic = partial(hypervolumes, reward_bound=scale.reward_bound, floor=scale.floor)
-    return _estimate(method - baseline, pair, partial(paired_difference_interval, statistic))
-
-
-def _estimate(value: float, pair: Pair, interval_of: Callable[..., Interval]) -> Estimate:
-    """The figure of the means, with its interval over seeds or the reason why there is none."""
-    try:
-        interval = interval_of(pair.baseline_SKP2, pair.method_SMP2, generator=np.random.default_rng(SEED))
-    except NoOverlap as reason:
-        return Estimate(value, note=f"no interval: {reason}")
-    note = None if interval.reason is None else f"no interval: {interval.reason}"
-    return Estimate(value, interval.low, interval.high, note, list(interval.per_seed))
+    def _estimate(self, value: float, interval_of: Callable[..., Interval]) -> Estimate:
+        """The value of the means, with its interval or the reason why there is none."""
+        try:
+            interval = interval_of(*self.points, generator=np.random.default_rng(SEED))
+        except NoOverlap as reason:
+            return Estimate(value, note=f"no interval: {reason}")
+        note = None if interval.reason is None else f"no interval: {interval.reason}"
+        return Estimate(value, interval.low, interval.high, note, list(interval.per_seed))
 
 
 def _level(level: float, reached: Reached, method_N: np.ndarray) -> Level:
@@ -131,11 +122,3 @@ def _level(level: float, reached: Reached, method_N: np.ndarray) -> Level:
         return Level(None, None, note="the baseline's final point has no value in every seed")
     beyond = reached.gain is None and not method_N.min() <= level <= method_N.max()
     return Level(level, reached.gain, beyond, reached.at_least, reached.reason)
-
-
-def _no_gain(reason: NoOverlap, at_final: Level) -> EqualGain:
-    return EqualGain(Estimate(None, note=str(reason)), None, None, None, None, at_final)
-
-
-def _rewards(baseline: float, method: float, base_reward: float) -> Rewards:
-    return Rewards(baseline, method, baseline - base_reward, method - base_reward)

@@ -1,7 +1,7 @@
 """The model card of exported weights: a README.md with a Hugging Face metadata block, filled from the run. No torch."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -11,6 +11,9 @@ from drift_pl.config.schema import Config, NamedConfig, has_effect
 from drift_pl.config.yaml_text import format_value
 from drift_pl.reports.card_facts import Base, Weights
 
+if TYPE_CHECKING:
+    from drift_pl.policies.export import PipelineFacts
+
 TAGS = ("text-to-image", "reinforcement-learning", "diversity", "drift_pl")
 
 
@@ -19,36 +22,32 @@ class Export:
     """What was exported.
 
     Attributes:
-        folder: name of the folder.
+        folder: its name.
         form: `lora` or `full`.
-        class_name, absent, call_arguments, process, guidance_offset: of the pipeline, see `PipelineFacts`.
-        evaluation: Markdown.
+        evaluation: table in Markdown.
     """
 
     folder: str
     form: str
     weights: Weights
     base: Base
-    class_name: str
-    absent: tuple[str, ...]
-    call_arguments: tuple[str, ...]
-    process: str
+    pipeline: "PipelineFacts"
     evaluation: str
-    guidance_offset: float = 0.0
 
 
 def model_card(config: Config, config_hash: str, export: Export) -> str:
     """The text of README.md."""
     licence = export.base.licence()
+    levers = "\n".join(f"- {name}: {text}" for name, text in describe_levers(config).items())
     sections = [
-        f"---\n{_metadata(export, dict(licence.fields))}---",
+        f"---\n{_metadata(export, licence)}---",
         f"# {export.folder}",
         _summary(export),
         f"## Load it\n\n```python\n{_example(config, export)}\n```",
         f"## Training\n\n{_training(config, config_hash, export)}",
-        f"### Levers\n\n{_bullets(describe_levers(config))}",
+        f"### Levers\n\n{levers}",
         f"## Evaluation\n\n{export.evaluation}",
-        f"## Licence\n\n{_licence(export.base, licence.name)}",
+        f"## Licence\n\n{_licence(export.base, licence)}",
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -74,32 +73,33 @@ def _summary(export: Export) -> str:
 
 
 def _example(config: Config, export: Export) -> str:
-    """Five lines of diffusers, and an import where the base is in a package."""
-    imports, base = [f"from diffusers import {export.class_name}"], repr(export.base.name)
-    if export.form == "full":
+    """A few lines of diffusers, and an import if the base is in a package."""
+    pipeline, lora = export.pipeline, export.form == "lora"
+    imports, base = [f"from diffusers import {pipeline.class_name}"], repr(export.base.name)
+    if not lora:
         base = repr(f"./{export.folder}")
     elif export.base.name.startswith("pkg:"):
         package, _, inside = export.base.name.removeprefix("pkg:").partition("/")
         imports.append("from importlib import resources")
         base = f"resources.files({package!r}) / {inside!r}"
-    absent = "".join(f", {part}=None" for part in export.absent)
-    lines = [*imports, "", f"pipeline = {export.class_name}.from_pretrained({base}{absent})"]
-    if export.form == "lora":
+    absent = "".join(f", {part}=None" for part in pipeline.absent)
+    lines = [*imports, "", f"pipeline = {pipeline.class_name}.from_pretrained({base}{absent})"]
+    if lora:
         lines.append(f"pipeline.load_lora_weights({f'./{export.folder}'!r})  # this folder, or its id on the hub")
-    if export.form == "lora" and export.process == "ddpm":  # a full export ships its scheduler
-        lines[0] = f"from diffusers import DDIMScheduler, {export.class_name}"
+    if lora and pipeline.process == "ddpm":  # a full export contains its scheduler
+        lines[0] = f"from diffusers import DDIMScheduler, {pipeline.class_name}"
         lines.append("pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)")
     own_guidance = config.sampler.eval_guidance_scale
     guidance = config.policy.guidance_scale if own_guidance is None else own_guidance
     arguments = {
         "num_inference_steps": config.sampler.eval_steps,
-        "guidance_scale": guidance + export.guidance_offset,
+        "guidance_scale": guidance + pipeline.guidance_offset,
         "negative_prompt": config.policy.negative_prompt or None,
         "max_sequence_length": config.policy.max_sequence_length,
     }
-    given = [f"{name}={value!r}" for name, value in arguments.items() if name in export.call_arguments]
-    given = [argument for argument in given if not argument.endswith("=None")]
-    lines.append(f"image = pipeline('a prompt', {', '.join(given)}).images[0]")
+    used = {name: value for name, value in arguments.items() if name in pipeline.call_arguments and value is not None}
+    given = "".join(f", {name}={value!r}" for name, value in used.items())
+    lines.append(f"image = pipeline('a prompt'{given}).images[0]")
     return "\n".join([*lines, "image.save('image.png')"])
 
 
@@ -110,10 +110,10 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
     trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
     if objective.loss == "nft":
         trained, loss = "none of them trained", f"DiffusionNFT at {objective.nft_times} noise levels"
-    judges = [f"`{judge.name}` x {judge.weight:g}{_arguments(judge)}" for judge in config.rewards]
+    rewards = [f"`{reward.name}` x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
     facts = {
         "base model": export.base.address,
-        "judges": "; ".join(judges),
+        "rewards": "; ".join(rewards),
         "iterations": f"{export.weights.iteration} of {config.trainer.iterations}",
         "images": f"{images:,} ({config.prompts.per_iteration} prompts x {config.prompts.group_size} an iteration)",
         "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}"
@@ -130,7 +130,7 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
 
 
 def describe_levers(config: Config) -> dict[str, str]:
-    """Lever -> its settings in words, or `off`; a rival method in their place has its own line."""
+    """Lever -> its settings, or `off`; a rival method that replaces them has its own line."""
     incentive, shaping = config.incentive, config.incentive.shaping
     levers = {}
     if incentive.method != "drift":
@@ -151,11 +151,10 @@ def _arguments(thing: NamedConfig) -> str:
     return f" (`{format_value(thing.args)}`)" if thing.args else ""
 
 
-def _bullets(entries: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {text}" for name, text in entries.items())
-
-
-def _licence(base: Base, name: str | None) -> str:
-    if name is None:
-        return f"That of the base model: see {base.address}."
-    return f"That of the base model, {base.address}: {name}."
+def _licence(base: Base, licence: dict[str, str]) -> str:
+    name = licence.get("license_name") or licence.get("license")
+    return (
+        f"That of the base model: see {base.address}."
+        if name is None
+        else f"That of the base model, {base.address}: {name}."
+    )

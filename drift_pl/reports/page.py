@@ -1,4 +1,4 @@
-"""The comparison as one page without network: index.html, and the points' pictures in a folder beside it."""
+"""The comparison as one page that needs no network: index.html, with the points' pictures in a folder beside it."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from drift_pl.reports.table import DAGGER, Table, points_table, summary, tables
 
 
 def write_page(results: Results, folder: Path) -> None:
-    """Writes index.html, and copies the pictures that there are to `pictures/`."""
+    """Writes index.html, and copies existing pictures to `pictures/`."""
     text = resources.files("drift_pl.reports").joinpath("page.html").read_text(encoding="utf-8")
     said = "".join(f"<li>{escape(line.replace('`', ''))}</li>" for line in [*summary(results), *results.notes])
     parts = {
@@ -28,12 +28,12 @@ def write_page(results: Results, folder: Path) -> None:
 
 
 def _page_data(results: Results, folder: Path) -> dict[str, Any]:
-    """What the page's script reads: the results, less what it does not show, with looks and copied pictures."""
-    plain, looks = results.plain(), styles(results)
+    """Input of the page's script: the results it shows, with colours, markers and copied pictures."""
+    plain, chosen = results.plain(), styles(results)
     kept = ("reward", "diversity", "measures", "baseline", "seeds", "base")
     data = {name: plain[name] for name in kept} | {"base_picture": None, "methods": []}
     for number, method in enumerate(plain["methods"]):
-        colour, marker = looks[method["name"]]
+        colour, marker = chosen[method["name"]]
         for index, point in enumerate(method["points"]):
             point["pictures"] = [
                 _copied(picture, folder, f"{number}-{index}-s{seed}", method["name"], point["label"])
@@ -45,13 +45,13 @@ def _page_data(results: Results, folder: Path) -> dict[str, Any]:
         fronts = {
             name: {"points": front["points"], "per_seed": front["per_seed"]} for name, front in method["fronts"].items()
         }
-        look = {"colour": "var(--ink)" if colour == BASELINE_COLOUR else colour, "marker": marker}
-        data["methods"].append({key: method[key] for key in ("name", "final", "points")} | {"fronts": fronts} | look)
+        style = {"colour": "var(--ink)" if colour == BASELINE_COLOUR else colour, "marker": marker}
+        data["methods"].append({key: method[key] for key in ("name", "final", "points")} | {"fronts": fronts} | style)
     return data
 
 
 def _copied(picture: str | None, folder: Path, number: str, *labels: str) -> str | None:
-    """The path of a picture's copy, relative to the page; numbers make it unique, the words are for people."""
+    """The path of a picture's copy, relative to the page; the number makes it unique, the labels readable."""
     if picture is None:
         return None
     words = re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(labels)).strip("-")[:80]
@@ -68,7 +68,7 @@ def _script_safe(data: dict[str, Any]) -> str:
 
 
 def _html_table(table: Table) -> str:
-    """A table in a section; the script shows those of the chosen measure of diversity."""
+    """A section; the script shows those of the chosen measure of diversity."""
     about = "" if table.diversity is None else f' data-diversity="{escape(table.diversity)}"'
     shown = "".join(f'<p class="notes">{escape(note)}</p>' for note in table.footnotes())
     return f"<section{about}><h2>{escape(table.title)}</h2>{_body(table)}{shown}</section>"

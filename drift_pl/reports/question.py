@@ -1,7 +1,7 @@
-"""What is asked of a comparison, held against the measures and methods that there are."""
+"""The question that a comparison answers, checked against the measures and methods in it."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,20 +10,20 @@ from drift_pl.core.errors import UserError
 
 DEFAULT_DIVERSITY = ("pairwise_distance", "coverage")
 FLOORS = {"vendi": 1.0, "rke": 1.0}
-"""What measures of diversity give for images that are all alike, where that is not 0."""
+"""Values of measures of diversity for identical images, where not 0."""
 USUAL_BASELINE = "flowgrpo"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """Which measures and methods to compare.
 
     Attributes:
         reward: the measure on the x-axis.
-        diversity: measures of diversity; empty for those of `DEFAULT_DIVERSITY` that there are.
-        baseline: the method that others are held against; None for the shortest name with `flowgrpo` in it, else the
+        diversity: measures of diversity; empty for those of `DEFAULT_DIVERSITY` that were measured.
+        baseline: the method that others are compared with; None for the shortest name with `flowgrpo` in it, else the
             first method.
-        reward_bound: the highest reward that judges can give; None if nobody said.
+        reward_bound: the highest possible reward; None if not given.
     """
 
     reward: str = "reward"
@@ -32,48 +32,58 @@ class Question:
     reward_bound: float | None = None
 
 
-def understand(question: Question, base: Mapping[str, float | None], methods: Sequence[str]) -> Question:
-    """The question with its defaults filled in; `baseline` stays None if there is one method alone.
+def resolve_defaults(question: Question, base: Mapping[str, float | None], methods: Sequence[str]) -> Question:
+    """The question with its defaults filled in; `baseline` stays None if there is only one method.
 
     Args:
         base: measure -> the base model's mean; None where no prompt has a value.
         methods: their names.
 
     Raises:
-        UserError: it names a measure or a method that is not there, or one of which the base model has none.
+        UserError: it names an unknown measure or method, or a measure that the base model has no value of.
     """
-    reward = _known("reward", question.reward, base)
-    wanted = question.diversity or tuple(name for name in DEFAULT_DIVERSITY if name in base)
-    if not wanted:
+    _check_known("reward", question.reward, "measure", base)
+    diversity = question.diversity or tuple(name for name in DEFAULT_DIVERSITY if name in base)
+    if not diversity:
         raise UserError(
-            f"neither of {' and '.join(DEFAULT_DIVERSITY)} was measured: give diversity=[A] of {_list(base)}"
+            f"neither of {' and '.join(DEFAULT_DIVERSITY)} was measured: give diversity=[A] of {', '.join(base)}"
         )
-    diversity = tuple(_known("diversity", name, base) for name in wanted)
     for name in diversity:
-        if name == reward:
-            raise UserError(f"diversity={name} is the reward already: choose another of {_list(base)}")
-        floor = FLOORS.get(name, 0.0)
-        if not (base[name] or 0.0) > floor:
+        _check_known("diversity", name, "measure", base)
+    for key, name in (("reward", question.reward), *(("diversity", name) for name in diversity)):
+        if base[name] is None:
+            raise UserError(
+                f"{key}={name}: the base model has no value on any prompt; choose another of {', '.join(base)}"
+            )
+    for name in diversity:
+        if name == question.reward:
+            raise UserError(f"diversity={name} is the reward already: choose another of {', '.join(base)}")
+        if not (base[name] or 0.0) > FLOORS.get(name, 0.0):
             raise UserError(f"diversity={name}: the base model's is {base[name]}, no more than that of equal images")
-    return replace(question, reward=reward, diversity=diversity, baseline=_baseline(question.baseline, methods))
+    baseline = question.baseline
+    if baseline is not None:
+        _check_known("baseline", baseline, "method", methods)
+    usual = sorted((name for name in methods if USUAL_BASELINE in name), key=len)
+    baseline = (baseline or (usual or methods)[0]) if len(methods) > 1 else None
+    return replace(question, diversity=diversity, baseline=baseline)
 
 
 def refuse_low_bound(
     question: Question, base: Mapping[str, float | None], rewards_SKP: Mapping[str, np.ndarray]
 ) -> None:
-    """Normalising by less than was reached would make a hypervolume above 1.
+    """With a bound below a measured reward, a hypervolume could exceed 1.
 
     Args:
-        base: as in `understand`.
+        base: as in `resolve_defaults`.
         rewards_SKP: method -> rewards per seed, point and prompt; NaN where a prompt has none.
 
     Raises:
-        UserError: a reward exceeds the bound, or the bound leaves nothing above the base model's.
+        UserError: a reward exceeds the bound, or the bound is not above the base model's reward.
     """
     bound = question.reward_bound
     if bound is None:
         return
-    remedy = "give the highest that the judges can give"
+    remedy = "give the highest possible reward"
     for name, values_SKP in rewards_SKP.items():
         if np.nanmax(values_SKP) > bound:
             raise UserError(
@@ -81,29 +91,12 @@ def refuse_low_bound(
                 f"{np.nanmax(values_SKP):.6g}; {remedy}"
             )
     if not bound > (base[question.reward] or 0.0):
-        raise UserError(f"reward_bound={bound:g} is what the base model has already; {remedy}")
+        raise UserError(f"reward_bound={bound:g} is no more than the base model's; {remedy}")
 
 
-def _known(key: str, name: str, base: Mapping[str, float | None]) -> str:
-    if name not in base:
-        near = difflib.get_close_matches(name, base, n=1)
+def _check_known(key: str, name: str, kind: str, known: Iterable[str]) -> None:
+    known = list(known)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"{key}={name}: no such measure; {hint}there are {_list(base)}")
-    if base[name] is None:
-        raise UserError(f"{key}={name}: the base model has none, on no prompt; choose another of {_list(base)}")
-    return name
-
-
-def _baseline(asked: str | None, methods: Sequence[str]) -> str | None:
-    if asked is not None and asked not in methods:
-        near = difflib.get_close_matches(asked, methods, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"baseline={asked}: no such method; {hint}there are {', '.join(methods)}")
-    if len(methods) < 2:
-        return None
-    usual = sorted((name for name in methods if USUAL_BASELINE in name), key=len)
-    return asked or (usual or methods)[0]
-
-
-def _list(names: Mapping[str, float | None]) -> str:
-    return ", ".join(names)
+        raise UserError(f"{key}={name}: no such {kind}; {hint}there are {', '.join(known)}")

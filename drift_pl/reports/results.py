@@ -1,4 +1,4 @@
-"""All numbers of a comparison in one dataclass, which is pareto.json; table, figure and page show nothing else."""
+"""All numbers of a comparison in one dataclass: the content of pareto.json, table, figure and page."""
 
 import json
 import math
@@ -10,13 +10,13 @@ FORMAT, VERSION = "drift_pl.pareto", 1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its 95 % interval over training seeds.
+    """A number and its 95 % interval: of gains over training seeds and prompts, of final values over training seeds.
 
     Attributes:
-        value: None where it is not defined.
+        value: None where undefined.
         low, high: None without an interval.
-        note: why there is no value, or no interval; None where there are both.
-        per_seed: the number of each seed alone; None where a seed has none.
+        note: why there is no value or no interval.
+        per_seed: the number of each seed alone; None where undefined.
     """
 
     value: float | None
@@ -31,10 +31,10 @@ class Level:
     """The gain at the level of the baseline's final point.
 
     Attributes:
-        level: the baseline's final reward (gain in diversity) or diversity (gain in alignment); None if it has none.
-        gain: None where the method's front does not hold the level.
-        beyond: the method's front lies beyond the level, or does not come up to it; shown as ">".
-        at_least: a lower bound of the gain, where one is known.
+        level: the baseline's final reward (for the gain in diversity) or diversity (for the gain in reward).
+        gain: None where the level is outside of the method's front.
+        beyond: whether the method's front lies above the level, or does not reach it; shown as ">".
+        at_least: a lower bound of the gain, where known.
         note: why there is no gain.
     """
 
@@ -54,14 +54,18 @@ class Rewards:
     baseline_above_base: float
     method_above_base: float
 
+    @classmethod
+    def of(cls, baseline: float, method: float, base_reward: float) -> "Rewards":
+        return cls(baseline, method, baseline - base_reward, method - base_reward)
+
 
 @dataclass(frozen=True)
 class EqualGain:
-    """A gain at equal alignment or at equal diversity: 0.43 is 43 % more.
+    """A gain in diversity at equal reward, or in reward at equal diversity: 0.43 means 43 % more.
 
     Attributes:
         gain: over the common interval.
-        low, high: ends of the common interval, in reward or in diversity; None if the fronts have none.
+        low, high: ends of the common interval, in reward or in diversity; None without one.
         low_rewards, high_rewards: rewards at these ends.
         at_final: at the baseline's final point alone.
     """
@@ -73,15 +77,19 @@ class EqualGain:
     high_rewards: Rewards | None
     at_final: Level
 
+    @classmethod
+    def none(cls, reason: Exception, at_final: Level) -> "EqualGain":
+        return cls(Estimate(None, note=str(reason)), None, None, None, None, at_final)
+
 
 @dataclass(frozen=True)
 class Gains:
-    """What a method gains over the baseline by one measure of diversity.
+    """A method's gains over the baseline by one measure of diversity.
 
     Attributes:
-        diversity: gain in diversity at equal alignment (reward).
-        ceiling: what it would be had the method kept the base model's diversity; None without a common interval.
-        alignment: gain in reward above the base model's, at equal diversity.
+        diversity: gain in diversity at equal reward.
+        ceiling: this gain if the method kept all of the base model's diversity; None without a common interval.
+        alignment: gain in reward above the base model's, at equal diversity (pareto.json's name for it since 0.1).
         hypervolume: the method's minus the baseline's; no value without a bound of the reward.
     """
 
@@ -97,11 +105,11 @@ class FrontResult:
 
     Attributes:
         points: indices of its points, by ascending reward; of means over seeds.
-        per_seed: the same of each seed alone.
-        hypervolume: as a share of what the judges' bound and the base's diversity allow; None without a bound.
-        lowest_alignment: least alignment over its points; None where it was not measured.
-        alignment_falls: it, or that of the final point, is below the base model's.
-        gains: over the baseline; None for the baseline itself, or if there is none.
+        per_seed: the same for each seed alone.
+        hypervolume: share of the area that the reward's bound and the base's diversity allow; None without a bound.
+        lowest_alignment: over its trained points; None where it was not measured.
+        alignment_falls: whether it, or that of the final point, is below the base model's.
+        gains: over the baseline; None for the baseline itself.
     """
 
     points: list[int]
@@ -117,10 +125,9 @@ class PointResult:
     """One point of a method.
 
     Attributes:
-        label: as people read it.
         mean: measure -> mean over seeds of the mean over prompts; None where a seed has no value.
         per_seed: measure -> mean over prompts of each seed.
-        pictures: each seed's grid of images, a path; None where there is none.
+        pictures: path of each seed's image grid, or None.
     """
 
     label: str
@@ -141,8 +148,8 @@ class MethodResult:
         files: each seed's evaluation file.
         points: the base model first.
         final: index of the final point.
-        final_values: measure -> mean and interval over seeds at the final point; besides `Results.measures` those of
-            all prompts together, such as `fid`.
+        final_values: measure -> mean and interval over seeds at the final point; `Results.measures`, and those of all
+            prompts together, such as `fid`.
         fronts: measure of diversity -> front.
     """
 
@@ -158,18 +165,17 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything.
+    """The content of pareto.json.
 
     Attributes:
         reward: the measure on the x-axis.
-        reward_bound: the highest that judges can give; None if it was not said.
+        reward_bound: the highest possible reward; None if not given.
         diversity: measures of diversity.
-        measures: every measure that all points have, the base's order.
+        measures: every measure that all points have, in the base's order.
         baseline: None with a single method.
-        seeds: training seeds that every method has.
-        protocol: how everything was measured.
+        seeds: training seeds of every method.
         base: measure -> the base model's mean over prompts.
-        notes: what a reader of the numbers must know.
+        notes: caveats.
     """
 
     reward: str
@@ -184,7 +190,6 @@ class Results:
     notes: list[str]
 
     def plain(self) -> dict[str, Any]:
-        """As pareto.json holds it: dicts, lists, strings, finite numbers and None."""
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     def to_json(self) -> str:
@@ -192,5 +197,5 @@ class Results:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN: None stands for it."""
+    """JSON has no NaN, so None stands for it."""
     return None if math.isnan(value) else float(value)

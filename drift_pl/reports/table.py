@@ -1,10 +1,10 @@
 """The numbers as tables of text: Markdown here, and the same tables on the page."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from drift_pl.reports.gains import NO_BOUND
-from drift_pl.reports.results import EqualGain, Estimate, FrontResult, Gains, Level, MethodResult, Results
+from drift_pl.reports.results import EqualGain, Estimate, FrontResult, Level, MethodResult, Results
 
 DAGGER = "†"
 DAGGER_NOTE = (
@@ -13,14 +13,17 @@ DAGGER_NOTE = (
 )
 NOTHING = "-"
 PAIRED = "paired, and averaged point by point before any front"
+INTERVALS = (
+    "[a, b] is the 95 % interval over training seeds and prompts; of values at the final point, over training seeds"
+)
 
 
 @dataclass
 class Table:
-    """Cells of text; notes that cells point to by a number in brackets.
+    """Cells of text, and notes that cells refer to by a number in brackets.
 
     Attributes:
-        diversity: the measure of diversity that the table is about; None if about all.
+        diversity: the measure of diversity that the table shows; None if it shows all.
         rows: a name, then the cells of the other columns.
         marked: indices of rows whose alignment falls below the base model's.
     """
@@ -33,7 +36,7 @@ class Table:
     marked: set[int] = field(default_factory=set)
 
     def noted(self, text: str, note: str | None) -> str:
-        """The text with a pointer to the note; one note that is needed twice stands once."""
+        """The text with a reference to the note; equal notes are stated once."""
         if note is None:
             return text
         if note not in self.notes:
@@ -46,11 +49,11 @@ class Table:
 
 
 def tables(results: Results) -> list[Table]:
-    """Three tables per measure of diversity (one, if there is nothing to compare with), and that of all measures."""
+    """Three tables per measure of diversity (one, if there is no baseline), and that of all measures."""
     found = []
     for name in results.diversity:
         if results.baseline is not None:
-            found += [_diversity_gains(results, name), _alignment_gains(results, name)]
+            found += [_diversity_gains(results, name), _reward_gains(results, name)]
         found.append(_hypervolumes(results, name))
     return [*found, _final_points(results)]
 
@@ -58,13 +61,13 @@ def tables(results: Results) -> list[Table]:
 def markdown(results: Results) -> str:
     """The whole report: what was compared, notes, tables."""
     lines = ["# Reward-diversity fronts", "", *(f"- {line}" for line in summary(results))]
-    lines += [f"- {_harmless(note)}" for note in results.notes]
+    lines += [f"- {_escape_html(note)}" for note in results.notes]
     for table in tables(results):
-        lines += ["", f"## {_harmless(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
+        lines += ["", f"## {_escape_html(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
         for number, (name, *cells) in enumerate(table.rows):
             lines.append(_row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
         for note in table.footnotes():
-            lines += ["", _harmless(note)]
+            lines += ["", _escape_html(note)]
     return "\n".join(lines) + "\n"
 
 
@@ -72,15 +75,15 @@ def summary(results: Results) -> list[str]:
     """What was compared, a sentence each."""
     protocol, seeds = results.protocol, ", ".join(map(str, results.seeds))
     trained = f"training seed {seeds}" if len(results.seeds) == 1 else f"training seeds {seeds}, {PAIRED}"
-    judges = code(", ".join(protocol["judges"]))
+    rewards = code(", ".join(protocol["judges"]))
     said = [
         f"methods: {', '.join(code(method.name) for method in results.methods)}; {trained}",
         f"{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images; {code(results.reward)} by "
-        f"{judges}; encoder {code(protocol['encoder'])}",
+        f"{rewards}; encoder {code(protocol['encoder'])}",
         f"base model: {', '.join(f'{name} {number(results.base[name])}' for name in _shown(results))}",
     ]
     if results.baseline is not None:
-        said.insert(1, f"baseline: {code(results.baseline)}; [a, b] is the 95 % interval over training seeds")
+        said.insert(1, f"baseline: {code(results.baseline)}; {INTERVALS}")
     return said
 
 
@@ -90,25 +93,30 @@ def _shown(results: Results) -> list[str]:
 
 
 def _diversity_gains(results: Results, name: str) -> Table:
-    header = ["method", "gain", "ceiling", "common rewards (above the base's)", "gain at the baseline's final reward"]
-    table = Table(f"{name}: diversity gain at equal alignment (reward)", header, name)
-    for method, front, gains in _compared(results, name):
-        equal = gains.diversity
-        cells = [_percent_interval(table, equal.gain), percent(gains.ceiling), _rewards_there(equal)[0]]
-        cells.append(_level(table, equal.at_final))
-        _append(table, method, front, cells)
-    return _with_alignment(table, results)
+    header = ["gain", "ceiling", "common rewards (above the base's)", "gain at the baseline's final reward"]
+
+    def cells(table: Table, method: MethodResult, front: FrontResult) -> list[str]:
+        if front.gains is None:
+            return []
+        equal, ceiling = front.gains.diversity, _percent(front.gains.ceiling)
+        return [_percent_interval(table, equal.gain), ceiling, _rewards_there(equal)[0], _level(table, equal.at_final)]
+
+    return _front_table(results, name, "diversity gain at equal reward", header, cells)
 
 
-def _alignment_gains(results: Results, name: str) -> Table:
-    header = ["method", "gain", f"common {name}", "baseline's rewards there (above the base's)"]
+def _reward_gains(results: Results, name: str) -> Table:
+    header = ["gain", f"common {name}", "baseline's rewards there (above the base's)"]
     header += ["method's rewards there (above the base's)", "gain at the baseline's final diversity"]
-    table = Table(f"{name}: alignment (reward) gain at equal diversity", header, name)
-    for method, front, gains in _compared(results, name):
-        equal = gains.alignment
-        cells = [_percent_interval(table, equal.gain), _range(equal.low, equal.high), *_rewards_there(equal)]
-        _append(table, method, front, [*cells, _level(table, equal.at_final)])
-    return _with_alignment(table, results)
+
+    def cells(table: Table, method: MethodResult, front: FrontResult) -> list[str]:
+        if front.gains is None:
+            return []
+        equal = front.gains.alignment
+        common = NOTHING if equal.low is None or equal.high is None else f"{equal.low:.4f} to {equal.high:.4f}"
+        gain = _percent_interval(table, equal.gain)
+        return [gain, common, *_rewards_there(equal), _level(table, equal.at_final)]
+
+    return _front_table(results, name, "gain in reward at equal diversity", header, cells)
 
 
 def _rewards_there(equal: EqualGain) -> list[str]:
@@ -123,30 +131,55 @@ def _rewards_there(equal: EqualGain) -> list[str]:
 
 
 def _hypervolumes(results: Results, name: str) -> Table:
-    header = ["method", "hypervolume", "minus the baseline's", f"final {results.reward}", f"final {name}"]
-    table = Table(f"{name}: hypervolume and final point", header, name)
+    header = ["hypervolume", "minus the baseline's", f"final {results.reward}", f"final {name}"]
+
+    def cells(table: Table, method: MethodResult, front: FrontResult) -> list[str]:
+        volume = table.noted(NOTHING, NO_BOUND) if front.hypervolume is None else f"{front.hypervolume:.4f}"
+        difference = NOTHING if front.gains is None else _interval(table, front.gains.hypervolume, "{:+.4f}".format)
+        final = method.points[method.final].mean
+        return [volume, difference, number(final[results.reward]), number(final[name])]
+
+    return _front_table(results, name, "hypervolume and final point", header, cells)
+
+
+def _front_table(
+    results: Results,
+    name: str,
+    title: str,
+    header: list[str],
+    cells_of: Callable[[Table, MethodResult, FrontResult], list[str]],
+) -> Table:
+    """A row per method that has cells; after the first cell the alignment, if it was measured."""
+    table, base = Table(f"{name}: {title}", ["method", *header], name), results.base.get("alignment")
+    if base is not None:
+        table.header.insert(2, f"alignment: final, lowest (base {number(base)})")
     for method in results.methods:
         front = method.fronts[name]
-        cells = [table.noted(NOTHING, NO_BOUND) if front.hypervolume is None else f"{front.hypervolume:.4f}"]
-        cells.append(NOTHING if front.gains is None else _difference(table, front.gains.hypervolume))
-        final = method.points[method.final].mean
-        _append(table, method, front, [*cells, number(final[results.reward]), number(final[name])])
-    return _with_alignment(table, results)
+        cells = cells_of(table, method, front)
+        if not cells:
+            continue
+        if base is not None:
+            final = method.points[method.final].mean["alignment"]
+            cells.insert(1, f"{number(final)}, {number(front.lowest_alignment)}")
+        if front.alignment_falls:
+            table.marked.add(len(table.rows))
+        table.rows.append([method.name, *cells])
+    return table
 
 
 def _final_points(results: Results) -> Table:
-    """All measures, held-out judges among them."""
+    """All measures, including held-out rewards."""
     names = list(results.methods[0].final_values)
     table = Table("Every measure at the final point", ["model", "final point", *names])
     table.rows.append(["base", NOTHING, *(number(results.base.get(name)) for name in names)])
     for method in results.methods:
-        cells = [_mean_interval(table, method.final_values[name]) for name in names]
+        cells = [_interval(table, method.final_values[name], number) for name in names]
         table.rows.append([method.name, method.points[method.final].label, *cells])
     return table
 
 
 def points_table(results: Results) -> Table:
-    """Every point of every method; for the page alone, as it is long."""
+    """Every point of every method; only for the page, as it is long."""
     names = _shown(results)
     table = Table("All points, means over seeds", ["method", "point", *names])
     table.rows = [
@@ -157,69 +190,34 @@ def points_table(results: Results) -> Table:
     return table
 
 
-def _compared(results: Results, name: str) -> Iterator[tuple[MethodResult, FrontResult, Gains]]:
-    """The methods that are held against the baseline, by one measure of diversity."""
-    for method in results.methods:
-        front = method.fronts[name]
-        if front.gains is not None:
-            yield method, front, front.gains
-
-
-def _append(table: Table, method: MethodResult, front: FrontResult, cells: list[str]) -> None:
-    """A row: name, first cell, alignment beside it, the other cells; marked if the method breaks images."""
-    final = method.points[method.final].mean.get("alignment")
-    if front.alignment_falls:
-        table.marked.add(len(table.rows))
-    table.rows.append([method.name, cells[0], f"{number(final)}, {number(front.lowest_alignment)}", *cells[1:]])
-
-
-def _with_alignment(table: Table, results: Results) -> Table:
-    """Names the column of alignment, or drops it where nothing measured it."""
-    base = results.base.get("alignment")
-    if base is None:
-        table.rows = [row[:2] + row[3:] for row in table.rows]
-    else:
-        table.header.insert(2, f"alignment: final, lowest (base {number(base)})")
-    return table
-
-
 def _level(table: Table, level: Level) -> str:
     """The gain at a level; "> x" is a lower bound, ">" alone says that the level is beyond the method's front."""
     if level.level is None:
         return table.noted(NOTHING, level.note)
     where = f" at {number(level.level)}"
     if level.gain is not None:
-        return percent(level.gain) + where
+        return _percent(level.gain) + where
     if level.at_least is not None:
-        return table.noted(f"> {percent(level.at_least)}{where}", level.note)
+        return table.noted(f"> {_percent(level.at_least)}{where}", level.note)
     return table.noted((f"> its front,{where}" if level.beyond else NOTHING), level.note)
 
 
+def _interval(
+    table: Table, estimate: Estimate, show: Callable[[float], str], show_end: Callable[[float], str] | None = None
+) -> str:
+    """The value with its interval, or with a reference to the reason why there is none."""
+    text = NOTHING if estimate.value is None else show(estimate.value)
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return table.noted(text, estimate.note)
+    low, high = map(show_end or show, (estimate.low, estimate.high))
+    return f"{text} [{low}, {high}]"
+
+
 def _percent_interval(table: Table, estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return table.noted(percent(estimate.value), estimate.note)
-    return f"{percent(estimate.value)} [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return _interval(table, estimate, _percent, lambda value: f"{100 * value:+.1f}")
 
 
-def _difference(table: Table, estimate: Estimate) -> str:
-    if estimate.value is None:
-        return table.noted(NOTHING, estimate.note)
-    if estimate.low is None or estimate.high is None:
-        return table.noted(f"{estimate.value:+.4f}", estimate.note)
-    return f"{estimate.value:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
-
-
-def _mean_interval(table: Table, estimate: Estimate) -> str:
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return table.noted(number(estimate.value), estimate.note)
-    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
-
-
-def _range(low: float | None, high: float | None) -> str:
-    return NOTHING if low is None or high is None else f"{low:.4f} to {high:.4f}"
-
-
-def percent(value: float | None) -> str:
+def _percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:+.1f} %"
 
 
@@ -228,18 +226,15 @@ def number(value: float | None) -> str:
 
 
 def code(name: str) -> str:
-    """A label that somebody chose, so that Markdown leaves it alone."""
+    """A user's label as code, which Markdown does not interpret."""
     return f"`{name.replace('`', chr(39))}`"
 
 
 def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(map(_escaped, cells))} |"
+    """A line of the table, in which cells cannot contain column or line separators."""
+    return f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |"
 
 
-def _harmless(text: str) -> str:
-    """Text outside of code, in which a method's name is no HTML."""
+def _escape_html(text: str) -> str:
+    """Text outside of code; a method's name must not be read as HTML."""
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())

@@ -1,4 +1,8 @@
-"""The groups of an iteration: every image from its own noise and its own variation of the prompt."""
+"""Samples the groups of an iteration: every image from its own noise and its own variation of the prompt.
+
+Everything drawn here is a function of (seed, iteration, sample), so an image depends neither on the number of processes
+nor on the micro-batch that it is sampled in.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +13,10 @@ from torch import Tensor
 from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
 from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.functional.schedule import sliding_window, window_steps
-from drift_pl.incentive import PromptingRule
-from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.incentive.prompting import PromptingRule, VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.sampling.rollout import Sampler, rollout_in_micro_batches, sample_ode
+from drift_pl.sampling.rollout import Sampler, rollout, sample_ode
 from drift_pl.sampling.stochastic import StochasticStep
 
 
@@ -44,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """How training samples.
+    """Settings of training rollouts.
 
     Attributes:
         steps: denoising steps T.
@@ -65,26 +68,22 @@ class RolloutPlan:
 
 @dataclass(frozen=True)
 class GroupSampling:
-    """How training samples: a function of (seed, iteration, sample), whatever the process or the micro-batch.
+    """Samples the groups of an iteration.
 
     Attributes:
         policy: the generator.
         encode: encodes each text once.
         prompting: lever 2.
         plan: grid, guidance, noise, window.
-        group_size: images per prompt.
         micro_batch: images per forward pass.
-        seed: of the run.
-        keep: what trajectories hold besides, see `rollout`.
+        keep: what trajectories store in addition, see `rollout`.
     """
 
     policy: Policy
     encode: PromptEncoder
     prompting: PromptingRule
     plan: RolloutPlan
-    group_size: int
     micro_batch: int
-    seed: int
     keep: frozenset[str] = frozenset()
 
     def __call__(
@@ -93,30 +92,23 @@ class GroupSampling:
         """A group of images for each prompt, and the varied conditions they were sampled under.
 
         Args:
-            ready: is given each micro-batch's images [b, 3, H, W] when they are there, in the order of B.
+            ready: is called with each micro-batch's images [b, 3, H, W] once they are sampled, in the order of B.
         """
-        samples, key = batch.sample_indices(self.group_size), self.key(batch)
-        repeated = [prompt for prompt in batch.prompts for _ in range(self.group_size)]
-        texts = self.prompting.rewrite(repeated, *key, samples)
+        samples, key = batch.samples, batch.key
+        texts = self.prompting.rewrite(batch.repeated_prompts, *key, samples)
         condition = self.prompting(self.encode(texts, device), *key, samples)
-        window = self.plan.window.steps(*key)
-        trajectory = rollout_in_micro_batches(
-            self.policy,
-            self.sampler(device),
-            condition,
-            window,
-            self._first_latents(batch, samples, window[0], device),
-            sample_generators("step_noise", *key, samples=samples),
-            self.micro_batch,
-            window[0] if self.plan.shared_prefix else 0,
-            self.keep,
-            ready,
-        )
-        return condition, trajectory
-
-    def key(self, batch: PromptBatch) -> tuple[int, int]:
-        """(seed, iteration), which with a sample's index determines all that is drawn for it."""
-        return self.seed, batch.iteration
+        sampler, window = self.sampler(device), self.plan.window.steps(*key)
+        first_step = window[0] if self.plan.shared_prefix else 0
+        latents_BCHW = self._first_latents(batch, window[0], device)
+        generators = sample_generators("step_noise", *key, samples=samples)
+        parts = []
+        for start in range(0, len(samples), self.micro_batch):
+            rows = slice(start, start + self.micro_batch)
+            inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
+            parts.append(rollout(self.policy, sampler, *inputs, first_step, self.keep))
+            if ready is not None:
+                ready(parts[-1].images_B3HW)
+        return condition, Trajectory.concatenate(parts)
 
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""
@@ -124,16 +116,16 @@ class GroupSampling:
         negative = self.encode([plan.negative_prompt], device, negative=True)
         return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
 
-    def _first_latents(self, batch: PromptBatch, samples: list[int], start: int, device: torch.device) -> Tensor:
+    def _first_latents(self, batch: PromptBatch, start: int, device: torch.device) -> Tensor:
         """An image's own noise [B, C, H, W]; with a shared prefix the state in which its whole group branches.
 
-        A prefix is sampled by the ODE, once per group, from the noise of the group's first image and the prompt as it
-        is (Flow-GRPO-Fast). It saves the forward passes of `start` steps, and costs diversity: what those steps decide,
-        the layout first of all, is the same in all images of a group, so the group's advantages cannot credit it and
-        its measured diversity is not that of independent samples.
+        A prefix is sampled by the ODE, once per group, from the noise of the group's first image and the unvaried
+        prompt (Flow-GRPO-Fast). It saves the forward passes of `start` steps, and costs diversity: what those steps
+        decide, above all the layout, is the same in all images of a group, so the group's advantages cannot credit it
+        and its measured diversity is not that of independent samples.
         """
-        size = self.group_size if self.plan.shared_prefix else 1
-        generators = sample_generators("initial_latents", self.seed, batch.iteration, samples=samples[::size])
+        size = batch.group_size if self.plan.shared_prefix else 1
+        generators = sample_generators("initial_latents", *batch.key, samples=batch.samples[::size])
         noise_BCHW = normal_per_sample(generators, self.policy.latent_shape, device)
         if not self.plan.shared_prefix:
             return noise_BCHW
@@ -141,4 +133,4 @@ class GroupSampling:
         sampler = self.sampler(device)
         rows = torch.arange(len(noise_BCHW), device=device).split(self.micro_batch)
         parts = [sample_ode(self.policy, sampler, noise_BCHW[part], clean[part], end=start) for part in rows]
-        return torch.cat(parts).repeat_interleave(self.group_size, dim=0)
+        return torch.cat(parts).repeat_interleave(size, dim=0)

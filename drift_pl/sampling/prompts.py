@@ -1,9 +1,11 @@
 """Prompts: reading lists of them, choosing those of an iteration, encoding each text once."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
 
+from drift_pl.core.errors import named
 from drift_pl.core.prompt_files import read_prompt_file
 from drift_pl.core.rng import make_generator
 from drift_pl.core.types import Condition
@@ -14,15 +16,31 @@ def read_prompts(name: str) -> tuple[str, ...]:
     """The texts of `read_prompt_file`.
 
     Raises:
-        UserError: it cannot be read, or it holds no prompt.
+        UserError: it cannot be read, or it contains no prompt.
     """
     return tuple(prompt.text for prompt in read_prompt_file(name))
 
 
-def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:
-    """Indices of an iteration's prompts: a walk through one fresh permutation of the list after another.
+def distinct(name: str) -> tuple[str, ...]:
+    """The texts of `read_prompt_file` that are measured: each once, or a repeated one would weigh double.
 
-    A pure function, so that resuming needs one integer. Every prompt is seen equally often.
+    Raises:
+        UserError: it cannot be read, or it holds no prompt.
+    """
+    prompts = read_prompts(name)
+    texts = tuple(dict.fromkeys(prompts))
+    if len(texts) < len(prompts):
+        more = len(prompts) - len(texts)
+        warnings.warn(
+            f"{named(name)}: {more} of {len(prompts)} prompts repeat another; each is measured once", stacklevel=1
+        )
+    return texts
+
+
+def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, seed: int) -> list[int]:
+    """Indices of an iteration's prompts: the next ones of a sequence of random permutations of the list.
+
+    A pure function, so that resuming needs one integer. Every prompt is used equally often.
     """
     first = iteration * per_iteration
     rounds: dict[int, list[int]] = {}
@@ -37,7 +55,7 @@ def prompts_of_iteration(num_prompts: int, per_iteration: int, iteration: int, s
 
 
 class PromptEncoder:
-    """Encodes each text once, and once more where it is a negative prompt, and keeps the result on the CPU."""
+    """Encodes each text once, separately as prompt and as negative prompt, and caches the results on the CPU."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -47,7 +65,7 @@ class PromptEncoder:
         """Conditions of `prompts`, one row each, on `device`.
 
         Args:
-            negative: they are for the unconditional branch, see `Policy.encode`.
+            negative: whether they are for the unconditional branch, see `Policy.encode`.
         """
         new = [text for text in dict.fromkeys(prompts) if (text, negative) not in self._kept]
         if new:

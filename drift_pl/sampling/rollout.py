@@ -1,6 +1,10 @@
-"""Rollout and replay: sample images and recompute step log-probabilities."""
+"""Rollout and replay: sample images and recompute step log-probabilities.
 
-from collections.abc import Callable, Collection, Sequence
+`rollout` samples images and keeps the states and log-probabilities of the trained steps. `replay` computes the same
+steps with the policy of now, with gradients; the ratio of both log-probabilities is what the clipped update needs.
+"""
+
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,15 +35,15 @@ class Transition:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a policy is sampled; what its noise levels and predictions mean is said by `Policy.process`.
+    """How a policy is sampled; `Policy.process` defines what its noise levels and predictions mean.
 
     Attributes:
         sigmas: noise levels of the grid, [T + 1], falling; see `Policy.sigmas`.
         guidance_scale: of rollouts and training.
         negative: condition of the unconditional branch, one row.
         stochastic: the steps with noise; None for deterministic sampling alone.
-        importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes the reference's prediction
-            in, all of it at pure noise and less and less towards the image; None for the policy alone.
+        importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes in the reference's
+            prediction: all of it at pure noise, less and less towards the image. None for the policy alone.
     """
 
     sigmas: Tensor
@@ -53,7 +57,7 @@ class Sampler:
         return len(self.sigmas) - 1
 
     def prediction(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        """What the policy predicts, guided; the reference's prediction is mixed in where that is asked for."""
+        """The policy's guided prediction, with the reference's mixed in if `importance_power` is set."""
         time = policy.process.time(self.sigmas[step])
         inputs = (latents_BCHW, self.sigmas[step], condition.at(time), self.negative, self.guidance_scale)
         prediction = policy.predict(*inputs)
@@ -64,14 +68,14 @@ class Sampler:
         return mix_predictions(base, prediction, aig_weight(1 - time, self.importance_power))
 
     def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
-        """The stochastic step number `step`."""
+        """Stochastic step number `step`."""
         assert self.stochastic is not None
         prediction = self.prediction(policy, latents_BCHW, step, condition)
         mean_BCHW, std = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
         return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:
-        """Standard deviation and length sigma - sigma_next of the stochastic step number `step`."""
+        """Standard deviation and length sigma - sigma_next of stochastic step number `step`."""
         assert self.stochastic is not None
         return self.stochastic.spread(self.sigmas, step), self.sigmas[step] - self.sigmas[step + 1]
 
@@ -108,14 +112,14 @@ def rollout(
     first_step: int = 0,
     keep: Collection[str] = (),
 ) -> Trajectory:
-    """Samples images, with noise in the steps of `window` and deterministically outside of it.
+    """Samples images: stochastic steps inside `window`, deterministic ones outside.
 
     Args:
         condition: one row per image.
         window: the trained steps, ascending and contiguous.
         latents_BCHW: states before `first_step`, float32; before step 0 standard normal noise.
         generators: one per image, on the CPU; image b's step noise comes from `generators[b]` alone.
-        keep: what the trajectory holds besides, of `means` and `predictions`.
+        keep: what the trajectory stores in addition, of `means` and `predictions`.
     """
     latents_BCHW = latents_BCHW.float()
     states: list[Tensor] = []
@@ -142,6 +146,7 @@ def rollout(
         torch.stack(states),
         torch.stack(log_probs),
         tuple(window),
+        sampler.num_steps,
         latents_BCHW,
         policy.decode(latents_BCHW),
         torch.stack(means) if means else None,
@@ -149,41 +154,14 @@ def rollout(
     )
 
 
-def rollout_in_micro_batches(
-    policy: Policy,
-    sampler: Sampler,
-    condition: VariedCondition,
-    window: Sequence[int],
-    latents_BCHW: Tensor,
-    generators: Sequence[torch.Generator],
-    micro_batch: int,
-    first_step: int = 0,
-    keep: Collection[str] = (),
-    ready: Callable[[Tensor], None] | None = None,
-) -> Trajectory:
-    """`rollout`, at most `micro_batch` images at a time; groups may be larger than memory.
-
-    Args:
-        ready: is given each micro-batch's images when they are there.
-    """
-    parts = []
-    for start in range(0, len(condition), micro_batch):
-        rows = slice(start, start + micro_batch)
-        inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
-        parts.append(rollout(policy, sampler, *inputs, first_step, keep))
-        if ready is not None:
-            ready(parts[-1].images_B3HW)
-    return Trajectory.concatenate(parts)
-
-
 @dataclass(frozen=True)
 class ReplayedStep:
-    """A trained transition, seen by the current policy (with gradient) and by the reference (without).
+    """A trained step under the current policy (with gradient) and the reference (without).
 
     Attributes:
         log_prob_B: float32 [B], with gradient.
         mean_BCHW: mean of the step, with gradient.
-        reference_mean_BCHW: mean under the reference model, or None where nobody asked.
+        reference_mean_BCHW: mean under the reference model, or None if not requested.
         std: standard deviation of the step; the policy does not change it.
         length: sigma - sigma_next.
     """
@@ -204,7 +182,7 @@ def replay(
     condition: VariedCondition,
     with_reference: bool,
 ) -> ReplayedStep:
-    """How the current policy would take trained step `k` from the states that the rollout visited.
+    """Trained step `k` under the current policy, from the states that the rollout visited.
 
     Args:
         k: position within the window; the sampler's step is `trajectory.steps_K[k]`.

@@ -1,6 +1,6 @@
 """Stochastic steps: how the next state of a rollout is drawn. One small class per published sampler.
 
-A step of our own package has a line in the registry's table `sampler`; one of another package is named
+A step of this package has a line in the registry's table `sampler`; one of another package is given as
 `sampler.kind=their_package.module:Thing`, and its constructor gets the keys of the section `sampler` that it names.
 """
 
@@ -19,10 +19,14 @@ class StochasticStep(ABC):
     """A Gaussian whose mean depends on the policy's prediction and whose standard deviation does not.
 
     Attributes:
-        process: whose predictions it takes, `flow` (velocity) or `ddpm` (noise); see `Process`.
+        process: the kind of predictions it takes, `flow` (velocity) or `ddpm` (noise); see `Process`.
+        std_has_length: whether the standard deviation is a diffusion coefficient times the root of the step's length,
+            as an SDE's is. flow_grpo's KL divides by the coefficient alone, and under Flow-CPS, which has none, by the
+            whole standard deviation.
     """
 
     process: ClassVar[str]
+    std_has_length: ClassVar[bool] = True
 
     @abstractmethod
     def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> tuple[Tensor, Tensor]:
@@ -38,6 +42,16 @@ class StochasticStep(ABC):
         """The standard deviation alone, 0-dimensional."""
         nothing = torch.zeros(())
         return self.step(nothing, nothing, sigmas, number)[1]
+
+    def sensitivity(self, sigmas: Tensor, number: int) -> float:
+        """How far a change of the prediction by 1 moves the mean, in standard deviations.
+
+        The log-ratio of the step moves in proportion: a step many times as sensitive as the others is the only one that
+        a clip acts on.
+        """
+        nothing, one = torch.zeros(()), torch.ones(())
+        (moved, std), (still, _) = (self.step(nothing, change, sigmas, number) for change in (one, nothing))
+        return float((moved - still).abs() / std)
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,7 @@ class FlowCps(StochasticStep):
 
     noise_level: float
     process = "flow"
+    std_has_length = False
 
     def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> tuple[Tensor, Tensor]:
         return flow_cps_step(latents_BCHW, prediction_BCHW, sigmas[number], sigmas[number + 1], self.noise_level)

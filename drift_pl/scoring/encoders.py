@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.scoring.calls import row_per_image
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
 
@@ -112,10 +113,10 @@ class CombinedEncoder:
     @torch.no_grad()
     def __call__(self, images_B3HW: Tensor) -> Tensor:
         """Unit embeddings, float32 [B, D], D the sum over the parts, of images in [0, 1]."""
-        parts = [
-            scale * normalize(encoder(images_B3HW).float(), dim=-1)
-            for encoder, scale in zip(self.encoders, self.scales, strict=True)
-        ]
+        parts = []
+        for place, (encoder, scale) in enumerate(zip(self.encoders, self.scales, strict=True)):
+            embedding_BD = row_per_image(f"incentive.shaping.encoders[{place}]", encoder, images_B3HW)
+            parts.append(scale * normalize(embedding_BD.float(), dim=-1))
         return torch.cat(parts, dim=-1)
 
     def to(self, device: torch.device | str) -> "CombinedEncoder":

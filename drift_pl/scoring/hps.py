@@ -94,10 +94,8 @@ class HpsV2(ClipReward):
                 self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained)
         with naming(".args.processor"):
             self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor or pretrained)
-        self.model.requires_grad_(False).eval().float()
-        self.batch_size = batch_size
+        self._begin(batch_size)
         self.normaliser = normaliser
-        self._text_by_prompt = {}
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
         return self.cosine(images_B3HW, prompts) / self.normaliser

@@ -13,6 +13,7 @@ from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import first_line, load_pretrained
+from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.aesthetic import linear_head
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
@@ -92,9 +93,15 @@ class ImageReward:
         self.processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         self.mean, self.std, self.normaliser = mean, std, normaliser
         self.batch_size = batch_size
+        self._cut_texts = CutTexts(type(self).__name__)
+
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Warns, once, of prompts that are cut."""
+        self._cut_texts.look(prompts, {"tokenizer": TextLimit(PROMPT_TOKENS, self.tokenizer)})
 
     @torch.no_grad()
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        self.expect_prompts(prompts)
         with torch.autocast(images_B3HW.device.type, enabled=False):
             raw_B = torch.cat(
                 [

@@ -10,6 +10,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import naming
 from drift_pl.core.locate import load_pretrained
+from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.pixels import to_bytes
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
@@ -37,9 +38,19 @@ class ClipReward:
         load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)
         with naming(".args.processor"):
             self.processor = load_pretrained(load_processor, processor)
+        self._begin(batch_size)
+
+    def _begin(self, batch_size: int) -> None:
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
         self._text_by_prompt: dict[str, Tensor] = {}
+        self._cut_texts = CutTexts(type(self).__name__)
+        tokenizer = self.processor.tokenizer
+        self._limit = TextLimit(min(77, tokenizer.model_max_length), tokenizer)
+
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Warns, once, of prompts that are cut."""
+        self._cut_texts.look(prompts, {"tokenizer": self._limit})
 
     @torch.no_grad()
     def cosine(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -62,8 +73,8 @@ class ClipReward:
     def _text_features(self, prompts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(prompts) if text not in self._text_by_prompt]
         if new:
-            tokenizer = self.processor.tokenizer
-            length = min(77, tokenizer.model_max_length)
+            self.expect_prompts(new)
+            length, tokenizer = self._limit.tokens, self._limit.tokenizer
             inputs = tokenizer(new, padding=True, truncation=True, max_length=length, return_tensors="pt")
             features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
             self._text_by_prompt.update(zip(new, normalize(features, dim=-1), strict=True))

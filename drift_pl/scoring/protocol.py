@@ -1,6 +1,8 @@
 """Protocols of rewards, encoders and measures.
 
-A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls.
+A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls. A
+reward that cuts long prompts may have `expect_prompts(prompts)`: it is given all of them before the first image, and
+warns once (`core.text_length.CutTexts`).
 """
 
 from collections.abc import Sequence
@@ -69,4 +71,5 @@ def move(part: object, device: torch.device | str) -> None:
     """Moves an object that holds a network; does nothing for plain functions and None."""
     to = getattr(part, "to", None)
     if to is not None:
-        to(device)
+        with torch.set_grad_enabled(torch.is_grad_enabled()):  # whatever it switches off
+            to(device)

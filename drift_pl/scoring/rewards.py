@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.scoring.calls import finite_images, numbers_per_image
 from drift_pl.scoring.protocol import GroupReward, Reward
 
 
@@ -19,7 +20,7 @@ class WeightedReward:
     weight: float = 1.0
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None) -> Tensor:
-        """Raw scores, float32 [B].
+        """Raw scores, float32 [B]; NaN for images with NaN, which the reward is not shown (see `calls`).
 
         Args:
             prompts: B prompts, one per image.
@@ -28,79 +29,103 @@ class WeightedReward:
         Raises:
             UserError: the reward fails, does not return one number per image, or gets no whole groups.
         """
-        shape: tuple[int, ...] = (len(prompts),)
+        finite_B = finite_images(images_B3HW)
         if getattr(self.reward, "groupwise", False):
-            shape, prompts = self._groups(prompts, group_size)
-        try:
-            score = self.reward(images_B3HW if len(shape) == 1 else images_B3HW.unflatten(0, shape), prompts)
-        except Exception as error:
-            raise UserError(f"the reward {self.name!r} failed: {type(error).__name__}: {error}") from error
-        if not isinstance(score, Tensor) or score.shape != shape:
-            returned = tuple(score.shape) if isinstance(score, Tensor) else type(score).__name__
-            expected = " x ".join(str(size) for size in shape)
-            raise UserError(
-                f"the reward {self.name!r} returned {returned}, not one number for each of {expected} images"
-            )
-        return score.flatten().float().to(images_B3HW.device)
+            return self._score_groups(images_B3HW, prompts, group_size, finite_B)
+        if finite_B.all():
+            return self._ask(images_B3HW, prompts)
+        score_B = torch.full((len(prompts),), torch.nan, device=images_B3HW.device)
+        rows = finite_B.nonzero().flatten().tolist()
+        if rows:
+            score_B[rows] = self._ask(images_B3HW[rows], [prompts[row] for row in rows])
+        return score_B
 
-    def _groups(self, prompts: Sequence[str], group_size: int | None) -> tuple[tuple[int, int], Sequence[str]]:
-        """(P, G), and each group's prompt."""
+    def _score_groups(
+        self, images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None, finite_B: Tensor
+    ) -> Tensor:
+        """All groups in one call; or, if some images have NaN, each group's others, if there are two at least."""
         if group_size is None or len(prompts) % group_size:
             raise UserError(
                 f"the reward {self.name!r} scores whole groups: {len(prompts)} images need a group_size that divides "
                 f"them, not {group_size}"
             )
-        return (len(prompts) // group_size, group_size), prompts[::group_size]
+        if finite_B.all():
+            return self._ask(images_B3HW.unflatten(0, (-1, group_size)), prompts[::group_size]).flatten()
+        score_PG = torch.full((len(prompts) // group_size, group_size), torch.nan, device=images_B3HW.device)
+        images_PG3HW = images_B3HW.unflatten(0, (-1, group_size))
+        for group, finite_G in enumerate(finite_B.view(-1, group_size)):
+            if finite_G.sum() >= 2:
+                images_1N3HW = images_PG3HW[group, finite_G][None]
+                score_PG[group, finite_G] = self._ask(images_1N3HW, prompts[group * group_size :][:1])[0]
+        return score_PG.flatten()
+
+    def _ask(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return numbers_per_image(f"the reward {self.name!r}", self.reward, images, [list(prompts)])
 
 
 def score_images(
-    judges: Sequence[WeightedReward],
-    images_B3HW: Tensor,
-    prompts: Sequence[str],
-    group_size: int | None = None,
-    allow_unscored: bool = False,
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum of all rewards, float32 [B], and each reward's raw scores by name.
-
-    An image for which any reward is NaN or infinite has a NaN sum and is dropped from its group.
+    """The weighted sum of all rewards, float32 [B], and each reward's raw scores by name; see `weighted_sum`.
 
     Args:
         prompts: B prompts, one per image.
         group_size: images per prompt, contiguous; for groupwise rewards.
-        allow_unscored: accept a reward that scores none of the images. Training must stop then, because it would learn
-            nothing.
 
     Raises:
-        UserError: a reward fails, does not return one number per image, gets no whole groups, or scores no image.
+        UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    by_reward = call_rewards(judges, images_B3HW, prompts, group_size)
-    return weighted_sum(judges, by_reward, allow_unscored), by_reward
+    by_reward = call_rewards(rewards, images_B3HW, prompts, group_size)
+    return weighted_sum(rewards, by_reward, finite_images(images_B3HW)), by_reward
 
 
 def call_rewards(
-    judges: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
+    rewards: Sequence[WeightedReward], images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None
 ) -> dict[str, Tensor]:
     """Each reward's raw scores by name, float32 [B].
 
     Raises:
         UserError: a reward fails, does not return one number per image, or gets no whole groups.
     """
-    return {judge.name: judge(images_B3HW, prompts, group_size) for judge in judges}
+    return {reward.name: reward(images_B3HW, prompts, group_size) for reward in rewards}
 
 
-def weighted_sum(
-    judges: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], allow_unscored: bool = False
-) -> Tensor:
-    """The weighted sum of the rewards, float32 [B]; NaN where any of them is not finite.
+def weighted_sum(rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
+    """The weighted sum of the rewards, float32 [B]; NaN where one that has a weight is not finite.
+
+    A reward of weight 0 has no part in it, whatever it says of an image.
+
+    Args:
+        finite_B: bool, images without NaN; the others have no reward.
+    """
+    nothing_B = torch.zeros(len(finite_B), device=finite_B.device)
+    terms = [reward.weight * by_reward[reward.name] if reward.weight else nothing_B for reward in rewards]
+    total_B = torch.stack(terms).sum(0)
+    return torch.where(finite_B & total_B.isfinite(), total_B, torch.nan)
+
+
+def scored_counts(rewards: Sequence[WeightedReward], by_reward: Mapping[str, Tensor], finite_B: Tensor) -> Tensor:
+    """Numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the CPU.
+
+    To be summed over processes for `refuse_unscored`.
+    """
+    scored = [by_reward[reward.name].isfinite().sum() for reward in rewards]
+    images = torch.tensor(len(finite_B), device=finite_B.device)
+    return torch.stack([images, finite_B.sum(), *scored]).double().cpu()
+
+
+def refuse_unscored(rewards: Sequence[WeightedReward], counts_N: Tensor) -> None:
+    """
+    Args:
+        counts_N: of all processes together, see `scored_counts`.
 
     Raises:
-        UserError: a reward scored none of the images, unless `allow_unscored`.
+        UserError: a reward with a weight scored no image: nothing can be learnt then.
     """
-    for name, score_B in by_reward.items():
-        if not allow_unscored and not score_B.isfinite().any():
+    finite, *scored = counts_N[1:].tolist()
+    for reward, count in zip(rewards, scored, strict=True):
+        if reward.weight and not count:
             raise UserError(
-                f"the reward {name!r} scored none of {len(score_B)} images (NaN or infinity for all): fix the reward "
-                "and resume with ckpt_path=RUN_FOLDER, from before this iteration"
+                f"the reward {reward.name!r} scored none of {finite:.0f} images (NaN or infinity for all): fix the "
+                "reward and resume with ckpt_path=RUN_FOLDER, from before this iteration"
             )
-    total_B = torch.stack([judge.weight * by_reward[judge.name] for judge in judges]).sum(0)
-    return torch.where(total_B.isfinite(), total_B, torch.nan)

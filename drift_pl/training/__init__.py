@@ -1,1 +1,1 @@
-"""The Lightning room: module, data, processes, checkpoints, callbacks."""
+"""Training on Lightning: module, data, updates, processes, checkpoints, callbacks."""

@@ -1,6 +1,5 @@
-"""Checkpoints that a kill cannot corrupt, and a copy of the last complete iteration for when a run breaks."""
+"""Atomic checkpoints, and a copy of the state at the start of each iteration that a failed run saves."""
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,17 +9,19 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Timer
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.training.checkpoint_content import check_content
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, syncs and renames, so that a file is either the old one or the new one.
 
-    Lightning's own goes through the system's temporary folder; where that is another file system, the final move is a
-    copy that a kill can cut short.
+    Lightning writes to the system's temporary folder; if that is another file system, the final move is a copy, which
+    a kill can cut short.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -32,10 +33,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
 
     Raises:
-        UserError: there is no such file, or it is not a checkpoint of this package.
+        UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
     """
     if not path.is_file():
-        raise UserError(f"ckpt_path={path}: no such file; give a .ckpt file, `last` or `auto`")
+        raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -44,16 +45,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not {"PromptDataModule", "run_identity"} <= content.keys():
         raise UserError(f"ckpt_path={path} is not a checkpoint of drift_pl; give e.g. RUN/checkpoints/last.ckpt")
+    check_content(content, path)
     return content
 
 
 def checkpoint_iteration(content: dict[str, Any]) -> int:
-    """Iterations that were done when a checkpoint was written."""
+    """Number of completed iterations when a checkpoint was written."""
     return content["PromptDataModule"]["iteration"]
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits of named weights: the same for a checkpoint's and for those in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
     content = hashlib.sha256()
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
@@ -63,10 +65,10 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def key_by_position(optimizer_state: dict[str, Any], positions: Sequence[int]) -> None:
-    """Renames an optimiser's parameter ids, in place, to positions among all of the module's parameters.
+    """Renames an optimizer's parameter ids, in place, to positions among all of the module's parameters.
 
     Ids count the trained parameters only; a sharded strategy reads them as positions among all parameters, and would
-    give the moments of one layer to another without a word. Loading in one process goes by order and takes either.
+    silently give the moments of one layer to another. Loading in one process goes by order and accepts either.
     """
     by_id = dict(enumerate(positions))
     optimizer_state["state"] = {by_id[key]: value for key, value in optimizer_state["state"].items()}
@@ -78,10 +80,10 @@ class RunIdentity(L.Callback):
     """Writes into each checkpoint which run it belongs to.
 
     Args:
-        identity: the run's mark; a run that is resumed keeps the one that it began with.
-        settings: dotted key -> plain value of all that shapes results.
+        identity: identifies the run; a resumed run keeps its first one.
+        settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if the run's folder is not its own any more: nothing is written then.
+        check: raises an error if another process has taken over the run's folder; nothing is written then.
     """
 
     def __init__(
@@ -106,22 +108,22 @@ class RunIdentity(L.Callback):
 
 
 class BoundaryCheckpoint(L.Callback):
-    """Keeps a copy of the trainable state at each iteration's start; a broken run saves that copy as last.ckpt.
+    """Copies the trainable state at the start of each iteration; a run that fails inside one saves the copy.
 
-    It saves nothing that a checkpoint holds already, and nothing before the first iteration is done: a run of which
-    nothing was trained leaves its folder free. The copy is in main memory. It is small with an adapter; with full
+    It saves nothing that a checkpoint holds already, and nothing before the first iteration is complete: a run of
+    which nothing was trained leaves its folder free. The copy is in main memory. It is small with an adapter; with full
     fine-tuning it is three or four times the network, in float32.
 
     Args:
-        path: where the copy goes.
-        keep: False keeps none, and a run that breaks inside an iteration saves nothing: it goes on from the last
-            checkpoint that it wrote.
+        path: the file that the copy is saved to, last.ckpt.
+        keep: False makes no copies; a run that fails inside an iteration then saves nothing and is resumed from its
+            last checkpoint.
     """
 
     def __init__(self, path: Path, keep: bool = True) -> None:
         self._path, self._keep = path, keep
         self._boundary: dict[str, Any] | None = None
-        self._within = False
+        self._started = self._within = False
         self._saved = 0
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -130,6 +132,9 @@ class BoundaryCheckpoint(L.Callback):
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint_iteration(checkpoint)
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = True  # whatever is resumed is in its place; before, a save would put fresh weights over it
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -137,17 +142,23 @@ class BoundaryCheckpoint(L.Callback):
         if not self._keep:
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
-        optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        self._boundary = _copied({"weights": trainable, "optimizers": optimizers, "module": pl_module.boundary_state()})
-        self._boundary["prompts"] = trainer.datamodule.state_dict()
-        self._boundary["callbacks"] = [copy.deepcopy(callback.state_dict()) for callback in trainer.callbacks]
+        state = {
+            "weights": trainable,
+            "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
+            "module": pl_module.boundary_state(),
+            # what is counted after the update, while callbacks may still break the iteration
+            "data": trainer.datamodule.state_dict(),
+            "callbacks": [callback.state_dict() for callback in trainer.callbacks],
+            "loop": trainer.fit_loop.state_dict(),
+        }
+        self._boundary = apply_to_collection(state, Tensor, lambda value: value.detach().to("cpu", copy=True))
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._boundary = None  # the iteration is complete: the live state is a boundary itself
         self._within = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if not trainer.training or (self._within and self._boundary is None):
+        if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
@@ -163,18 +174,12 @@ class BoundaryCheckpoint(L.Callback):
         for optimizer, state in zip(trainer.optimizers, boundary["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         pl_module.load_boundary_state(boundary["module"])
-        # these count an iteration as done before its last callback is: a look at the tuning prompts may break, too
-        trainer.datamodule.load_state_dict(boundary["prompts"])
+        trainer.datamodule.load_state_dict(boundary["data"])
         for callback, state in zip(trainer.callbacks, boundary["callbacks"], strict=True):
             if state and not isinstance(callback, Timer):  # a timer would count the time until now twice
                 callback.load_state_dict(state)
         trainer.should_stop = False
-
-
-def _copied(state: Any) -> Any:
-    """A copy in main memory of tensors in dictionaries and lists."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(value) for value in state] if isinstance(state, list) else state
+        trainer.fit_loop.load_state_dict(boundary["loop"])
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        for counts in (progress.total, progress.current):
+            counts.ready = counts.completed  # Lightning counts a batch before it tells callbacks

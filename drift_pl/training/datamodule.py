@@ -1,4 +1,4 @@
-"""Streams prompts. Its whole state is one integer: the number of iterations that are done."""
+"""Prompts of each iteration. The whole state is one integer: the number of completed iterations."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,7 +29,7 @@ class PromptStream:
 
 
 def groups_of_rank(per_iteration: int, updates: int, rank: int, world: int) -> list[int]:
-    """Numbers of a process's groups: its part of each optimiser step's share, so that every step sees the same groups
+    """Numbers of a process's groups: its part of each optimizer step's share, so that every step sees the same groups
     however many processes there are.
 
     Example: 8 groups, 2 steps, 2 processes: rank 0 has 0, 1, 4, 5 and rank 1 has 2, 3, 6, 7.
@@ -45,17 +45,25 @@ class PromptDataModule(L.LightningDataModule):
     Args:
         prompts: the training prompts.
         per_iteration: groups per iteration over all processes; a multiple of their number times `updates`.
-        updates: optimiser steps per pass over an iteration's groups.
-        seed: of the order of prompts.
+        group_size: images per prompt.
+        updates: optimizer steps per pass over an iteration's groups.
+        seed: of the run.
         iterations_per_epoch: how many iterations Lightning calls an epoch (the interval between checkpoints).
     """
 
     def __init__(
-        self, prompts: Sequence[str], per_iteration: int, updates: int, seed: int, iterations_per_epoch: int
+        self,
+        prompts: Sequence[str],
+        per_iteration: int,
+        group_size: int,
+        updates: int,
+        seed: int,
+        iterations_per_epoch: int,
     ) -> None:
         super().__init__()
         self.prompts = tuple(prompts)
         self.per_iteration = per_iteration
+        self.group_size = group_size
         self.updates = updates
         self.seed = seed
         self.iterations_per_epoch = iterations_per_epoch
@@ -69,7 +77,8 @@ class PromptDataModule(L.LightningDataModule):
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = prompts_of_iteration(len(self.prompts), self.per_iteration, iteration, self.seed)
         groups = groups_of_rank(self.per_iteration, self.updates, rank, world)
-        return PromptBatch(iteration, tuple(self.prompts[order[group]] for group in groups), tuple(groups))
+        prompts = tuple(self.prompts[order[group]] for group in groups)
+        return PromptBatch(self.seed, iteration, prompts, tuple(groups), self.group_size)
 
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
         """Text needs no device (and Lightning refuses to move a frozen dataclass)."""

@@ -1,24 +1,29 @@
-"""What an iteration looked like: rewards, groups, levers, latents. One place for the names that are logged."""
+"""Metrics of an iteration: rewards, groups, levers, latents. One place for the logged names."""
 
 from torch import Tensor
 
 from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import masked_std
+from drift_pl.functional.rounding import equal_up_to_rounding
 from drift_pl.incentive.selection import selection_statistics
 from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport
 
 
 def describe_iteration(
-    report: IterationReport, scores: Scores, bonus_PG: Tensor | None, experience: Experience
+    report: IterationReport, scores: Scores, bonus_PG: Tensor | None, experience: Experience, final_BCHW: Tensor
 ) -> None:
-    """Adds an iteration to the report; every key is explained in docs/metrics.md."""
+    """Adds an iteration to the report; every key is explained in docs/metrics.md.
+
+    Args:
+        final_BCHW: latents of the final images, as sampled.
+    """
     reward_PG = scores.reward_PG
     finite_PG = reward_PG.isfinite()
     std_P = masked_std(reward_PG, finite_PG).flatten()
     report.add("reward/mean", reward_PG)
     report.add("reward/group_std", std_P)
-    report.add("reward/zero_std_groups", (std_P == 0).float())
+    report.add("reward/zero_std_groups", equal_up_to_rounding(reward_PG, finite_PG).float())
     report.add("reward/unscored_fraction", (~finite_PG).float())
     for name, score_PG in scores.by_reward.items():
         report.add(f"reward/{name}", score_PG)
@@ -28,5 +33,5 @@ def describe_iteration(
         report.add("shaping/bonus", bonus_PG)
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
     report.add("policy/advantage_magnitude", experience.advantage_PG.abs())
-    # Drifts up when a policy learns to please a judge by brightness or contrast alone.
-    report.add("policy/latent_rms", experience.trajectory.final_BCHW.square().flatten(1).mean(1).sqrt())
+    # Drifts up when a policy learns to raise the reward by brightness or contrast alone.
+    report.add("policy/latent_rms", final_BCHW.square().flatten(1).mean(1).sqrt())

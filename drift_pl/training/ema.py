@@ -1,6 +1,6 @@
 """An exponential moving average of the trainable parameters.
 
-Lightning's own averages once per training step (an iteration here, with several optimiser steps in it), copies the
+Lightning's callback averages once per training step (here an iteration, with several optimizer steps), copies the
 frozen model, and cannot resume a checkpoint that holds only the adapter.
 """
 
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 
 class ParameterAverage:
-    """Averages named parameters after each optimiser step; decay min((1 + k) / (10 + k), decay) at the k-th.
+    """Averages named parameters after each optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
 
     Args:
         parameters: names and parameters; the average starts as their copy.
-        decay: in [0, 1); 0 means that the average is the parameters.
+        decay: in [0, 1); with 0 the average equals the parameters.
     """
 
     def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
@@ -27,7 +27,7 @@ class ParameterAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the parameters as they are now."""
+        """Updates the average with the current parameters."""
         decay = min((1 + self.num_updates) / (10 + self.num_updates), self.decay)
         self.num_updates += 1
         live = [parameter.detach() for parameter in self._parameters.values()]
@@ -35,9 +35,9 @@ class ParameterAverage:
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Within it the live parameters hold the average; afterwards they are as before, bit for bit."""
+        """Within it the live parameters hold the average; afterwards they are restored, bit for bit."""
         if all(torch.equal(parameter, self.average[name]) for name, parameter in self._parameters.items()):
-            yield  # before the first update: nothing is written, so parameters that never changed still count as such
+            yield  # before the first update: nothing is written, so unchanged parameters still count as unchanged
             return
         # clone(): on a CPU a detached tensor would alias the parameter, and nothing could be restored.
         live = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}

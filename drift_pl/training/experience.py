@@ -1,38 +1,35 @@
-"""What an update learns from: one iteration's rollout with its advantages."""
+"""One iteration's rollout with its advantages: the data of an update."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import Trajectory
+from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.functional.advantage import counted
 from drift_pl.incentive.prompting import VariedCondition
 
 
 @dataclass(frozen=True)
 class Experience:
-    """One iteration's rollout with what each image is worth.
+    """One iteration's rollout with the advantage of each image.
 
     Attributes:
+        batch: the prompts. What an update draws is a function of its `key` and `samples`.
         trajectory: B images on this process.
         condition: the varied conditions they were sampled under.
         kept_PG: bool [P, G], False for images that were filtered out.
         advantage_PG: float32 [P, G], or [K, P, G] if it differs from step to step.
         divergence_KPG: factor of the KL term, float32 [K, P, G], or None for 1 everywhere.
-        key: (seed, iteration), and
-        samples: the images' global indices, B of them: what an update draws is a function of these.
     """
 
+    batch: PromptBatch
     trajectory: Trajectory
     condition: VariedCondition
     kept_PG: Tensor
     advantage_PG: Tensor
     divergence_KPG: Tensor | None
-    key: tuple[int, int]
-    samples: Sequence[int]
 
     @cached_property
     def advantage_KB(self) -> Tensor:
@@ -50,14 +47,14 @@ class Experience:
         return None if self.divergence_KPG is None else self.divergence_KPG.flatten(1)
 
     def shares(self, updates: int) -> list[Tensor]:
-        """Rows of each optimiser step: equal shares of whole groups, in order."""
+        """Rows of each optimizer step: equal shares of whole groups, in order."""
         return list(torch.arange(len(self.condition)).chunk(updates))
 
     def micro_batches(self, rows_B: Tensor, size: int, skip_zero_advantage: bool) -> list[tuple[Tensor, Tensor]]:
-        """Rows that count with weight 1. If none does, one row of weight 0: every process must take part in the sum.
+        """Rows that count, with weight 1. If none does, one row of weight 0: every process must run a backward pass.
 
         Args:
-            rows_B: of an optimiser step.
+            rows_B: of an optimizer step.
             size: images per forward pass.
             skip_zero_advantage: leave images of zero advantage out.
         """

@@ -1,15 +1,76 @@
-"""Where metrics go: loggers of a run's folder."""
+"""Where metrics go: loggers of a run's folder. A run that is resumed drops the steps that it is going to repeat."""
 
+import csv as comma_separated
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.files import replacing
 
 
-def tensorboard(run_dir: Path) -> TensorBoardLogger:
-    """Events in `tensorboard/`."""
-    return TensorBoardLogger(run_dir, name="", version="tensorboard")
+def tensorboard(run_dir: Path, done: int = 0) -> TensorBoardLogger:
+    """Events in `tensorboard/`.
+
+    Args:
+        done: iterations that are done; TensorBoard hides what an earlier part of the run logged after them.
+    """
+    return TensorBoardLogger(run_dir, name="", version="tensorboard", purge_step=done)
 
 
-def csv(run_dir: Path) -> CSVLogger:
-    """A row per step in `csv/metrics.csv`."""
-    return CSVLogger(run_dir, name="", version="csv")
+def csv(run_dir: Path, done: int = 0) -> CSVLogger:
+    """A row per step in `csv/metrics.csv`, and one more for an evaluation.
+
+    Args:
+        done: iterations that are done; their rows are kept.
+    """
+    return _ContinuedCsv(run_dir, done)
+
+
+class _ContinuedCsv(CSVLogger):
+    """Lightning's deletes what is there."""
+
+    def __init__(self, run_dir: Path, done: int) -> None:
+        super().__init__(run_dir, name="", version="csv")
+        self._done = done
+        self._experiment: ExperimentWriter | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _ContinuedWriter(self.log_dir, self._done)
+        return self._experiment
+
+
+class _ContinuedWriter(ExperimentWriter):
+    def __init__(self, log_dir: str, done: int) -> None:
+        self._done = done
+        super().__init__(log_dir)
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if not path.is_file():
+            return
+        try:
+            text = path.read_text(encoding="utf-8")
+            # a line that a kill has cut short is not a row
+            reader = comma_separated.DictReader(text[: text.rfind("\n") + 1].splitlines())
+            rows = [row for row in reader if (row["step"] or "").isdigit() and int(row["step"]) < self._done]
+        except (KeyError, UnicodeDecodeError, comma_separated.Error) as error:
+            raise UserError(f"{path} is not a table that trainer.logger=[csv] wrote: move it elsewhere") from error
+        self.metrics_keys = list(reader.fieldnames or [])
+        self._write(rows)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, encoding="utf-8", newline="") as file:
+            rows = list(comma_separated.DictReader(file))
+        self._write(rows)
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
+        with replacing(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
+            writer = comma_separated.DictWriter(file, self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,4 +1,9 @@
-"""The LightningModule: one `training_step` is one iteration of DRIFT."""
+"""The LightningModule: `training_step` is one iteration of DRIFT, the method of the paper, line by line.
+
+It samples a group of images per prompt, scores them with rewards, selects which images to train on, adds the diversity
+bonus, turns rewards and bonus into advantages, and updates the policy on them. Everything else here is what Lightning
+asks for: the optimizer, devices, checkpoints.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -8,8 +13,9 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.types import PromptBatch
-from drift_pl.incentive.method import Method, RewardSpread
+from drift_pl.incentive.method import Method
 from drift_pl.sampling.groups import GroupSampling
+from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import ParameterAverage
@@ -44,39 +50,43 @@ class DriftModule(L.LightningModule):
         self.average = ParameterAverage(self.policy.trainable_parameters(), decay) if decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
 
+    def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = batch.iteration
+
     def training_step(self, batch: PromptBatch, batch_idx: int) -> dict[str, Any]:
-        """Sample, score, select, shape, advantage, update: DRIFT's iteration."""
-        report, num_steps = IterationReport(), self.sample.plan.steps
-        with self.score.calls(batch.prompts) as judging:
-            condition, trajectory = self.sample(batch, self.device, judging.take)
+        """One iteration: sample, score, select, shape, advantage, update."""
+        report = IterationReport()
+        with self.score.calls(batch) as calls:
+            condition, trajectory = self.sample(batch, self.device, calls.take)
             report.lap("rollout")
-            scores = self.score(trajectory, batch.prompts, judging)
+            scores = self.score(trajectory, batch, calls)
         report.lap("judges")
         reward_PG = self.method.effective_reward(scores)
-        kept_PG = self.method.select(reward_PG)
-        bonus_PG = self.method.bonus(scores, trajectory.steps_K, num_steps)
+        kept_PG = self.method.selection(reward_PG)
+        bonus_PG = self.method.bonus(scores, trajectory)
         statistics = gather_statistics(reward_PG, kept_PG, self.update.updates, self.device)
-        spread = self.reward_spread(statistics)
-        advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, spread)
-        divergence_KPG = self.method.divergence(scores, trajectory.steps_K, num_steps)
-        key, samples = self.sample.key(batch), batch.sample_indices(self.sample.group_size)
-        experience = Experience(trajectory, condition, kept_PG, advantage_PG, divergence_KPG, key, samples)
-        self.update_policy(batch.iteration, experience, statistics.counts_U, report)
+        spread = (statistics.batch_std, self.base_spread(statistics))
+        advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
+        divergence_KPG = self.method.divergence(scores, trajectory)
+        finite = trajectory.without_nan()
+        experience = Experience(batch, finite, condition, kept_PG, advantage_PG, divergence_KPG)
+        self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience)
-        metrics = self.publish(report, batch.iteration)
+        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
         self.trainer.datamodule.iteration = batch.iteration + 1
-        return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": metrics}
+        return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 
-    def reward_spread(self, statistics: IterationStatistics) -> RewardSpread:
-        """Spreads that advantages are divided by; the first iteration's groups are the base model's."""
+    def base_spread(self, statistics: IterationStatistics) -> float:
+        """Median standard deviation of a group's rewards under the base model, measured in the first iteration."""
         if self.base_group_std.isnan():
             self.base_group_std.fill_(statistics.median_group_std)
-        return RewardSpread(statistics.batch_std, float(self.base_group_std))
+        return float(self.base_group_std)
 
-    def update_policy(self, iteration: int, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
-        """Optimiser steps on an iteration's experience."""
-        optimizer = self.optimizers()
+    @torch.enable_grad()  # whatever a callback, or an imported module, has switched off
+    def update_policy(self, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
+        """The optimizer steps of an iteration."""
+        optimizer, iteration = self.optimizers(), experience.batch.iteration
         self.optimizer.warm_up(optimizer, iteration)
         optimizer.zero_grad()
         sampler = self.sample.sampler(self.device)
@@ -87,32 +97,31 @@ class DriftModule(L.LightningModule):
             if self.average is not None:
                 self.average.update()
 
-    def publish(self, report: IterationReport, iteration: int) -> dict[str, float]:
+    def publish(self, report: IterationReport) -> dict[str, float]:
         """Logs the iteration's means over all processes, and returns them."""
-        metrics, seconds = report.reduce(self.device), report.seconds
-        total = sum(seconds.values())
-        images = self.sample.group_size * self.trainer.datamodule.per_iteration
-        metrics |= {f"time/{name}_s": value for name, value in seconds.items()}
-        metrics |= {"time/images_per_s": images / total, "iteration": float(iteration + 1)}
+        metrics, data = report.reduce(self.device), self.trainer.datamodule
+        metrics |= {f"time/{name}_s": value for name, value in report.seconds.items()}
+        metrics["time/images_per_s"] = data.group_size * data.per_iteration / sum(report.seconds.values())
+        metrics["iteration"] = float(data.iteration)
         self.log_dict(metrics, batch_size=1)
         return metrics
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
-        """Within it the network holds the weights that are evaluated and exported: the average, if there is one."""
+        """Context in which the network holds the weights that are evaluated and exported: the average, if any."""
         return nullcontext() if self.average is None else self.average.swapped_in()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer.create(parameter for _, parameter in self.policy.trainable_parameters())
 
     def on_fit_start(self) -> None:
-        """Moves what is not in the module tree."""
+        """Moves the parts outside the module tree."""
         self.policy.to(self.device)
         self.score.to(self.device)
         if self.average is not None:
             self.average.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what trains and the one measured number; the frozen model is where it was loaded from."""
+        """Stores the trainable weights and `base_group_std`; frozen weights are loaded from their source again."""
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         kept = trainable | {"base_group_std"}
         state = checkpoint["state_dict"]
@@ -121,13 +130,14 @@ class DriftModule(L.LightningModule):
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)
+        checkpoint["optimizer_entries"] = optimizer_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.average is not None and checkpoint["average"] is not None:
             self.average.load_state_dict(checkpoint["average"])
 
     def boundary_state(self) -> dict[str, Any]:
-        """What changes in an iteration besides weights and optimiser; to be copied by who keeps it."""
+        """The state that an iteration changes besides weights and optimizer; not a copy."""
         average = None if self.average is None else self.average.state_dict()
         return {"average": average, "base_group_std": self.base_group_std}
 

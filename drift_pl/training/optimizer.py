@@ -1,4 +1,4 @@
-"""Optimiser settings: AdamW, its warm-up, the clip of the gradient, the weight average."""
+"""Optimizer settings: AdamW, warm-up, gradient clipping, the weight average."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from drift_pl.functional.schedule import warmup_factor
 
 @dataclass(frozen=True)
 class OptimizerPlan:
-    """How parameters follow their gradients.
+    """Settings of the optimizer.
 
     Attributes:
         learning_rate: of AdamW, > 0.
@@ -37,10 +37,10 @@ class OptimizerPlan:
             group["lr"] = self.learning_rate * warmup_factor(iteration, self.warmup)
 
     def clip(self, parameters: Iterable[nn.Parameter], iteration: int) -> Tensor:
-        """Clips the gradient's norm in place and returns what it was.
+        """Clips the gradient's norm in place and returns the norm before.
 
         Raises:
-            UserError: it is not finite; the optimiser has not stepped.
+            UserError: it is not finite; the optimizer has not stepped.
         """
         trained = [parameter for parameter in parameters if parameter.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)

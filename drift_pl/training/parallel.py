@@ -1,4 +1,4 @@
-"""What crosses processes: small vectors before and after an update, and the gradient once per optimiser step."""
+"""Communication between processes: small vectors before and after an update, gradients once per optimizer step."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from drift_pl.functional.advantage import counted, global_std, masked_std, rewar
 
 @dataclass(frozen=True)
 class IterationStatistics:
-    """What all processes know before the update.
+    """Statistics over all processes, before the update.
 
     Attributes:
         batch_std: standard deviation of the iteration's rewards, 0-dimensional.
         median_group_std: median over groups of the rewards' standard deviation.
-        counts_U: images that count in each optimiser step of a pass, float64 on the CPU.
+        counts_U: images that count in each optimizer step of a pass, float64 on the CPU.
     """
 
     batch_std: Tensor
@@ -26,10 +26,10 @@ class IterationStatistics:
 
 
 def gather_statistics(reward_PG: Tensor, kept_PG: Tensor, updates: int, device: torch.device) -> IterationStatistics:
-    """All-gather of reward moments, group spreads and counts: the one exchange before the update.
+    """All-gather of reward moments, group spreads and counts: the last exchange before the update.
 
     Args:
-        updates: U, optimiser steps per pass.
+        updates: U, optimizer steps per pass.
     """
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
     std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
@@ -47,6 +47,10 @@ def world_size() -> int:
     return torch.distributed.get_world_size() if _initialised() else 1
 
 
+def is_first_process() -> bool:
+    return not _initialised() or torch.distributed.get_rank() == 0
+
+
 def gather_vectors(vector_N: Tensor, device: torch.device) -> Tensor:
     """Every process's vector, float64 [W, N] on the CPU, rows in the order of ranks."""
     vector_N = vector_N.double().to(device)
@@ -58,7 +62,7 @@ def gather_vectors(vector_N: Tensor, device: torch.device) -> Tensor:
 
 
 def gradient_sync(trainer: L.Trainer, last: bool) -> AbstractContextManager[None]:
-    """Within it a backward pass sums gradients over processes only if it is the `last` of an optimiser step."""
+    """Within it a backward pass sums gradients over processes only if it is the `last` of an optimizer step."""
     block = getattr(trainer.strategy, "block_backward_sync", None)
     return nullcontext() if last or block is None else block()
 

@@ -14,7 +14,7 @@ class IterationReport:
     Every process must add the same names in the same order.
 
     Attributes:
-        seconds: stage -> how long it took on this process, see `lap`.
+        seconds: stage -> its duration on this process, see `lap`.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class IterationReport:
         self._lap_began = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Ends a stage; the first began with the report, and each other one where the one before ended."""
+        """Ends a stage. A stage begins where the previous one ended, the first with the report."""
         now = time.perf_counter()
         self.seconds[stage], self._lap_began = now - self._lap_began, now
 

@@ -1,9 +1,8 @@
-"""Calls the judges: on an iteration's images when all are there, or group by group while the next are sampled."""
+"""Calls the rewards: once per iteration when all images are sampled, or in parts while the next are sampled."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import torch
@@ -14,40 +13,32 @@ from drift_pl.scoring.rewards import WeightedReward, call_rewards
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
-class RewardCallPlan:
-    """How judges are called.
-
-    Attributes:
-        groups: given to them at once; 0: all of an iteration. What a network says of an image may differ in its last
-            bits with the images beside it.
-        thread: call them in a thread, while the next groups are sampled. Affects speed only.
-    """
-
-    groups: int = 0
-    thread: bool = False
-
-
 class RewardCalls:
-    """One iteration's judging: whole groups, in order, a few at a time; in one thread beside the sampling if asked.
+    """The calls of one iteration: whole groups, in order, optionally in a thread beside the sampling.
 
-    Judges are called with the same images in the same order either way, so scores are bitwise identical with and
-    without the thread.
+    The calls are the same with and without the thread, in the same order, so scores are bitwise identical.
 
     Args:
-        judges: the rewards.
+        rewards: the rewards.
         prompts: P prompts, one per group.
         group_size: images per prompt.
-        plan: how many groups at once, and where.
+        groups_per_call: groups in one call; 0: all. A network's output for an image may differ in its last bits with
+            the other images of the call.
+        thread: call the rewards in a thread, while the next groups are sampled. Affects speed only.
     """
 
     def __init__(
-        self, judges: Sequence[WeightedReward], prompts: Sequence[str], group_size: int, plan: RewardCallPlan
+        self,
+        rewards: Sequence[WeightedReward],
+        prompts: Sequence[str],
+        group_size: int,
+        groups_per_call: int = 0,
+        thread: bool = False,
     ) -> None:
-        self._judges, self._group_size = judges, group_size
-        at_once = plan.groups or len(prompts)
-        self._turns = [tuple(prompts[first : first + at_once]) for first in range(0, len(prompts), at_once)]
-        self._worker = ThreadPoolExecutor(1, "judges") if plan.thread else None
+        self._rewards, self._group_size = rewards, group_size
+        size = groups_per_call or len(prompts)
+        self._turns = [tuple(prompts[first : first + size]) for first in range(0, len(prompts), size)]
+        self._worker = ThreadPoolExecutor(1, "rewards") if thread else None
         self._begun: list[Future[dict[str, Tensor]]] = []
         self._waiting: list[Tensor] = []
 
@@ -55,14 +46,14 @@ class RewardCalls:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._worker is not None:  # after an error: what has not begun never does
+        if self._worker is not None:  # after an error: calls that have not begun are dropped
             self._worker.shutdown(wait=False, cancel_futures=True)
 
     def take(self, images_B3HW: Tensor) -> None:
-        """The next images; groups that are complete go to the thread. Without one, nothing happens before `scores`.
+        """Receives the next images; complete groups go to the thread. Without one, nothing happens before `scores`.
 
         Raises:
-            UserError: a judge has failed meanwhile.
+            UserError: a reward has failed in the meantime.
         """
         if self._worker is None:
             return
@@ -74,33 +65,32 @@ class RewardCalls:
             count = len(prompts) * self._group_size
             if len(rest_B3HW) < count:
                 break
-            self._begun.append(
-                self._worker.submit(in_this_state(self._ask, rest_B3HW.device), rest_B3HW[:count], prompts)
-            )
+            call = in_this_state(self._call, rest_B3HW.device)
+            self._begun.append(self._worker.submit(call, rest_B3HW[:count], prompts))
             rest_B3HW = rest_B3HW[count:]
         self._waiting = [rest_B3HW]
 
     def scores(self, images_B3HW: Tensor) -> dict[str, Tensor]:
-        """Each judge's raw scores by name, float32 [B], of all images.
+        """Raw values of all images by reward name, float32 [B].
 
         Raises:
-            UserError: a judge fails, returns something else than a number per image, or lacks its groups.
+            UserError: a reward fails, does not return one number per image, or gets no whole groups.
         """
         counts = [len(prompts) * self._group_size for prompts in self._turns]
         parts = [answer.result() for answer in self._begun]
         turns = list(zip(images_B3HW.split(counts), self._turns, strict=True))[len(parts) :]
-        parts += [self._ask(part_B3HW, prompts) for part_B3HW, prompts in turns]
-        return {judge.name: torch.cat([part[judge.name] for part in parts]) for judge in self._judges}
+        parts += [self._call(part_B3HW, prompts) for part_B3HW, prompts in turns]
+        return {reward.name: torch.cat([part[reward.name] for part in parts]) for reward in self._rewards}
 
-    def _ask(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def _call(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         repeated = [prompt for prompt in prompts for _ in range(self._group_size)]
-        return call_rewards(self._judges, images_B3HW, repeated, self._group_size)
+        return call_rewards(self._rewards, images_B3HW, repeated, self._group_size)
 
 
 def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable[..., Answer]:
-    """`call` with torch's state of this thread, to be called in another: gradients, autocast, current accelerator.
+    """`call` for another thread, with this thread's torch state: gradients, autocast, current accelerator.
 
-    All three belong to a thread. A judge that leaves its precision to autocast would answer otherwise in a new one.
+    All three are per thread: a reward that leaves its precision to autocast would give other values in a new thread.
     """
     kind, grad = device.type, torch.is_grad_enabled()
     autocast = {"dtype": torch.get_autocast_dtype(kind), "enabled": torch.is_autocast_enabled(kind)}
@@ -108,7 +98,7 @@ def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable
     def called(*args: Any) -> Answer:
         with ExitStack() as state:
             state.enter_context(torch.set_grad_enabled(grad))
-            # without a cache, as Lightning has it: casts of weights must not outlive an optimiser step
+            # without a cache, like Lightning: casts of weights must not outlive an optimizer step
             state.enter_context(torch.autocast(kind, **autocast, cache_enabled=False))
             if kind == "cuda":
                 state.enter_context(torch.cuda.device(device))

@@ -282,7 +282,7 @@ def test_a_tier_may_be_compared_with_further_methods(tmp_path: Path) -> None:
     assert {"baseline=plain", f"out={out}"} <= set(first)
     assert {"baseline=levers", f"out={out / 'against_levers'}"} <= set(second)
     path.write_text(yaml.safe_dump(content, sort_keys=False).replace("- levers", "- leavers"))
-    with pytest.raises(UserError, match="leavers, to compare with, is none of plain, levers, swept"):
+    with pytest.raises(UserError, match="leavers, to compare with, is not one of plain, levers, swept"):
         read_plan(path)
 
 
@@ -403,7 +403,7 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     path.write_text(
         yaml.safe_dump({**PLAN_TEXT, "tiers": {"A": {**PLAN_TEXT["tiers"]["A"], "methods": methods}}}, sort_keys=False)
     )
-    with pytest.raises(UserError, match=r"swept\.source=plane is none of plain, levers, swept"):
+    with pytest.raises(UserError, match=r"swept\.source=plane is not one of plain, levers, swept"):
         read_plan(path)
 
 

@@ -82,7 +82,7 @@ def test_attributes_are_told_apart_and_counted_alike() -> None:
 def test_without_its_points_it_says_how_to_make_them(tmp_path: Path) -> None:
     from plan import read_plan
 
-    with pytest.raises(UserError, match=r"A/room\.json is not there: without --draw"):
+    with pytest.raises(UserError, match=r"A/room\.json does not exist: without --draw"):
         conclude(read_plan()["A"], tmp_path)
 
 

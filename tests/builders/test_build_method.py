@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update, named_by
+from drift_pl.builders.arguments import named_by
+from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.incentive import Band, DiversityShaping, MinVariance, Quantile
 from drift_pl.incentive.methods.gdpo import Gdpo
+from drift_pl.incentive.selection import Band, MinVariance, Quantile
+from drift_pl.incentive.shaping import DiversityShaping
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.clipped import ClippedUpdate
 from drift_pl.training.updates.forward import ForwardUpdate

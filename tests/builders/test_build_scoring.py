@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from drift_pl.builders.scoring import build_encoder, build_rewards, build_shaping_encoder, create_scorer
-from drift_pl.config.fields import choices_of, find_key
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError
@@ -126,7 +125,7 @@ def test_the_config_of_a_run_may_name_them() -> None:
         ("channel", {}, "rewards.0.args: missing a required argument: 'number' for 'my_rewards:channel'"),
         ("channel", {"numbr": 1}, "its arguments are: number, factor=1.0"),
         ("redness", {"images": 1}, "its arguments are: none"),
-        ("other_names", {}, "(a function that is to be called with images begins: images, prompts)"),
+        ("other_names", {}, "(the first parameters of a function of images are: images, prompts)"),
         ("Channel", {}, "missing a required argument: 'number'"),
     ],
 )
@@ -166,4 +165,4 @@ def test_several_shaping_encoders_are_one() -> None:
 def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
     """The config imports no torch, so it lists names that other modules define."""
     for key, there_are in (("evaluation.extra", names("measure")), ("incentive.shaping.potential", POTENTIALS)):
-        assert set(choices_of(find_key(Config, key).field)) == set(there_are)
+        assert set(Config.require_key(key).choices) == set(there_are)

@@ -78,7 +78,7 @@ def test_no_room_on_the_accelerator_names_three_keys(
     assert run_command(main, ["--debug"] if debug else []) == 2
     captured = capsys.readouterr().err
     message = captured.splitlines()[-1]
-    assert message.startswith("error: no room on the accelerator: lower objective.micro_batch")
+    assert message.startswith("error: out of memory on the accelerator: lower objective.micro_batch")
     assert {"policy.resolution", "policy.max_sequence_length"} <= set(message.replace(";", "").split())
     assert ("Traceback" in captured) == debug
 

@@ -62,7 +62,7 @@ def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None
         ("ckpt_path=/no/such.ckpt", ["ckpt_path=/no/such.ckpt", "no such file"]),
         ("ckpt_path=last", ["ckpt_path=last", "ckpt_path=auto"]),
         ("prompts.per_iteration=3", ["prompts.per_iteration=3", "2 or 4"]),
-        ("prompts.group_size=1", ["prompts.group_size=1", "at least 2"]),
+        ("prompts.group_size=1", ["prompts.group_size=1", "greater than or equal to 2"]),
     ],
 )
 def test_bad_input_is_one_line(

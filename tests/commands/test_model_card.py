@@ -14,6 +14,7 @@ from drift_pl.config.loading import build_config
 from drift_pl.config.schema import Config, EncoderConfig
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.export import main
+from drift_pl.policies.export import PipelineFacts
 from drift_pl.reports.card_facts import Base, Weights, front_matter
 from drift_pl.reports.model_card import Export, describe_levers, model_card
 
@@ -98,29 +99,29 @@ def test_a_base_on_the_hub_gives_its_id_and_its_licence(tmp_path: Path, monkeypa
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: str(card))
     base = Base("org/model", None)
     assert base.hub_id == "org/model"
-    assert base.licence().fields == {
+    assert base.licence() == {
         "license": "other",
         "license_name": "community",
         "license_link": "https://huggingface.co/org/model/blob/main/LICENSE.md",
     }
     card.write_text("# A model\n---\nlicense: mit\n---\n")
-    assert base.licence().name is None
+    assert base.licence() == {}
     card.write_text("---\nlicense: [\n---\n")
-    assert base.licence().name is None
+    assert base.licence() == {}
 
     def offline(*_: str) -> str:
         raise ConnectionError
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    assert base.licence().name is None
+    assert base.licence() == {}
 
 
 def test_the_card_of_a_base_in_a_package(tmp_path: Path) -> None:
     """The built-in models are under the package's licence, which the card beside their folder states."""
     name = "pkg:drift_pl.builtin/weights/pipeline"
     folder = Path(sys.modules["drift_pl"].__path__[0]) / "builtin" / "weights" / "pipeline"
-    assert Base(name, folder).licence().name == "apache-2.0"
-    assert Base(str(folder), folder).licence().name is None  # a card beside anyone's folder is of something else
+    assert Base(name, folder).licence() == {"license": "apache-2.0"}
+    assert Base(str(folder), folder).licence() == {}  # a card beside anyone's folder is of something else
 
 
 def test_levers_that_are_off_and_rivals_are_named() -> None:
@@ -147,7 +148,8 @@ def test_a_hub_card_is_a_valid_block_of_metadata(monkeypatch: pytest.MonkeyPatch
     config = build_config([("experiment", "pickscore_div")])
     weights = Weights(10, "live", "0" * 12)
     for form, relation in (("lora", "adapter"), ("full", "finetune")):
-        export = Export("mine", form, weights, Base("org/model", None), "StableDiffusion3Pipeline", (), (), "flow", "-")
+        pipeline = PipelineFacts("StableDiffusion3Pipeline", (), (), "flow")
+        export = Export("mine", form, weights, Base("org/model", None), pipeline, "-")
         card = model_card(config, "01234567", export)
         head = yaml.safe_load(card.split("---")[1])
         assert (head["base_model"], head["base_model_relation"]) == ("org/model", relation)

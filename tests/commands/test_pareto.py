@@ -136,7 +136,7 @@ def test_the_table_says_what_a_sceptic_asks(tmp_path: Path, capsys: pytest.Captu
     assert "> its front, at 3.0000 [2]" in text
     assert "[2] the method never reaches reward 3" in text
     assert "| `broken` † | - [1] |" in text
-    assert "[1] not normalised: give the highest reward of the judges, reward_bound=X" in text
+    assert "[1] not normalised: give the highest possible reward, reward_bound=X" in text
     assert text.count("`drift` †") == 0
     assert "† alignment by the attribute reader falls below" in text
     assert "| `broken` | iteration 20 | 0.7000 [1] | 0.5000 [1] | 0.8800 [1] | 0.2000 [1] | 2.5000 [1] |" in text
@@ -229,14 +229,14 @@ def test_what_is_unfair_is_noted(tmp_path: Path) -> None:
 
 BAD_ARGUMENTS = {
     "baselin=drift": "unknown key 'baselin': did you mean 'baseline'?",
-    "colour=red": "unknown key 'colour': the keys are",
+    "colour=red": "unknown key 'colour': --help lists all keys",
     "--out": "keys take no dashes, use out=VALUE",
     "--quiet": "unknown flag '--quiet': the flags are --help",
     "--hlep": "unknown flag '--hlep': did you mean '--help'?",
-    "points=first": "points='first' is unknown: use one of all, last",
+    "points=first": "points=first should be 'all' or 'last'; use e.g. points=all",
     "budgets=": "budgets= is empty: use e.g. budgets=same",
-    "reward_bound=high": "reward_bound=high has the wrong type: expected float or null; use e.g. reward_bound=1",
-    "reward_bound=nan": "reward_bound=nan is not a finite number",
+    "reward_bound=high": "reward_bound=high should be a valid number; use e.g. reward_bound=1",
+    "reward_bound=nan": "reward_bound=nan should be a valid number",
     "reward_bound=1.5": "reward_bound=1.5 is too low: plain_flowgrpo has a prompt with reward 5;",
     "reward_bound=-1": "reward_bound=-1 is too low",
     "diversity=[coverage,,]": "use e.g. diversity=[pairwise_distance, coverage]",

@@ -76,8 +76,8 @@ def test_looks_and_images_are_those_of_the_run(tmp_path: Path, old: bool) -> Non
     """Of its own scale alone; of version 0.1 they are in other files."""
     folder = make_run(tmp_path / "run", "drift", 0, 0.6)
     run = read_run(as_version_0_1(folder) if old else folder)
-    assert [(entry["iteration"], entry["reward"]) for entry in run.looks] == [(0, 0.5), (10, 0.6)]
-    assert [entry["pairwise_distance"] for entry in run.looks] == [0.25, 0.25]
+    assert [(entry["iteration"], entry["reward"]) for entry in run.history] == [(0, 0.5), (10, 0.6)]
+    assert [entry["pairwise_distance"] for entry in run.history] == [0.25, 0.25]
     for grey, which in enumerate(("base", "tuned")):
         np.testing.assert_array_equal(run.grids[which], grid(grey))
 

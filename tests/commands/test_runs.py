@@ -121,7 +121,7 @@ def test_the_line_at_the_end_extends_the_run(
     """Though keys were overridden, and the folder's name needs quotes."""
     run_dir = tmp_path / "it's a run"
     assert main([*argv, f"run_dir={run_dir}"]) == 0
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("go on:")]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("resume:")]
     arguments = fit_arguments(line)
     assert arguments == [f"ckpt_path={run_dir}", "trainer.iterations=6"]
     assert main([arguments[0], "trainer.iterations=5"]) == 0

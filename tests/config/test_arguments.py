@@ -8,11 +8,10 @@ import pytest
 
 from drift_pl.config import experiments as experiment_files
 from drift_pl.config.command import run_command
-from drift_pl.config.fields import about_of, all_keys, bounds_of, choices_of, find_key
-from drift_pl.config.help import config_help
 from drift_pl.config.identity import default_run_dir
-from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.schema import RENAMED, Config, get_value
+from drift_pl.config.section import all_keys
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
@@ -148,8 +147,7 @@ def test_printed_config_gives_the_same_config_back() -> None:
 
 def test_flags() -> None:
     request = parse(["--print-config", "seed=1", "--debug"])
-    assert (request.print_config, request.debug, request.help, request.config.seed) == (True, True, False, 1)
-    assert parse(["nonsense", "-h"]).help, "who asks for help gets it, whatever else is wrong"
+    assert (request.print_config, request.config.seed) == (True, 1)
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
@@ -158,20 +156,20 @@ def test_help_lists_every_experiment_and_key_and_fits(width: int) -> None:
     assert "shapes_div       All three levers." in text
     assert "shapes_flowgrpo  No lever." in text
     flat = " ".join(text.split())
-    for key in all_keys(Config):
+    for key in all_keys(Config).values():
         assert key.name in text
         assert key.field.description, f"{key.name} has no meaning"
         if key.is_section:
             continue
         start = flat.index(f" {key.name} ")
         entry = flat[start : start + 700]
-        for part in (key.field.description, *choices_of(key.field), *map(str, bounds_of(key.field).values())):
+        for part in (key.field.description, key.type_name, *key.choices, *key.bounds):
             assert " ".join(part.split()) in entry, key.name
         if key.field.is_required():
             assert "required)" in entry
         elif key.default != "":
-            assert f"default: {format_value(key.default)})" in entry
-        if only := about_of(key.field).only:
+            assert f"default: {format_value(key.default)}" in entry
+        if only := key.about.only:
             assert f"only with {only[0]}={' or '.join(only[1:])}" in entry
     assert [line for line in text.splitlines() if len(line) > max(width, 77)] == []
 
@@ -205,40 +203,38 @@ def test_interpolations_are_resolved_for_the_run_and_kept_in_what_is_printed() -
 def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
     """Set in an argument, or in an experiment's own file; what its base says is for the base's choices."""
     ignored = parse(["objective.nft_times=3", "incentive.selection={kappa: 1, low: 0.1}", "seed=3"]).ignored
-    assert ignored == (
+    assert ignored == [
         "objective.nft_times (only with objective.loss=nft)",
         "incentive.selection.low (only with incentive.selection.rule=quantile)",
-    )
-    assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()
+    ]
+    assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == []
     Path("base.yaml").write_text("base: shapes_div\nincentive: {selection: {kappa: 3}}\n")
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == ()
+    assert parse(["experiment=mine.yaml"]).ignored == []
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 2}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == (), "the default again, in place of the base's 3"
+    assert parse(["experiment=mine.yaml"]).ignored == [], "the default again, in place of the base's 3"
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 3}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == (
+    assert parse(["experiment=mine.yaml"]).ignored == [
         "incentive.selection.kappa (only with incentive.selection.rule=band)",
-    )
+    ]
     Path("mine.yaml").write_text("base: shapes_flowgrpo\nincentive: {selection: {kappa: 3}}\n")
     assert len(parse(["experiment=mine.yaml"]).ignored) == 1, "what its base chose does not take it"
-    assert parse(["incentive.selection.rule=none"]).ignored == (), "switched off by an argument"
+    assert parse(["incentive.selection.rule=none"]).ignored == [], "switched off by an argument"
     request = parse(["experiment=mine.yaml"])
     Path("saved.yaml").write_text(config_yaml(request.config, request.tree))
-    assert parse(["experiment=saved.yaml"]).ignored == (), "a saved config holds every key"
+    assert parse(["experiment=saved.yaml"]).ignored == [], "a saved config holds every key"
 
 
 def test_what_settings_wait_for_is_a_choice_of_another() -> None:
-    waiting = [(key.name, about_of(key.field).only) for key in all_keys(Config) if about_of(key.field).only]
+    waiting = [(name, key.about.only) for name, key in all_keys(Config).items() if key.about.only]
     assert len(waiting) > 20
     for name, (other, *values) in waiting:
-        chooser = find_key(Config, other)
-        assert chooser is not None, name
-        assert set(values) < set(choices_of(chooser.field)), name
+        assert set(values) < set(Config.require_key(other).choices), name
 
 
 def test_what_a_thing_from_elsewhere_takes_is_not_known_before_it_is_built() -> None:
     request = parse(["objective.loss=mine.module:Loss", "objective.args={a: 1}", "objective.nft_times=3"])
-    assert request.ignored == ()
+    assert request.ignored == []
     assert (request.config.objective.loss, request.config.objective.args) == ("mine.module:Loss", {"a": 1})
     config_of("sampler.kind=mine.module:Kind", "policy.family=sd15", "sampler.args={a: 1}")
     config_of("policy.family=mine.module:Family", "policy.args={a: 1}", "sampler.kind=ddim")
@@ -247,7 +243,10 @@ def test_what_a_thing_from_elsewhere_takes_is_not_known_before_it_is_built() -> 
 
 def test_a_name_that_another_package_offers_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     offered = {"drift_pl.updates": [EntryPoint("theirs", "their.module:Loss", "drift_pl.updates")]}
-    monkeypatch.setattr("drift_pl.config.fields.entry_points", lambda group: offered.get(group, []))
+    monkeypatch.setattr(
+        "drift_pl.config.fields.entry_points",
+        lambda group, name: [entry for entry in offered.get(group, []) if entry.name == name],
+    )
     assert config_of("objective.loss=theirs", "objective.args={a: 1}").objective.loss == "theirs"
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from drift_pl.config import identity
 from drift_pl.config.experiments import list_experiments
-from drift_pl.config.fields import about_of, all_keys
 from drift_pl.config.identity import (
     FORMAT,
     config_hash,
@@ -22,6 +21,7 @@ from drift_pl.config.identity import (
 )
 from drift_pl.config.loading import build_config, parse
 from drift_pl.config.schema import RENAMED, Config
+from drift_pl.config.section import all_keys
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = {2: "5818d3f7f1a3"}
@@ -38,7 +38,7 @@ def test_another_default_is_another_format() -> None:
     A new key whose default changes nothing: put the new digest under the same number. Another default of a key that
     was there: raise `FORMAT`, and put the digest under the new number.
     """
-    shaping = [key for key in all_keys(Config) if about_of(key.field).shapes_results and not key.is_section]
+    shaping = [key for key in all_keys(Config).values() if key.about.shapes_results and not key.is_section]
     text = json.dumps({key.name: key.default for key in shaping}, sort_keys=True)
     assert hashlib.sha256(text.encode()).hexdigest()[:12] == DEFAULTS[FORMAT]
 

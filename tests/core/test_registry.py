@@ -7,7 +7,7 @@ import pytest
 
 from drift_pl.core import registry
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import TABLES, Entry, Table, create, find, names
+from drift_pl.core.registry import GROUPS, TABLES, Entry, create, find, names
 
 
 class Judge:
@@ -19,8 +19,9 @@ class Judge:
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A table with two names and an empty one, in addition to the package's own."""
     entries = {"judge": Entry("core.made_up:Judge", ""), "counter": Entry("core.made_up:Counter", "")}
-    monkeypatch.setitem(TABLES, "toy", Table(entries, "drift_pl.nothing"))
-    monkeypatch.setitem(TABLES, "empty", Table({}))
+    monkeypatch.setitem(TABLES, "toy", entries)
+    monkeypatch.setitem(GROUPS, "toy", "drift_pl.nothing")
+    monkeypatch.setitem(TABLES, "empty", {})
     things = {"drift_pl.core.made_up:Judge": Judge, "drift_pl.core.made_up:Counter": Counter}
     found = registry._import
     monkeypatch.setattr(registry, "_import", lambda name: things[name] if name in things else found(name))
@@ -29,7 +30,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in TABLES for name in names(kind)])
 def test_every_name_of_this_package_stands_for_something_and_says_what(kind: str, name: str) -> None:
     assert callable(find(kind, name))
-    assert TABLES[kind].entries[name].about
+    assert TABLES[kind][name].about
 
 
 def test_a_name_of_the_table_is_called_with_its_arguments() -> None:

@@ -41,6 +41,7 @@ def test_each_row_keeps_its_own_number_of_tokens() -> None:
 
 
 def test_two_processes_number_their_images_as_one_does() -> None:
-    assert PromptBatch(3, ("a", "b", "c", "d"), groups=(0, 1, 2, 3)).sample_indices(group_size=2) == list(range(8))
-    assert PromptBatch(3, ("a", "c"), groups=(0, 2)).sample_indices(2) == [0, 1, 4, 5]
-    assert PromptBatch(3, ("b", "d"), groups=(1, 3)).sample_indices(2) == [2, 3, 6, 7]
+    assert PromptBatch(7, 3, ("a", "b", "c", "d"), groups=(0, 1, 2, 3), group_size=2).samples == list(range(8))
+    assert PromptBatch(7, 3, ("a", "c"), groups=(0, 2), group_size=2).samples == [0, 1, 4, 5]
+    assert PromptBatch(7, 3, ("b", "d"), groups=(1, 3), group_size=2).samples == [2, 3, 6, 7]
+    assert PromptBatch(7, 3, ("b", "d"), groups=(1, 3), group_size=2).repeated_prompts == ["b", "b", "d", "d"]

@@ -70,3 +70,46 @@ class BrightnessOfRed(Brightness):
         score_B = super().__call__(images, prompts)
         asked_B = torch.tensor(["red" in prompt or "blue" in prompt for prompt in prompts])
         return torch.where(asked_B, score_B, 0.5)
+
+
+class Blackening(Brightness):
+    """Blackens the images that it has scored."""
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        score_B = super().__call__(images, prompts)
+        images.zero_()
+        return score_B
+
+
+class Learning(torch.nn.Module):
+    """Brightness by way of a parameter, without `no_grad`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.one * images.mean((1, 2, 3))
+
+
+class SwitchingOff(Brightness):
+    """Switches gradients off for good, wherever it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.set_grad_enabled(False)
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        torch.set_grad_enabled(False)
+        return super().__call__(images, prompts)
+
+    def to(self, device: object) -> "SwitchingOff":
+        torch.set_grad_enabled(False)
+        return self
+
+
+class Rounding(Brightness):
+    """The same of all images, up to rounding."""
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return 0.5 + 1e-6 * (super().__call__(images, prompts) - 0.5)

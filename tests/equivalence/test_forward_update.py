@@ -1,6 +1,7 @@
 """The update by the forward process (`objective.loss=nft`), in whole runs."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from drift_pl.builders.run import build_run
 from drift_pl.config.loading import parse
 from drift_pl.core.rng import make_generator
 from drift_pl.policies.sd3 import StableDiffusion3Policy
-from drift_pl.training.updates.forward import ForwardUpdate, NoisedImages
+from drift_pl.training.updates.forward import ForwardUpdate, VelocityLoss
 from drift_pl.training.updates.protocol import UpdateContext
 
 NFT = ["objective.loss=nft", "policy.guidance_scale=1", "rewards=[{name: 'judges:Brightness'}]"]
@@ -124,11 +125,16 @@ def plain_nft(folder: Path, prompts: list[str], clean: Tensor, advantage: Tensor
     return {name: weight.detach() for name, weight in weights.items()}
 
 
-def test_every_image_has_noise_of_its_own_at_every_level_and_iteration(
+def noised_images(experience: Any) -> VelocityLoss:
+    update = ForwardUpdate(1, 1, 16, True, 0.0, nft_times=3, nft_beta=1.0, advantage_clip=5.0)
+    return update.loss(SimpleNamespace(experience=experience))  # a single step needs no old velocities
+
+
+def test_every_image_has_its_own_noise_at_every_level_and_iteration(
     world: TinyWorld, tmp_path: Path, experiences: list[Any]
 ) -> None:
     world.fit(tmp_path / "run", *NFT, *OFF, "trainer.iterations=2")
-    images = [NoisedImages.draw(experience, 3) for experience in experiences]
+    images = [noised_images(experience) for experience in experiences]
     noises = torch.cat(
         [(each.target_NBCHW + e.trajectory.final_BCHW) for each, e in zip(images, experiences, strict=True)]
     )
@@ -137,7 +143,7 @@ def test_every_image_has_noise_of_its_own_at_every_level_and_iteration(
     similarity = torch.corrcoef(rows).fill_diagonal_(0).abs()
     assert similarity.max() < 0.4, "256 numbers: five standard deviations are 0.3"
     assert images[0].times_N != images[1].times_N
-    again = NoisedImages.draw(experiences[0], 3)
+    again = noised_images(experiences[0])
     assert torch.equal(again.state_NBCHW, images[0].state_NBCHW)
 
 

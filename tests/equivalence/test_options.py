@@ -212,12 +212,12 @@ def test_a_run_that_the_alarm_ends_is_finished_and_goes_on_when_asked(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["incentive.method=gardo"], "has a diversity term of its own: set incentive.shaping.weight=0"),
-        (["incentive.args={a: 1}"], "incentive.args belongs to a rival method: name one, e.g. incentive.method=gardo"),
+        (["incentive.method=gardo"], "has its own diversity term: set incentive.shaping.weight=0"),
+        (["incentive.args={a: 1}"], "incentive.args is for a rival method: name one, e.g. incentive.method=gardo"),
         (["incentive.selection.keep=9"], r"keep=9 does not lie in \[2, prompts.group_size=4\]: use e.g. 4"),
         (["incentive.selection.low=0.9", "incentive.selection.high=0.5"], "must satisfy 0 <= low < high <= 1"),
-        (["evaluation.extra=[fad]"], "evaluation.extra: 'fad' is unknown: use some of rke, nearest_distance"),
-        (["incentive.prompting.share=1.5"], r"incentive.prompting.share=1.5 does not lie in \[0, 1\]"),
+        (["evaluation.extra=[fad]"], "evaluation.extra=\\[fad\\] should be a list of rke, nearest_distance"),
+        (["incentive.prompting.share=1.5"], r"incentive.prompting.share=1.5 should be less than or equal to 1"),
         (["incentive.prompting.rule=variants"], "needs texts: give incentive.prompting.paraphrases=FILE"),
         (
             ["incentive.method=dra", "incentive.shaping.weight=0", "objective.reward_normalisation=per_judge"],

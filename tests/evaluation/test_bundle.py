@@ -86,7 +86,7 @@ LACKING = {"format": "drift_pl.evaluations", "version": 1, "evaluations": [{"job
         (packed({})[:-9], r"is damaged: .*get it again"),
         (packed([1]), r"is not a file of many evaluations .*: give a run folder"),
         (packed(NEWER), r"is not a file of many evaluations \(drift_pl\.evaluations, version 1\)"),
-        (packed(LACKING), r"is damaged: method: .*; get it again"),
+        (packed(LACKING), r"is damaged: method: field required; get it again"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:

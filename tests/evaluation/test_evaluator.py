@@ -73,11 +73,11 @@ class BrightOnes:
 
 def make_evaluator(encoder: Path, **changes: Any) -> Evaluator:
     evaluator = Evaluator(
-        judges=[WeightedReward("brightness", brightness, 2.0), WeightedReward("redness", redness, -1.0)],
+        rewards=[WeightedReward("brightness", brightness, 2.0), WeightedReward("redness", redness, -1.0)],
         encoder=PooledEncoder(str(encoder)),
         lpips=SquaredDistance(),
         micro_batch=4,
-        heldout_judges=[WeightedReward("redness", redness)],
+        heldout_rewards=[WeightedReward("redness", redness)],
         measures=[word_count],
         grid_prompts=2,
         grid_seeds=3,
@@ -265,8 +265,8 @@ def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
         tiny_evaluation_encoder,
         grid_prompts=3,
         grid_seeds=4,
-        judges=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
-        heldout_judges=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
+        rewards=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
+        heldout_rewards=[WeightedReward("spread", spread), WeightedReward("cats", about_cats)],
     )
     result = evaluate(tiny_policy, evaluator)
     bright = result.grid_PS3HW.mean((2, 3, 4)).double()

@@ -12,7 +12,9 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import build_config, parse
 from drift_pl.fit import fit
-from drift_pl.incentive import Band, DiversityShaping, EmbeddingNoise
+from drift_pl.incentive.prompting import EmbeddingNoise
+from drift_pl.incentive.selection import Band
+from drift_pl.incentive.shaping import DiversityShaping
 
 SIZES = [
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),

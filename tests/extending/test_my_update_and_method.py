@@ -1,5 +1,7 @@
 """An update and a method from outside of the package train, by a name with a colon and nothing else."""
 
+import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from runs import TinyWorld, assert_same_training_state, largest_difference, load
 
+from drift_pl.builders.method import build_update
 from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.fit import fit
@@ -14,6 +17,7 @@ from drift_pl.fit import fit
 TESTS = Path(__file__).parents[1]
 OFF = ["incentive.selection.rule=none", "incentive.prompting.rule=none", "incentive.shaping.weight=0"]
 BRIGHTNESS = "rewards=[{name: 'judges:Brightness'}]"
+REINFORCE, WINNERS = "objective.loss=my_update:Reinforce", "incentive.method=my_method:Winners"
 TWO = ["trainer.iterations=2", "objective.learning_rate=0.001", "objective.skip_zero_advantage=false"]
 
 
@@ -28,21 +32,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
     return TinyWorld.create(tmp_path_factory.mktemp("world"))
 
 
-def train(
-    world: TinyWorld,
-    run_dir: Path,
-    *overrides: str,
-    loss: str = "surrogate",
-    method: str = "drift",
-    loss_args: dict[str, Any] | None = None,
-    method_args: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+def train(world: TinyWorld, run_dir: Path, *overrides: str) -> dict[str, Any]:
     """Two iterations; returns the last checkpoint."""
-    config = parse([*world.overrides(), *OFF, BRIGHTNESS, *TWO, *overrides, f"run_dir={run_dir}"]).config
-    config.objective.loss, config.incentive.method = loss, method
-    config.incentive.args = method_args or {}
-    config.objective.args = loss_args or {}  # type: ignore[attr-defined]
-    fit(config)
+    fit(parse([*world.overrides(), *OFF, BRIGHTNESS, *TWO, *overrides, f"run_dir={run_dir}"]).config)
     return load(run_dir)
 
 
@@ -50,19 +42,19 @@ def test_where_the_policy_has_not_moved_reinforce_is_the_surrogate(world: TinyWo
     """At ratio 1 the gradient of A p / p_old is that of A log p; the clip tells a second step on the images apart."""
     one = ["objective.updates=1", "objective.clip_range=1e-7"]
     twice = [*one, "objective.inner_epochs=2"]
-    ours = train(world, tmp_path / "ours", *one, loss="my_update:Reinforce")
+    ours = train(world, tmp_path / "ours", *one, REINFORCE)
     surrogate = train(world, tmp_path / "surrogate", *one)
     start = train(world, tmp_path / "start", *one, "objective.learning_rate=1e-12")
     assert largest_difference(ours, surrogate) < 1e-6
     assert largest_difference(ours, start) > 1e-4
-    ours = train(world, tmp_path / "ours2", *twice, loss="my_update:Reinforce")
+    ours = train(world, tmp_path / "ours2", *twice, REINFORCE)
     assert largest_difference(ours, train(world, tmp_path / "surrogate2", *twice)) > 1e-4
 
 
 def test_an_updates_own_arguments_come_from_args(world: TinyWorld, tmp_path: Path) -> None:
-    plain = train(world, tmp_path / "plain", loss="my_update:Reinforce")
-    named = train(world, tmp_path / "named", loss="my_update:Reinforce", loss_args={"baseline": 0.0})
-    moved = train(world, tmp_path / "moved", loss="my_update:Reinforce", loss_args={"baseline": 0.5})
+    plain = train(world, tmp_path / "plain", REINFORCE)
+    named = train(world, tmp_path / "named", REINFORCE, "objective.args={baseline: 0.0}")
+    moved = train(world, tmp_path / "moved", REINFORCE, "objective.args={baseline: 0.5}")
     assert_same_training_state(plain, named)
     assert largest_difference(plain, moved) > 1e-4
 
@@ -70,12 +62,24 @@ def test_an_updates_own_arguments_come_from_args(world: TinyWorld, tmp_path: Pat
 def test_a_method_sees_scores_and_says_what_is_rewarded(world: TinyWorld, tmp_path: Path) -> None:
     """Who wins does not depend on by how much: a judge of another scale trains the same weights."""
     louder = "rewards=[{name: 'judges:Brightness', weight: 8}]"
-    ours = train(world, tmp_path / "ours", method="my_method:Winners", method_args={"count": 2})
-    other = train(world, tmp_path / "louder", louder, method="my_method:Winners", method_args={"count": 2})
+    ours = train(world, tmp_path / "ours", WINNERS, "incentive.args={count: 2}")
+    other = train(world, tmp_path / "louder", louder, WINNERS, "incentive.args={count: 2}")
     assert_same_training_state(ours, other)
-    single = train(world, tmp_path / "single", method="my_method:Winners")
+    single = train(world, tmp_path / "single", WINNERS)
     assert largest_difference(ours, single) > 1e-4
     assert largest_difference(ours, train(world, tmp_path / "plain")) > 1e-4
+
+
+def test_keys_that_an_update_from_elsewhere_does_not_take_are_named(world: TinyWorld) -> None:
+    """Those of this package's updates that are not at their defaults; `advantage_clip` is the method's."""
+    kept = ["objective.inner_epochs=2", "objective.advantage_std=global"]
+    config = parse([*world.overrides(), REINFORCE, *kept, "objective.clip_range=0.5", "objective.nft_times=2"]).config
+    message = "without effect: objective.nft_times, objective.clip_range (not taken by objective.loss=my_update:Rei"
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}"):
+        build_update(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_update(parse([*world.overrides(), REINFORCE, *kept, "objective.clip_range=1e-4"]).config)
 
 
 def test_winners_by_hand() -> None:
@@ -92,23 +96,23 @@ def test_winners_by_hand() -> None:
     ("changes", "says"),
     [
         (
-            {"loss": "my_update:Reinforce", "loss_args": {"base": 1}},
+            [REINFORCE, "objective.args={base: 1}"],
             "objective.args: got an unexpected keyword argument 'base' for 'my_update:Reinforce'; its arguments are:",
         ),
         (
-            {"method": "my_method:Winners", "method_args": {"counts": 1}},
+            [WINNERS, "incentive.args={counts: 1}"],
             "incentive.args: got an unexpected keyword argument 'counts' for 'my_method:Winners'; its arguments are: "
             "count",
         ),
-        ({"loss": "my_update:Reinfroce"}, "objective.loss='my_update:Reinfroce' cannot be imported: module"),
-        ({"loss": "surogate"}, "objective.loss='surogate' is unknown: there are surrogate, nft; did you mean"),
-        ({"method": "gardoo"}, "incentive.method='gardoo' is unknown: there are gardo,"),
+        (["objective.loss=my_update:Reinfroce"], "objective.loss='my_update:Reinfroce' cannot be imported: module"),
+        (["objective.loss=surogate"], "objective.loss=surogate should be one of surrogate, nft, their_package.modu"),
+        (["incentive.method=gardoo"], "incentive.method=gardoo should be one of drift, gardo, "),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_setting(
-    world: TinyWorld, tmp_path: Path, changes: dict[str, Any], says: str
+    world: TinyWorld, tmp_path: Path, changes: list[str], says: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        train(world, tmp_path / "run", **changes)
+        train(world, tmp_path / "run", *changes)
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)

@@ -97,3 +97,15 @@ def test_weighted_errors_are_those_of_the_clean_latents_over_their_mean(generato
     expected = error.square().mean((1, 2, 3)) / error.abs().mean((1, 2, 3))
     ours = (old - u).square().mean((1, 2, 3)) * clean_error_weight(old, u, time)
     torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("time", [0.05, 0.5, 0.95])
+def test_a_perfect_prediction_has_no_error_and_a_finite_weight(time: float, generator: torch.Generator) -> None:
+    """The clean latents' error counts as 1e-5 at least, as in DiffusionNFT's code; without, inf * 0 is NaN."""
+    u = torch.randn(SHAPE, generator=generator)
+    for error in (0.0, 1e-9, 1e-3):
+        old = u + error
+        expected = time**2 / (time * (old - u).abs().mean((1, 2, 3))).clamp(min=1e-5)
+        weight = clean_error_weight(old, u, time)
+        torch.testing.assert_close(weight, expected)
+        assert ((old - u).square().mean((1, 2, 3)) * weight).isfinite().all()

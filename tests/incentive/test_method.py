@@ -4,15 +4,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import Scores
+from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
-from drift_pl.incentive import Band, DiversityShaping
-from drift_pl.incentive.method import Method, RewardSpread
+from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gardo import Gardo
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.methods.protocol import RewardMethod
+from drift_pl.incentive.selection import Band
+from drift_pl.incentive.shaping import DiversityShaping
 
-SPREAD = RewardSpread(torch.tensor(2.0), base_group=50.0)
+SPREAD = (torch.tensor(2.0), 50.0)
+"""Of the batch, and of the base model's groups."""
+
+
+def trajectory_of(steps: tuple[int, ...], num_steps: int) -> Trajectory:
+    nothing = torch.empty(0)
+    return Trajectory(nothing, nothing, steps, num_steps, nothing, nothing)
 
 
 class Doubled(RewardMethod):
@@ -33,14 +40,14 @@ def test_rewards_are_selected_and_centred_by_hand() -> None:
     for rule, divisor in (("global", 2.0), ("none", 1.0)):
         method = Method(Band(2.0), None, AdvantageRule(rule))
         reward = method.effective_reward(scores)
-        kept = method.select(reward)
+        kept = method.selection(reward)
         assert kept.tolist() == [[True, True, True, False]]
-        assert method.bonus(scores, (0,), 4) is None
-        advantage = method.advantage(scores, reward, kept, None, SPREAD)
+        assert method.bonus(scores, trajectory_of((0,), 4)) is None
+        advantage = method.advantage(scores, reward, kept, None, *SPREAD)
         torch.testing.assert_close(advantage, torch.tensor([[-1.0, 0.0, 1.0, 0.0]]) / divisor)
     flat = Scores(torch.tensor([[0.1, -0.1]]), {}, None)
     method = Method(advantage_rule=AdvantageRule("group"))
-    advantage = method.advantage(flat, flat.reward_PG, torch.ones(1, 2, dtype=torch.bool), None, SPREAD)
+    advantage = method.advantage(flat, flat.reward_PG, torch.ones(1, 2, dtype=torch.bool), None, *SPREAD)
     torch.testing.assert_close(advantage, torch.tensor([[0.2, -0.2]]))  # 0.1 by the floor of 0.5, not by its own 0.1
 
 
@@ -48,7 +55,7 @@ def test_rewards_are_selected_and_centred_by_hand() -> None:
 def test_the_bonus_is_the_shapings_own_in_either_form(form: str, generator: torch.Generator) -> None:
     """Also where predictions are there for another reason."""
     scores, shaping = scores_of(generator, steps=2), DiversityShaping(3.0, gamma=0.9, gate="median", form=form)
-    bonus = Method(shaping=shaping).bonus(scores, (1, 2), 5)
+    bonus = Method(shaping=shaping).bonus(scores, trajectory_of((1, 2), 5))
     inputs = (scores.embedding_PGD, scores.predicted_embedding_KPGD, scores.valid_PG)
     terminal = shaping(inputs[0], inputs[2], 5, scores.reward_PG)
     stepwise = shaping.stepwise(*inputs, (1, 2), 5, scores.reward_PG)
@@ -61,12 +68,12 @@ def test_another_method_changes_rewards_advantages_and_the_divergence(generator:
     assert torch.equal(Method(reward_method=Doubled()).effective_reward(scores), 2 * scores.reward_PG)
     plain, other = Method(), Method(reward_method=gardo)
     kept = torch.ones(2, 6, dtype=torch.bool)
-    before = plain.advantage(scores, scores.reward_PG, kept, None, SPREAD)
-    after = other.advantage(scores, scores.reward_PG, kept, None, SPREAD)
+    before = plain.advantage(scores, scores.reward_PG, kept, None, *SPREAD)
+    after = other.advantage(scores, scores.reward_PG, kept, None, *SPREAD)
     assert torch.equal(after, gardo.advantage(before, scores))
     assert not torch.equal(after, before)
-    assert plain.divergence(scores, (0, 1), 4) is None
-    assert torch.equal(other.divergence(scores, (0, 1), 4), gardo.divergence(scores, (0, 1), 4))
+    assert plain.divergence(scores, trajectory_of((0, 1), 4)) is None
+    assert torch.equal(other.divergence(scores, trajectory_of((0, 1), 4)), gardo.divergence(scores, (0, 1), 4))
 
 
 def test_gdpo_gives_every_reward_the_same_say(generator: torch.Generator) -> None:

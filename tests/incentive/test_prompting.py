@@ -8,17 +8,12 @@ import torch
 from conditions import CHANNELS, WRITTEN, condition
 
 from drift_pl.core.types import Condition
-from drift_pl.incentive.prompting import (
-    EmbeddingNoise,
-    NoVariation,
-    noise_gate,
-    written_channels,
-)
+from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, noise_gate, written_channels
 
 
 def test_scale_zero_is_the_prompt_itself(generator: torch.Generator) -> None:
     clean = condition(generator)
-    for off in (NoVariation(), EmbeddingNoise(0.0)):
+    for off in (PromptingRule(), EmbeddingNoise(0.0)):
         varied = off(clean, seed=1, iteration=2, samples=range(4))
         for sigma in (1.0, 0.75, 0.0):
             at = varied.at(sigma)
@@ -158,5 +153,5 @@ def test_half_precision_tokens_stay_in_their_precision(generator: torch.Generato
 
 
 def test_noise_leaves_the_text_alone() -> None:
-    for rule in (NoVariation(), EmbeddingNoise(1.0)):
+    for rule in (PromptingRule(), EmbeddingNoise(1.0)):
         assert rule.rewrite(("a cat", "a cat", "sky"), 1, 2, [5, 6, 7]) == ["a cat", "a cat", "sky"]

@@ -28,7 +28,7 @@ def varied_by(clean: Condition, generator: torch.Generator, scale: float, form: 
     """A variation with known standard normal noise."""
     noise = torch.randn(clean.tokens_BLE.shape, generator=generator)
     pooled = torch.randn(clean.pooled_BE.shape, generator=generator)
-    return VariedCondition(clean, noise, scale, 0.6, 0.9, pooled, form, rescale)
+    return VariedCondition(clean, EmbeddingNoise(scale, 0.6, 0.9, 0, form, rescale), noise, pooled)
 
 
 @pytest.mark.parametrize(("sigma", "gate"), GATES)

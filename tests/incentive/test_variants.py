@@ -8,7 +8,8 @@ from scipy.stats import binomtest, chisquare
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Condition
-from drift_pl.incentive import EmbeddingNoise, TextVariants
+from drift_pl.incentive.prompting import EmbeddingNoise
+from drift_pl.incentive.variants import TextVariants
 
 TEMPLATES = ("a photograph of {prompt}", "{prompt}, at night")
 PARAPHRASES = {"a cat": ("a feline",), "a dog": ("a hound", "man's best friend")}

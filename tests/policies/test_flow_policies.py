@@ -12,10 +12,11 @@ from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.rng import normal_per_sample, sample_generators
+from drift_pl.core.types import Trajectory
 from drift_pl.evaluation.sampling import Model, SamplingPlan
 from drift_pl.incentive.prompting import EmbeddingNoise
 from drift_pl.policies.pipeline import PipelinePolicy
-from drift_pl.sampling.rollout import Sampler, replay, rollout_in_micro_batches
+from drift_pl.sampling.rollout import Sampler, replay, rollout
 from drift_pl.sampling.stochastic import FlowSde
 
 PROMPTS = ["a red cat", "two big dog", "sky"]
@@ -62,7 +63,9 @@ def check_ratio(policy: PipelinePolicy) -> None:
     condition = EmbeddingNoise(0.5, low=0.0, high=0.1)(clean, 0, 0, range(6))
     noise = normal_per_sample(sample_generators("initial_latents", 0, 0, samples=range(6)), policy.latent_shape)
     streams = sample_generators("sde_noise", 0, 0, samples=range(6))
-    trajectory = rollout_in_micro_batches(policy, sampler, condition, WINDOW, noise, streams, 3)
+    parts = (slice(0, 3), slice(3, 6))
+    runs = [rollout(policy, sampler, condition[rows], WINDOW, noise[rows], streams[rows]) for rows in parts]
+    trajectory = Trajectory.concatenate(runs)
     for rows in torch.arange(6).split(3):
         for k in range(len(WINDOW)):
             step = replay(policy, sampler, trajectory, k, rows, condition[rows], with_reference=k == 1)
@@ -137,8 +140,8 @@ def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> 
     with policy.at_resolution(32):
         expected = policy.sigmas(5)
     model = Model.on(policy, torch.device("cpu"), nullcontext)
-    for sampled in (model.base, model.tuned):
-        with sampled(SamplingPlan(5, 3.0, "", resolution=32)) as sampler:
+    for base in (True, False):
+        with model.sampler(SamplingPlan(5, 3.0, "", resolution=32), base) as sampler:
             assert torch.equal(sampler.sigmas, expected)
     assert not torch.equal(policy.sigmas(5), expected)
 

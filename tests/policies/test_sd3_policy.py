@@ -126,6 +126,30 @@ def test_the_grid_of_noise_levels_is_the_schedulers(tiny_policy: StableDiffusion
     assert (sigmas.diff() < 0).all()
 
 
+@pytest.mark.parametrize("missing", [(), ("max_shift", "base_image_seq_len")])
+def test_a_scheduler_that_shifts_by_resolution_does_so(
+    tiny_pipeline: Path, tmp_path: Path, missing: tuple[str, ...], generator: torch.Generator
+) -> None:
+    """Oracle: StableDiffusion3Pipeline.__call__, which computes the shift from the latents' size."""
+    folder = tmp_path / "shifting"
+    shutil.copytree(tiny_pipeline, folder)
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text()) | {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 3.0}
+    file.write_text(json.dumps({name: value for name, value in config.items() if name not in missing}))
+    policy, pipeline = make_policy(folder), plain_pipeline(folder)
+    noise = torch.randn(2, 4, 8, 8, generator=generator)
+    theirs = pipeline(
+        prompt=PROMPTS[:2], num_inference_steps=5, guidance_scale=1.0, latents=noise.clone(), max_sequence_length=0,
+        output_type="pt",
+    ).images  # fmt: skip
+    torch.testing.assert_close(policy.sigmas(5), pipeline.scheduler.sigmas)
+    sampler = Sampler(policy.sigmas(5), 1.0, policy.encode([""], negative=True))
+    ours = policy.decode(sample_ode(policy, sampler, noise, VariedCondition(policy.encode(PROMPTS[:2]))))
+    torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=1e-5)
+    with policy.at_resolution(12):
+        assert (policy.sigmas(5) - pipeline.scheduler.sigmas).abs().max() > 1e-4
+
+
 def test_decoding_is_the_autoencoders_own(tiny_policy: StableDiffusion3Policy, generator: torch.Generator) -> None:
     """Oracle: latents / scaling + shift through the decoder, [-1, 1] to [0, 1] by diffusers' image processor."""
     latents = torch.randn(2, 4, 8, 8, generator=generator)

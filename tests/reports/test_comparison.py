@@ -38,10 +38,10 @@ def test_arrays_are_in_the_order_of_seeds_iterations_and_prompts(tmp_path: Path)
     early, late = make_point(10, [1.1, 1.2]), make_point(20, [1.3, 1.4])
     second = write_file(tmp_path, "m", 0, [make_point(0, [0.0, 0.0]), late, early])
     (method,) = compared([first, second]).methods
-    assert method.seeds == (0, 1)
+    assert method.seeds == [0, 1]
     assert method.labels() == ["base", "iteration 10", "iteration 20"]
     wanted = [[[0, 0], [1.1, 1.2], [1.3, 1.4]], [[0, 0], [0.1, 0.2], [0.3, np.nan]]]
-    np.testing.assert_array_equal(method.values_SKP("reward"), wanted)
+    np.testing.assert_array_equal(method.values_SKP["reward"], wanted)
 
 
 def test_last_points_only(tmp_path: Path) -> None:
@@ -56,7 +56,8 @@ def test_another_protocol_is_refused_by_the_name_of_the_field_and_of_both_runs(t
     first = write_file(tmp_path, "a", 0, [make_point(0, 0.0), make_point(10, 1.0)])
     second = write_file(tmp_path, "b", 0, [make_point(0, 0.0), make_point(10, 1.0)], {field: other})
     message = refusal([first, second])
-    assert f"{first}/evaluation.json and {second}/evaluation.json differ in protocol.{field} (" in message
+    name = "prompt 2" if field == "prompts" else field
+    assert f"{first}/evaluation.json and {second}/evaluation.json were measured differently: {name} is " in message
     assert f"python -m drift_pl.evaluate ckpt_path={second}" in message
 
 
@@ -64,12 +65,12 @@ def test_prompts_that_differ_are_shown(tmp_path: Path) -> None:
     points = [make_point(0, 0.0), make_point(10, 1.0)]
     first = write_file(tmp_path, "a", 0, points)
     second = write_file(tmp_path, "b", 0, points, {"prompts": [PROMPTS[0], "a green bar"]})
-    assert "(prompt 2 is 'a blue bar' and 'a green bar')" in refusal([first, second])
+    assert 'prompt 2 is "a blue bar" and "a green bar"' in refusal([first, second])
     three = [make_point(point["iteration"], [0.0, 1.0, 2.0]) for point in points]
     for point in three:
         point["per_prompt"] = {name: [0.1, 0.2, 0.3] for name in point["per_prompt"]}
     third = write_file(tmp_path, "c", 0, three, {"prompts": [*PROMPTS, "more"]})
-    assert "(2 prompts and 3)" in refusal([first, third])
+    assert "number of prompts is 2 and 3" in refusal([first, third])
 
 
 def test_another_base_model_is_refused_beyond_rounding(tmp_path: Path) -> None:

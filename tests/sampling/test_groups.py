@@ -10,8 +10,8 @@ from torch import Tensor
 from drift_pl.core.rng import make_generator
 from drift_pl.core.types import PromptBatch
 from drift_pl.functional.transition import flow_ode_step
-from drift_pl.incentive import EmbeddingNoise, NoVariation, TextVariants
-from drift_pl.incentive.prompting import VariedCondition
+from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, VariedCondition
+from drift_pl.incentive.variants import TextVariants
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
@@ -19,11 +19,11 @@ from drift_pl.sampling.stochastic import FlowSde
 
 CPU = torch.device("cpu")
 PLAN = RolloutPlan(5, FlowSde(0.7), 1.0, "", Window(1, 4, 2))
-BATCH = PromptBatch(iteration=3, prompts=("a red cat", "sky"), groups=(2, 5))
+BATCH = PromptBatch(seed=7, iteration=3, prompts=("a red cat", "sky"), groups=(2, 5), group_size=3)
 
 
 def make_sampling(policy: StableDiffusion3Policy, plan: RolloutPlan = PLAN, **changes: object) -> GroupSampling:
-    sampling = GroupSampling(policy, PromptEncoder(policy), NoVariation(), plan, group_size=3, micro_batch=2, seed=7)
+    sampling = GroupSampling(policy, PromptEncoder(policy), PromptingRule(), plan, micro_batch=2)
     return replace(sampling, **changes)
 
 
@@ -32,6 +32,20 @@ def test_images_of_a_group_share_neither_noise_nor_images(tiny_policy: StableDif
     assert len(condition) == len(trajectory.images_B3HW) == 6
     flat = trajectory.images_B3HW.flatten(1)
     assert float(torch.pdist(flat).min()) > 1e-2
+
+
+def test_micro_batches_change_nothing(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]) -> None:
+    """Up to float32 sums: batches of one take another matrix product."""
+    tune(tiny_policy)
+    rule, plan = EmbeddingNoise(0.5, 0.0, 0.1), replace(PLAN, guidance_scale=4.5)
+    _, together = make_sampling(tiny_policy, plan, prompting=rule, micro_batch=6)(BATCH, CPU)
+    for micro_batch in (1, 4):
+        shown: list[Tensor] = []
+        _, parts = make_sampling(tiny_policy, plan, prompting=rule, micro_batch=micro_batch)(BATCH, CPU, shown.append)
+        assert (parts.steps_K, parts.num_steps) == (together.steps_K, 5)
+        for name in ("latents_KBCHW", "log_prob_KB", "images_B3HW"):
+            torch.testing.assert_close(getattr(parts, name), getattr(together, name), rtol=0, atol=1e-5)
+        assert torch.equal(torch.cat(shown), parts.images_B3HW)
 
 
 def test_a_sliding_window_moves_with_the_iteration_and_a_random_one_is_drawn(
@@ -112,7 +126,7 @@ def test_each_image_is_conditioned_on_its_own_rewrite(tiny_policy: StableDiffusi
     variants = TextVariants(templates=("big {prompt}", "{prompt} sky", "a {prompt}"))
     condition, _ = make_sampling(tiny_policy, prompting=variants)(BATCH, CPU)
     repeated = [prompt for prompt in BATCH.prompts for _ in range(3)]
-    texts = variants.rewrite(repeated, 7, 3, BATCH.sample_indices(3))
+    texts = variants.rewrite(repeated, 7, 3, BATCH.samples)
     assert len(set(texts)) > 2
     assert torch.equal(condition.clean.tokens_BLE, encode_alone(tiny_policy, texts))
     assert isinstance(condition, VariedCondition)

@@ -140,10 +140,15 @@ def test_a_combined_kernel_is_the_weighted_mean_of_the_kernels(
 
 def test_one_encoder_combined_is_itself_and_an_unseen_image_stays_unseen(generator: torch.Generator) -> None:
     batch = images(generator, 3, 8)
-    batch[1, 2] = math.nan  # blue, which only one of the two encoders uses
     alone = CombinedEncoder([(Colours(slice(0, 2)), 0.3)])(batch)
     torch.testing.assert_close(alone, Colours(slice(0, 2))(batch))
-    both = CombinedEncoder([(Colours(slice(0, 2)), 1.0), (Colours(slice(1, 3)), 1.0)])(batch)
+    batch[1, 2] = 0.5
+
+    def half_blind(images_B3HW: torch.Tensor) -> torch.Tensor:
+        """NaN for the second image."""
+        return Colours(slice(1, 3))(images_B3HW).masked_fill(torch.arange(3)[:, None] == 1, math.nan)
+
+    both = CombinedEncoder([(Colours(slice(0, 2)), 1.0), (half_blind, 1.0)])(batch)
     assert both.isfinite().all(1).tolist() == [True, False, True]
 
 

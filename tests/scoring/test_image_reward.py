@@ -1,6 +1,7 @@
 """ImageReward, against its network written out on tensors with the published names."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,15 @@ def test_what_does_not_fit_is_said_in_one_line(folder: Path, tmp_path: Path) -> 
     BertTokenizer(vocab={word: number for number, word in enumerate([*WORDS, "more"])}).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has 15 tokens and the text encoder 14"):
         ImageReward(str(folder), tokenizer=str(tmp_path))
+
+
+def test_prompts_that_are_cut_are_counted_in_one_warning(folder: Path, generator: torch.Generator) -> None:
+    """The published length is 35 tokens. Catches: a warning for each batch, or none."""
+    reward, long = judge(folder, batch_size=1), "a dot " * 40
+    says = "^1 of 2 prompts are longer than ImageReward takes and are cut: 1 at 35"
+    with pytest.warns(UserWarning, match=says) as caught:
+        reward(images(generator, 3), [long, "a dot", long])
+    assert len([warning for warning in caught if "are cut" in str(warning.message)]) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reward(images(generator, 1), [f"{long} again"])

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError
+from drift_pl.scoring.calls import finite_images
 from drift_pl.scoring.protocol import move
-from drift_pl.scoring.rewards import WeightedReward, score_images
+from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, score_images, scored_counts
 
 IMAGES = torch.zeros(3, 3, 4, 4)
 PROMPTS = ["a", "b", "c"]
@@ -39,7 +40,7 @@ def test_judges_see_the_images_and_the_prompts() -> None:
 
     images = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     total, _ = score_images([WeightedReward("mean", watch)], images, PROMPTS)
-    assert seen[0][0] is images
+    assert torch.equal(seen[0][0], images)
     assert seen[0][1] == PROMPTS
     torch.testing.assert_close(total, images.mean((1, 2, 3)))
     assert total.dtype == torch.float32
@@ -60,7 +61,7 @@ def test_an_image_that_one_judge_cannot_score_has_no_reward(value: float) -> Non
         (broken, r"the reward 'mine' failed: RuntimeError: out of ink"),
         (says(1, 2), r"the reward 'mine' returned \(2,\), not one number for each of 3 images"),
         (lambda images, prompts: torch.zeros(3, 1), r"the reward 'mine' returned \(3, 1\), not one number"),
-        (lambda images, prompts: [1.0, 2.0, 3.0], r"the reward 'mine' returned list, not one number"),
+        (lambda images, prompts: [1.0, 2.0], r"the reward 'mine' returned \(2,\), not one number"),
     ],
 )
 def test_a_judge_that_fails_is_named(reward: Callable[..., object], message: str) -> None:
@@ -122,10 +123,10 @@ def test_a_groupwise_judge_that_returns_another_shape_is_named() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) -> None:
     judges = [WeightedReward("fine", says(1, 2, 3)), WeightedReward("mute", says(value, value, value))]
-    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
-        score_images(judges, IMAGES, PROMPTS)
-    total, by_reward = score_images(judges, IMAGES, PROMPTS, allow_unscored=True)
+    total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.isnan().all()
+    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
+        refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(IMAGES)))
     assert not by_reward["mute"].isfinite().any()
 
 

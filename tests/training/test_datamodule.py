@@ -10,7 +10,7 @@ PROMPTS = tuple(f"prompt {number}" for number in range(6))
 
 
 def module(rank: int = 0, world: int = 1, updates: int = 2) -> PromptDataModule:
-    source = PromptDataModule(PROMPTS, per_iteration=4, updates=updates, seed=3, iterations_per_epoch=5)
+    source = PromptDataModule(PROMPTS, per_iteration=4, group_size=3, updates=updates, seed=3, iterations_per_epoch=5)
     source.trainer = SimpleNamespace(global_rank=rank, world_size=world)
     return source
 
@@ -44,4 +44,4 @@ def test_ranks_share_each_step_out_and_lose_nothing() -> None:
 @pytest.mark.parametrize("rank", [0, 1])
 def test_samples_keep_their_global_number(rank: int) -> None:
     part = module(rank, 2).batch(0)
-    assert part.sample_indices(3) == [group * 3 + image for group in part.groups for image in range(3)]
+    assert part.samples == [group * 3 + image for group in part.groups for image in range(3)]

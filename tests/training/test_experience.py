@@ -1,11 +1,17 @@
-"""What an update learns from: which images count, and in which passes."""
+"""The data of an update: which images count, and in which passes."""
+
+from functools import partial
 
 import pytest
 import torch
 
-from drift_pl.core.types import Condition, Trajectory
+from drift_pl.core.types import Condition, PromptBatch, Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.training.experience import Experience
+from drift_pl.training.updates.clipped import ClippedUpdate
+from drift_pl.training.updates.forward import ForwardUpdate
+from drift_pl.training.updates.passes import Loss, Passes
+from drift_pl.training.updates.protocol import UpdateContext
 
 KEPT = torch.tensor([[True, True, False], [False, True, False], [True, True, True]])
 ADVANTAGE = torch.tensor([[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, -0.5]])
@@ -14,9 +20,10 @@ ADVANTAGE = torch.tensor([[-1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.5, 0.0, -0.5]])
 def experience_of(advantage: torch.Tensor = ADVANTAGE, divergence: torch.Tensor | None = None) -> Experience:
     """Three groups of three images, two trained steps; the second group keeps one image alone."""
     images, states = torch.zeros(9, 3, 2, 2), torch.zeros(3, 9, 4, 2, 2)
-    trajectory = Trajectory(states, torch.zeros(2, 9), (1, 2), states[-1], images)
+    trajectory = Trajectory(states, torch.zeros(2, 9), (1, 2), 4, states[-1], images)
     condition = VariedCondition(Condition(torch.zeros(9, 5, 6), None, torch.full((5,), 6)))
-    return Experience(trajectory, condition, KEPT, advantage, divergence, (0, 0), range(9))
+    batch = PromptBatch(0, 0, ("a", "b", "c"), groups=(0, 1, 2), group_size=3)
+    return Experience(batch, trajectory, condition, KEPT, advantage, divergence)
 
 
 def rows_of(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[tuple[list[int], list[float]]]:
@@ -59,3 +66,34 @@ def test_optimiser_steps_share_the_images_in_order(updates: int, sizes: list[int
     shares = experience_of().shares(updates)
     assert [len(share) for share in shares] == sizes
     assert torch.equal(torch.cat(shares), torch.arange(9))
+
+
+class Mine(Passes):
+    """An update that does not say whether it does."""
+
+    def loss(self, context: UpdateContext) -> Loss:
+        raise NotImplementedError
+
+
+def test_zero_advantage_has_no_gradient_where_the_update_says_so() -> None:
+    """nft pulls such images back to the old policy from its second step on; another update may learn from them."""
+    common = {"inner_epochs": 1, "updates": 2, "micro_batch": 4, "skip_zero_advantage": True}
+    nft = partial(ForwardUpdate, **common, nft_times=1, nft_beta=1.0, advantage_clip=5.0)
+    surrogate = partial(
+        ClippedUpdate,
+        **common,
+        clip_range=1e-4,
+        kl_form="exact",
+        ratio="plain",
+        step_weights="none",
+        trainable_steps=(0, 1),
+    )
+
+    def passed(update: Passes, first: bool) -> int:
+        return sum(len(rows) for rows, _ in update.micro_batches(experience_of(), torch.arange(9), first))
+
+    assert [passed(nft(kl_weight=0.0), first) for first in (True, False)] == [4, 5]
+    assert [passed(nft(kl_weight=0.1), first) for first in (True, False)] == [5, 5]
+    assert [passed(surrogate(kl_weight=0.0), first) for first in (True, False)] == [4, 4]
+    assert [passed(surrogate(kl_weight=0.1), first) for first in (True, False)] == [5, 5]
+    assert [passed(Mine(**common, kl_weight=0.0), first) for first in (True, False)] == [5, 5]

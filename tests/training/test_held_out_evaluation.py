@@ -151,7 +151,7 @@ def test_the_summary_is_that_of_the_records_points(
     setting = Setting(tiny_policy, tmp_path, ("fid",))
     callback = setting.callback()
     callback.on_train_start(setting.trainer(0), setting.module)
-    before = callback._point(setting.trainer(0), setting.module, callback._test)
+    _, before = callback._measure(callback._test, setting.trainer(0), setting.module)
     tune(tiny_policy)
     callback.on_train_end(setting.trainer(5), setting.module)
     summary, record = setting.summary(), setting.record("test")

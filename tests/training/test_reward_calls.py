@@ -10,14 +10,14 @@ from torch import Tensor
 from drift_pl.config.loading import build_config
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import PromptBatch, Trajectory
-from drift_pl.incentive import NoVariation
+from drift_pl.incentive.prompting import PromptingRule
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.scoring.pickscore import PickScore
 from drift_pl.scoring.rewards import WeightedReward
-from drift_pl.training.reward_calls import RewardCallPlan, RewardCalls
+from drift_pl.training.reward_calls import RewardCalls
 from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
@@ -39,25 +39,27 @@ class Watched:
         return images.mean((-1, -2, -3)) + (letters[:, None] if self.groupwise else letters)
 
 
-def judge_all(plan: RewardCallPlan, parts: Sequence[Tensor], judges: list[WeightedReward]) -> dict[str, Tensor]:
-    with RewardCalls(judges, PROMPTS, SIZE, plan) as judging:
+def score_all(
+    parts: Sequence[Tensor], rewards: list[WeightedReward], groups: int = 0, thread: bool = False
+) -> dict[str, Tensor]:
+    with RewardCalls(rewards, PROMPTS, SIZE, groups, thread) as calls:
         for part in parts:
-            judging.take(part)
-        return judging.scores(torch.cat(list(parts)))
+            calls.take(part)
+        return calls.scores(torch.cat(list(parts)))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 5, 9])
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 15])
 def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator, groups: int, micro_batch: int) -> None:
-    """Whatever images a micro-batch holds: judges get whole groups, in order, so many at a time."""
+    """Whatever images a micro-batch holds: rewards get whole groups, in order."""
     images = torch.rand(len(PROMPTS) * SIZE, 3, 4, 4, generator=generator)
     found = {}
     for thread in (False, True):
         each, grouped = Watched(), Watched(groupwise=True)
-        judges = [WeightedReward("each", each), WeightedReward("grouped", grouped, 0.5)]
-        scores = judge_all(RewardCallPlan(groups, thread), images.split(micro_batch), judges)
+        rewards = [WeightedReward("each", each), WeightedReward("grouped", grouped, 0.5)]
+        scores = score_all(images.split(micro_batch), rewards, groups, thread)
         found[thread] = (scores, each.calls, grouped.calls)
-        assert each.threads == {"judges" if thread else "MainThread"}
+        assert each.threads == {"rewards" if thread else "MainThread"}
     (here, *calls_here), (there, *calls_there) = found[False], found[True]
     assert calls_here == calls_there
     assert here.keys() == there.keys() == {"each", "grouped"}
@@ -71,13 +73,13 @@ def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator,
 
 
 def test_all_groups_at_once_is_one_call(generator: torch.Generator) -> None:
-    judge = Watched()
-    judge_all(RewardCallPlan(), torch.rand(15, 3, 2, 2, generator=generator).split(4), [WeightedReward("one", judge)])
-    assert judge.calls == [((15,), tuple(prompt for prompt in PROMPTS for _ in range(SIZE)))]
+    reward = Watched()
+    score_all(torch.rand(15, 3, 2, 2, generator=generator).split(4), [WeightedReward("one", reward)])
+    assert reward.calls == [((15,), tuple(prompt for prompt in PROMPTS for _ in range(SIZE)))]
 
 
-def test_the_next_images_come_while_a_judge_is_at_work() -> None:
-    """The first group's judge waits for what happens only after `take` has come back."""
+def test_the_next_images_come_while_a_reward_is_called() -> None:
+    """The first group's reward waits for what happens only after `take` has come back."""
     sampled_more, timed_out = threading.Event(), []
 
     def slow(images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -85,11 +87,11 @@ def test_the_next_images_come_while_a_judge_is_at_work() -> None:
         return images.mean((1, 2, 3))
 
     images = torch.rand(15, 3, 2, 2)
-    with RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, RewardCallPlan(1, True)) as judging:
-        judging.take(images[:3])
-        judging.take(images[3:])
+    with RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True) as calls:
+        calls.take(images[:3])
+        calls.take(images[3:])
         sampled_more.set()
-        assert torch.equal(judging.scores(images)["slow"], images.mean((1, 2, 3)))
+        assert torch.equal(calls.scores(images)["slow"], images.mean((1, 2, 3)))
     assert timed_out == [False] * 5
 
 
@@ -106,47 +108,47 @@ class Broken:
         return images.mean((1, 2, 3))
 
 
-def test_a_failing_judge_ends_the_iteration_as_it_does_without_a_thread() -> None:
+def test_a_failing_reward_ends_the_iteration_as_it_does_without_a_thread() -> None:
     messages = []
     for thread in (False, True):
         with pytest.raises(UserError, match="'broken' failed: ConnectionError: no answer") as caught:
-            judge_all(RewardCallPlan(1, thread), torch.rand(15, 3, 2, 2).split(3), [WeightedReward("broken", Broken())])
+            score_all(torch.rand(15, 3, 2, 2).split(3), [WeightedReward("broken", Broken())], 1, thread)
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
 
 
-def test_sampling_ends_at_the_first_images_after_a_judge_has_failed() -> None:
-    judging = RewardCalls([WeightedReward("broken", Broken())], PROMPTS, SIZE, RewardCallPlan(1, True))
+def test_sampling_ends_at_the_first_images_after_a_reward_has_failed() -> None:
+    calls = RewardCalls([WeightedReward("broken", Broken())], PROMPTS, SIZE, 1, True)
     images = torch.rand(3, 3, 2, 2)
-    with judging:
-        judging.take(images)
-        judging.take(images)
-        judging._begun[1].exception(timeout=10)
+    with calls:
+        calls.take(images)
+        calls.take(images)
+        calls._begun[1].exception(timeout=10)
         with pytest.raises(UserError, match="no answer"):
-            judging.take(images)
-    assert len(judging._begun) == 2
+            calls.take(images)
+    assert len(calls._begun) == 2
 
 
 def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
-    begun, go_on, judge = threading.Event(), threading.Event(), Watched()
+    begun, go_on, reward = threading.Event(), threading.Event(), Watched()
 
     def slow(images: Tensor, prompts: Sequence[str]) -> Tensor:
         begun.set()
         go_on.wait(10)
-        return judge(images, prompts)
+        return reward(images, prompts)
 
-    judging = RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, RewardCallPlan(1, True))
-    judging.take(torch.rand(9, 3, 2, 2))
+    calls = RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True)
+    calls.take(torch.rand(9, 3, 2, 2))
     begun.wait(10)
-    with pytest.raises(MemoryError), judging:
+    with pytest.raises(MemoryError), calls:
         raise MemoryError
     go_on.set()
-    judging._worker.shutdown(wait=True)
-    assert len(judge.calls) == 1
+    calls._worker.shutdown(wait=True)
+    assert len(reward.calls) == 1
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
-def test_a_judge_computes_in_the_precision_of_the_run(
+def test_a_reward_computes_in_the_precision_of_the_run(
     precision: torch.dtype | None, generator: torch.Generator
 ) -> None:
     """A linear layer under autocast: the thread has no autocast of its own. Nor does it know of no_grad."""
@@ -162,9 +164,7 @@ def test_a_judge_computes_in_the_precision_of_the_run(
     images, scores = torch.rand(15, 3, 2, 2, generator=generator), []
     for thread in (False, True):
         with torch.no_grad(), torch.autocast("cpu", dtype=precision or torch.bfloat16, enabled=precision is not None):
-            scores.append(
-                judge_all(RewardCallPlan(1, thread), images.split(3), [WeightedReward("linear", linear)])["linear"]
-            )
+            scores.append(score_all(images.split(3), [WeightedReward("linear", linear)], 1, thread)["linear"])
     assert torch.equal(*scores)
     assert states == {(False, precision is not None)}
 
@@ -172,18 +172,18 @@ def test_a_judge_computes_in_the_precision_of_the_run(
 def test_an_iterations_scores_are_the_same_bits(
     tiny_policy: StableDiffusion3Policy, tiny_preference: object, tune: Callable[..., None]
 ) -> None:
-    """Sampling and scoring as the training step calls them, with a network for a judge; groups straddle batches."""
+    """Sampling and scoring as the training step calls them, with a network for a reward; groups straddle batches."""
     tune(tiny_policy)
     rollout = RolloutPlan(4, FlowSde(0.7), 1.0, "", Window(0, 3, 2))
-    sample = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), NoVariation(), rollout, 4, micro_batch=3, seed=7)
-    batch = PromptBatch(iteration=0, prompts=("a red cat", "sky", "sea"), groups=(0, 1, 2))
-    judges = [WeightedReward("pick", PickScore(str(tiny_preference)), 1.0)]
+    sample = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), PromptingRule(), rollout, micro_batch=3)
+    batch = PromptBatch(7, 0, ("a red cat", "sky", "sea"), groups=(0, 1, 2), group_size=4)
+    rewards = [WeightedReward("pick", PickScore(str(tiny_preference)), 1.0)]
     found: list[tuple[Trajectory, Tensor]] = []
     for thread in (False, True):
-        score = GroupScoring(judges, 4, None, tiny_policy.decode, plan=RewardCallPlan(1, thread))
-        with score.calls(batch.prompts) as judging:
-            _, trajectory = sample(batch, torch.device("cpu"), judging.take)
-            found.append((trajectory, score(trajectory, batch.prompts, judging).reward_PG))
+        score = GroupScoring(rewards, None, tiny_policy.decode, groups_per_call=1, thread=thread)
+        with score.calls(batch) as calls:
+            _, trajectory = sample(batch, torch.device("cpu"), calls.take)
+            found.append((trajectory, score(trajectory, batch, calls).reward_PG))
     (first, reward_PG), (second, other_PG) = found
     assert torch.equal(first.images_B3HW, second.images_B3HW)
     assert torch.equal(reward_PG, other_PG)
@@ -191,7 +191,7 @@ def test_an_iterations_scores_are_the_same_bits(
     assert reward_PG.std() > 0
 
 
-def test_a_thread_without_parts_to_judge_is_refused() -> None:
+def test_a_thread_without_parts_to_score_is_refused() -> None:
     with pytest.raises(UserError, match=r"^trainer\.judge_thread=true .*set e\.g\. trainer\.judge_groups=1"):
         build_config([("trainer.judge_thread", "true")])
     assert build_config([("trainer.judge_thread", "true"), ("trainer.judge_groups", "2")]).trainer.judge_thread

@@ -1,4 +1,4 @@
-"""Methods that the levers are compared with, one small file each; `incentive.method` takes their names.
+"""Published methods that DRIFT is compared with, one small file each, by name in `incentive.method`.
 
-They share the base algorithm with DRIFT, so that a comparison differs in the method and in nothing else.
+They share the base algorithm with DRIFT, so runs that are compared differ in the method only.
 """

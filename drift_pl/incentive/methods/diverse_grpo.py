@@ -1,4 +1,4 @@
-"""DiverseGRPO (arXiv 2512.21514): a bonus for rare clusters, and a reference that holds early steps only.
+"""DiverseGRPO (arXiv 2512.21514): a bonus for rare clusters, and a KL term on early steps only.
 
 Spectral clustering of the affinity exp(-D^2 / (2 sigma^2)) splits a group into k clusters, and with N images in the
 group and n_i in the cluster of image i
@@ -25,10 +25,10 @@ class DiverseGrpo(RewardMethod):
     """Reward bonus for images of small clusters; divergence in early steps.
 
     Attributes:
-        beta: weight of E, >= 0, in units of the reward. E is 1 for a group of one cluster and sqrt(N) for an image of
-            its own; 3 is the paper's, and 5 saturates, for rewards of its scale.
-        clusters: k >= 2. A group is split into k however alike its images are, copies excepted: with k above the number
-            of modes, the bonus tells apart images that differ in little.
+        beta: weight of E, >= 0, in units of the reward. E is 1 for a group of one cluster and sqrt(N) for an image
+            that is a cluster by itself. The paper uses 3; for its rewards 5 saturates.
+        clusters: k >= 2. A group is always split into k clusters, unless images are identical: with k above the number
+            of modes, the bonus separates images that differ little.
         sigma: scale of the affinity in cosine distances, >= 0.01. With 0.2, images at a distance of 0.1 are neighbours
             (affinity 0.88) and at 0.6 strangers (0.01): what self-supervised encoders give for two images of one
             prompt that look alike, or do not.

@@ -1,11 +1,11 @@
-"""DRA-GRPO (arXiv 2505.09655): rewards divided by how crowded an image's place is.
+"""DRA-GRPO (arXiv 2505.09655): rewards divided by the summed similarity to the group.
 
     r_i <- r_i / (sum_j s_ij + 1e-6),        s_ij = max(cos(e_i, e_j), 0), over the group, itself included.
 
 The paper's 1 + SMI(i; the others), with the graph cut for the submodular mutual information, is the same sum. A graph
-cut wants non-negative similarities, which the paper's sentence embeddings have and image embeddings may not: a negative
-cosine counts as 0 here, or else an image opposite to the others would be divided by nothing, or change sign. As with
-every rule that multiplies, rewards should be non-negative.
+cut needs non-negative similarities, which the paper's sentence embeddings have and image embeddings may not have:
+negative cosines count as 0 here; otherwise an image opposite to the others would be divided by almost 0, or change
+sign. Rewards should be non-negative.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Dra(RewardMethod):
     needs_embeddings = True
 
     def reward(self, scores: Scores) -> Tensor:
-        """r_i by the density of its surroundings, over the valid images of each group; NaN for the others.
+        """r_i over the summed similarity, for the valid images of each group; NaN for the others.
 
         Returns:
-            float32 [P, G]: between r_i / G, in a group of copies, and r_i, for an image like no other.
+            float32 [P, G]: between r_i / G, in a group of copies, and r_i, for an image orthogonal to all others.
         """
         assert scores.embedding_PGD is not None
         valid_PG = scores.valid_PG

@@ -1,14 +1,14 @@
-"""GARDO (arXiv 2512.24138): distinct images count more, and only doubtful ones are held to the reference.
+"""GARDO (arXiv 2512.24138): more weight for distinct images, and a KL term on images of uncertain reward only.
 
 Distinctness: with d_i = min_{j != i} (1 - cos(e_i, e_j)), a positive advantage becomes A_i d_i; the others stay.
 Gate: the divergence applies to the images of highest uncertainty only,
 
     U_i = w(main)_i - mean_n w(aux_n)_i,        w(s)_i = share of the other images of the batch that s_i beats,
 
-main being the trained reward and aux_n judges that it might be fooling. The authors' code differs from their paper
-twice, and we follow the paper: it divides d_i by its mean (`normalise`), where a group of copies gives 0 / 0; and it
-subtracts descending ranks, which turns the sign of U_i. Their reset of the reference is not here. They divide no
-advantage by a standard deviation: `objective.advantage_std=none`.
+where main is the trained reward and aux_n are rewards that reveal its hacking. The authors' code differs from their
+paper twice, and we follow the paper: the code divides d_i by its mean (`normalise`), where a group of copies gives
+0 / 0; and it subtracts descending ranks, which flips the sign of U_i. Their reset of the reference is not implemented.
+They do not divide advantages by a standard deviation: `objective.advantage_std=none`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from drift_pl.functional.advantage import masked_mean
 from drift_pl.functional.diversity import distance_to_nearest
 from drift_pl.incentive.methods.protocol import RewardMethod, check_argument
 
-# A mean distance below this is rounding, in which no image is more distinct than another.
+# A mean distance below this is rounding error: no image is more distinct than another.
 MIN_MEAN_DISTANCE = 1e-6
 
 
@@ -32,8 +32,8 @@ class Gardo(RewardMethod):
     """Advantage shaping by the nearest neighbour, and a divergence gated by uncertainty.
 
     Attributes:
-        auxiliary: names of the judges that the trained reward is doubted by; give them weight 0 in `rewards` unless
-            they are trained on as well. Without any, U_i is w(main) alone.
+        auxiliary: names of the auxiliary rewards; give them weight 0 in `rewards` unless they are trained on as well.
+            Without any, U_i is w(main) alone.
         gated_share: share of the images on this process that keep the divergence, in [0, 1]: rounded to whole images,
             at least one unless it is 0. It acts with `objective.kl_weight` above 0.
         normalise: divide d_i by the group's mean, so that positive advantages keep their scale. Cosine distances to
@@ -52,24 +52,26 @@ class Gardo(RewardMethod):
             raise UserError(f"incentive.args.auxiliary={self.auxiliary}: give a list, [{self.auxiliary}]")
 
     def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
-        """A_i d_i where A_i > 0, float32 [P, G]; an image without a valid embedding or other image keeps its own."""
+        """A_i d_i where A_i > 0, float32 [P, G]."""
         return torch.where(advantage_PG > 0, advantage_PG * self.distinctness(scores), advantage_PG)
 
     def distinctness(self, scores: Scores) -> Tensor:
-        """d_i, float32 [P, G]; 1 for an image that is not valid, or alone."""
+        """d_i, float32 [P, G]; the others' mean for an image that is not valid, and 1 where fewer than two are."""
         assert scores.embedding_PGD is not None
         valid_PG = scores.valid_PG
         nearest_PG = distance_to_nearest(scores.embedding_PGD, valid_PG).clamp(min=0)
+        mean_P1 = masked_mean(nearest_PG, valid_PG)
         if self.normalise:
-            mean_P1 = masked_mean(nearest_PG, valid_PG)
             nearest_PG = torch.where(mean_P1 > MIN_MEAN_DISTANCE, nearest_PG / mean_P1, 1)
-        return torch.where(valid_PG & (valid_PG.sum(1, keepdim=True) >= 2), nearest_PG, 1)
+            mean_P1 = torch.ones_like(mean_P1)
+        nearest_PG = torch.where(valid_PG, nearest_PG, mean_P1)
+        return torch.where(valid_PG.sum(1, keepdim=True) >= 2, nearest_PG, 1)
 
     def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor:
         """1 for the most uncertain images and 0 for the others, at every step: float32 [K, P, G].
 
         Raises:
-            UserError: there is no judge of a name in `auxiliary`.
+            UserError: a name in `auxiliary` is not a reward.
         """
         uncertainty_B = self.uncertainty(scores).flatten()
         known_B = uncertainty_B.isfinite()
@@ -83,16 +85,16 @@ class Gardo(RewardMethod):
     def uncertainty(self, scores: Scores) -> Tensor:
         """U_i in [-1, 1], float32 [P, G], over all images on this process; NaN where the reward is.
 
-        An auxiliary judge that could not score an image says nothing of it.
+        An auxiliary reward that could not score an image is left out for that image.
 
         Raises:
-            UserError: there is no judge of a name in `auxiliary`.
+            UserError: a name in `auxiliary` is not a reward.
         """
         main_PG = win_rate(scores.reward_PG)
         missing = [name for name in self.auxiliary if name not in scores.by_reward]
         if missing:
             raise UserError(
-                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no judge {missing[0]!r}; "
+                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no reward {missing[0]!r}; "
                 f"there are {', '.join(scores.by_reward)}"
             )
         if not self.auxiliary:

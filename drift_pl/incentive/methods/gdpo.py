@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from drift_pl.core.types import Scores
@@ -25,4 +26,6 @@ class Gdpo(RewardMethod):
 
     def reward(self, scores: Scores) -> Tensor:
         """The sum of normalised rewards, float32 [P, G]; NaN for an image that any reward could not score."""
-        return normalise_per_reward(scores.by_reward, self.weights, scores.reward_PG.isfinite())
+        finite_PG = scores.reward_PG.isfinite()
+        normalised_PG = normalise_per_reward(scores.by_reward, self.weights, finite_PG)
+        return torch.where(finite_PG, normalised_PG, torch.nan)

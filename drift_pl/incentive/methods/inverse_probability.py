@@ -1,11 +1,11 @@
-"""IPS-GRPO (arXiv 2601.21669): rewards divided by how often the group shows such an outcome.
+"""IPS-GRPO (arXiv 2601.21669): rewards divided by the frequency of the outcome in the group.
 
     r_i <- r_i / max(p_i, floor),        p_i = share of the group that is in the cluster of image i.
 
-An expected reward counts an outcome by its probability, so what is frequent is reinforced more often. Dividing takes
-that out: where the shares are proportional to the rewards, r / p is the same for all, and no advantage is left.
-Images have no outcomes; their clusters stand in, by the same spectral clustering as DiverseGRPO's. The method means
-something for non-negative rewards only: dividing a negative one makes rare images worse. `shift` mends that.
+An expected reward weights an outcome by its probability, so frequent outcomes are reinforced more often. The division
+removes that: where the shares are proportional to the rewards, r / p is the same for all, and no advantage is left.
+Images have no discrete outcomes; clusters replace them, by the same spectral clustering as in DiverseGRPO. The method
+needs non-negative rewards: dividing a negative one makes rare images worse; see `shift`.
 """
 
 from dataclasses import dataclass

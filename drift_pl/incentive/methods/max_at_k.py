@@ -1,13 +1,13 @@
-"""Multi-axis Max@K (arXiv 2607.14962): a reward for raising the group's best in some category.
+"""Multi-axis Max@K (arXiv 2607.14962): an image's reward is its contribution to the group's best in each category.
 
-The objective of a group is the best score per category, summed: J = E[ sum_c max_i s_c(x_i) ]. An image is worth what
-the group would lose without it,
+The objective of a group is the sum over categories of the best score: J = E[ sum_c max_i s_c(x_i) ]. An image's
+contribution is what the group would lose without it,
 
     A_i = sum_c ( max_j s_c(x_j) - max_{j != i} s_c(x_j) ),
 
-which is the gap between first and second for the first of each category, and 0 for everyone else. What is subtracted
-does not depend on image i, so sum_i A_i grad log p(x_i) is an unbiased estimate of grad J. The paper is known to us by
-its abstract; the leave-one-out form is our derivation.
+which is the gap between first and second for the best image of each category, and 0 for the others. The subtracted
+term does not depend on image i, so sum_i A_i grad log p(x_i) is an unbiased estimate of grad J. Only the paper's
+abstract is known to us; the leave-one-out form is our derivation.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class MaxAtK(RewardMethod):
     """Leave-one-out gains over categories in place of the reward.
 
     Attributes:
-        reward_weight: weight of the judges' reward beside the gains, >= 0; 0 trains on the gains alone.
+        reward_weight: weight of the reward, added to the gains, >= 0; 0 trains on the gains alone.
     """
 
     reward_weight: float = 0.0
@@ -43,7 +43,7 @@ class MaxAtK(RewardMethod):
 
 
 def leave_one_out_gains(category_PGC: Tensor, valid_PG: Tensor) -> Tensor:
-    """What the group's best score in a category owes to each image: max_j s_c(x_j) - max_{j != i} s_c(x_j) >= 0.
+    """Each image's contribution to the group's best score: max_j s_c(x_j) - max_{j != i} s_c(x_j) >= 0.
 
     Args:
         category_PGC: scores; those of invalid images may be NaN.
@@ -55,6 +55,6 @@ def leave_one_out_gains(category_PGC: Tensor, valid_PG: Tensor) -> Tensor:
     clean_PGC = torch.where(valid_PG[..., None], category_PGC, -torch.inf)
     best_P2C = clean_PGC.topk(min(2, clean_PGC.shape[1]), dim=1).values
     first_P1C, second_P1C = best_P2C[:, :1], best_P2C[:, -1:]
-    # Two firsts with one score: the group loses neither, and the gap is 0 for both.
+    # Tied best images have a gap of 0 each.
     gain_PGC = torch.where(clean_PGC == first_P1C, first_P1C - second_P1C, 0)
     return torch.where(second_P1C.isfinite(), gain_PGC, 0)

@@ -1,4 +1,4 @@
-"""What a method beside DRIFT's levers may change of the base algorithm; here it changes nothing."""
+"""Base class of the methods that replace the shaping lever; it changes nothing."""
 
 import math
 
@@ -9,10 +9,9 @@ from drift_pl.core.types import Scores
 
 
 class RewardMethod:
-    """A method in place of the shaping lever: up to three changes to the base algorithm, none here.
+    """A method in place of the shaping lever. A subclass overrides up to three parts of the base algorithm.
 
-    A subclass overrides what it changes; its constructor takes `incentive.args`. Images that are not valid
-    (`Scores.valid_PG`) must not influence the others.
+    Its constructor takes `incentive.args`. Invalid images (see `Scores.valid_PG`) must not influence the others.
     """
 
     needs_embeddings: bool = False
@@ -23,16 +22,16 @@ class RewardMethod:
     def reward(self, scores: Scores) -> Tensor:
         """The effective rewards, which selection and advantages use in place of `scores.reward_PG`: float32 [P, G].
 
-        NaN stays NaN, and an image that lacks what the method reads becomes NaN: it leaves its group.
+        NaN stays NaN; an image that lacks an input of the method becomes NaN and leaves its group.
         """
         return scores.reward_PG
 
     def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
-        """The advantages in place of the base algorithm's, which are centred and divided: [P, G]."""
+        """The advantages, from those of the base algorithm, which are centred and divided: [P, G]."""
         return advantage_PG
 
     def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor | None:
-        """Factor of the divergence from the reference, per trained step and image.
+        """Factor of the KL term, per trained step and image.
 
         Args:
             steps_K: the trained steps' positions in the sampler's grid, from 0 at pure noise.
@@ -49,10 +48,10 @@ def check_argument(name: str, value: object, lowest: float, highest: float = mat
 
     Args:
         name: the constructor's argument.
-        whole: only integers will do.
+        whole: only integers are allowed.
 
     Raises:
-        UserError: one line that names the key and the numbers that would work.
+        UserError: one line that names the key and the allowed range.
     """
     if isinstance(value, int if whole else (int, float)) and lowest <= value <= highest:
         return

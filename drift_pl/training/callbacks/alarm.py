@@ -14,11 +14,11 @@ class DiversityAlarm(L.Callback):
     """Compares the mean pairwise distance of the most recent groups with that of the run's first groups.
 
     Logs `diversity/share_of_start`, their ratio. Must come after `DiversityMonitor`, whose metric it reads. Iterations
-    without a distance do not count; where the first groups have none between their images, there is no ratio.
+    without a distance do not count; if the images of the first groups are all alike, there is no ratio.
 
     Args:
         threshold: ratio below which it warns, once.
-        stop: end the run then; its summary is written as at a regular end, and it can be resumed.
+        stop: end the run then; the summary is written as usual, and the run can be resumed.
 
     Attributes:
         stopped: why it has ended the run, or None.
@@ -67,8 +67,8 @@ class DiversityAlarm(L.Callback):
         if len(self._start) == ITERATIONS and not self._warned:
             self._warned = True
             warnings.warn(
-                "the images of the first groups are all alike for evaluation.encoder: there is no diversity that "
-                "could fall, and trainer.alarm is off",
+                "the images of the first groups are all alike for evaluation.encoder: trainer.alarm has nothing to "
+                "compare with and is off",
                 stacklevel=1,
             )
 

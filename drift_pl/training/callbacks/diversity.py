@@ -6,6 +6,7 @@ import lightning as L
 import torch
 
 from drift_pl.evaluation.metrics import standard_metrics
+from drift_pl.scoring.calls import finite_images, known_rows, row_per_image
 from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
 
 
@@ -13,7 +14,7 @@ class DiversityMonitor(L.Callback):
     """Logs `diversity/pairwise_distance`, `diversity/vendi` and `diversity/pairwise_lpips`.
 
     Training groups are sampled with stochastic steps and, with the prompting lever, with varied prompts; both add some
-    diversity that evaluation images lack.
+    diversity that evaluation images lack. Images with NaN do not count.
 
     Args:
         encoder: the evaluation encoder, not the shaping encoder.
@@ -34,11 +35,13 @@ class DiversityMonitor(L.Callback):
     ) -> None:
         images_B3HW = outputs["images_B3HW"]
         group_P = torch.tensor(batch.groups, device=images_B3HW.device)
-        prompt_B = group_P.repeat_interleave(len(images_B3HW) // len(group_P))
-        embedding_BD = self._encoder(images_B3HW)
+        prompt_B = group_P.repeat_interleave(batch.group_size)
+        embedding_BD = row_per_image("evaluation.encoder", self._encoder, images_B3HW)
+        finite_B, known_B = finite_images(images_B3HW), known_rows(embedding_BD)
         values = {}
         for name, metric in self._metrics.items():
-            metric.update(images_B3HW if metric.of_images else embedding_BD, prompt_B)
+            rows, counts_B = (images_B3HW, finite_B) if metric.of_images else (embedding_BD, known_B)
+            metric.update(rows[counts_B], prompt_B[counts_B])
             values[f"diversity/{name}"] = float(metric.compute())
             metric.reset()
         outputs["metrics"].update(values)

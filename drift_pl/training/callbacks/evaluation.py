@@ -6,11 +6,10 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
-from drift_pl.evaluation.evaluator import Bench
+from drift_pl.evaluation.evaluator import Bench, Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.partial import PartialPoint
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
@@ -21,16 +20,16 @@ from drift_pl.training.checkpointing import weights_digest
 
 
 class HeldOutEvaluation(L.Callback):
-    """Says when a run is measured: the base model and the final weights on test prompts, looks on the way on others.
+    """Measures the base model and the final weights on test prompts, and the run's progress on tuning prompts.
 
     Writes the two records, `summary.json` (base against tuned), `eval/` metrics and image grids.
 
     Args:
         bench: measures a model.
         test, tuning: the run's records on test and tuning prompts, without points; their protocols name the prompts.
-        every: iterations between looks at the tuning prompts; 0 for never.
+        every: iterations between evaluations on the tuning prompts; 0 for none.
         run_dir: the run's folder.
-        facts: what else summary.json says (encoder, config hash, ...).
+        facts: further entries of summary.json (encoder, config hash, ...).
     """
 
     def __init__(
@@ -41,6 +40,12 @@ class HeldOutEvaluation(L.Callback):
         self._run_dir, self._facts = run_dir, facts
         self._seconds = 0.0
         self._images = 0
+
+    @property
+    def prompts(self) -> list[str]:
+        """What is measured in the run."""
+        looks = self._tuning.protocol["prompts"] if self._every else []
+        return [*looks, *self._test.protocol["prompts"]]
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._seconds, "images": self._images}
@@ -69,14 +74,11 @@ class HeldOutEvaluation(L.Callback):
             self._look_at_tuning_prompts(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        with pl_module.evaluated_weights():
-            point = trainer.strategy.broadcast(replace(self._point(trainer, pl_module, self._test), name=TUNED))
-            partial, reference = PartialPoint.of(self._test, point), self._reference(self._test)
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._test), reference, partial)
+        seen, point = self._measure(self._test, trainer, pl_module, TUNED)
         if not trainer.is_global_zero:
             return
         self._test = keep(self._test, point, seen)
-        partial.remove()
+        PartialPoint.of(self._test, point).remove()
         base = read_array(self._test, BASE.name, "grid")
         if base is not None:
             grids, prompts = [base.float() / 255, seen.grid_PS3HW], seen.prompts[: len(base)]
@@ -90,8 +92,9 @@ class HeldOutEvaluation(L.Callback):
     def _with_base(
         self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, picture: Path | None = None
     ) -> Evaluation:
-        """The record with the base model's point; all processes sample or none does, as the first one's disk says."""
-        there = record.base is not None and read_array(record, BASE.name, self._kept) is not None
+        """The record with the base model's point; the first process's files decide whether all processes sample."""
+        compared = "embedding" if self.bench.evaluator.drift else "grid"
+        there = record.base is not None and read_array(record, BASE.name, compared) is not None
         if trainer.strategy.broadcast(there):
             return record
         partial = PartialPoint.of(record, BASE)
@@ -102,25 +105,14 @@ class HeldOutEvaluation(L.Callback):
         partial.remove()
         return record
 
-    @property
-    def _kept(self) -> str:
-        """The base model's array that later points are compared with."""
-        return "embedding" if self.bench.evaluator.drift else "grid"
-
-    def _reference(self, record: Evaluation) -> Tensor | None:
-        """The base model's embeddings, for the one process that reports; None unless drift is measured."""
-        return read_array(record, BASE.name, "embedding") if self.bench.evaluator.drift and record.points else None
-
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bench.evaluator.drift:
             self._tuning = self._with_base(self._tuning, trainer, pl_module)
-        with pl_module.evaluated_weights():
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(self._tuning), self._reference(self._tuning))
-            point = self._point(trainer, pl_module, self._tuning)
+        seen, point = self._measure(self._tuning, trainer, pl_module)
         if not trainer.is_global_zero:
             return
         done = point.iteration
-        # a resumed run drops the looks that it is going to repeat
+        # a resumed run drops the points that it will measure again
         earlier = tuple(one for one in self._tuning.points if one.weights == "base" or one.iteration < done)
         picture = self._samples / f"iteration-{done:06d}.png"
         self._tuning = keep(replace(self._tuning, points=earlier), point, seen, picture, arrays=False)
@@ -132,19 +124,30 @@ class HeldOutEvaluation(L.Callback):
                 grid = np.asarray(grid_of(seen, point.title()))
                 logger.experiment.add_image("samples", grid, max(done - 1, 0), dataformats="HWC")
 
-    def _point(self, trainer: L.Trainer, pl_module: L.LightningModule, record: Evaluation) -> Point:
-        """The weights that the network holds now, without values; only the first process needs them."""
-        if not trainer.is_global_zero:
-            return BASE
+    def _measure(
+        self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, name: str = ""
+    ) -> tuple[Evaluated, Point]:
+        """Measures the current weights, and makes the point that identifies them.
+
+        Args:
+            name: of the point; if it is given, each prompt is kept as soon as it is done.
+        """
+        reference = None
+        if self.bench.evaluator.drift and record.points:
+            reference = read_array(record, BASE.name, "embedding")
         done, training = trainer.datamodule.iteration, record.training
-        return trained_point(
-            f"iteration-{done:06d}.ckpt",
-            weights_digest(dict(pl_module.policy.trainable_parameters())),
-            done,
-            done * training["images"] // training["iterations"],
-            "live" if pl_module.average is None else "average",
-            self.bench.sampling,
-        )
+        with pl_module.evaluated_weights():
+            point = trained_point(
+                f"iteration-{done:06d}.ckpt",
+                weights_digest(dict(pl_module.policy.trainable_parameters())),
+                done,
+                done * training["images"] // training["iterations"],
+                "live" if pl_module.average is None else "average",
+                self.bench.sampling,
+            )
+            point = replace(point, name=name or point.name)
+            partial = PartialPoint.of(record, point) if name else None
+            return self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference, partial), point
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         summary = {
@@ -174,10 +177,10 @@ def _asked(record: Evaluation) -> tuple[list[str], int]:
 
 
 def _continued(record: Evaluation) -> Evaluation:
-    """With the points that its file holds, unless they are another run's or were measured by another protocol."""
+    """With the points of its file, unless they are from another run or protocol."""
     try:
         earlier = read_evaluation(record.path)
-    except UserError:  # none yet, or none that can be read: everything is measured anew
+    except UserError:  # missing or unreadable: everything is measured again
         return record
     if earlier.difference(record):
         return record

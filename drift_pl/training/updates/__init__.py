@@ -1,1 +1,1 @@
-"""What an iteration's images do to the policy, one file per update."""
+"""Updates of the policy from an iteration's images and advantages, one file each."""

@@ -1,4 +1,9 @@
-"""Clipped policy-gradient steps on the transitions that a rollout took."""
+"""The clipped update: policy-gradient steps on the transitions of the rollout.
+
+For each micro-batch and trained step: replay the step with gradients, form the ratio to the rollout's log-probability,
+and take the clipped surrogate, plus a KL term to the reference if its weight is positive. `Passes` accumulates the
+gradients.
+"""
 
 from dataclasses import dataclass
 
@@ -19,12 +24,13 @@ from drift_pl.training.updates.protocol import UpdateContext
 
 @dataclass(frozen=True)
 class ClippedUpdate(Passes):
-    """Flow-GRPO's update (arXiv 2505.05470, eq. 5): clipped surrogate and, if asked, a KL term to the reference.
+    """Flow-GRPO's update (arXiv 2505.05470, eq. 5): clipped surrogate, optionally with a KL term to the reference.
 
     Attributes:
         clip_range: clip of the ratio.
-        kl_form: `exact`, `flow_grpo` (the exact one times the step length), or `mean` (half the squared distance of the
-            means, as in DiverseGRPO: without the variance, which in late steps would over-weight deviations).
+        kl_form: `exact`, `flow_grpo` (the exact one times the step length, but for steps whose std has no length in it,
+            `StochasticStep.std_has_length`), or `mean` (half the squared distance of the means, as in DiverseGRPO:
+            without the variance, which in late steps would over-weight deviations).
         ratio: `plain`, or `guard` (GRPO-Guard's, see `normalised_log_ratio`; needs the trajectory's means).
         step_weights: `none`, `inverse_length`, `std`, see `step_weight`; the whole loss of a step is multiplied by it.
         trainable_steps: [first, end) of the steps that a window may cover, over which the weights have mean 1.
@@ -39,26 +45,26 @@ class ClippedUpdate(Passes):
 
     @property
     def keep(self) -> frozenset[str]:
-        """What it needs of a rollout besides, see `rollout`."""
+        """What the rollout stores in addition, see `rollout`."""
         return frozenset({"means"} if self.ratio == "guard" else ())
+
+    def idle_at_zero(self, first: bool) -> bool:
+        """In every optimizer step: the surrogate is A times a function of the ratio."""
+        return self.kl_weight == 0
 
     def loss(self, context: UpdateContext) -> "SurrogateLoss":
         weight_T = self._step_weights(context.sampler)
         return SurrogateLoss(self, context, [weight_T[step] for step in context.experience.trajectory.steps_K])
 
     def _step_weights(self, sampler: Sampler) -> list[float]:
-        """Of every step of the grid that may be trained, wherever the window is now; their mean is 1."""
+        """Weights of all trainable steps of the grid, not only of the current window; their mean is 1."""
         weights = [step_weight(self.step_weights, *sampler.spread(step)) for step in range(*self.trainable_steps)]
         return [0.0] * self.trainable_steps[0] + normalised_step_weights(torch.stack(weights)).tolist()
 
 
 @dataclass(frozen=True)
 class SurrogateLoss:
-    """The loss of one run; its passes are the trained steps.
-
-    Attributes:
-        factors: weight of each trained step.
-    """
+    """The loss of one run; its passes are the trained steps, with weights `factors`."""
 
     update: ClippedUpdate
     context: UpdateContext
@@ -99,4 +105,6 @@ class SurrogateLoss:
         form = self.update.kl_form
         std = torch.ones_like(step.std) if form == "mean" else step.std
         kl_B = gaussian_kl(step.mean_BCHW, reference_mean_BCHW, std)
-        return kl_B * step.length if form == "flow_grpo" else kl_B
+        stochastic = self.context.sampler.stochastic
+        assert stochastic is not None
+        return kl_B * step.length if form == "flow_grpo" and stochastic.std_has_length else kl_B

@@ -1,4 +1,4 @@
-"""What an update is: an iteration's images and advantages in, gradients out."""
+"""The protocol of updates: an iteration's images and advantages in, gradients out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from drift_pl.training.reporting import IterationReport
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """What one run of an update works with.
+    """The inputs of an update.
 
     Attributes:
         module: its `manual_backward` accumulates gradients.
-        policy: the generator, as it is now.
+        policy: the generator.
         sampler: of the rollout: grid, guidance, negative condition, noise.
         experience: the iteration's images and advantages.
-        counts_U: images that count in each optimiser step of a pass, summed over all processes.
+        counts_U: images that count in each optimizer step of a pass, summed over all processes.
         report: receives the policy's health, as `policy/NAME`.
     """
 
@@ -35,18 +35,18 @@ class UpdateContext:
 
 
 class Update(Protocol):
-    """Turns an iteration's experience into gradients; its constructor takes keys of `objective` by their names."""
+    """Turns an iteration's experience into gradients; its constructor takes keys of `objective` by name."""
 
     @property
     def keep(self) -> frozenset[str]:
-        """What it needs of a rollout besides, see `rollout`."""
+        """What the rollout stores in addition, see `rollout`."""
         ...
 
     @property
     def updates(self) -> int:
-        """Optimiser steps per pass, `objective.updates`."""
+        """Optimizer steps per pass, `objective.updates`."""
         ...
 
     def run(self, context: UpdateContext) -> Iterator[None]:
-        """Yields when the gradients of an optimiser step are accumulated, for the caller to clip and step."""
+        """Yields when the gradients of an optimizer step are accumulated, for the caller to clip and step."""
         ...

@@ -1,0 +1,52 @@
+"""Keyword arguments of things that a setting names: those settings that their signatures name."""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.section import Section
+from drift_pl.core.errors import naming
+from drift_pl.core.registry import check_arguments, find, names
+
+
+def parameters_of(thing: Callable[..., Any]) -> set[str]:
+    """Parameters that can be given by name."""
+    parameters = inspect.signature(thing).parameters.values()
+    return {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
+
+
+def named_by(thing: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those settings that a signature names."""
+    return {name: value for name, value in settings.items() if name in parameters_of(thing)}
+
+
+def arguments(
+    kind: str, setting: str, thing: Callable[..., Any], section: Section, others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The keys of a section that a thing's signature names, and the section's `args`.
+
+    Warns of keys that a thing from elsewhere does not take.
+
+    Args:
+        kind: of the registry.
+        setting: the one that names the thing, in `section`.
+        others: further values that the thing may name.
+
+    Raises:
+        UserError: it does not take these arguments, or requires others.
+    """
+    place, _, chooser = setting.partition(".")
+    settings, name = dict(section), getattr(section, chooser)
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Section | dict)}
+    given = {**named_by(thing, {**plain, **others}), **settings.get("args", {})}
+    with naming(place):
+        check_arguments(name, thing, given)
+    if ":" in name and is_first_process():
+        known = set().union(*(parameters_of(find(kind, own)) for own in names(kind))) - parameters_of(thing)
+        fields = type(section).model_fields
+        unused = [f"{place}.{key}" for key in plain if key in known and plain[key] != fields[key].default]
+        if unused:
+            warnings.warn(f"without effect: {', '.join(unused)} (not taken by {setting}={name})", stacklevel=1)
+    return given

@@ -1,0 +1,177 @@
+"""What a checkpoint must hold: its parts, their names and shapes, finite numbers. A spoilt one is one line."""
+
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line
+
+PARTS: dict[str, type | tuple[type, ...]] = {
+    "PromptDataModule": dict,
+    "run_identity": str,
+    "state_dict": dict,
+    "average": (dict, type(None)),
+    "optimizer_states": list,
+    "loops": dict,
+    "callbacks": dict,
+    "lr_schedulers": list,
+    "pytorch-lightning_version": str,
+}
+Shape = tuple[int, ...]
+
+
+def check_content(content: Mapping[str, Any], path: Path) -> None:
+    """Refuses a checkpoint with a part that is missing, empty, of the wrong type, or not finite.
+
+    Raises:
+        UserError: the message names the part, and another checkpoint if there is one beside it.
+    """
+    try:
+        wrong = next(_faults(content), None)
+    except Exception as error:  # whatever a hand-made tensor or dictionary may raise
+        wrong = first_line(error)
+    if wrong:
+        raise damaged(path, wrong)
+
+
+def damaged(path: Path, wrong: str) -> UserError:
+    """The one line for a checkpoint whose inside is wrong."""
+    others = sorted(file.name for file in path.parent.glob("*.ckpt") if file.name != path.name)
+    other = (
+        f"give another one, e.g. ckpt_path={path.with_name(others[-1])}" if others else "there is no other beside it"
+    )
+    return UserError(f"ckpt_path={path} is damaged: {wrong}; {other}")
+
+
+@dataclass(frozen=True)
+class RestoredShapes:
+    """Shapes of what a resume restores, without the values.
+
+    Attributes:
+        weights, average: by name; average is None where there is none.
+        moments: of each trained parameter, in the optimizer's order: the shapes of its non-scalar state.
+    """
+
+    weights: dict[str, Shape]
+    average: dict[str, Shape] | None
+    moments: list[set[Shape]]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "RestoredShapes":
+        """Those of a checkpoint that `check_content` took."""
+        average, optimizer = content["average"], content["optimizer_states"][0]
+        ids = [number for group in optimizer["param_groups"] for number in group["params"]]
+        states = [optimizer["state"].get(number, {}).values() for number in ids]
+        return cls(
+            _shapes(content["state_dict"]),
+            None if average is None else _shapes(average),
+            [{tuple(value.shape) for value in state if isinstance(value, Tensor) and value.ndim} for state in states],
+        )
+
+    def refuse_others(self, module: L.LightningModule, path: Path) -> None:
+        """A checkpoint must hold what this module trains, no more and no less: the rest would go on as it is.
+
+        Raises:
+            UserError: names or shapes differ.
+        """
+        trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        buffers = {name: value for name, value in module.named_buffers() if name == "base_group_std"}
+        _refuse_difference(path, "state_dict", self.weights, _shapes(trained | buffers))
+        if module.average is not None:
+            _refuse_difference(path, "average", self.average or {}, _shapes(module.average.average))
+        own = [tuple(parameter.shape) for _, parameter in module.policy.trainable_parameters()]
+        fits = len(own) == len(self.moments)
+        if not fits or any(theirs - {ours} for ours, theirs in zip(own, self.moments, strict=True)):
+            raise damaged(path, "its optimizer_states are not those of the trained parameters")
+
+
+def optimizer_entries(content: Mapping[str, Any]) -> int:
+    """Parameters that have optimizer state; none as long as no image gave a gradient."""
+    return sum(len(state["state"]) for state in content["optimizer_states"])
+
+
+def raised_while_restoring(error: BaseException) -> bool:
+    """Whether Lightning was putting a checkpoint's parts in their places."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(
+        frame.filename.endswith("checkpoint_connector.py") and ("restore" in frame.name or frame.name == "resume_start")
+        for frame in frames
+    )
+
+
+def _faults(content: Mapping[str, Any]) -> Iterator[str]:
+    for part, kind in PARTS.items():
+        if not isinstance(content.get(part, ...), kind):
+            yield f"its {part} is " + ("missing" if part not in content else type(content[part]).__name__)
+    settings = content.get("run_settings", {})
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        yield "its run_settings are no dictionary of names"
+    iteration = content["PromptDataModule"].get("iteration")
+    if type(iteration) is not int or iteration < 0:
+        yield f"its iteration is {iteration!r}"
+    weights, average = content["state_dict"], content["average"]
+    yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name != "base_group_std"})
+    if average is not None:
+        yield from _tensor_faults("average", {name: average[name] for name in average if name != "num_updates"})
+        if type(average.get("num_updates")) is not int:
+            yield "its average does not say how often it was updated"
+    yield from _optimizer_faults(content, iteration)
+
+
+def _tensor_faults(part: str, tensors: Mapping[str, Any]) -> Iterator[str]:
+    if not tensors:
+        yield f"its {part} is empty"
+    for name, value in tensors.items():
+        if not isinstance(name, str):
+            yield f"a name in its {part} is {name!r}"
+        elif not isinstance(value, Tensor) or not value.is_floating_point():
+            yield f"{name} in its {part} is not a floating-point tensor"
+        elif not value.isfinite().all():
+            yield f"{name} in its {part} is not finite"
+
+
+def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[str]:
+    states = content["optimizer_states"]
+    if len(states) != 1 or not all(isinstance(states[0].get(part), kind) for part, kind in _OPTIMIZER.items()):
+        yield "its optimizer_states are not those of one optimizer"
+    # version 0.2 and earlier did not count: there an optimizer without any state has lost it
+    expected = content.get("optimizer_entries", optimizer_entries(content) or int(iteration > 0))
+    if optimizer_entries(content) != expected:
+        yield f"its optimizer_states have {optimizer_entries(content)} entries in place of {expected}"
+    if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
+        yield "its optimizer_states are not finite"
+
+
+_OPTIMIZER = {"state": dict, "param_groups": list}
+
+
+def _numbers(state: Any) -> Iterator[Tensor | float]:
+    """Tensors and floats in nested dictionaries and sequences."""
+    if isinstance(state, Tensor | float):
+        yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _numbers(value)
+
+
+def _shapes(values: Mapping[str, Any]) -> dict[str, Shape]:
+    return {name: tuple(value.shape) for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def _refuse_difference(path: Path, part: str, theirs: dict[str, Shape], ours: dict[str, Shape]) -> None:
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            there, here = (described(side.get(name)) for side in (theirs, ours))
+            raise damaged(path, f"{name} in its {part} is {there}, and {here} in this run")
+
+
+def described(shape: Shape | None) -> str:
+    """A shape in words."""
+    return "not there" if shape is None else " x ".join(map(str, shape)) or "one number"

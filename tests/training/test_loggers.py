@@ -1,0 +1,50 @@
+"""metrics.csv of a run that is resumed: earlier rows stay, later ones go, half a line is none.
+
+Catches in training/loggers.py: a file that is deleted, steps that stand twice.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from drift_pl.core.errors import UserError
+from drift_pl.training.loggers import csv
+
+
+def log(run_dir: Path, done: int, *steps: int, name: str = "a") -> list[str]:
+    logger = csv(run_dir, done)
+    for step in steps:
+        logger.log_metrics({name: step / 2}, step)
+        logger.save()
+    logger.finalize("success")
+    return (run_dir / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+
+
+def test_rows_that_are_done_stay(tmp_path: Path) -> None:
+    assert log(tmp_path, 0, 0, 1, 2) == ["a,step", "0.0,0", "0.5,1", "1.0,2"]
+    assert log(tmp_path, 2, 2, 3) == ["a,step", "0.0,0", "0.5,1", "1.0,2", "1.5,3"]
+    assert log(tmp_path, 1, 1, name="b") == ["a,b,step", "0.0,,0", ",0.5,1"]
+    assert log(tmp_path, 0, 0) == ["a,b,step", "0.0,,0"]
+
+
+def test_they_are_there_before_anything_else_is_logged(tmp_path: Path) -> None:
+    """A second kill comes before the first new row."""
+    log(tmp_path, 0, 0, 1, 2)
+    csv(tmp_path, 2).experiment  # noqa: B018
+    assert (tmp_path / "csv" / "metrics.csv").read_text().split() == ["a,step", "0.0,0", "0.5,1"]
+
+
+@pytest.mark.parametrize("end", ["1.0,1", "1.0,", "1", '"1.0', ""])
+def test_half_a_line_is_dropped(tmp_path: Path, end: str) -> None:
+    log(tmp_path, 0, 0, 1)
+    with (tmp_path / "csv" / "metrics.csv").open("a") as file:
+        file.write(end)
+    assert log(tmp_path, 20, 20) == ["a,step", "0.0,0", "0.5,1", "10.0,20"]
+
+
+def test_another_table_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "metrics.csv").write_text("mine\n1\n")
+    with pytest.raises(UserError, match=r"metrics\.csv is not a table that trainer\.logger=\[csv\] wrote: move it"):
+        log(tmp_path, 1, 1)
+    assert (tmp_path / "csv" / "metrics.csv").read_text() == "mine\n1\n"
