@@ -14,10 +14,11 @@ from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, NonNegative, setting
 from drift_pl.config.inputs import inputs_now
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path, probe_folder
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -59,6 +60,7 @@ class EvaluateOptions(Options):
     method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
     out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     lora_scale: list[NonNegative] = setting(
         [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
     )
@@ -93,8 +95,9 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
-    base = read_base(Path(options.base), evaluation) if options.base else None
+    base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base)
     write_evaluation(evaluation)
@@ -106,12 +109,13 @@ def _refuse_options(options: EvaluateOptions) -> None:
     if options.out is not None and not options.out.endswith(".json"):
         raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
     prompts = options.prompts
-    if (
-        prompts not in ("test", "tuning")
-        and not prompts.startswith("pkg:")
-        and not Path(prompts).expanduser().is_file()
-    ):
+    if prompts not in ("test", "tuning") and not prompts.startswith("pkg:") and not local_path(prompts).is_file():
         raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
+    if any("?" in str(judge.args.get("url")) for judge in options.judges):
+        raise UserError(
+            "judges: the record would keep what follows the question mark of a url; give the reward by "
+            "evaluation.rewards, with url: '${oc.env:NAME}' and the whole url in that environment variable"
+        )
     for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
         if len(set(values)) < len(values):
             raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
@@ -125,7 +129,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
-    path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
+    path = local_path(options.out) if options.out else _file(options.prompts, run_dir, new)
     inputs = inputs_now(config, run_dir, MEASURED_WITH, options.replaced())
     new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
     if options.fresh or not path.exists():

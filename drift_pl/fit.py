@@ -13,9 +13,10 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import asks_for_help
-from drift_pl.config.inputs import keep_inputs, read_mark
+from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
-from drift_pl.config.paths import with_absolute_paths
+from drift_pl.config.own_run import CONFIG
+from drift_pl.config.publishing import with_names
 from drift_pl.config.resuming import same_run, what_is_left
 from drift_pl.config.run_folder import (
     SUMMARY,
@@ -24,12 +25,13 @@ from drift_pl.config.run_folder import (
     is_first_process,
     resume_command,
     run_path,
+    settings_to_keep,
     shown_measures,
-    write_config,
 )
 from drift_pl.config.schema import Config
+from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import remove_temporaries
+from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
 
@@ -78,13 +80,16 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     if left == "nothing":
         _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
         return False
-    absolute = Config.model_validate(with_absolute_paths(config.model_dump()))
-    run = build_run(absolute, folder.path, mark, done, left == "evaluation", lock.check if lock else None)
+    run = build_run(
+        with_absolute_names(config), folder.path, mark, done, left == "evaluation", lock.check if lock else None
+    )
     if restored and folder.resume_from:
         restored.refuse_others(run.module, folder.resume_from)
     if lock is not None:
         remove_temporaries(folder.path)
-        write_config(folder.path, config, tree)
+        settings = settings_to_keep(config, tree)
+        write_text(folder.path / CONFIG, config_yaml(config, settings))
+        register(with_names(settings), folder.path)
         keep_inputs(folder.path, mark)
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))

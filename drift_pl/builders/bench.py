@@ -82,7 +82,7 @@ def build_held_out_evaluation(
         "experiment": config.experiment,
         "seed": config.seed,
         "config_hash": mark.config_hash,
-        "encoder": f"{config.evaluation.encoder.name} {config.evaluation.encoder.args}",
+        "encoder": _named(config.published.evaluation.encoder),
         "test_prompts": len(test.protocol["prompts"]),
     }
     return HeldOutEvaluation(bench, test, tuning, config.evaluation.every, run_dir, facts)
@@ -109,6 +109,7 @@ def new_record(
 
 
 def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Sequence[RewardConfig]) -> Protocol:
+    config = config.published  # the record is shared
     evaluation, policy, plan = config.evaluation, config.policy, build_sampling(config)
     return {
         "prompts": list(prompts),

@@ -12,6 +12,7 @@ from drift_pl.config.loading import build_config
 from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 SHOWN = 10
 """Most names that a message lists."""
@@ -46,7 +47,7 @@ def find_checkpoint(given: str) -> tuple[Path, Path]:
         UserError: there is none, or a pattern matches several.
     """
     run_dir, paths = find_checkpoints([given])
-    if len(paths) > 1 and not Path(given).expanduser().is_dir():
+    if len(paths) > 1 and not local_path(given).is_dir():
         names = ", ".join(path.name for path in paths[:8])
         raise UserError(f"ckpt_path={given} matches {len(paths)} checkpoints ({names}): give one of them")
     return run_dir, paths[-1]  # last.ckpt is the newest; where there is none, the highest number is
@@ -101,7 +102,7 @@ def refuse_foreign_checkpoint(content: Mapping[str, Any], path: Path, config_fil
 
 def _files(name: str) -> list[Path]:
     """Checkpoints of one entry of `ckpt_path`."""
-    path = Path(name).expanduser()
+    path = local_path(name)
     if path.is_file():
         return [path]
     if path.is_dir():

@@ -30,7 +30,7 @@ def run_settings(config: Config) -> dict[str, Any]:
 
     Local files have absolute names.
     """
-    return with_absolute_paths({"seed": config.seed, **_flat(config, "")})
+    return with_absolute_paths({"seed": config.seed, **_flat(config.published, "")})
 
 
 def _flat(section: Section, prefix: str) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def config_hash(config: Config) -> str:
     Runs that differ only in seed, length or hardware share it, and so do experiments of different names with the same
     settings. It names folders; `differences` decides whether a checkpoint belongs to a config.
     """
-    settings = _flat(config, "")
+    settings = _flat(config.published, "")
     return _digest([FORMAT, {key: value for key, value in settings.items() if value != _defaults()[pattern_of(key)]}])
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drift_pl.config.identity import run_identity, run_settings
-from drift_pl.config.paths import names_a_file
+from drift_pl.config.identity import run_identity
+from drift_pl.config.paths import names_a_file, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import write_json, write_text
@@ -82,7 +82,7 @@ def digests_of(config: Config, only: Collection[str] = ()) -> dict[str, str]:
         only: beginnings of the settings that are looked at; empty for all.
     """
     found = {}
-    for key, name in _files_of(run_settings(config)):
+    for key, name in _files_of(with_absolute_paths(config.model_dump())):
         if not only or key.startswith(tuple(only)):
             with suppress(UserError, OSError):  # refused by whoever loads it
                 path = Path(locate(name))
@@ -165,7 +165,22 @@ def with_kept_lists(config: Config, run_dir: Path, given: Collection[str] = ()) 
             with suppress(UserError, OSError):
                 if _list_text(config, which) != kept.read_text(encoding="utf-8"):
                     print(f"warning: {key}={name} has changed: the run's own list, {kept}, is used", file=sys.stderr)
-    return config.model_copy(update={"prompts": config.prompts.model_copy(update=lists)})
+    return _with_lists(config, lists)
+
+
+def with_absolute_names(config: Config) -> Config:
+    """The config with absolute names of local files."""
+    absolute = Config.model_validate(with_absolute_paths(config.model_dump()))
+    if config.published is not config:
+        absolute.publish_as(with_absolute_names(config.published))
+    return absolute
+
+
+def _with_lists(config: Config, lists: Mapping[str, str]) -> Config:
+    changed = config.model_copy(update={"prompts": config.prompts.model_copy(update=lists)})
+    if config.published is not config:
+        changed.publish_as(_with_lists(config.published, lists))
+    return changed
 
 
 def _list_text(config: Config, which: str) -> str:

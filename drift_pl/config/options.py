@@ -22,6 +22,10 @@ def checkpoint_key(meaning: str = "a run folder (its last checkpoint), or a chec
     return setting(..., meaning, example="runs/shapes_div-d738dcc0-s0")
 
 
+def trust_key() -> Any:
+    return setting(False, "take what the run's config.yaml names of code and tokens (docs/sharing.md)", example="true")
+
+
 def weights_key() -> Any:
     return setting("average", "weights of a checkpoint: average (the EMA, in runs that have one) or live")
 
@@ -100,7 +104,7 @@ class Options(Section):
         targets = {name: str(self._target(name)) for name in self._overrides}
         overrides = [(targets[name], text) for name, text in self._overrides.items()]
         try:
-            config = build_config([("experiment", str(file)), *overrides])
+            config = build_config([("experiment", str(file)), *overrides], trusted=getattr(self, "trust", False))
         except UserError as error:
             message = str(error)
             for name, target in targets.items():

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from drift_pl.core.files import local_path
+
 CONFIG = "config.yaml"
 Pairs = list[tuple[str, str]]
 
@@ -37,7 +39,7 @@ def run_folder_of(path: Path) -> Path:
 
 def _run_dir(ckpt_path: str, run_dir: str) -> Path | None:
     if ckpt_path in ("last", "auto"):
-        folder = Path(run_dir).expanduser() if run_dir else None
+        folder = local_path(run_dir) if run_dir else None
         return folder if folder and (ckpt_path == "last" or newest_checkpoint(folder)) else None
-    path = Path(ckpt_path).expanduser()
+    path = local_path(ckpt_path)
     return run_folder_of(path) if ckpt_path and path.exists() else None

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from drift_pl.core.files import local_path
+
 NAMES_A_FILE = (
     *("prompts.train", "prompts.tuning", "prompts.test", "incentive.prompting.paraphrases"),
     *("policy.pretrained", "policy.lora.pretrained"),
@@ -36,7 +38,7 @@ def with_absolute_paths(value: Any, key: str = "") -> Any:
 
 
 def absolute(name: str) -> str:
-    return str(Path(os.path.abspath(Path(name).expanduser())))
+    return os.path.abspath(local_path(name))
 
 
 def _is_local(location: str) -> bool:

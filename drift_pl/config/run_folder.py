@@ -10,12 +10,11 @@ from typing import Any
 from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.inputs import MARK
-from drift_pl.config.loading import config_yaml
 from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
 from drift_pl.config.paths import absolute, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_text
+from drift_pl.core.files import local_path
 
 SUMMARY_MEASURES = (
     "reward", "pairwise_distance", "valid_pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage",
@@ -48,7 +47,7 @@ class RunFolder:
 
 def run_path(config: Config) -> Path:
     """Where a run lives."""
-    return Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    return local_path(config.run_dir) if config.run_dir else default_run_dir(config)
 
 
 def choose_run_folder(config: Config) -> RunFolder:
@@ -58,13 +57,11 @@ def choose_run_folder(config: Config) -> RunFolder:
         UserError: the folder holds another run, or there is nothing to resume from.
     """
     path, given = run_path(config), config.ckpt_path
-    if given is None or given in ("last", "auto"):
-        source = path
-    else:
-        source = run_folder_of(Path(given))
-        if not Path(given).exists():
-            find_checkpoints([given])  # says what there is
-    newest = Path(given) if given and Path(given).is_file() else newest_checkpoint(source)
+    named = local_path(given) if given and given not in ("last", "auto") else path
+    if not named.exists() and named != path:
+        find_checkpoints([str(given)])  # says what there is
+    source = run_folder_of(named)
+    newest = named if named.is_file() else newest_checkpoint(source)
     begun = any((path / name).is_file() for name in (CONFIG, MARK))
     if newest is not None and given is not None:
         return RunFolder(path, newest)
@@ -102,9 +99,9 @@ def is_first_process(config: Config | None = None) -> bool:
     return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
-def write_config(path: Path, config: Config, tree: dict[str, Any] | None = None) -> None:
-    """Keeps the config beside the run's results, with absolute names of local files; see `config_yaml`."""
-    settings = with_absolute_paths(tree or config.model_dump())
+def settings_to_keep(config: Config, tree: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a run as they were written, but for absolute names of local files."""
+    settings = with_absolute_paths(tree or config.published.model_dump())
     if settings.get("run_dir"):
         settings["run_dir"] = absolute(settings["run_dir"])
-    write_text(path / CONFIG, config_yaml(config, {**settings, "ckpt_path": None}))
+    return settings | {"ckpt_path": None}

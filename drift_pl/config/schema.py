@@ -7,7 +7,7 @@ refuses what cannot be run; only `builders` turns a `Config` into objects.
 import functools
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import neutral, setting
@@ -39,6 +39,7 @@ class Config(Section):
     """Fine-tune a text-to-image model on a reward and keep its diversity.
 
     experiment= is read first, then the other arguments from left to right. Lists count from 0: rewards.0.weight=2.
+    trust=true takes code that an experiment file from elsewhere names (docs/sharing.md).
     ckpt_path=RUN_FOLDER resumes a run with its own config; ckpt_path=auto, beside the arguments of a run, resumes or
     starts it.
     """
@@ -57,6 +58,16 @@ class Config(Section):
     objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimizer")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "held-out evaluation")
     trainer: TrainerConfig = setting(TrainerConfig(), "length, hardware, logging")
+
+    _published: "Config | None" = PrivateAttr(None)
+
+    @property
+    def published(self) -> "Config":
+        """The same as it may be written down: without what stands in environment variables, see `publishing`."""
+        return self._published or self
+
+    def publish_as(self, published: "Config") -> None:
+        self._published = None if published is self else published
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -70,8 +70,8 @@ def hold(folder: Path, setting: str) -> Iterator[FolderLock]:
         UserError: another process holds it.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = _acquire(folder, setting)
         try:
             yield lock
@@ -162,7 +162,7 @@ def _started(pid: Any) -> str | None:
     if not isinstance(pid, int) or pid <= 0:
         return None
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
     except OSError:
         if Path("/proc/self/stat").exists():

@@ -35,15 +35,14 @@ def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro
     """
     condition = model.encode([prompt], model.device)
     pictures = {}
-    for which, name in (("base", "base"), ("tuned", "fine-tuned")):
+    for which in ("base", "tuned"):
         generators = sample_generators("generated_latents", seed, samples=range(n))
         with model.sampler(plan, base=which == "base") as sampler:
-            images_N3HW = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
-        lost = int((~finite_images(images_N3HW)).sum())
-        refuse_nan_images(lost, n, f"the {name} model's pictures")
+            pictures[which] = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+        lost = int((~finite_images(pictures[which])).sum())
+        refuse_nan_images(lost, n, f"the {which} model's pictures")
         if lost:
-            warnings.warn(nan_images(lost, n, f"the {name} model's pictures"), stacklevel=1)
-        pictures[which] = images_N3HW
+            warnings.warn(nan_images(lost, n, f"the {which} model's pictures"), stacklevel=1)
     return pictures
 
 

@@ -108,6 +108,12 @@ class Evaluation:
         """Pictures and arrays of the points."""
         return self.path.with_suffix("") / "points"
 
+    def picture_of(self, point: Point) -> Path | None:
+        """A point's picture, if it is a PNG file of this run: a record may come from elsewhere and name anything."""
+        path = (self.path.parent / (point.picture or "")).resolve()
+        own = path.suffix == ".png" and path.is_file() and path.is_relative_to(self.run_dir.resolve())
+        return path if own else None
+
     @property
     def base(self) -> Point | None:
         """The base model's point."""
@@ -212,6 +218,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
         raise ValueError("two points have one name" if names else "it has no points")
     num_prompts = len(evaluation.protocol["prompts"])
     for number, point in enumerate(evaluation.points):
+        if Path(point.name).name != point.name:
+            raise ValueError(f"points.{number}.name is not the name of a file: {point.name!r}")
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")

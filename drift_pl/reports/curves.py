@@ -9,7 +9,9 @@ import numpy as np
 
 from drift_pl.config.run_folder import SUMMARY, resume_command, shown_measures
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import replacing
 from drift_pl.evaluation.record import EVALUATE, Evaluation, read_evaluation
+from drift_pl.reports.markdown import code, row
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def read_run(folder: Path) -> FinishedRun:
     if not summary.is_file():
         raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
-    history = json.loads(old.read_text())["history"] if old.is_file() else []
+    history = json.loads(old.read_text(encoding="utf-8"))["history"] if old.is_file() else []
     if tuning.is_file():
         history += _history(read_evaluation(tuning))
     record = read_evaluation(test) if test.is_file() else None
@@ -51,7 +53,7 @@ def read_run(folder: Path) -> FinishedRun:
         if not file.is_file():
             raise UserError(f"{file}: no such file; make it with {EVALUATE}{folder} fresh=true")
     grids = {which: np.load(file)["grid"] for which, file in files.items()}
-    return FinishedRun(folder, json.loads(summary.read_text()), history, grids)
+    return FinishedRun(folder, json.loads(summary.read_text(encoding="utf-8")), history, grids)
 
 
 def _history(record: Evaluation) -> list[dict[str, Any]]:
@@ -92,12 +94,12 @@ def summary_table(groups: Groups) -> str:
     any_group = next(iter(groups.values()))
     runs = [run for group in groups.values() for run in group]
     names = shown_measures(*(run.summary[which] for run in runs for which in ("base", "tuned")))
-    lines = [f"| | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = ["| " + row(["seeds", *names]), "|---" * (len(names) + 2) + "|"]
     base = [_cell(values(any_group, "base", name), spread=False) for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")
     for experiment, group in groups.items():
         cells = [_cell(values(group, "tuned", name), spread=len(group) > 1) for name in names]
-        lines.append(f"| `{experiment}` | {len(group)} | {' | '.join(cells)} |")
+        lines.append(row([code(experiment), str(len(group)), *cells]))
     return "\n".join(lines)
 
 
@@ -130,7 +132,8 @@ def draw(groups: Groups, path: Path) -> None:
     pictures.spines[:].set_visible(False)
     pictures.tick_params(length=0)
     pictures.set_title("test prompts, a row each; the same noise in every block", fontsize=10)
-    figure.savefig(path, dpi=140)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=140, format="png")
     plt.close(figure)
 
 

@@ -25,8 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:  # torch hides a full disk behind a path
+            torch.save(checkpoint, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

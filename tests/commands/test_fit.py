@@ -72,6 +72,16 @@ def test_bad_input_is_one_line(
     assert all(part in line for part in parts), line
 
 
+def test_a_key_without_effect_is_one_line_of_warning(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--print-config", "objective.clip_range=0.1", "sampler.window_stride=2"]) == 0
+    assert capsys.readouterr().err == (
+        "warning: without effect: objective.clip_range (only with objective.loss=surrogate), "
+        "sampler.window_stride (only with sampler.window_schedule=sliding)\n"
+    )
+    assert main(["--print-config"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_hub_name_without_network_names_the_key(
     world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,7 +134,7 @@ def test_levers_that_are_off_and_rivals_are_named() -> None:
     config.incentive.shaping.weight, config.incentive.shaping.normalise = 1.0, "minmax"
     config.incentive.shaping.encoders = [EncoderConfig(name="dino", args={}, weight=2.0)]
     levers = describe_levers(config)
-    assert levers["method"] == "`dra` {weight: 2}"
+    assert levers["method"] == "`dra` `{weight: 2}`"
     assert levers["selection"] == "`rule=max_variance`, `keep=3`"
     assert levers["prompting"] == "`rule=variants`, `templates=[a photo of {prompt}]`, `share=1.0`"
     assert "`floor=0.05`" in levers["shaping"]

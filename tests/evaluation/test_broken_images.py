@@ -42,9 +42,9 @@ def breaks(policy: StableDiffusion3Policy, monkeypatch: pytest.MonkeyPatch, *row
 
 
 def test_values_are_those_of_the_other_images(images: Tensor, tiny_evaluation_encoder: Path) -> None:
-    judges = [WeightedReward("brightness", brightness)]
+    rewards = [WeightedReward("brightness", brightness)]
     measures = [word_count, BrightOnes()]
-    evaluator = make_evaluator(tiny_evaluation_encoder, judges=judges, metrics=named(*EXTRA), measures=measures)
+    evaluator = make_evaluator(tiny_evaluation_encoder, rewards=rewards, metrics=named(*EXTRA), measures=measures)
     ours = evaluator.measure(broken(images, 1, 4), "a red cat")
     theirs = evaluator.measure(images[[0, 2, 3, 5]], "a red cat")
     assert ours.keys() == theirs.keys()
@@ -83,7 +83,7 @@ def test_the_model_is_blamed_if_all_are(
 
 def test_pictures_are_counted(tiny_policy: StableDiffusion3Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     breaks(tiny_policy, monkeypatch, 1)
-    with pytest.warns(UserWarning, match=r"the (base|fine-tuned) model's pictures: 1 of 3 images are NaN") as caught:
+    with pytest.warns(UserWarning, match=r"the (base|tuned) model's pictures: 1 of 3 images are NaN") as caught:
         draw(model_of(tiny_policy), SamplingPlan(2, 1.0, ""), "sky", 3, 0, 4)
     assert len(caught) == 2
 
@@ -162,7 +162,7 @@ def test_names_that_come_and_go_are_refused(tiny_policy: StableDiffusion3Policy,
     def sometimes(images: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         return {} if prompts == ["sky"] else {"words": torch.ones(1)}
 
-    with pytest.raises(UserError, match="they return words for some prompts only: return NaN"):
+    with pytest.raises(UserError, match="return words for some prompts only: return NaN"):
         evaluate(tiny_policy, make_evaluator(tiny_evaluation_encoder, measures=[sometimes]))
 
 
@@ -183,8 +183,8 @@ def test_nobody_changes_anothers_images(images: Tensor, tiny_evaluation_encoder:
     plain = make_evaluator(tiny_evaluation_encoder, measures=[word_count, BrightOnes()])
     rude = dataclasses.replace(
         plain,
-        judges=[dataclasses.replace(judge, reward=spoiling(judge.reward)) for judge in plain.judges],
-        heldout_judges=[dataclasses.replace(judge, reward=spoiling(judge.reward)) for judge in plain.heldout_judges],
+        rewards=[dataclasses.replace(each, reward=spoiling(each.reward)) for each in plain.rewards],
+        heldout_rewards=[dataclasses.replace(each, reward=spoiling(each.reward)) for each in plain.heldout_rewards],
         encoder=spoiling(plain.encoder),
         lpips=spoiling(plain.lpips),
         measures=[spoiling(word_count), SpoilingEyes()],

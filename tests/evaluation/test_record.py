@@ -158,6 +158,7 @@ def edited(**changes: Any) -> list[dict[str, Any]]:
         ({"points": []}, "damaged: it has no points"),
         ({"points": [3]}, "damaged: points.0: "),
         ({"points": [EXAMPLE["points"][0]] * 2}, "damaged: two points have one name"),
+        ({"points": edited(name="../../base")}, "damaged: points.0.name is not the name of a file"),
         ({"points": edited(iteration="gone")}, "damaged: points.0.iteration: field required"),
         ({"points": edited(values={"reward": {}})}, "damaged: points.0.values.reward.mean: field required"),
         ({"points": edited(per_prompt={"reward": [0.1]})}, "points.0.per_prompt.reward is not a list of 2 numbers"),

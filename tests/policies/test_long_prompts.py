@@ -1,7 +1,8 @@
 """Prompts beyond a text encoder's length: one warning with their number, in every family and in rewards.
 
-Catches in core/text_length.py: a text that is not counted, a second warning. Catches in policies/pipeline.py: a text
-encoder that is left out.
+Catches in core/text_length.py: a text that is not counted; a second warning.
+Catches in policies/pipeline.py: a text encoder that is left out.
+Catches in policies/zimage.py: the chat template left out of the count.
 """
 
 import warnings

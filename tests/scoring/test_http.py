@@ -20,7 +20,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.scoring import example_server
-from drift_pl.scoring.http import ChatJudge, HttpJudge, only_number
+from drift_pl.scoring.http import SCORES, ChatJudge, HttpJudge, only_number
 
 TOKEN = "s3cret-t0ken-of-the-test"
 QUICK: dict[str, Any] = {"first_wait_s": 0.01, "deadline_s": 20.0}
@@ -507,3 +507,11 @@ def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable
     dog = {"count": 1, "tag": ["x"]}
     assert server.requests[0]["metadata"] == [dog, None, {"count": 2}, dog]
     assert set(server.requests[1]) == {"images", "prompts"}
+
+
+def test_an_endless_answer_is_cut(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in scoring/http_client.py: an answer that is read whole, however large it is."""
+    monkeypatch.setattr("drift_pl.scoring.http_client.LARGEST_ANSWER", 2**20)
+    server = serve(lambda number, content: (200, b" " * 2**22, {}))
+    message = message_of(HttpJudge(server.url, attempts=1, **QUICK))
+    assert message.endswith("answered with more than 1 MiB; expected status 200 and " + SCORES)
