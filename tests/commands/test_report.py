@@ -128,3 +128,17 @@ def test_bad_arguments_are_refused(argument: str, message: str, capsys: pytest.C
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
+
+
+def test_held_out_rewards_are_shown_and_what_has_no_value_is_not_a_number(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / str(seed), "drift", seed, 0.6) for seed in (0, 1)]
+    for folder, value in zip(folders, (0.5, None), strict=True):
+        summary = json.loads((folder / "summary.json").read_text())
+        for which in ("base", "tuned"):
+            summary[which] |= {"heldout/ocr": 0.25, "vendi": value}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    assert main([*map(str, folders), f"out={tmp_path / 'out'}"]) == 0
+    table = (tmp_path / "out" / "report.md").read_text()
+    assert "| | seeds | reward | pairwise_distance | vendi | heldout/ocr |" in table
+    assert "| base | | 0.500 | 0.250 | - | 0.250 |" in table
+    assert "| `drift` | 2 | 0.600 +- 0.000 | 0.250 +- 0.000 | - | 0.250 +- 0.000 |" in table

@@ -125,7 +125,7 @@ def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) 
     judges = [WeightedReward("fine", says(1, 2, 3)), WeightedReward("mute", says(value, value, value))]
     total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.isnan().all()
-    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* saved as checkpoints/last\.ckpt"):
+    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
         refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(IMAGES)))
     assert not by_reward["mute"].isfinite().any()
 
