@@ -42,7 +42,11 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_base_and_last_point_are_those_of_fit(
     make_run: Callable[..., Path], tmp_path: Path, sampled: list[int]
 ) -> None:
-    """They are in the run's record already, and are what this command measures itself."""
+    """They are in the run's record already, and are what this command measures itself.
+
+    Catches in training/callbacks/evaluation.py: a final point whose digest, iteration or scale is not its checkpoint's,
+    so that it is measured twice.
+    """
     sampled[:] = [0, 0, 0]
     run = make_run(tmp_path / "run")
     summary, before = json.loads((run / "summary.json").read_text()), read_evaluation(run)
@@ -246,7 +250,10 @@ def test_pictures_show_the_images_of_fit(tiny_run: Path, evaluation: Evaluation)
 def test_the_base_model_is_taken_from_another_file(
     tiny_run: Path, evaluation: Evaluation, sampled: list[int], tmp_path: Path
 ) -> None:
-    """Values, picture and arrays are those that are there, also if only the base's embeddings are asked for again."""
+    """Values, picture and arrays are those that are there, also if only the base's embeddings are asked for again.
+
+    Catches in evaluation/base.py: a base model that was taken over measured all the same.
+    """
     out, argv = tmp_path / "mine.json", [f"ckpt_path={last(tiny_run)}", f"base={tiny_run}"]
     assert main([*argv, f"out={out}"]) == 0
     mine = read_evaluation(out)

@@ -1,4 +1,7 @@
-"""Held-out evaluation: what its images are a function of, and what it reports."""
+"""Held-out evaluation: what its images are a function of, and what it reports.
+
+Catches in evaluation/evaluator.py: Vendi's order ignored; drift of one prompt only; embeddings not of unit length.
+"""
 
 import dataclasses
 import socket
@@ -115,7 +118,11 @@ def assert_same(ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
 def test_every_value_is_that_of_the_images_it_was_measured_on(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
-    """Oracle: numpy, scipy and vendi_score on the images of the grid, which here are all images."""
+    """Oracle: numpy, scipy and vendi_score on the images of the grid, which here are all images.
+
+    Catches in evaluation/evaluator.py: NaN of one image spoils its prompt's mean; values transposed to the wrong
+    prompt.
+    """
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=4)
     result = evaluate(tiny_policy, evaluator)
     assert result.prompts == PROMPTS
@@ -280,6 +287,7 @@ def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
 def test_values_belong_to_their_prompt_in_any_order(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
+    """Catches in evaluation/evaluator.py: evaluation noise from the global generator."""
     evaluator = make_evaluator(tiny_evaluation_encoder)
     forward, backward = evaluate(tiny_policy, evaluator), evaluate(tiny_policy, evaluator, PROMPTS[::-1])
     alone = evaluate(tiny_policy, evaluator, PROMPTS[1:2])
@@ -292,7 +300,10 @@ def test_values_belong_to_their_prompt_in_any_order(
 def test_noise_depends_on_the_prompt_and_the_seed_index_and_on_nothing_else(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
-    """Neither the global generator, nor what was asked before, nor how many images there are."""
+    """Neither the global generator, nor what was asked before, nor how many images there are.
+
+    Catches: evaluation noise unseeded, or shared between prompts.
+    """
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=8)
     first = evaluate(tiny_policy, evaluator)
     torch.manual_seed(999)
@@ -321,7 +332,10 @@ class NoiseItself:
 
 
 def test_no_two_images_share_their_noise(tiny_evaluation_encoder: Path) -> None:
-    """Neither within a prompt nor from prompt to prompt."""
+    """Neither within a prompt nor from prompt to prompt.
+
+    Catches in evaluation/evaluator.py: evaluation noise the same for every prompt.
+    """
     policy = NoiseItself()
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, micro_batch=2)
     sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, policy.encode([""], negative=True))

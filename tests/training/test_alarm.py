@@ -80,6 +80,7 @@ def test_iterations_without_a_distance_do_not_count() -> None:
 
 
 def test_a_resumed_alarm_remembers_the_start() -> None:
+    """Catches in training/callbacks/alarm.py: a resumed alarm forgets the start."""
     first = DiversityAlarm(0.5, stop=False)
     run(first, [0.8] * 7)
     resumed = DiversityAlarm(0.5, stop=False)

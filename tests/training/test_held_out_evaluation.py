@@ -1,4 +1,8 @@
-"""The evaluation callback: what it writes, and the base model's embeddings that drift is measured from."""
+"""The evaluation callback: what it writes, and the base model's embeddings that drift is measured from.
+
+Catches in training/callbacks/evaluation.py: base sampled with the adapter on; wrong reference file; each process
+decides alone; a base of another protocol or run taken over; looks that a resumed run repeats kept.
+"""
 
 import json
 from collections.abc import Callable, Sequence
