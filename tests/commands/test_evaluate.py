@@ -1,4 +1,4 @@
-"""`python -m drift_pl.evaluate` on a tiny run whose own held-out evaluation says what must come out."""
+"""`python -m drift_pl.evaluate` on a tiny run, against the run's own held-out evaluation."""
 
 import json
 import shutil
@@ -75,14 +75,14 @@ def test_points_along_training_are_those_of_fit(
     tiny_run: Path, evaluated_world: TinyWorld, measure: Callable[..., Evaluation], tmp_path: Path
 ) -> None:
     """The tuning prompts, by their name and as anyone's file."""
-    looks = read_evaluation(tiny_run / "evaluation" / "tuning.json")
+    tuning = read_evaluation(tiny_run / "evaluation" / "tuning.json")
     by_name = measure("prompts=tuning")
     (tmp_path / "mine.json").unlink()
     by_file = measure(f"prompts={evaluated_world.root}/tuning.txt")
     assert by_name == by_file
-    assert by_name.protocol == looks.protocol
+    assert by_name.protocol == tuning.protocol
     assert by_name.protocol["prompts"] == ["any bar", "a blue dot", "a big red dot"]
-    points = [looks.base, *looks.points[2:]]  # between them: the look before training, which no checkpoint is of
+    points = [tuning.base, *tuning.points[2:]]  # without the point before training, which has no checkpoint
     assert [point.identity() for point in points] == [point.identity() for point in by_name.points]
     for index, point in enumerate(points):
         assert means(by_name, index) == pytest.approx(summarised(point), abs=1e-6)
@@ -91,7 +91,7 @@ def test_points_along_training_are_those_of_fit(
 def test_files_of_other_prompts(
     make_run: Callable[..., Path], evaluated_world: TinyWorld, tmp_path: Path, sampled: list[int]
 ) -> None:
-    """Looks of `fit` are taken over where they were measured alike; else these prompts have a file of their own."""
+    """Points of `fit` are reused if the protocol is the same; else these prompts have a separate file."""
     sampled[:] = [0, 0, 0]
     run = make_run(tmp_path / "run")
     before, folder = len(sampled), run / "evaluation"
@@ -120,7 +120,7 @@ def test_a_file_of_version_0_1_goes_on_in_its_place(
 
 
 def test_header_and_points_say_what_was_done(tiny_run: Path, evaluation: Evaluation) -> None:
-    """Four iterations of 4 prompts x 4 images, two optimiser steps each."""
+    """Four iterations of 4 prompts x 4 images, two optimizer steps each."""
     config = build_config([("experiment", str(tiny_run / "config.yaml"))])
     assert (evaluation.method, evaluation.experiment, evaluation.seed) == ("shapes_drift", "shapes_drift", 0)
     assert f"{evaluation.config_hash}-s0" == run_identity(config)
@@ -250,7 +250,7 @@ def test_pictures_show_the_images_of_fit(tiny_run: Path, evaluation: Evaluation)
 def test_the_base_model_is_taken_from_another_file(
     tiny_run: Path, evaluation: Evaluation, sampled: list[int], tmp_path: Path
 ) -> None:
-    """Values, picture and arrays are those that are there, also if only the base's embeddings are asked for again.
+    """Values, picture and arrays are copied, also if only the base's embeddings are needed.
 
     Catches in evaluation/base.py: a base model that was taken over measured all the same.
     """
