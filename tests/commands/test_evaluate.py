@@ -29,11 +29,11 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     inner = Evaluator.run
 
-    def counting(*args: Any) -> Any:
+    def counting(*args: Any, **options: Any) -> Any:
         calls.append(len(calls))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return inner(*args)
+        return inner(*args, **options)
 
     monkeypatch.setattr(Evaluator, "run", counting)
     return calls
