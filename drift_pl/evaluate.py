@@ -13,10 +13,12 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, NonNegative, setting
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.inputs import inputs_now
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path, probe_folder
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -58,6 +60,7 @@ class EvaluateOptions(Options):
     method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
     out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     lora_scale: list[NonNegative] = setting(
         [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
     )
@@ -92,8 +95,9 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
-    base = read_base(Path(options.base), evaluation) if options.base else None
+    base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base)
     write_evaluation(evaluation)
@@ -105,12 +109,13 @@ def _refuse_options(options: EvaluateOptions) -> None:
     if options.out is not None and not options.out.endswith(".json"):
         raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
     prompts = options.prompts
-    if (
-        prompts not in ("test", "tuning")
-        and not prompts.startswith("pkg:")
-        and not Path(prompts).expanduser().is_file()
-    ):
+    if prompts not in ("test", "tuning") and not prompts.startswith("pkg:") and not local_path(prompts).is_file():
         raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
+    if any("?" in str(judge.args.get("url")) for judge in options.judges):
+        raise UserError(
+            "judges: the record would keep what follows the question mark of a url; give the reward by "
+            "evaluation.rewards, with url: '${oc.env:NAME}' and the whole url in that environment variable"
+        )
     for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
         if len(set(values)) < len(values):
             raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
@@ -119,12 +124,14 @@ def _refuse_options(options: EvaluateOptions) -> None:
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
     """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
+    from drift_pl.evaluation.protocol import MEASURED_WITH
     from drift_pl.evaluation.record import read_evaluation
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
-    path = Path(options.out) if options.out else _file(options.prompts, run_dir, new)
-    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash)
+    path = local_path(options.out) if options.out else _file(options.prompts, run_dir, new)
+    inputs = inputs_now(config, run_dir, MEASURED_WITH, options.replaced())
+    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
     if options.fresh or not path.exists():
         return new
     earlier = read_evaluation(path)
@@ -186,6 +193,7 @@ def _measure(
     from drift_pl.builders.scoring import build_rewards
     from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
+    from drift_pl.evaluation.partial import PartialPoint
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
@@ -210,14 +218,18 @@ def _measure(
         bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=progress.after_prompt))
         for point, checkpoint in missing:
             progress.begin(point.title())
+            partial = PartialPoint.of(evaluation, point)
+            if options.fresh:
+                partial.remove()
             if checkpoint is None:
-                evaluated = bench.base(model, *sample)
+                evaluated = bench.base(model, *sample, partial)
             else:
                 load_weights(parameters, checkpoint)
                 plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
                 reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference)
+                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference, partial)
             evaluation = keep(evaluation, point, evaluated)
+            partial.remove()
             measured = next(one for one in evaluation.points if one.name == point.name)
             progress.end(point.title(), headline(measured))
     return evaluation

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
-from drift_pl.config.fields import setting
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
+from drift_pl.config.fields import Flag, setting
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config
-from drift_pl.core.files import new_folder, refuse_taken, write_text
+from drift_pl.core.files import local_path, new_folder, refuse_taken, write_text
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
     from drift_pl.builders.checkpoint_weights import TunedPolicy
@@ -27,6 +27,7 @@ class ExportOptions(Options):
     ckpt_path: str = checkpoint_key()
     out: str = setting(..., "folder to write; it must be new or empty", example="exports/my-lora")
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     format: Literal["lora", "full"] = setting("lora", "lora (the adapter alone) or full (the pipeline, merged)")
 
 
@@ -37,7 +38,7 @@ def export(options: ExportOptions) -> Path:
         UserError: an input cannot be used; nothing has been written then.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
-    out = Path(options.out).expanduser()
+    out = local_path(options.out)
     refuse_taken(out)
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
@@ -60,8 +61,8 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: "TunedPoli
     from drift_pl.reports.card_facts import Base, Weights, evaluation_table
     from drift_pl.reports.model_card import Export, model_card
 
+    location, config = Path(locate(config.policy.pretrained)), config.published
     name, checkpoint = config.policy.pretrained, tuned.checkpoint
-    location = Path(locate(name))
     weights = Weights(checkpoint.iteration, checkpoint.weights, checkpoint.digest)
     base = Base(name, location if location.exists() else None)
     pipeline, evaluation = describe_pipeline(tuned.policy), evaluation_table(run_dir, weights)

@@ -11,8 +11,8 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
-from drift_pl.config.options import Options, Weights, checkpoint_key, weights_key
-from drift_pl.core.files import free_name, refuse_taken
+from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
+from drift_pl.core.files import free_name, local_path, refuse_taken
 
 
 class GenerateOptions(Options):
@@ -45,6 +45,7 @@ class GenerateOptions(Options):
         example="pictures",
     )
     weights: Weights = weights_key()
+    trust: Flag = trust_key()
     measure: Flag = setting(
         False, "also print mean reward and diversity, by the run's rewards and encoder", example="true"
     )
@@ -58,8 +59,9 @@ def generate(options: GenerateOptions) -> Path:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
-    if options.out:
-        refuse_taken(Path(options.out).expanduser())
+    default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
+    out = local_path(options.out) if options.out else free_name(default)
+    refuse_taken(out)
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
@@ -78,10 +80,9 @@ def generate(options: GenerateOptions) -> Path:
     model = Model.on(tuned.policy, device, autocast)
     pictures = draw(model, plan, options.prompt, options.n, options.seed, micro_batch)
     measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
-    default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
-    out = Path(options.out).expanduser() if options.out else free_name(default)
     facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
     facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
+    facts["negative_prompt"] = config.published.policy.negative_prompt
     facts |= {"micro_batch": micro_batch, "measured": measured}
     point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
     title = point.title(with_weights=checkpoint.weights == "live")

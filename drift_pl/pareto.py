@@ -1,14 +1,13 @@
 """The command that compares methods: `python -m drift_pl.pareto RUN_FOLDERS... [KEY=VALUE ...]`."""
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
 from drift_pl.config.options import Options
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_text
+from drift_pl.core.files import local_path, probe_folder, write_text
 
 if TYPE_CHECKING:  # numpy and the rest are not needed for --help
     from drift_pl.reports.results import Results
@@ -78,10 +77,11 @@ def pareto(options: ParetoOptions) -> "Results":
     from drift_pl.reports.question import Question
     from drift_pl.reports.table import markdown
 
-    out, measures = Path(options.out), options.measures()
+    out, measures = local_path(options.out), options.measures()
     if out.is_file():
         raise UserError(f"out={out} is a file: give a folder, e.g. out=pareto")
-    evaluations = [evaluation for path in options.paths for evaluation in read_evaluations(Path(path))]
+    probe_folder(out)
+    evaluations = [evaluation for path in options.paths for evaluation in read_evaluations(local_path(path))]
     comparison = compare(evaluations, options.points == "last", options.budgets == "differ")
     question = Question(options.reward, measures, options.baseline, options.reward_bound)
     results = compute(comparison, question)
@@ -98,7 +98,7 @@ def _run(argv: list[str]) -> None:
     if options is None:
         return
     pareto(options)
-    out = Path(options.out)
+    out = local_path(options.out)
     print((out / "pareto.md").read_text(encoding="utf-8"))
     print(f"written: {out / 'index.html'}, pareto.md, pareto.json, pareto.png, pareto.svg")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
 from drift_pl.config.options import Options
-from drift_pl.core.files import write_json, write_text
+from drift_pl.core.files import local_path, probe_folder, write_json, write_text
 
 
 class ReportOptions(Options):
@@ -31,6 +31,7 @@ def report(folders: list[Path], out: Path) -> str:
     """
     from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
 
+    probe_folder(out)
     groups = group_by_experiment([read_run(folder) for folder in folders])
     text = summary_table(groups)
     write_text(out / "report.md", text + "\n")
@@ -44,8 +45,8 @@ def _run(argv: list[str]) -> None:
     options = ReportOptions.read(argv)
     if options is None:
         return
-    out = Path(options.out)
-    print(report([Path(path) for path in options.paths], out))
+    out = local_path(options.out)
+    print(report([local_path(path) for path in options.paths], out))
     print(f"\nwritten: {out / 'report.md'}, report.json, report.png")
 
 

@@ -19,6 +19,15 @@ if TYPE_CHECKING:  # torch takes seconds to import, and the tests of the command
 
     from drift_pl.policies.sd3 import StableDiffusion3Policy
 
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_register(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs of the tests are not noted among the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 LORA_TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 
 

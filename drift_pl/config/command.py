@@ -1,30 +1,39 @@
 """How every command ends: its exit status and the one line of an error."""
 
+import io
+import locale
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import refused
 
 USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
 )
+LONGEST = 300
+"""Characters of one word of a message; a longer value is cut in its middle."""
 
 
 def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None) -> int:
     """Run a command and return its exit status.
 
-    A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so is an accelerator out of
-    memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
+    A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so are what the file system
+    refuses and an accelerator out of memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
 
     Args:
         main: the command, which takes the arguments without the program's name.
         argv: those arguments; None takes the process's own.
     """
+    if argv is None:
+        _use_utf8()
     arguments = sys.argv[1:] if argv is None else argv
+    _write_utf8()
     try:
         main(arguments)
         sys.stdout.flush()
@@ -41,11 +50,30 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        message = refused(error)
+        if message is None:
+            raise
+        return _refuse(error, message, arguments)
     return 0
+
+
+def _use_utf8() -> None:
+    """Starts the process again where the locale has another encoding: arguments, paths and files are all UTF-8."""
+    if not sys.flags.utf8_mode and locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def _write_utf8() -> None:
+    """What is printed is UTF-8 whatever the locale; what UTF-8 cannot hold is shown by its number."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _refuse(error: Exception, message: str, arguments: list[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exception(error)
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
+    print(f"error: {' '.join(words)}", file=sys.stderr)
     return USER_ERROR

@@ -9,7 +9,7 @@ from drift_pl.config.fields import Key
 from drift_pl.config.section import Section
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
-from drift_pl.core.texts import has_lone_surrogate
+from drift_pl.core.texts import is_plain
 
 FLAGS = {"--help, -h": "show this text", "--debug": "show the traceback of an error"}
 NULLS = ("null", "none", "~")
@@ -40,7 +40,7 @@ def split_line(
         UserError: an unknown flag, an argument without '=', or a value that the shell has split.
     """
     for argument in argv:
-        if has_lone_surrogate(argument):
+        if not is_plain(argument):
             raise UserError(f"argument {argument!r} is not UTF-8 text: type it again in a UTF-8 terminal")
     given = [argument for argument in argv if argument.startswith("-")]
     words = [argument for argument in argv if not argument.startswith("-")]

@@ -5,12 +5,18 @@ from typing import Any
 
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 
 
 def experiments_folder() -> Path:
     """The experiments of an installed package, or those beside it in a source tree."""
     installed = Path(__file__).parents[1] / "experiments"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "experiments"
+
+
+def is_packaged(path: Path) -> bool:
+    """Whether an experiment file is one of this package's."""
+    return path.resolve().is_relative_to(experiments_folder().resolve())
 
 
 def list_experiments() -> dict[str, str]:
@@ -21,7 +27,7 @@ def list_experiments() -> dict[str, str]:
 
 
 def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The files of an experiment, base first: (file name, its difference from the files before it).
+    """The files of an experiment, base first: (path, its difference from the files before it).
 
     Raises:
         UserError: no such experiment, no YAML, no mapping, or files that are each other's base.
@@ -38,7 +44,7 @@ def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
         base = difference.pop("base", None)
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
-        chain.append((path.name, difference))
+        chain.append((str(path), difference))
         path = _find_experiment(base, path.parent) if base else None
     return chain[::-1]
 
@@ -46,7 +52,7 @@ def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
 def _find_experiment(name: str, folder: Path) -> Path:
     """File of an experiment; relative paths start at `folder`."""
     is_path = name.endswith((".yaml", ".yml"))
-    path = folder / Path(name).expanduser() if is_path else experiments_folder() / f"{name}.yaml"
+    path = folder / local_path(name) if is_path else experiments_folder() / f"{name}.yaml"
     if path.is_file() and name and (is_path or "/" not in name):
         return path.resolve()
     known = ", ".join(list_experiments()) or "(none installed)"

@@ -48,7 +48,7 @@ class About(NamedTuple):
         if self.is_own(name) or not self.elsewhere:
             return self.is_own(name)
         group = GROUPS.get(self.registry)
-        return ":" in name or bool(group and entry_points(group=group, name=name))
+        return (":" in name and "${" not in name) or bool(group and entry_points(group=group, name=name))
 
 
 def setting(default: Any, meaning: str, **facts: Any) -> Any:

@@ -6,6 +6,7 @@ one. OmegaConf resolves `${...}` in the merged tree; the models of `schema` chec
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
@@ -17,8 +18,11 @@ from drift_pl.config.command_line import read_value, split_line
 from drift_pl.config.experiments import list_experiments, load_experiment
 from drift_pl.config.help import entry, help_text, table
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.own_run import with_own_config
+from drift_pl.config.publishing import published, with_names
 from drift_pl.config.schema import RENAMED, Config, get_value, has_effect
 from drift_pl.config.section import all_keys
+from drift_pl.config.trust import refuse_strangers, split_trust
 from drift_pl.core.errors import UserError
 
 FLAGS = COMMON_FLAGS | {"--print-config": "print the whole config as YAML and stop; saved, it runs as an experiment"}
@@ -45,18 +49,27 @@ def parse(argv: Sequence[str]) -> Request:
         UserError: one line that names the argument and a value that would work.
     """
     line = split_line(Config, argv, FLAGS)
-    draft = _Draft(line.pairs)
+    pairs, trusted = split_trust(line.pairs)
+    draft = _Draft(with_own_config(pairs))
+    if not trusted:
+        draft.refuse_strangers(by_fit=True)
     config = draft.config()
     return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags)
 
 
-def build_config(overrides: Sequence[tuple[str, str]]) -> Config:
+def build_config(overrides: Sequence[tuple[str, str]], trusted: bool = True) -> Config:
     """The checked `Config` of (key, text) pairs, `experiment` among them or not.
+
+    Args:
+        trusted: False: things will be built of it, and its file may be somebody else's; see `trust`.
 
     Raises:
         UserError: see `parse`.
     """
-    return _Draft(overrides).config()
+    draft = _Draft(overrides)
+    if not trusted:
+        draft.refuse_strangers(by_fit=False)
+    return draft.config()
 
 
 def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
@@ -66,7 +79,7 @@ def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
         tree: the settings as they were written; None: as they are.
     """
     header = f"# run folder: {config.run_dir or default_run_dir(config)}\n# {derive_batches(config).describe()}\n"
-    return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.model_dump()))
+    return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.published.model_dump()))
 
 
 def config_help(width: int | None = None) -> str:
@@ -107,7 +120,18 @@ class _Draft:
                 self._put(f"{key}.{name}", below, file)
             return
         self.tree = _replaced(self.tree, [], key.split("."), value)
-        self._files[key] = file
+        self._files = {name: was for name, was in self._files.items() if not name.startswith(f"{key}.")} | {key: file}
+
+    def refuse_strangers(self, by_fit: bool) -> None:
+        """See `trust.refuse_strangers`."""
+        with suppress(OmegaConfBaseException):  # `config` says what cannot be resolved
+            refuse_strangers(with_names(self.tree), self._file_of, by_fit)
+
+    def _file_of(self, key: str) -> str:
+        """The file that last set a key, or what holds it."""
+        while key and key not in self._files:
+            key = key.rpartition(".")[0]
+        return self._files.get(key, "")
 
     def config(self) -> Config:
         """
@@ -120,7 +144,9 @@ class _Draft:
             key, reason = str(error.full_key or ""), str(error).splitlines()[0]
             found = Config.find_key(key)
             raise UserError(f"{key}: {reason}" + (f"; use e.g. {found.works(key)}" if found else "")) from error
-        return Config.checked(plain, self._files)
+        config = Config.checked(plain, self._files)
+        config.publish_as(published(config, self.tree))
+        return config
 
     def ignored(self, config: Config) -> list[str]:
         """Keys that were set, and that what was chosen does not take; each with what would.

@@ -7,7 +7,7 @@ refuses what cannot be run; only `builders` turns a `Config` into objects.
 import functools
 from typing import Any, Self
 
-from pydantic import model_validator
+from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import neutral, setting
@@ -39,13 +39,17 @@ class Config(Section):
     """Fine-tune a text-to-image model on a reward and keep its diversity.
 
     experiment= is read first, then the other arguments from left to right. Lists count from 0: rewards.0.weight=2.
-    Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).
+    trust=true takes code that an experiment file from elsewhere names (docs/sharing.md).
+    ckpt_path=RUN_FOLDER resumes a run with its own config; ckpt_path=auto, beside the arguments of a run, resumes or
+    starts it.
     """
 
     experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
     seed: int = neutral(0, "seed of everything that training draws")
     run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
-    ckpt_path: str | None = neutral(None, "resume from: last (error if none), auto (or start), or a file")
+    ckpt_path: str | None = neutral(
+        None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
+    )
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")
     prompts: PromptsConfig = setting(PromptsConfig(), "prompts, and how many images of each")
@@ -54,6 +58,16 @@ class Config(Section):
     objective: ObjectiveConfig = setting(ObjectiveConfig(), "the base algorithm's loss and optimizer")
     evaluation: EvaluationConfig = setting(EvaluationConfig(), "held-out evaluation")
     trainer: TrainerConfig = setting(TrainerConfig(), "length, hardware, logging")
+
+    _published: "Config | None" = PrivateAttr(None)
+
+    @property
+    def published(self) -> "Config":
+        """The same as it may be written down: without what stands in environment variables, see `publishing`."""
+        return self._published or self
+
+    def publish_as(self, published: "Config") -> None:
+        self._published = None if published is self else published
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -73,7 +73,9 @@ class PromptingConfig(Section):
     pooled: Flag = setting(False, "vary the pooled embedding as well", only=NOISE)
     templates: list[str] = setting([], "texts with {prompt}, e.g. 'a photo of {prompt}'", only=VARIANTS)
     paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=VARIANTS)
-    share: float = setting(1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=VARIANTS)
+    share: float = setting(
+        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=VARIANTS, example="0.5"
+    )
     anneal_iterations: int = setting(0, "iterations of a linear fall of the scale to zero; 0: none", ge=0, only=NOISE)
 
     @model_validator(mode="after")
@@ -157,7 +159,9 @@ class ObjectiveConfig(Section):
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     warmup: int = setting(0, "iterations over which the learning rate rises linearly", ge=0)
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", gt=0)
-    ema_decay: float = setting(0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1)
+    ema_decay: float = setting(
+        0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

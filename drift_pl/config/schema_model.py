@@ -38,7 +38,9 @@ class LoraConfig(Section):
 
 
 class PolicyConfig(Section):
-    pretrained: str = setting(f"{WEIGHTS}/pipeline", "hub id, local folder, or pkg:PACKAGE/FOLDER")
+    pretrained: str = setting(
+        f"{WEIGHTS}/pipeline", "hub id (org/model, or org/model@REVISION), local folder, or pkg:PACKAGE/FOLDER"
+    )
     tuning: Literal["lora", "full"] = setting("lora", "what trains: lora (an adapter), full (all weights)")
     reference_device: Literal["device", "cpu"] = neutral(
         "device", "memory of the frozen reference: device (the accelerator) or cpu", only=FULL

@@ -5,6 +5,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -106,7 +107,7 @@ class Section(BaseModel):
                 raise UserError(first["msg"].removeprefix("Value error, ")) from error
             while place and place not in (files or {}):
                 place = place.rpartition(".")[0]
-            file = f"{files[place]}: " if files and files.get(place) else ""
+            file = f"{Path(files[place]).name}: " if files and files.get(place) else ""
             if first["type"] == "extra_forbidden":
                 raise UserError(file + cls.unknown_key(key)) from error
             shown = "" if first["type"] == "missing" else f"={format_value(first['input'])}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from drift_pl.core.texts import has_lone_surrogate
+from drift_pl.core.texts import is_plain
 
 MOST_NODES = 100_000
 """Values of a text with its aliases written out; a few lines of aliases can stand for billions."""
@@ -42,8 +42,8 @@ class Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: Any) -> Any:
         text = super().construct_scalar(node)
-        if isinstance(text, str) and has_lone_surrogate(text):
-            raise yaml.constructor.ConstructorError(None, None, "found half of a character", node.start_mark)
+        if isinstance(text, str) and not is_plain(text):
+            raise yaml.constructor.ConstructorError(None, None, "found half of a character, or NUL", node.start_mark)
         return text
 
     def get_single_node(self) -> Any:

@@ -1,4 +1,7 @@
-"""Locations of weights and prompt files as one string: a hub id, a local path or a file of an installed package."""
+"""Locations of weights and prompt files as one string: a hub id, a local path or a file of an installed package.
+
+A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
+"""
 
 import importlib
 from collections.abc import Callable, Iterator
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drift_pl.core.errors import UserError, named
+from drift_pl.core.files import local_path, refused
 
 Loaded = TypeVar("Loaded")
 
@@ -30,7 +34,7 @@ def locate(name: str) -> str:
         except ModuleNotFoundError as error:
             raise UserError(f"{named(name)}: there is no installed package {package!r}") from error
     elif name.startswith((".", "/", "~")) or Path(name).exists():
-        path = Path(name).expanduser()
+        path = local_path(name)
     else:
         return name
     if not path.exists():
@@ -51,7 +55,10 @@ def read_text(name: str, content: str) -> str:
     path = Path(locate(name))
     if not path.is_file():
         raise UserError(f"{named(name)}: no such file; give {content}")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{named()}: {refused(error)}") from error
     if data.startswith(UTF_16) or b"\0" in data:
         raise UserError(f"{named(name)} is not a UTF-8 text file (UTF-16 or not text at all): save it as UTF-8")
     try:
@@ -61,16 +68,25 @@ def read_text(name: str, content: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
+def split_revision(name: str) -> tuple[str, dict[str, str]]:
+    """A hub id without its revision, and the arguments for a loader: `{"revision": branch, tag or commit}` or none."""
+    name, _, revision = name.partition("@")
+    return name, {"revision": revision} if revision else {}
+
+
+def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
     """`loader(location)`, with failures reported in one line that names the setting (see `naming`).
+
+    A hub id may be pinned, `organisation/model@REVISION`: the loader then gets `revision=` as well.
 
     Raises:
         UserError: nothing there can be loaded; or the hub cannot be reached, has no such model, or requires its licence
             to be accepted first.
     """
     location = locate(name)
+    location, pinned = (location, {}) if Path(location).exists() else split_revision(location)
     try:
-        return loader(location)
+        return loader(location, **pinned)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
@@ -80,7 +96,7 @@ def load_pretrained(loader: Callable[[str], Loaded], name: str) -> Loaded:
         causes = {type(cause).__name__ for cause in _causes(error)}
         if "GatedRepoError" in causes:
             raise UserError(
-                f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{name} and log in "
+                f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{location} and log in "
                 f"(hf auth login, or HF_TOKEN in the environment), or give a local folder, {folder}"
             ) from error
         if "RepositoryNotFoundError" in causes:

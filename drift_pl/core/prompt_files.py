@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.core.errors import UserError, named
-from drift_pl.core.locate import first_line, import_extra, read_text
+from drift_pl.core.files import local_path
+from drift_pl.core.locate import first_line, import_extra, read_text, split_revision
 from drift_pl.core.texts import numbered_lines, read_json_lines, stripped
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -112,7 +113,8 @@ def _read_dataset(name: str) -> list[Prompt]:
     datasets = import_extra("datasets", "datasets", name)
     source, config = _dataset_source(location)
     try:
-        rows = datasets.load_dataset(source, name=config, split=split)
+        source, pinned = (source, {}) if local_path(source).exists() else split_revision(source)
+        rows = datasets.load_dataset(source, name=config, split=split, **pinned)
         columns = rows.column_names
         values = list(rows[column]) if column in columns else []
     except Exception as error:  # errors of the hub, the reader and the file formats
@@ -127,7 +129,7 @@ def _read_dataset(name: str) -> list[Prompt]:
 
 def _dataset_source(location: str) -> tuple[str, str | None]:
     """Arguments of `load_dataset`: a folder or OWNER/NAME, and the configuration named by a third part."""
-    path = Path(location).expanduser()
+    path = local_path(location)
     if location.startswith((".", "/", "~")) or path.is_dir():
         return str(path), None
     owner, _, rest = location.partition("/")

@@ -18,6 +18,11 @@ def stripped(text: str) -> str:
     return EDGES.sub("", text)
 
 
+def is_plain(text: str) -> bool:
+    """Whether files and paths can hold a text: it has no NUL and no lone surrogate."""
+    return "\0" not in text and not has_lone_surrogate(text)
+
+
 def has_lone_surrogate(text: str) -> bool:
     """Whether a text holds half of a character, as a broken escape leaves it; no encoding has bytes for it."""
     return any("\ud800" <= character <= "\udfff" for character in text)

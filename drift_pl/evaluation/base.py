@@ -1,10 +1,11 @@
 """Reuse the base model's point from another run's evaluation with the same protocol."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import copy_file
+from drift_pl.evaluation.protocol import MEASURED_WITH
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 
 
@@ -18,6 +19,9 @@ def read_base(path: Path, evaluation: Evaluation) -> Evaluation:
     difference = other.protocol_difference(evaluation)
     if difference:
         raise UserError(f"base={path} {difference}; give one with the same protocol, or no base")
+    for key, digest in other.inputs.items():
+        if key.startswith(MEASURED_WITH) and evaluation.inputs.get(key, digest) != digest:
+            raise UserError(f"base={path} was measured with other files: {key} had another content; give no base")
     if other.base is None:
         raise UserError(f"base={path} does not hold the base model: give the file of a run that does, or no base")
     return other
@@ -28,10 +32,8 @@ def with_base_of(evaluation: Evaluation, other: Evaluation) -> Evaluation:
     point = other.base
     if point is None or evaluation.base is not None:
         return evaluation
-    picture = other.path.parent / (point.picture or "none")
+    picture, copies = other.picture_of(point), evaluation.folder.relative_to(evaluation.path.parent)
     for source in (other.folder / f"{point.name}.npz", picture):  # for the sheet of all points, and measures of drift
-        if source.is_file():
-            evaluation.folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, evaluation.folder / source.name)
-    copy = evaluation.folder.relative_to(evaluation.path.parent) / picture.name
-    return evaluation.with_point(replace(point, picture=str(copy) if picture.is_file() else None))
+        if source is not None and source.is_file():
+            copy_file(source, evaluation.folder / source.name)
+    return evaluation.with_point(replace(point, picture=str(copies / picture.name) if picture else None))

@@ -17,6 +17,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
+from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
@@ -104,12 +105,14 @@ class Evaluator:
         prompts: Sequence[str],
         seeds_per_prompt: int,
         reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
         """Samples and measures; of several processes each takes every n-th prompt, and all get the whole result.
 
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
             reference: the base model's embeddings, [..., D]; None: drift is not measured.
+            partial: prompts that are done already, to which the others are added.
 
         Raises:
             UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
@@ -117,27 +120,42 @@ class Evaluator:
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        rows = {}
+        sizes = (
+            len(prompts),
+            len(prompts),
+            min(self.grid_prompts, len(prompts)),
+            len(prompts) if self.drift else 0,
+        )
+        names: list[str] = []
+        parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            values, grid_S3HW, embedding_SD, lost = self._sample_and_measure(
-                model, sampler, prompts[index], seeds_per_prompt
-            )
-            kept = grid_S3HW if index < self.grid_prompts else None, embedding_SD if self.drift else None
-            rows[index] = (values, *kept, lost)
+            row = partial.read(index, names) if partial else None
+            if row is None:
+                row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
+                if partial:
+                    partial.write(index, row, [index < size for size in sizes])
+            values, *kept = row
+            names = names or list(values)
+            if values.keys() != set(names):
+                raise UserError(
+                    f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
+                    "return NaN where a prompt has no value"
+                )
+            rows = (torch.stack([values[name] for name in names]), *kept)
+            parts = parts or [
+                torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
+            ]
+            for part, row in zip(parts, rows, strict=True):
+                if index < len(part):
+                    part[index] = row
             self.after_prompt()
-        if world > 1:
-            parts = [rows] * world
-            torch.distributed.all_gather_object(parts, rows)
-            rows = {index: row for part in parts for index, row in part.items()}
-        measured, grids, embeddings, lost_P = zip(*(rows[index] for index in range(len(prompts))), strict=True)
-        _report_nan(sum(lost_P), len(prompts) * seeds_per_prompt, rank)
-        names = _common_names(measured)
-        table_PN = torch.stack([torch.stack([values[name] for name in names]) for values in measured])
+        if world > 1:  # every row is zero on all processes but one
+            parts = [_sum_over_processes(part, model.device) for part in parts]
+        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
+        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
         values_P = dict(zip(names, table_PN.T, strict=True))
-        grid_PS3HW = torch.stack([grid for grid in grids if grid is not None])
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
-        embedding_PSD = torch.stack(embeddings)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
 
@@ -149,18 +167,21 @@ class Evaluator:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
         return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
 
-    def _sample_and_measure(
-        self, model: Model, sampler: Sampler, prompt: str, seeds: int
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, int]:
-        """Values of one prompt, float64, images for the grid, unit embeddings, all on the CPU; number of NaN images."""
+    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+        refuse_nan_images(lost, total, "evaluation")
+        if lost and rank == 0:
+            warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
+
+    def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
+        """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
         generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
         condition = model.encode([prompt], model.device)
         images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
+        lost = (~finite_images(images_S3HW)).sum().double().cpu()
         embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
-        lost = int((~finite_images(images_S3HW)).sum())
-        return values, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu(), lost
+        return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
@@ -191,39 +212,28 @@ class Bench:
     evaluator: Evaluator
     sampling: SamplingPlan
 
-    def base(self, model: Model, prompts: Sequence[str], seeds_per_prompt: int) -> Evaluated:
-        """Measures the base model."""
+    def base(
+        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, partial: PartialPoint | None = None
+    ) -> Evaluated:
+        """Measures the base model; see `Evaluator.run`."""
         with model.sampler(self.sampling, base=True) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt)
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, partial=partial)
 
     def tuned(
-        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, reference: Tensor | None = None
+        self,
+        model: Model,
+        prompts: Sequence[str],
+        seeds_per_prompt: int,
+        reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
-        """Measures the weights that the model holds now.
+        """Measures the weights that the model holds now; see `Evaluator.run`.
 
         Args:
             reference: the base model's embeddings of the same prompts, for metrics of drift.
         """
         with model.sampler(self.sampling) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference)
-
-
-def _report_nan(lost: int, total: int, rank: int) -> None:
-    refuse_nan_images(lost, total, "evaluation")
-    if lost and rank == 0:
-        warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
-
-
-def _common_names(measured: Sequence[Mapping[str, Tensor]]) -> list[str]:
-    """The names of the values, which all prompts must have."""
-    names = list(measured[0])
-    others = {name for values in measured for name in values.keys() ^ measured[0].keys()}
-    if others:
-        raise UserError(
-            f"evaluation.measures return {', '.join(sorted(others))} for some prompts only: return NaN where a prompt "
-            "has no value"
-        )
-    return names
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference, partial)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:
@@ -236,3 +246,11 @@ def _rank_and_world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def _sum_over_processes(part: Tensor, device: torch.device) -> Tensor:
+    if not part.numel():
+        return part
+    total = part.to(device)
+    torch.distributed.all_reduce(total)
+    return total.cpu()

@@ -7,7 +7,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,7 @@ class Evaluation:
     training: Training
     protocol: Protocol
     points: tuple[Point, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
 
     @property
     def run_dir(self) -> Path:
@@ -106,6 +107,12 @@ class Evaluation:
     def folder(self) -> Path:
         """Pictures and arrays of the points."""
         return self.path.with_suffix("") / "points"
+
+    def picture_of(self, point: Point) -> Path | None:
+        """A point's picture, if it is a PNG file of this run: a record may come from elsewhere and name anything."""
+        path = (self.path.parent / (point.picture or "")).resolve()
+        own = path.suffix == ".png" and path.is_file() and path.is_relative_to(self.run_dir.resolve())
+        return path if own else None
 
     @property
     def base(self) -> Point | None:
@@ -125,7 +132,14 @@ class Evaluation:
     def difference(self, now: "Evaluation") -> str | None:
         """Why values of the two may not be in one file; None if they may."""
         run, other = (f"{one.config_hash}-s{one.seed}" for one in (self, now))
-        return self.protocol_difference(now) if run == other else f"is of the run {run}, and this one is {other}"
+        if run != other:
+            return f"is of the run {run}, and this one is {other}"
+        changed = [name for name in self.inputs if now.inputs.get(name, self.inputs[name]) != self.inputs[name]]
+        if changed:
+            return f"is of a run with other files: {', '.join(changed)} had another content there"
+        if self.training["prompts_digest"] != now.training["prompts_digest"]:
+            return "is of a run that was trained on another list, prompts.train"
+        return self.protocol_difference(now)
 
     def protocol_difference(self, now: "Evaluation") -> str | None:
         """The first difference between the protocols; None if they are equal."""
@@ -204,6 +218,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
         raise ValueError("two points have one name" if names else "it has no points")
     num_prompts = len(evaluation.protocol["prompts"])
     for number, point in enumerate(evaluation.points):
+        if Path(point.name).name != point.name:
+            raise ValueError(f"points.{number}.name is not the name of a file: {point.name!r}")
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
@@ -213,6 +229,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
 def to_plain(evaluation: Evaluation) -> dict[str, Any]:
     """The inverse of `from_plain`."""
     content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
+    if not evaluation.inputs:  # of version 0.2
+        del content["inputs"]
     return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
 
 

@@ -113,7 +113,7 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     if Path(location).exists():
         if not index.is_file():
             raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-        entries = json.loads(index.read_text())
+        entries = json.loads(index.read_text(encoding="utf-8"))
         expected = family.pipeline_class.__name__
         if entries.get("_class_name") != expected:
             raise ValueError(
@@ -141,9 +141,10 @@ def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: L
 def _read_weights(kind: Any, part: str, dtype: torch.dtype, pretrained: str) -> dict[str, Tensor]:
     """Parameters by name of the network `part` of a pipeline, read again as they were loaded."""
 
-    def read(location: str) -> dict[str, Tensor]:
+    def read(location: str, **pinned: str) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):  # a module may draw initial weights before it is filled
-            return dict(kind.from_pretrained(location, subfolder=part, torch_dtype=dtype).named_parameters())
+            loaded = kind.from_pretrained(location, subfolder=part, torch_dtype=dtype, **pinned)
+        return dict(loaded.named_parameters())
 
     with naming("policy.pretrained"):
         return load_pretrained(read, pretrained)

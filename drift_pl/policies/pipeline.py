@@ -175,14 +175,14 @@ class PipelinePolicy(ABC):
         return pipeline
 
     @classmethod
-    def read_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    def read_lora(cls, location: str, **pinned: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         """Weights and config of a LoRA in diffusers' format, from safetensors only.
 
         Raises:
             OSError, ValueError: there is none, or it cannot be used.
         """
         weights, metadata = cls.pipeline_class.lora_state_dict(
-            location, use_safetensors=True, return_lora_metadata=True
+            location, use_safetensors=True, return_lora_metadata=True, **pinned
         )
         return weights, metadata
 

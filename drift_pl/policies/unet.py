@@ -132,10 +132,10 @@ class StableDiffusionPolicy(PipelinePolicy):
         return pipeline
 
     @classmethod
-    def read_lora(cls, location: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    def read_lora(cls, location: str, **pinned: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         """Weights and config; diffusers converts the formats of other trainers, which have an alpha per layer."""
         weights, alphas, metadata = cls.pipeline_class.lora_state_dict(
-            location, use_safetensors=True, return_lora_metadata=True
+            location, use_safetensors=True, return_lora_metadata=True, **pinned
         )
         values = {float(alpha) for alpha in (alphas or {}).values()}
         if len(values) > 1:

@@ -1,4 +1,4 @@
-"""What a model card states beyond the config: measurements of the exported weights, and the base model's licence."""
+"""What a model card states beyond the config: measurements of the exported weights, and the base model's license."""
 
 import json
 import math
@@ -12,10 +12,12 @@ import yaml
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
+from drift_pl.core.locate import split_revision
 from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evaluation, titles
+from drift_pl.reports.markdown import code, row
 
 NOT_MEASURED = "These weights have not been measured."
-LICENCE_FIELDS = ("license", "license_name", "license_link")
+LICENSE_FIELDS = ("license", "license_name", "license_link")
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,17 @@ class Base:
 
     @property
     def hub_id(self) -> str | None:
-        return self.name if self.folder is None else None
+        return split_revision(self.name)[0] if self.folder is None else None
 
     @property
     def address(self) -> str:
         """Link or path, in Markdown."""
-        return f"https://huggingface.co/{self.name}" if self.folder is None else f"`{self.name}`"
+        return f"https://huggingface.co/{self.hub_id}" if self.folder is None else code(self.name)
 
-    def licence(self) -> dict[str, str]:
-        """`LICENCE_FIELDS` as the model's own card states them, or nothing; a package's folders share one card."""
+    def license(self) -> dict[str, str]:
+        """`LICENSE_FIELDS` as the model's own card states them, or nothing; a package's folders share one card."""
         for card in self._cards():
-            stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENCE_FIELDS}
+            stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENSE_FIELDS}
             if "license" in stated:
                 link = stated.get("license_link", "")
                 if link and "://" not in link and self.hub_id:
@@ -56,7 +58,7 @@ class Base:
 
     def _cards(self) -> list[Path]:
         if self.folder is None:
-            return _card_on_hub(self.name)
+            return _card_on_hub(str(self.hub_id))
         folders = [self.folder, self.folder.parent] if self.name.startswith("pkg:") else [self.folder]
         return [folder / "README.md" for folder in folders]
 
@@ -76,7 +78,7 @@ def _card_on_hub(name: str) -> list[Path]:
 
     try:
         return [Path(hf_hub_download(name, "README.md"))]
-    except Exception:  # no network, no card, no access: better a model card without the licence's name than none
+    except Exception:  # no network, no card, no access: better a model card without the license's name than none
         return []
 
 
@@ -103,7 +105,7 @@ def _from_evaluation(run_dir: Path, weights: Weights) -> str | None:
     about = (
         f"{len(protocol['prompts'])} held-out prompts x {protocol['seeds_per_prompt']} images, {protocol['steps']} "
         f"deterministic steps, guidance {protocol['guidance_scale']:g}. Means over prompts; in brackets 95 % intervals "
-        f"over prompts, of this one run. Diversity by `{protocol['encoder']}`."
+        f"over prompts, of this one run. Diversity by {code(protocol['encoder'])}."
     )
     names = dict.fromkeys(chain.from_iterable(point.values for point in points))
     cells = {name: [_with_interval(point.values.get(name)) for point in points] for name in names}
@@ -123,7 +125,7 @@ def _from_summary(run_dir: Path, weights: Weights) -> str | None:
             return None
         about = (
             f"{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images; means over prompts. "
-            f"Diversity by `{summary['encoder']}`."
+            f"Diversity by {code(str(summary['encoder']))}."
         )
         cells = {name: [_number(column.get(name)) for column in columns] for name in dict.fromkeys(chain(*columns))}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -136,7 +138,7 @@ def _table(columns: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
     parts = [name for name in cells if name.startswith("reward/")]
     same = parts if len(parts) == 1 and cells[parts[0]] == cells.get("reward") else []
     names = [name for name in dict.fromkeys((*SUMMARY_MEASURES, *cells)) if name in cells and name not in same]
-    rows = [f"| `{name}` | {' | '.join(cells[name])} |" for name in names]
+    rows = [row([code(name), *cells[name]]) for name in names]
     return "\n".join([f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|", *rows])
 
 

@@ -72,8 +72,7 @@ def _method_result(method: Method, fronts: dict[str, FrontResult], overall: list
 def _point_result(method: Method, index: int, label: str) -> PointResult:
     point = method.points[index]
     pictures = [
-        evaluation.path.parent / (one.picture or "none")
-        for evaluation, one in zip(method.evaluations, method.of_seeds(index), strict=True)
+        evaluation.picture_of(one) for evaluation, one in zip(method.evaluations, method.of_seeds(index), strict=True)
     ]
     return PointResult(
         label=label,
@@ -83,7 +82,7 @@ def _point_result(method: Method, index: int, label: str) -> PointResult:
         weights=point.weights,
         mean={name: finite(means_K[index]) for name, means_K in method.means_K.items()},
         per_seed={name: [finite(value) for value in means_SK[:, index]] for name, means_SK in method.means_SK.items()},
-        pictures=[str(path) if path.is_file() else None for path in pictures],
+        pictures=[None if path is None else str(path) for path in pictures],
     )
 
 

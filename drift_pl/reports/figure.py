@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drift_pl.core.files import replacing
 from drift_pl.reports.results import MethodResult, Results
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def draw(results: Results, folder: Path) -> None:
     with matplotlib.rc_context(STYLE):
         figure = build_figure(results)
         save_png(figure, folder / "pareto.png", dpi=300)
-        figure.savefig(folder / "pareto.svg", metadata={"Date": None})
+        with replacing(folder / "pareto.svg") as temporary:
+            figure.savefig(temporary, metadata={"Date": None}, format="svg")
 
 
 def save_png(figure: "Figure", path: Path, dpi: int) -> None:
@@ -60,7 +62,8 @@ def save_png(figure: "Figure", path: Path, dpi: int) -> None:
         figure.savefig(buffer, dpi=dpi)
         image = Image.open(buffer).convert("RGB")
     few = image.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(path, optimize=True, dpi=(dpi, dpi))
+    with replacing(path) as temporary:
+        few.save(temporary, format="PNG", optimize=True, dpi=(dpi, dpi))
 
 
 def build_figure(results: Results) -> "Figure":

@@ -9,7 +9,9 @@ from drift_pl import __version__
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, has_effect
 from drift_pl.config.yaml_text import format_value
+from drift_pl.core.locate import split_revision
 from drift_pl.reports.card_facts import Base, Weights
+from drift_pl.reports.markdown import code, plain, row
 
 if TYPE_CHECKING:
     from drift_pl.policies.export import PipelineFacts
@@ -37,27 +39,27 @@ class Export:
 
 def model_card(config: Config, config_hash: str, export: Export) -> str:
     """The text of README.md."""
-    licence = export.base.licence()
+    license = export.base.license()
     levers = "\n".join(f"- {name}: {text}" for name, text in describe_levers(config).items())
     sections = [
-        f"---\n{_metadata(export, licence)}---",
-        f"# {export.folder}",
+        f"---\n{_metadata(export, license)}---",
+        f"# {plain(export.folder)}",
         _summary(export),
         f"## Load it\n\n```python\n{_example(config, export)}\n```",
         f"## Training\n\n{_training(config, config_hash, export)}",
         f"### Levers\n\n{levers}",
         f"## Evaluation\n\n{export.evaluation}",
-        f"## Licence\n\n{_licence(export.base, licence)}",
+        f"## License\n\n{_license(export.base, license)}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _metadata(export: Export, licence: dict[str, str]) -> str:
+def _metadata(export: Export, license: dict[str, str]) -> str:
     lora = export.form == "lora"
     content: dict[str, Any] = {}
     if export.base.hub_id:
         content = {"base_model": export.base.hub_id, "base_model_relation": "adapter" if lora else "finetune"}
-    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **licence}
+    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **license}
     content["tags"] = [*(["lora"] if lora else []), *TAGS]
     missing = "" if export.base.hub_id else "# base_model: ORGANISATION/MODEL  (the run read it from a folder)\n"
     return missing + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
@@ -82,6 +84,9 @@ def _example(config: Config, export: Export) -> str:
         package, _, inside = export.base.name.removeprefix("pkg:").partition("/")
         imports.append("from importlib import resources")
         base = f"resources.files({package!r}) / {inside!r}"
+    elif export.base.hub_id:
+        name, pinned = split_revision(export.base.name)
+        base = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in pinned.items())])
     absent = "".join(f", {part}=None" for part in pipeline.absent)
     lines = [*imports, "", f"pipeline = {pipeline.class_name}.from_pretrained({base}{absent})"]
     if lora:
@@ -110,22 +115,23 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
     trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
     if objective.loss == "nft":
         trained, loss = "none of them trained", f"DiffusionNFT at {objective.nft_times} noise levels"
-    rewards = [f"`{reward.name}` x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
+    rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
+    targets = ", ".join(policy.lora.targets)
     facts = {
         "base model": export.base.address,
         "rewards": "; ".join(rewards),
         "iterations": f"{export.weights.iteration} of {config.trainer.iterations}",
         "images": f"{images:,} ({config.prompts.per_iteration} prompts x {config.prompts.group_size} an iteration)",
-        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {', '.join(policy.lora.targets)}"
+        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {plain(targets)}"
         if policy.tuning == "lora"
         else "all weights of the denoiser",
         "sampling": f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level "
         f"{sampler.noise_level:g}, guidance {policy.guidance_scale:g}",
         "objective": f"{loss}, KL weight {objective.kl_weight:g}, learning rate "
         f"{objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
-        "run": f"experiment `{config.experiment}`, seed {config.seed}, settings {config_hash}",
+        "run": f"experiment {code(config.experiment)}, seed {config.seed}, settings {config_hash}",
     }
-    rows = [f"| {name} | {text} |" for name, text in facts.items()]
+    rows = [row([name, text]) for name, text in facts.items()]
     return "\n".join(["| | |", "|---|---|", *rows])
 
 
@@ -134,12 +140,14 @@ def describe_levers(config: Config) -> dict[str, str]:
     incentive, shaping = config.incentive, config.incentive.shaping
     levers = {}
     if incentive.method != "drift":
-        levers["method"] = f"`{incentive.method}` {format_value(incentive.args) if incentive.args else ''}".strip()
+        levers["method"] = (
+            f"{code(incentive.method)} {code(format_value(incentive.args)) if incentive.args else ''}".strip()
+        )
     unused = "encoder" if shaping.encoders else "encoders"
     for name, off in (("selection", "rule"), ("prompting", "rule"), ("shaping", "weight")):
         values = getattr(incentive, name).model_dump()
         shown = [
-            f"`{key}={format_value(value)}`"
+            code(f"{key}={format_value(value)}")
             for key, value in values.items()
             if has_effect(config, f"incentive.{name}.{key}") and value not in (None, []) and key != unused
         ]
@@ -148,11 +156,11 @@ def describe_levers(config: Config) -> dict[str, str]:
 
 
 def _arguments(thing: NamedConfig) -> str:
-    return f" (`{format_value(thing.args)}`)" if thing.args else ""
+    return f" ({code(format_value(thing.args))})" if thing.args else ""
 
 
-def _licence(base: Base, licence: dict[str, str]) -> str:
-    name = licence.get("license_name") or licence.get("license")
+def _license(base: Base, license: dict[str, str]) -> str:
+    name = license.get("license_name") or license.get("license")
     return (
         f"That of the base model: see {base.address}."
         if name is None

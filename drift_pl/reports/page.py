@@ -2,13 +2,12 @@
 
 import json
 import re
-import shutil
 from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from drift_pl.core.files import write_text
+from drift_pl.core.files import copy_file, write_text
 from drift_pl.reports.figure import BASELINE_COLOUR, styles
 from drift_pl.reports.results import Results
 from drift_pl.reports.table import DAGGER, Table, points_table, summary, tables
@@ -56,8 +55,7 @@ def _copied(picture: str | None, folder: Path, number: str, *labels: str) -> str
         return None
     words = re.sub(r"[^A-Za-z0-9.]+", "-", " ".join(labels)).strip("-")[:80]
     target = Path("pictures") / f"{number}-{words}{Path(picture).suffix}"
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(picture, folder / target)
+    copy_file(Path(picture), folder / target)
     return target.as_posix()
 
 

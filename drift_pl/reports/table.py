@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from drift_pl.reports.gains import NO_BOUND
+from drift_pl.reports.markdown import code, harmless, plain, row
 from drift_pl.reports.results import EqualGain, Estimate, FrontResult, Level, MethodResult, Results
 
 DAGGER = "†"
@@ -61,13 +62,19 @@ def tables(results: Results) -> list[Table]:
 def markdown(results: Results) -> str:
     """The whole report: what was compared, notes, tables."""
     lines = ["# Reward-diversity fronts", "", *(f"- {line}" for line in summary(results))]
-    lines += [f"- {_escape_html(note)}" for note in results.notes]
+    lines += [f"- {harmless(note)}" for note in results.notes]
     for table in tables(results):
-        lines += ["", f"## {_escape_html(table.title)}", "", _row(table.header), "|---" * len(table.header) + "|"]
+        lines += [
+            "",
+            f"## {harmless(table.title)}",
+            "",
+            row([plain(cell) for cell in table.header]),
+            "|---" * len(table.header) + "|",
+        ]
         for number, (name, *cells) in enumerate(table.rows):
-            lines.append(_row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
+            lines.append(row([code(name) + f" {DAGGER}" * (number in table.marked), *cells]))
         for note in table.footnotes():
-            lines += ["", _escape_html(note)]
+            lines += ["", harmless(note)]
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +87,7 @@ def summary(results: Results) -> list[str]:
         f"methods: {', '.join(code(method.name) for method in results.methods)}; {trained}",
         f"{len(protocol['prompts'])} prompts x {protocol['seeds_per_prompt']} images; {code(results.reward)} by "
         f"{rewards}; encoder {code(protocol['encoder'])}",
-        f"base model: {', '.join(f'{name} {number(results.base[name])}' for name in _shown(results))}",
+        f"base model: {', '.join(f'{plain(name)} {number(results.base[name])}' for name in _shown(results))}",
     ]
     if results.baseline is not None:
         said.insert(1, f"baseline: {code(results.baseline)}; {INTERVALS}")
@@ -223,18 +230,3 @@ def _percent(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4f}"
-
-
-def code(name: str) -> str:
-    """A user's label as code, which Markdown does not interpret."""
-    return f"`{name.replace('`', chr(39))}`"
-
-
-def _row(cells: list[str]) -> str:
-    """A line of the table, in which cells cannot contain column or line separators."""
-    return f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |"
-
-
-def _escape_html(text: str) -> str:
-    """Text outside of code; a method's name must not be read as HTML."""
-    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())

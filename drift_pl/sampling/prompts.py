@@ -22,7 +22,7 @@ def read_prompts(name: str) -> tuple[str, ...]:
 
 
 def distinct(name: str) -> tuple[str, ...]:
-    """The texts of `read_prompt_file` that are measured: each once, or a repeated one would weigh double.
+    """The texts of `read_prompt_file` that are measured: each once, because a repeated one would weigh double.
 
     Raises:
         UserError: it cannot be read, or it holds no prompt.

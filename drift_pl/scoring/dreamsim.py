@@ -1,6 +1,5 @@
 """DreamSim, a perceptual distance trained on human judgments (arXiv 2306.09344), as an encoder."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import local_path
 from drift_pl.core.locate import first_line, import_extra
 from drift_pl.scoring.pixels import to_bytes
 
@@ -31,7 +31,7 @@ class DreamSim:
 
     def __init__(self, kind: str = "ensemble", cache_dir: str = "~/.cache/dreamsim", batch_size: int = 64) -> None:
         self._make = import_extra("dreamsim", "dreamsim").dreamsim
-        self.kind, self.folder, self.batch_size = kind, Path(cache_dir).expanduser(), batch_size
+        self.kind, self.folder, self.batch_size = kind, local_path(cache_dir), batch_size
         self._load(torch.device("cpu"))
 
     @torch.no_grad()

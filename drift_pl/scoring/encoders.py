@@ -168,7 +168,7 @@ class LpipsEncoder:
 
     def _load_folder(self, folder: Path) -> None:
         def load(location: str) -> _NoTrainLpips:
-            config = json.loads((Path(location) / "config.json").read_text())
+            config = json.loads((Path(location) / "config.json").read_text(encoding="utf-8"))
             net = _NoTrainLpips(net=config["net"], pnet_rand=True)
             net.load_state_dict(load_file(Path(location) / "model.safetensors"))
             self.resize = config["resize"]

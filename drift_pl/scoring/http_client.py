@@ -19,6 +19,8 @@ from drift_pl.core.locate import first_line
 Part = TypeVar("Part")
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 30.0
+LARGEST_ANSWER = 16 * 2**20
+"""Bytes of an answer that are read; scores of a thousand images are a few kilobytes."""
 
 
 class Transient(Exception):
@@ -189,17 +191,35 @@ class JsonClient:
         if left <= 0:
             raise Transient("no time left")
         try:
-            response = client.post(self.url, json=content, timeout=left)
+            with client.stream("POST", self.url, json=content, timeout=left) as response:
+                answer = self._read(response, call)
         except httpx2.TransportError as error:
             raise Transient(f"{type(error).__name__}: {first_line(error)}") from error
         if response.status_code in RETRIED_STATUS:
             raise Transient(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
         if not response.is_success:
-            raise self.unexpected(response.text, f"status {response.status_code} and ")
+            raise self.unexpected(answer.decode("utf-8", errors="replace"), f"status {response.status_code} and ")
         try:
-            return response.json()
-        except ValueError as error:
-            raise self.unexpected(response.text, "no JSON: ") from error
+            return json.loads(answer)
+        except (ValueError, RecursionError) as error:
+            raise self.unexpected(answer.decode("utf-8", errors="replace"), "no JSON: ") from error
+
+    def _read(self, response: httpx2.Response, call: Call) -> bytearray:
+        """The answer's content, as far as it is of a sensible size.
+
+        Raises:
+            UserError: it is not.
+        """
+        content = bytearray()
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > LARGEST_ANSWER:
+                raise self.error(
+                    f"answered with more than {LARGEST_ANSWER // 2**20} MiB; expected status 200 and {self.expected}"
+                )
+            if call.stop.is_set():
+                raise self.error("given up")
+        return content
 
     def _blotted(self, text: str) -> str:
         token = self._token()

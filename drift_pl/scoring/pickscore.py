@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import naming
-from drift_pl.core.locate import load_pretrained
+from drift_pl.core.locate import load_pretrained, split_revision
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.pixels import to_bytes
 
@@ -103,7 +103,7 @@ class PickScore(ClipReward):
         batch_size: int = 64,
         revision: str | None = None,
     ) -> None:
-        own_processor = PICKSCORE_PROCESSOR if pretrained == PICKSCORE else pretrained
+        own_processor = PICKSCORE_PROCESSOR if split_revision(pretrained)[0] == PICKSCORE else pretrained
         super().__init__(pretrained, processor or own_processor, batch_size, revision)
         self.normaliser = normaliser
 

@@ -1,6 +1,7 @@
 """Weights published as a single file: found in a folder or on the hub, read as tensors only."""
 
 import pickle
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ def find_file(name: str, filename: str, revision: str | None = None) -> Path:
         if not (path / filename).is_file():
             raise UserError(f"{named(name)}: {path} holds no {filename}; give a folder that does, or the file itself")
         return path / filename
-    return Path(load_pretrained(lambda repo: hf_hub_download(repo, filename, revision=revision), name))
+    return Path(load_pretrained(partial(hf_hub_download, filename=filename, revision=revision), name))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What commands say of prompts: one line with a number for those that are cut, and for those that stand twice.
 
-Catches in builders/run.py and evaluate.py: a warning for each iteration or prompt in place of one.
+Catches in builders/run.py: a warning for each iteration in place of one.
+Catches in evaluate.py: a warning for each prompt in place of one.
 """
 
 import json

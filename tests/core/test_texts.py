@@ -1,7 +1,8 @@
 """What is a prompt and what is none: formats, encodings, line ends, half characters.
 
-Catches in core/prompt_files.py: any file as a list of prompts. Catches in core/texts.py: lines cut at U+2028, a lone
-surrogate that reaches a tokenizer.
+Catches in core/prompt_files.py: any file as a list of prompts.
+Catches in core/texts.py: lines cut at U+2028; a lone surrogate that reaches a tokenizer.
+Catches in sampling/prompts.py: a repeated test prompt that weighs double.
 """
 
 import json

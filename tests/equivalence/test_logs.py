@@ -1,7 +1,9 @@
 """Logs of a run that broke, or was taken back to an earlier checkpoint, are those of the uninterrupted one.
 
-Catches in training/loggers.py: rows deleted by a resume, steps that stand twice. Catches in training/checkpointing.py:
-state of a broken iteration in the checkpoint that is saved then.
+Catches in training/loggers.py: rows deleted by a resume; steps that stand twice.
+Catches in training/checkpointing.py: the count of a broken iteration beside the weights from before it; what callbacks
+counted in it.
+Catches in training/module.py: steps by Lightning's counter.
 """
 
 import csv

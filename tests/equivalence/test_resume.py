@@ -35,7 +35,12 @@ def test_another_seed_is_another_run(world: TinyWorld, whole: dict, tmp_path: Pa
 
 @pytest.mark.parametrize("first_part", [2, 3, 4])
 def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_path: Path, first_part: int) -> None:
-    """Also from the middle of what Lightning calls an epoch (two iterations here)."""
+    """Also from the middle of what Lightning calls an epoch (two iterations here).
+
+    Catches in training/module.py: the weight average is not restored.
+    Catches in training/datamodule.py: resume starts the prompts again.
+    Catches: resume starts the prompts, the schedule or the average again.
+    """
     run_dir = tmp_path / "run"
     world.fit(run_dir, f"trainer.iterations={first_part}")
     assert load(run_dir)["PromptDataModule"]["iteration"] == first_part
@@ -45,7 +50,10 @@ def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_pa
 def test_run_that_breaks_inside_an_iteration_resumes_from_its_start(
     world: TinyWorld, whole: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The break comes after an optimiser step of iteration 3: that step must leave no trace."""
+    """The break comes after an optimiser step of iteration 3: that step must leave no trace.
+
+    Catches in training/checkpointing.py: a broken iteration is saved half done.
+    """
     run_dir = tmp_path / "run"
     original = DriftModule.update_policy
 

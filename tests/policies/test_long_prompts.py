@@ -1,7 +1,8 @@
 """Prompts beyond a text encoder's length: one warning with their number, in every family and in rewards.
 
-Catches in core/text_length.py: a text that is not counted, a second warning. Catches in policies/pipeline.py: a text
-encoder that is left out.
+Catches in core/text_length.py: a text that is not counted; a second warning.
+Catches in policies/pipeline.py: a text encoder that is left out.
+Catches in policies/zimage.py: the chat template left out of the count.
 """
 
 import warnings
@@ -82,3 +83,10 @@ def test_a_text_of_exactly_the_length_is_not_cut() -> None:
     limits = {"text": TextLimit(16, tiny_models.tiny_tokenizer())}
     assert warned(lambda: CutTexts("it").look(["a" * 14], limits)) == []
     assert len(warned(lambda: CutTexts("it").look(["a" * 15], limits))) == 1
+
+
+def test_z_images_chat_template_counts(tmp_path: Path) -> None:
+    """Of 80 tokens the template takes 19: a prompt of 61 letters is read whole, one of 62 is not."""
+    policy = load_tiny("zimage", SAVE["zimage"](tmp_path / "model"), resolution=32)
+    assert warned(lambda: policy.encode(["a" * 61])) == []
+    assert len(warned(lambda: policy.encode(["a" * 62]))) == 1

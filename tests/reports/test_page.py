@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing else, holds every point, and takes labels for what they are."""
+"""The page: one file that needs nothing else, holds every point, and escapes labels."""
 
 import json
 import re
@@ -92,9 +92,9 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
 def test_ids_that_the_script_asks_for_are_there(tmp_path: Path) -> None:
     page, _ = page_of(results_of(write_study(tmp_path, seeds=1)), tmp_path / "out")
     names = {attributes.get("id") for _, attributes in page.tags}
-    asked = set(re.findall(r'byId\("([a-z-]+)"\)', page.scripts[1]))
-    assert len(asked) > 10
-    assert asked <= names
+    used = set(re.findall(r'byId\("([a-z-]+)"\)', page.scripts[1]))
+    assert len(used) > 10
+    assert used <= names
 
 
 def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:
@@ -139,6 +139,36 @@ def test_pictures_are_copied_once_per_point_and_linked_beside_the_page(tmp_path:
         Path(path).name for path in linked
     )
     assert all(re.fullmatch(r"pictures/[\w.-]+\.png", path) for path in linked)
+
+
+@pytest.mark.parametrize("picture", ["../secret.png", "../{run}/../secret.png", "points/link.png", "settings.txt", "."])
+def test_only_pictures_of_the_run_itself_are_copied(picture: str, tmp_path: Path) -> None:
+    """A record from elsewhere may name any file, and the page's folder is shared."""
+    points = [make_point(0, 0.0, picture=picture), make_point(10, 1.0, picture="points/own.png")]
+    folder = write_file(tmp_path, "m", 0, points)
+    (folder / "points").mkdir()
+    (folder / "points" / "own.png").write_bytes(PIXEL)
+    (folder / "settings.txt").write_text("secret")
+    (tmp_path / "secret.png").write_text("secret")
+    (folder / "points" / "link.png").symlink_to(tmp_path / "secret.png")
+    _, data = page_of(results_of([folder]), tmp_path / "out")
+    assert data["base_picture"] is None
+    assert [path.read_bytes() for path in (tmp_path / "out" / "pictures").iterdir()] == [PIXEL]
+
+
+def test_names_stay_on_their_line_and_are_no_markup(tmp_path: Path) -> None:
+    """Catches in reports/markdown.py: a name whose line break begins a heading, a measure that is an image."""
+    evil, image = "a\n# heading\n", "![x](http://h/x.png)<img src=x>"
+    points = [make_point(0, 0.0), make_point(10, 1.0)]
+    for point in points:
+        point["per_prompt"][image] = [0.1, 0.2]
+    paths = [write_file(tmp_path / str(number), name, 0, points) for number, name in enumerate((evil, "b"))]
+    text = markdown(results_of(paths))
+    assert [line for line in text.splitlines() if line.startswith("#")][:1] == ["# Reward-diversity fronts"]
+    assert not any(line.startswith("# heading") for line in text.splitlines())
+    assert "`a # heading`" in text
+    assert "![x]" not in text
+    assert "<img" not in text
 
 
 def test_json_is_strict_and_gives_everything_back(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.scoring import example_server
-from drift_pl.scoring.http import ChatJudge, HttpJudge, only_number
+from drift_pl.scoring.http import SCORES, ChatJudge, HttpJudge, only_number
 
 TOKEN = "s3cret-t0ken-of-the-test"
 QUICK: dict[str, Any] = {"first_wait_s": 0.01, "deadline_s": 20.0}
@@ -274,7 +274,10 @@ class SlowToClose(httpx2.Client):
 
 
 def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that waits for its next attempt is not sent again once another fails permanently."""
+    """A request that waits for its next attempt is not sent again once another fails permanently.
+
+    Catches in scoring/http_client.py: a request whose wait is ended by another's failure is sent once more.
+    """
     monkeypatch.setattr(httpx2, "Client", SlowToClose)
     all_here = threading.Event()
 
@@ -497,7 +500,10 @@ def test_the_page_shows_what_the_judge_sends() -> None:
 
 
 def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable[..., Server], tmp_path: Path) -> None:
-    """In the order of the images, null for a prompt in none of the lists; absent unless lists are given."""
+    """In the order of the images, null for a prompt in none of the lists; absent unless lists are given.
+
+    Catches in scoring/http.py: metadata in the list's order, not the images'.
+    """
     server = serve(lambda _, asked: (200, {"scores": [0] * len(asked["prompts"])}, {}))
     listed = tmp_path / "prompts.jsonl"
     listed.write_text('{"prompt": "two cats", "count": 2}\n{"prompt": "a dog", "count": 1, "tag": ["x"]}\n')
@@ -507,3 +513,11 @@ def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable
     dog = {"count": 1, "tag": ["x"]}
     assert server.requests[0]["metadata"] == [dog, None, {"count": 2}, dog]
     assert set(server.requests[1]) == {"images", "prompts"}
+
+
+def test_an_endless_answer_is_cut(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in scoring/http_client.py: an answer that is read whole, however large it is."""
+    monkeypatch.setattr("drift_pl.scoring.http_client.LARGEST_ANSWER", 2**20)
+    server = serve(lambda number, content: (200, b" " * 2**22, {}))
+    message = message_of(HttpJudge(server.url, attempts=1, **QUICK))
+    assert message.endswith("answered with more than 1 MiB; expected status 200 and " + SCORES)

@@ -196,7 +196,7 @@ def test_what_does_not_fit_is_said_in_one_line(folder: Path, tmp_path: Path) -> 
 
 
 def test_prompts_that_are_cut_are_counted_in_one_warning(folder: Path, generator: torch.Generator) -> None:
-    """The published length is 35 tokens. Catches: a warning for each batch, or none."""
+    """The published length is 35 tokens."""
     reward, long = judge(folder, batch_size=1), "a dot " * 40
     says = "^1 of 2 prompts are longer than ImageReward takes and are cut: 1 at 35"
     with pytest.warns(UserWarning, match=says) as caught:

@@ -1,6 +1,6 @@
 """metrics.csv of a run that is resumed: earlier rows stay, later ones go, half a line is none.
 
-Catches in training/loggers.py: a file that is deleted, steps that stand twice.
+Catches in training/loggers.py: rows lost by a second kill; half a line read as a row.
 """
 
 from pathlib import Path

@@ -1,0 +1,98 @@
+"""What a run writes down of its settings: environment variables stay the names that they were written as.
+
+`config.yaml` holds `${oc.env:NAME}` as the user wrote it. Checkpoints, records and model cards are made from
+`Config.published`, in which these texts stand as well: a token or an address with a key is in none of these files.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.resolvers import oc
+from pydantic import ValidationError
+
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+
+_NAMES_ONLY: ContextVar[bool] = ContextVar("names_only", default=False)
+
+
+def _environment(name: str, *default: Any) -> Any:
+    return f"${{oc.env:{name}}}" if _NAMES_ONLY.get() else oc.env(name, *default)
+
+
+OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
+
+
+def published(config: Config, tree: Any) -> Config:
+    """A config as it is written down.
+
+    Args:
+        tree: the settings that it was made from, unresolved.
+
+    Raises:
+        UserError: a url holds what may be a key.
+    """
+    plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+    found = _as_written(plain, with_names(tree))
+    _refuse_queries(found)
+    while found != plain:
+        try:
+            return Config.model_validate(found)
+        except ValidationError as error:  # a number or a choice: no secret
+            found = _with_value(found, plain, error.errors()[0]["loc"])
+    return config
+
+
+def with_names(tree: Any) -> Any:
+    """Plain settings, resolved but for environment variables: these are named, `${oc.env:NAME}`."""
+    with _names_only():
+        return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
+
+
+@contextmanager
+def _names_only() -> Iterator[None]:
+    token = _NAMES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _NAMES_ONLY.reset(token)
+
+
+def _as_written(plain: Any, named: Any) -> Any:
+    """`plain` with the texts of `named`, which came from an environment variable where the two differ."""
+    if isinstance(plain, dict) and isinstance(named, dict) and plain.keys() == named.keys():
+        return {key: _as_written(value, named[key]) for key, value in plain.items()}
+    if isinstance(plain, list) and isinstance(named, list) and len(plain) == len(named):
+        return [_as_written(*pair) for pair in zip(plain, named, strict=True)]
+    return named if isinstance(plain, str) and isinstance(named, str) else plain
+
+
+def _with_value(found: Any, plain: Any, place: tuple[Any, ...]) -> Any:
+    """`found` with the value of `plain` at a place."""
+    if not place or type(found) is not type(plain) or not isinstance(found, (dict, list)):
+        return plain
+    copy = found.copy()
+    copy[place[0]] = _with_value(found[place[0]], plain[place[0]], place[1:])
+    return copy
+
+
+def _refuse_queries(node: Any, key: str = "") -> None:
+    """What follows the question mark of a url is often a key, and a run's files are shared.
+
+    Args:
+        node: plain settings, unresolved.
+
+    Raises:
+        UserError: a url among them has a query.
+    """
+    for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        where = f"{key}.{name}" if key else str(name)
+        if name == "url" and isinstance(value, str) and "?" in value.replace("${", ""):
+            raise UserError(
+                f"{where}={value.partition('?')[0]}?...: the run's files would keep what follows the question mark; "
+                f"put the whole url into an environment variable and give {where}='${{oc.env:NAME}}'"
+            )
+        _refuse_queries(value, where)

@@ -1,0 +1,93 @@
+"""What stands in environment variables is used, and is in none of the files that a run writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from drift_pl.config.identity import run_identity, run_settings
+from drift_pl.config.loading import build_config, config_yaml, parse
+from drift_pl.core.errors import UserError
+
+SECRET = "s3cret-of-the-test"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_URL", f"http://127.0.0.1:1/score?key={SECRET}")
+    monkeypatch.setenv("STEPS", "7")
+    monkeypatch.setenv("LOSS", "surrogate")
+    monkeypatch.setenv("WORDS", SECRET)
+
+
+ARGV = [
+    "rewards=[{name: http_judge, args: {url: '${oc.env:JUDGE_URL}', token_env: null}}, {name: jpeg_compressibility}]",
+    "policy.negative_prompt=${oc.env:WORDS}",
+    "evaluation.rewards=[{name: chat_judge, args: {url: '${rewards.0.args.url}', model: m}}]",
+    "sampler.steps=${oc.decode:${oc.env:STEPS}}",
+    "objective.loss=${oc.env:LOSS}",
+]
+
+
+def test_values_are_used_and_their_names_are_kept() -> None:
+    """Catches in config/publishing.py: the resolved value of a text that refers to another key."""
+    request = parse(ARGV)
+    config, kept = request.config, request.config.published
+    assert config.rewards[0].args["url"].endswith(SECRET)
+    assert config.policy.negative_prompt == SECRET
+    assert (config.sampler.steps, kept.sampler.steps) == (7, 7), "numbers are no secrets"
+    assert (config.objective.loss, kept.objective.loss) == ("surrogate", "surrogate"), "choices are none either"
+    assert kept.rewards[0].args == {"url": "${oc.env:JUDGE_URL}", "token_env": None}
+    assert kept.evaluation.rewards[0].args["url"] == "${oc.env:JUDGE_URL}"
+    for text in (
+        config_yaml(config, request.tree),
+        config_yaml(config),
+        json.dumps(run_settings(config)),
+        json.dumps(kept.model_dump()),
+    ):
+        assert SECRET not in text
+        assert "${oc.env:JUDGE_URL}" in text
+
+
+def test_a_run_is_the_same_wherever_its_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_identity(parse(ARGV).config)
+    monkeypatch.setenv("JUDGE_URL", "http://127.0.0.1:2/score")
+    assert run_identity(parse(ARGV).config) == first
+
+
+def test_records_and_cards_hold_names_only(tmp_path: Path) -> None:
+    from drift_pl.builders.bench import new_record
+    from drift_pl.policies.export import PipelineFacts
+    from drift_pl.reports.card_facts import Base, Weights
+    from drift_pl.reports.model_card import Export, model_card
+
+    config = parse(ARGV).config
+    record = new_record(config, tmp_path / "test.json", "test", 2)
+    assert SECRET not in json.dumps(record.protocol)
+    assert "${oc.env:JUDGE_URL}" in json.dumps(record.protocol)
+    weights = Weights(1, "live", "0")
+    facts = PipelineFacts("Pipeline", (), ("negative_prompt",), "flow", 0.0)
+    export = Export("out", "lora", weights, Base("org/model@0123", None), facts, "none")
+    card = model_card(config.published, "0", export)
+    assert SECRET not in card
+    assert "${oc.env:WORDS}" in card
+    assert "base_model: org/model\n" in card
+    assert "from_pretrained('org/model', revision='0123')" in card
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "rewards=[{name: http_judge, args: {url: 'http://127.0.0.1/score?key=abc'}}]",
+        "evaluation.rewards=[{name: 'my.module:Thing', args: {url: 'https://h/x?abc'}}]",
+    ],
+)
+def test_a_url_with_a_query_is_refused_without_the_query(argument: str) -> None:
+    with pytest.raises(UserError, match=r"rewards\.0\.args\.url=http.*\?\.\.\.: .* environment variable") as caught:
+        parse([argument])
+    assert "abc" not in str(caught.value)
+
+
+def test_a_config_without_variables_is_its_own() -> None:
+    config = build_config([("seed", "3")])
+    assert config.published is config
