@@ -87,7 +87,7 @@ def build_run(
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, [RunLength(config.trainer.iterations, trained), identity])
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
     module = build_module(config, policy, stochastic, rewards)
     announce_prompts(module, train, evaluation)
     return Run(
@@ -163,12 +163,12 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
 
 
 def build_callbacks(
-    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, first: Sequence[L.Callback]
+    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, identity: RunIdentity, trained: bool
 ) -> list[L.Callback]:
-    """In the order of their calls: `first`, measures, then the summary, then checkpoints."""
+    """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
-        *first,
+        identity,
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         evaluation,
@@ -178,6 +178,7 @@ def build_callbacks(
     for number, callback in enumerate(trainer.callbacks):
         with naming(f"trainer.callbacks.{number}"):
             callbacks.append(create("callback", callback.name, callback.args))
+    callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
     callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
     callbacks.append(

@@ -16,6 +16,7 @@ from drift_pl.evaluate import main as evaluate
 from drift_pl.evaluation import evaluator
 from drift_pl.evaluation.record import read_evaluation
 from drift_pl.fit import main
+from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule
 
 LEARNING = ("objective.learning_rate=0.01", "objective.ema_decay=0.5")
@@ -107,9 +108,9 @@ def files(folder: Path) -> dict[Path, int]:
 def break_in_iteration(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     update = DriftModule.update_policy
 
-    def breaking(self: DriftModule, iteration: int, *args: Any) -> None:
-        update(self, iteration, *args)
-        if iteration == number:
+    def breaking(self: DriftModule, experience: Experience, *args: Any) -> None:
+        update(self, experience, *args)
+        if experience.batch.iteration == number:
             raise RuntimeError("a bug")
 
     monkeypatch.setattr(DriftModule, "update_policy", breaking)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from runs import TinyWorld, assert_same_training_state, load
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import identity_in_0_1
 from drift_pl.core.errors import UserError
+from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule
 
 
@@ -57,9 +59,9 @@ def test_run_that_breaks_inside_an_iteration_resumes_from_its_start(
     run_dir = tmp_path / "run"
     original = DriftModule.update_policy
 
-    def breaking(self: DriftModule, iteration: int, *args: object) -> None:
-        original(self, iteration, *args)
-        if iteration == 3:
+    def breaking(self: DriftModule, experience: Experience, *args: Any) -> None:
+        original(self, experience, *args)
+        if experience.batch.iteration == 3:
             raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:

@@ -13,6 +13,8 @@ from drift_pl.training.callbacks.alarm import DiversityAlarm
 class RunLength(L.Callback):
     """Ends the run after a number of iterations, independently of Lightning's epochs; the run can be extended later.
 
+    Must come after other callbacks that may end it.
+
     Args:
         iterations: total length, counted from the start of the run, not from a resume.
         trained: nothing is left to train: what a checkpoint's run still lacks is its evaluation.
@@ -24,6 +26,11 @@ class RunLength(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._why = checkpoint.get("stopped") if self._trained else None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A timer may have run out before: Lightning would then also skip what comes before and after training."""
+        self._trained = self._trained or trainer.should_stop
+        trainer.should_stop = False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._trained:
