@@ -38,7 +38,7 @@ class Request(NamedTuple):
 
     config: Config
     tree: dict[str, Any]
-    ignored: list[str]
+    ignored: tuple[str, ...]
     print_config: bool
 
 
@@ -148,7 +148,7 @@ class _Draft:
         config.publish_as(published(config, self.tree))
         return config
 
-    def ignored(self, config: Config) -> list[str]:
+    def ignored(self, config: Config) -> tuple[str, ...]:
         """Keys that were set, and that what was chosen does not take; each with what would.
 
         Of the experiment's own file, not of its bases; and not what it sets back to the default, or what an argument
@@ -164,7 +164,7 @@ class _Draft:
             own = file == self._own_file and chosen_in_file and get_value(config, key) != known.default
             if not file or own:
                 found.append(f"{key} (only with {other}={' or '.join(values)})")
-        return found
+        return tuple(found)
 
 
 def _replaced(node: Any, above: list[str], path: list[str], value: Any) -> Any:

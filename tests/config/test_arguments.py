@@ -203,26 +203,26 @@ def test_interpolations_are_resolved_for_the_run_and_kept_in_what_is_printed() -
 def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
     """Set in an argument, or in an experiment's own file; what its base says is for the base's choices."""
     ignored = parse(["objective.nft_times=3", "incentive.selection={kappa: 1, low: 0.1}", "seed=3"]).ignored
-    assert ignored == [
+    assert ignored == (
         "objective.nft_times (only with objective.loss=nft)",
         "incentive.selection.low (only with incentive.selection.rule=quantile)",
-    ]
-    assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == []
+    )
+    assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()
     Path("base.yaml").write_text("base: shapes_div\nincentive: {selection: {kappa: 3}}\n")
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == []
+    assert parse(["experiment=mine.yaml"]).ignored == ()
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 2}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == [], "the default again, in place of the base's 3"
+    assert parse(["experiment=mine.yaml"]).ignored == (), "the default again, in place of the base's 3"
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none, kappa: 3}}\n")
-    assert parse(["experiment=mine.yaml"]).ignored == [
+    assert parse(["experiment=mine.yaml"]).ignored == (
         "incentive.selection.kappa (only with incentive.selection.rule=band)",
-    ]
+    )
     Path("mine.yaml").write_text("base: shapes_flowgrpo\nincentive: {selection: {kappa: 3}}\n")
     assert len(parse(["experiment=mine.yaml"]).ignored) == 1, "what its base chose does not take it"
-    assert parse(["incentive.selection.rule=none"]).ignored == [], "switched off by an argument"
+    assert parse(["incentive.selection.rule=none"]).ignored == (), "switched off by an argument"
     request = parse(["experiment=mine.yaml"])
     Path("saved.yaml").write_text(config_yaml(request.config, request.tree))
-    assert parse(["experiment=saved.yaml"]).ignored == [], "a saved config holds every key"
+    assert parse(["experiment=saved.yaml"]).ignored == (), "a saved config holds every key"
 
 
 def test_what_settings_wait_for_is_a_choice_of_another() -> None:
@@ -234,7 +234,7 @@ def test_what_settings_wait_for_is_a_choice_of_another() -> None:
 
 def test_what_a_thing_from_elsewhere_takes_is_not_known_before_it_is_built() -> None:
     request = parse(["objective.loss=mine.module:Loss", "objective.args={a: 1}", "objective.nft_times=3"])
-    assert request.ignored == []
+    assert request.ignored == ()
     assert (request.config.objective.loss, request.config.objective.args) == ("mine.module:Loss", {"a": 1})
     config_of("sampler.kind=mine.module:Kind", "policy.family=sd15", "sampler.args={a: 1}")
     config_of("policy.family=mine.module:Family", "policy.args={a: 1}", "sampler.kind=ddim")
