@@ -181,7 +181,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 def _file_error(error: BaseException | None) -> OSError | None:
     """The file system's error behind one of a library that was writing: torch and safetensors raise their own."""
     while error is not None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:
             return error
         number = re.search(r"\(os error (\d+)\)", str(error))  # as Rust, and so safetensors, writes it
         if number:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from drift_pl.export import main as export
 from drift_pl.generate import main as generate
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.sampling.rollout import Sampler, sample_ode
+from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule
 
 FULL = ["policy.tuning=full", "objective.kl_weight=0.1", "objective.learning_rate=0.001"]
@@ -50,9 +52,9 @@ def test_without_a_copy_a_broken_run_goes_on_from_its_last_checkpoint(
     """
     original = DriftModule.update_policy
 
-    def breaking(self: DriftModule, iteration: int, *args: object) -> None:
-        original(self, iteration, *args)
-        if iteration == 3:
+    def breaking(self: DriftModule, experience: Experience, *args: Any) -> None:
+        original(self, experience, *args)
+        if experience.batch.iteration == 3:
             raise RuntimeError("out of memory")
 
     settings = [*FULL, "trainer.iterations=4", "trainer.keep_boundary=false"]

@@ -1,6 +1,8 @@
 """Checkpoint files: a failed write leaves the old one, ids survive a change of strategy."""
 
+import errno
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -15,12 +17,12 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mo
     AtomicCheckpointIO().save_checkpoint({"value": 1}, path)
     original = torch.save
 
-    def cut_short(content: object, file: Path) -> None:
-        file.write_bytes(b"half of a checkpoint")
-        raise OSError("no space left on device")
+    def cut_short(content: object, file: BinaryIO) -> None:
+        file.write(b"half of a checkpoint")
+        raise OSError(errno.ENOSPC, "no room")
 
     monkeypatch.setattr(torch, "save", cut_short)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match="No space left on device"):
         AtomicCheckpointIO().save_checkpoint({"value": 2}, path)
     monkeypatch.setattr(torch, "save", original)
     assert torch.load(path, weights_only=True) == {"value": 1}
