@@ -9,7 +9,7 @@ from typing import Any
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import refuse_other_settings
-from drift_pl.config.command import run_command
+from drift_pl.config.command import INTERRUPTED, TERMINATED, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.publishing import with_names
@@ -19,8 +19,6 @@ from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import probe_folder, write_text
 from drift_pl.core.locate import first_line
-
-TERMINATED = 143
 
 
 def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
@@ -60,10 +58,11 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
         print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
         print(f"run folder {folder.path}", flush=True)
     try:
-        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+        with leaving_at_second_sigterm():
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
         print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
-        raise SystemExit(stop.code or TERMINATED) from stop
+        raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
     except Exception as error:
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
             raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
