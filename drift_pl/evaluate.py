@@ -14,6 +14,7 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, NonNegative, setting
+from drift_pl.config.inputs import inputs_now
 from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config, RewardConfig
 from drift_pl.config.yaml_text import format_value
@@ -124,12 +125,14 @@ def _refuse_options(options: EvaluateOptions) -> None:
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
     """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
+    from drift_pl.evaluation.protocol import MEASURED_WITH
     from drift_pl.evaluation.record import read_evaluation
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
     path = local_path(options.out) if options.out else _file(options.prompts, run_dir, new)
-    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash)
+    inputs = inputs_now(config, run_dir, MEASURED_WITH, options.replaced())
+    new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
     if not path.exists():
         return new
     if options.fresh:
@@ -195,6 +198,7 @@ def _measure(
     from drift_pl.builders.scoring import build_rewards
     from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
+    from drift_pl.evaluation.partial import PartialPoint
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
@@ -219,14 +223,18 @@ def _measure(
         bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=progress.after_prompt))
         for point, checkpoint in missing:
             progress.begin(point.title())
+            partial = PartialPoint.of(evaluation, point)
+            if options.fresh:
+                partial.remove()
             if checkpoint is None:
-                evaluated = bench.base(model, *sample)
+                evaluated = bench.base(model, *sample, partial)
             else:
                 load_weights(parameters, checkpoint)
                 plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
                 reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference)
+                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference, partial)
             evaluation = keep(evaluation, point, evaluated)
+            partial.remove()
             measured = next(one for one in evaluation.points if one.name == point.name)
             progress.end(point.title(), headline(measured))
     return evaluation

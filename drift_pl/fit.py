@@ -1,4 +1,7 @@
-"""The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...] [ckpt_path=last]`."""
+"""The command that fine-tunes: `python -m drift_pl.fit experiment=NAME [KEY=VALUE ...]`.
+
+`python -m drift_pl.fit ckpt_path=RUN_FOLDER [KEY=VALUE ...]` resumes a run.
+"""
 
 import json
 import os
@@ -8,17 +11,31 @@ from typing import Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.command import INTERRUPTED, TERMINATED, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.publishing import with_names
-from drift_pl.config.run_folder import SUMMARY_MEASURES, choose_run_folder, is_first_process
+from drift_pl.config.resuming import same_run, what_is_left
+from drift_pl.config.run_folder import (
+    SUMMARY,
+    RunFolder,
+    choose_run_folder,
+    is_first_process,
+    resume_command,
+    run_path,
+    settings_to_keep,
+    shown_measures,
+)
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import probe_folder, write_text
+from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
+from drift_pl.core.lock import FolderLock, hold
+
+TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
 
 def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
@@ -30,74 +47,90 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
     """
+    _fit(config, tree)
+    return run_path(config)
+
+
+def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
+    """`fit`; False if there is nothing left to do."""
+    path = run_path(config)
+    if not is_first_process(config):
+        return _train(config, tree, choose_run_folder(config), None)
+    with hold(path, "run_dir") as lock:
+        return _train(config, tree, choose_run_folder(config), lock)
+
+
+def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock: FolderLock | None) -> bool:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    folder = choose_run_folder(config)
-    if is_first_process():
-        probe_folder(folder.path)
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
     from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
-    restored, done = None, 0
+    mark, restored, done, stopped = read_mark(config), None, 0, None
     if folder.resume_from is not None:
         content = read_checkpoint(folder.resume_from)
-        refuse_other_settings(content, folder.resume_from, config)
-        done = checkpoint_iteration(content)
-        _refuse_finished(config, done)
-        restored = RestoredShapes.of(content)
+        mark, stopped = same_run(content, folder, config, mark), content.get("stopped")
+        done, restored = checkpoint_iteration(content), RestoredShapes.of(content)
         del content  # of a whole network it is large
-    run = build_run(config, folder.path, done)
+    left = what_is_left(folder, config, mark, done, stopped)
+    if left == "nothing":
+        _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
+        return False
+    run = build_run(
+        with_absolute_names(config), folder.path, mark, done, left == "evaluation", lock.check if lock else None
+    )
     if restored and folder.resume_from:
         restored.refuse_others(run.module, folder.resume_from)
-    if is_first_process():
-        write_text(folder.path / "config.yaml", config_yaml(config, tree))
-        register(with_names(tree or config.published.model_dump()), folder.path)
-        print(f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
-        print(f"run folder {folder.path}", flush=True)
+    if lock is not None:
+        remove_temporaries(folder.path)
+        settings = settings_to_keep(config, tree)
+        write_text(folder.path / CONFIG, config_yaml(config, settings))
+        register(with_names(settings), folder.path)
+        keep_inputs(folder.path, mark)
+    _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
+    _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     try:
         with leaving_at_second_sigterm():
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
-        print(f"stopped after iteration {run.datamodule.iteration}; resume with ckpt_path=last", file=sys.stderr)
+        done = run.datamodule.iteration
+        print(f"stopped after iteration {done}; resume with: {resume_command(folder.path)}", file=sys.stderr)
         raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
     except Exception as error:
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
             raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
         raise
-    return folder.path
+    return True
+
+
+def _say(lock: FolderLock | None, line: str) -> None:
+    if lock is not None:  # the first process
+        print(line, flush=True)
 
 
 def summary_table(summary: dict) -> str:
     """Base against tuned on the held-out prompts, as text."""
     lines = [f"{'':24}{'base':>10}{'tuned':>10}{'change':>10}"]
-    for name in SUMMARY_MEASURES:
-        if name in summary["base"]:
-            base, tuned = summary["base"][name], summary["tuned"][name]
-            lines.append(f"{name:24}{base:10.4f}{tuned:10.4f}{(tuned - base) / abs(base):+10.1%}")
+    for name in shown_measures(summary["base"], summary["tuned"]):
+        base, tuned = summary["base"][name], summary["tuned"][name]
+        change = f"{(tuned - base) / abs(base):+.1%}" if base and tuned is not None else "-"
+        cells = ("-" if value is None else f"{value:.4f}" for value in (base, tuned))
+        lines.append(f"{name:24}" + "".join(f"{cell:>10}" for cell in (*cells, change)))
     return "\n".join(lines)
 
 
-def _refuse_finished(config: Config, done: int) -> None:
-    if done >= config.trainer.iterations:
-        raise UserError(
-            f"ckpt_path: this run already has {done} of trainer.iterations={config.trainer.iterations}; extend it with "
-            f"e.g. trainer.iterations={done + config.trainer.save_every}"
-        )
-
-
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
     print(summary_table(summary))
     print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
-    print(
-        f"resume:  python -m drift_pl.fit experiment={config.experiment} seed={config.seed} "
-        f"run_dir={run_dir} ckpt_path=last trainer.iterations={2 * config.trainer.iterations}"
-    )
+    if "stopped" in summary:
+        print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
+    print(f"resume:  {resume_command(run_dir, f'trainer.iterations={2 * config.trainer.iterations}')}")
 
 
 def _run(argv: list[str]) -> None:
@@ -105,14 +138,14 @@ def _run(argv: list[str]) -> None:
         print(config_help(), end="")
         return
     request = parse(argv)
-    if request.ignored and is_first_process():
+    if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
-        run_dir = fit(request.config, request.tree)
-        if is_first_process():
-            _close(run_dir, request.config)
+        worked = _fit(request.config, request.tree)
+        if worked and is_first_process(request.config):
+            _close(run_path(request.config), request.config)
 
 
 def main(argv: list[str] | None = None) -> int:

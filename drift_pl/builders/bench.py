@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.builders.scoring import build_encoder, build_rewards, create_scorer, prompts_of
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.identity import config_hash
+from drift_pl.config.inputs import RunMark
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, names
@@ -68,15 +70,18 @@ def build_picture_evaluator(config: Config) -> Evaluator:
     return Evaluator(rewards, encoder, None, config.objective.micro_batch)
 
 
-def build_held_out_evaluation(config: Config, rewards: Sequence[WeightedReward], run_dir: Path) -> HeldOutEvaluation:
+def build_held_out_evaluation(
+    config: Config, rewards: Sequence[WeightedReward], run_dir: Path, mark: RunMark
+) -> HeldOutEvaluation:
     """The measurements of `fit` and the files of their records."""
     bench, folder = build_bench(config, rewards), run_dir / "evaluation"
     tuning = new_record(config, folder / "tuning.json", "tuning", config.evaluation.seeds_while_training)
     test = new_record(config, folder / "test.json", "test", config.evaluation.seeds_per_prompt)
+    test, tuning = (replace(one, config_hash=mark.config_hash, inputs=dict(mark.inputs)) for one in (test, tuning))
     facts = {
         "experiment": config.experiment,
         "seed": config.seed,
-        "config_hash": config_hash(config),
+        "config_hash": mark.config_hash,
         "encoder": _named(config.published.evaluation.encoder),
         "test_prompts": len(test.protocol["prompts"]),
     }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drift_pl.builders.policy import build_policy
 from drift_pl.config.checkpoints import CONFIG, refuse_foreign_checkpoint
+from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy
@@ -79,7 +80,7 @@ class TunedPolicy(NamedTuple):
 
 
 def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> TunedPolicy:
-    """Builds the run's policy, on the CPU, and loads a checkpoint's weights into it.
+    """Builds the run's policy, on the CPU, and loads a checkpoint's weights into it; warns of another base model.
 
     Args:
         config: the run's.
@@ -88,6 +89,7 @@ def load_tuned(config: Config, run_dir: Path, path: Path, weights: str) -> Tuned
     Raises:
         UserError: the checkpoint belongs to another run or does not fit, or the base model cannot be loaded.
     """
+    inputs_now(config, run_dir, ("policy.pretrained",))
     checkpoint = read_checkpoint_of(path, run_dir / CONFIG, weights)
     config = without_warm_start(config)
     plain = config.policy.model_copy(update={"compile": False, "gradient_checkpointing": False})

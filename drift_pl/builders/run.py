@@ -1,7 +1,7 @@
 """Builds a training run from its config."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,8 @@ from drift_pl.builders.method import (
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.config.batches import derive_batches, window_bounds
-from drift_pl.config.identity import run_identity, run_settings
+from drift_pl.config.identity import run_settings
+from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
@@ -61,21 +62,32 @@ class Run:
     datamodule: PromptDataModule
 
 
-def build_run(config: Config, run_dir: Path, done: int = 0) -> Run:
+def build_run(
+    config: Config,
+    run_dir: Path,
+    mark: RunMark | None = None,
+    done: int = 0,
+    trained: bool = False,
+    check: Callable[[], None] | None = None,
+) -> Run:
     """All objects of a run.
 
     Args:
+        mark: identifies the run's files; None: the mark of the config.
         done: iterations that an earlier part of the run has completed.
+        trained: only the final evaluation is left to do.
+        check: raises an error if another process has taken over the run's folder.
 
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    train = prompts_of(config, "train")
+    mark, train = mark or read_mark(config), prompts_of(config, "train")
     rewards = build_rewards(config.rewards, "rewards")
-    evaluation = build_held_out_evaluation(config, rewards, run_dir)
+    evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
-    callbacks = build_callbacks(config, evaluation, run_dir)
+    identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
     module = build_module(config, policy, stochastic, rewards)
     announce_prompts(module, train, evaluation)
     return Run(
@@ -150,11 +162,13 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
     )
 
 
-def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path) -> list[L.Callback]:
-    """In the order of their calls: measures, then the summary, then checkpoints."""
+def build_callbacks(
+    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, identity: RunIdentity, trained: bool
+) -> list[L.Callback]:
+    """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
-        RunLength(trainer.iterations),
+        identity,
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         evaluation,
@@ -164,8 +178,8 @@ def build_callbacks(config: Config, evaluation: HeldOutEvaluation, run_dir: Path
     for number, callback in enumerate(trainer.callbacks):
         with naming(f"trainer.callbacks.{number}"):
             callbacks.append(create("callback", callback.name, callback.args))
+    callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
-    callbacks.append(RunIdentity(run_identity(config), run_settings(config)))
     callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
     callbacks.append(
         ModelCheckpoint(

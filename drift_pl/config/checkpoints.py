@@ -2,18 +2,18 @@
 
 import difflib
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import differences, identity_in_0_1, run_settings
 from drift_pl.config.loading import build_config
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
 
-CONFIG = "config.yaml"
 SHOWN = 10
 """Most names that a message lists."""
 
@@ -53,12 +53,13 @@ def find_checkpoint(given: str) -> tuple[Path, Path]:
     return run_dir, paths[-1]  # last.ckpt is the newest; where there is none, the highest number is
 
 
-def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config) -> None:
+def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config, same: Collection[str] = ()) -> None:
     """A checkpoint that is resumed under other settings would be a run that no config describes.
 
     Args:
         content: of the checkpoint.
         config: the settings to resume it under.
+        same: settings that name files with the run's content, wherever they are.
 
     Raises:
         UserError: the seed or a setting that shapes results differs; the message names it with both values.
@@ -68,7 +69,7 @@ def refuse_other_settings(content: Mapping[str, Any], path: Path, config: Config
         file = _run_of(path) / CONFIG
         refuse_foreign_checkpoint(content, path, file)
         theirs = run_settings(build_config([("experiment", str(file))]))
-    different = differences(theirs, run_settings(config))
+    different = differences(theirs, run_settings(config), same=same)
     if different:
         raise UserError(
             f"ckpt_path={path} belongs to a run with other settings: {different}; resume it with its own, or start "
@@ -121,7 +122,7 @@ def _of_folder(folder: Path) -> list[Path]:
     if files:
         return files
     if (folder / CONFIG).is_file():
-        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet; continue it with fit ... ckpt_path=auto")
+        raise UserError(f"ckpt_path={folder}: the run has no checkpoint yet; continue it with fit ckpt_path={folder}")
     raise UserError(f"ckpt_path={folder} holds no {CONFIG} and no checkpoint; {_nearby(folder / '*')}")
 
 

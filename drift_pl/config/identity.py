@@ -4,11 +4,12 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.fields import about_of
+from drift_pl.config.paths import same_file_names, with_absolute_paths
 from drift_pl.config.schema import RENAMED, Config
 from drift_pl.config.section import Section, all_keys, pattern_of
 from drift_pl.config.yaml_text import format_value
@@ -25,8 +26,11 @@ SINCE_0_1 = (
 
 
 def run_settings(config: Config) -> dict[str, Any]:
-    """Dotted key -> plain value of the seed and all settings that shape results; entries of lists by their number."""
-    return {"seed": config.seed, **_flat(config.published, "")}
+    """Dotted key -> plain value of the seed and all settings that shape results; entries of lists by their number.
+
+    Local files have absolute names.
+    """
+    return with_absolute_paths({"seed": config.seed, **_flat(config.published, "")})
 
 
 def _flat(section: Section, prefix: str) -> dict[str, Any]:
@@ -70,19 +74,24 @@ def default_run_dir(config: Config) -> Path:
     return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
 
 
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now") -> str:
+def differences(
+    theirs: Mapping[str, Any], ours: Mapping[str, Any], now: str = "now", same: Collection[str] = ()
+) -> str:
     """The settings that differ, in words; empty if there are none.
 
     Args:
         theirs: `run_settings` of a run, maybe of an earlier version: a key that it lacks has its default.
         ours: those of the other.
         now: the name of `ours` in the message.
+        same: settings that are equal whatever their values, because they name files of the same content.
     """
     theirs = {RENAMED.get(key, key): value for key, value in theirs.items()}
     different = []
     for key in dict.fromkeys([*ours, *theirs]):
         own_default = key not in theirs and ours[key] == _defaults().get(pattern_of(key))
-        if not own_default and (key not in ours or key not in theirs or theirs[key] != ours[key]):
+        if own_default or key in same:
+            continue
+        if key not in ours or key not in theirs or not same_file_names(theirs[key], ours[key]):
             there, here = (format_value(side[key]) if key in side else "missing" for side in (theirs, ours))
             different.append(f"{key} is {there} there and {here} {now}")
     more = f", and {len(different) - SHOWN} more" if len(different) > SHOWN else ""

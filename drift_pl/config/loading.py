@@ -18,6 +18,7 @@ from drift_pl.config.command_line import read_value, split_line
 from drift_pl.config.experiments import list_experiments, load_experiment
 from drift_pl.config.help import entry, help_text, table
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.own_run import with_own_config
 from drift_pl.config.publishing import published, with_names
 from drift_pl.config.schema import RENAMED, Config, get_value, has_effect
 from drift_pl.config.section import all_keys
@@ -49,7 +50,7 @@ def parse(argv: Sequence[str]) -> Request:
     """
     line = split_line(Config, argv, FLAGS)
     pairs, trusted = split_trust(line.pairs)
-    draft = _Draft(pairs)
+    draft = _Draft(with_own_config(pairs))
     if not trusted:
         draft.refuse_strangers(by_fit=True)
     config = draft.config()

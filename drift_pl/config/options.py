@@ -9,6 +9,7 @@ from pydantic import PrivateAttr
 from drift_pl.config.command_line import FLAGS, NULLS, asks_for_help, read_value, split_line
 from drift_pl.config.fields import Key, setting
 from drift_pl.config.help import entry, help_text, table
+from drift_pl.config.inputs import with_kept_lists
 from drift_pl.config.loading import build_config
 from drift_pl.config.schema import Config
 from drift_pl.config.section import Section, all_keys
@@ -76,8 +77,6 @@ class Options(Section):
         """
         takes_paths = "paths" in cls.model_fields
         line = split_line(cls, argv, takes_paths=takes_paths)
-        if takes_paths and not line.paths:
-            raise UserError(f"no run folder given: {cls.program} {cls.example}")
         values: dict[str, Any] = {"paths": line.paths} if takes_paths else {}
         overrides: dict[str, str] = {}
         for name, text in line.pairs:
@@ -90,12 +89,14 @@ class Options(Section):
                 overrides[name] = text
             else:
                 raise UserError(f"{name} cannot be set by itself: use e.g. {cls.works(name)}")
+        if takes_paths and not line.paths:
+            raise UserError(f"no run folder given: {cls.program} {cls.example}")
         options = cls.checked(values)
         options._overrides = overrides
         return options
 
     def config(self, file: Path) -> Config:
-        """The config of the run that wrote `file`, with the options put in.
+        """The config of the run that wrote `file`, with the options put in, and with the run's own prompt lists.
 
         Raises:
             UserError: the file cannot be read, or a value does not fit.
@@ -103,12 +104,17 @@ class Options(Section):
         targets = {name: str(self._target(name)) for name in self._overrides}
         overrides = [(targets[name], text) for name, text in self._overrides.items()]
         try:
-            return build_config([("experiment", str(file)), *overrides], trusted=getattr(self, "trust", False))
+            config = build_config([("experiment", str(file)), *overrides], trusted=getattr(self, "trust", False))
         except UserError as error:
             message = str(error)
             for name, target in targets.items():
                 message = message.replace(target, name)
             raise UserError(message) from error
+        return with_kept_lists(config, file.parent, self.replaced())
+
+    def replaced(self) -> set[str]:
+        """Keys of the run's config that were given another value."""
+        return {str(self._target(name)) for name in self._overrides}
 
     @classmethod
     def _target(cls, key: str) -> str | None:

@@ -1,10 +1,17 @@
 """The folder of a run: where it is, whether it may be used, what it starts from."""
 
 import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.inputs import MARK
+from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
+from drift_pl.config.paths import absolute, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
@@ -13,37 +20,88 @@ SUMMARY_MEASURES = (
     "reward", "pairwise_distance", "valid_pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage",
 )  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
+HELD_OUT = "heldout/"
+SUMMARY = "summary.json"
+"""What a run writes last."""
 
 
-class RunFolder(NamedTuple):
-    """A run's folder and the checkpoint that it resumes from (None: it starts)."""
+def shown_measures(*values: Mapping[str, Any]) -> list[str]:
+    """What tables show of values that all have: `SUMMARY_MEASURES`, then rewards that were never trained on."""
+    shared = [name for name in values[0] if all(name in other for other in values)]
+    return [name for name in SUMMARY_MEASURES if name in shared] + [n for n in shared if n.startswith(HELD_OUT)]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder and what it starts from.
+
+    Attributes:
+        resume_from: the checkpoint that it goes on from; None: from the beginning.
+        takes_over: it holds what an earlier try left of which nothing was trained.
+    """
 
     path: Path
     resume_from: Path | None
+    takes_over: bool = False
+
+
+def run_path(config: Config) -> Path:
+    """Where a run lives."""
+    return local_path(config.run_dir) if config.run_dir else default_run_dir(config)
 
 
 def choose_run_folder(config: Config) -> RunFolder:
-    """Decides where a run lives, before anything is written.
+    """Decides what a run starts from, before anything is written.
 
     Raises:
         UserError: the folder holds another run, or there is nothing to resume from.
     """
-    path = local_path(config.run_dir) if config.run_dir else default_run_dir(config)
-    last = path / "checkpoints" / "last.ckpt"
-    if config.ckpt_path == "last" and not last.exists():
-        raise UserError(f"ckpt_path=last: there is no {last}; start without ckpt_path, or use ckpt_path=auto")
-    if config.ckpt_path in ("last", "auto"):
-        return RunFolder(path, last if last.exists() else None)
-    if config.ckpt_path:
-        return RunFolder(path, local_path(config.ckpt_path))
-    if is_first_process() and (last.exists() or (path / "summary.json").exists()):
+    path, given = run_path(config), config.ckpt_path
+    named = local_path(given) if given and given not in ("last", "auto") else path
+    if not named.exists() and named != path:
+        find_checkpoints([str(given)])  # says what there is
+    source = run_folder_of(named)
+    newest = named if named.is_file() else newest_checkpoint(source)
+    begun = any((path / name).is_file() for name in (CONFIG, MARK))
+    if newest is not None and given is not None:
+        return RunFolder(path, newest)
+    if is_first_process(config) and (newest is not None or (path / SUMMARY).exists()):
         raise UserError(
-            f"run_dir={path} already holds a run: resume it with ckpt_path=last, or give another folder, "
+            f"run_dir={path} already holds a run: resume it with {resume_command(path)}, or give another folder, "
             f"e.g. run_dir={path}-2"
         )
-    return RunFolder(path, None)
+    if given in (None, "auto") or (source == path and begun):
+        return RunFolder(path, None, begun)
+    if given != "last":
+        find_checkpoints([str(given)])
+    raise UserError(
+        f"ckpt_path={given}: there is no run in {path}; give its folder, ckpt_path=RUN_FOLDER, or start without "
+        "ckpt_path, or use ckpt_path=auto"
+    )
 
 
-def is_first_process() -> bool:
-    """False in the further processes that a launcher starts, which find the folder in use by the first."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+def resume_command(path: Path, *overrides: str) -> str:
+    """How to go on with a run, quoted for the shell."""
+    name = str(path) if path.is_absolute() or len(path.parts) > 1 else f"./{path}"
+    return shlex.join(["python", "-m", "drift_pl.fit", f"ckpt_path={name}", *overrides])
+
+
+def is_first_process(config: Config | None = None) -> bool:
+    """False in the further processes that a launcher starts, which find the folder in use by the first.
+
+    Args:
+        config: of the run: one of a single process has no others, whatever the environment says.
+    """
+    if config is not None and config.trainer.devices * config.trainer.num_nodes == 1:
+        return True
+    if "RANK" in os.environ:
+        return os.environ["RANK"] == "0"
+    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
+
+
+def settings_to_keep(config: Config, tree: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a run as they were written, but for absolute names of local files."""
+    settings = with_absolute_paths(tree or config.published.model_dump())
+    if settings.get("run_dir"):
+        settings["run_dir"] = absolute(settings["run_dir"])
+    return settings | {"ckpt_path": None}

@@ -40,13 +40,16 @@ class Config(Section):
 
     experiment= is read first, then the other arguments from left to right. Lists count from 0: rewards.0.weight=2.
     trust=true takes code that an experiment file from elsewhere names (docs/sharing.md).
-    Resume with ckpt_path=last (an error if there is none) or ckpt_path=auto (resume or start).
+    ckpt_path=RUN_FOLDER resumes a run with its own config; ckpt_path=auto, beside the arguments of a run, resumes or
+    starts it.
     """
 
     experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
     seed: int = neutral(0, "seed of everything that training draws")
     run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
-    ckpt_path: str | None = neutral(None, "resume from: last (error if none), auto (or start), or a file")
+    ckpt_path: str | None = neutral(
+        None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
+    )
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")
     prompts: PromptsConfig = setting(PromptsConfig(), "prompts, and how many images of each")

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -116,8 +117,17 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, content: Any, indent: int = 2) -> None:
-    """Writes JSON atomically, see `replacing`."""
-    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+    """Writes JSON atomically, see `replacing`; JSON has no NaN: null stands for it, and for infinities."""
+    write_text(path, json.dumps(finite(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Dicts and lists with None in place of numbers that are not finite."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def refuse_taken(out: Path) -> None:
@@ -184,6 +194,13 @@ def _beside(target: Path) -> Path:
     """A name that nobody else can know or take, in the target's folder, so that the rename is atomic."""
     ending = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     return target.with_name(f".{target.name[:40]}{ending}")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what processes that were killed have left in a folder, and in those in it; nobody may write there."""
+    for file in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        if file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

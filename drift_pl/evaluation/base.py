@@ -5,6 +5,7 @@ from pathlib import Path
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import copy_file
+from drift_pl.evaluation.protocol import MEASURED_WITH
 from drift_pl.evaluation.record import Evaluation, read_evaluation
 
 
@@ -18,6 +19,9 @@ def read_base(path: Path, evaluation: Evaluation) -> Evaluation:
     difference = other.protocol_difference(evaluation)
     if difference:
         raise UserError(f"base={path} {difference}; give one with the same protocol, or no base")
+    for key, digest in other.inputs.items():
+        if key.startswith(MEASURED_WITH) and evaluation.inputs.get(key, digest) != digest:
+            raise UserError(f"base={path} was measured with other files: {key} had another content; give no base")
     if other.base is None:
         raise UserError(f"base={path} does not hold the base model: give the file of a run that does, or no base")
     return other

@@ -17,6 +17,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
+from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.sampling.rollout import Sampler
@@ -104,12 +105,14 @@ class Evaluator:
         prompts: Sequence[str],
         seeds_per_prompt: int,
         reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
         """Samples and measures; of several processes each takes every n-th prompt, and all get the whole result.
 
         Args:
             seeds_per_prompt: S images per prompt, from noise that is a function of (prompt, seed index) alone.
             reference: the base model's embeddings, [..., D]; None: drift is not measured.
+            partial: prompts that are done already, to which the others are added.
 
         Raises:
             UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
@@ -126,7 +129,12 @@ class Evaluator:
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
-            values, *kept = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
+            row = partial.read(index, names) if partial else None
+            if row is None:
+                row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
+                if partial:
+                    partial.write(index, row, [index < size for size in sizes])
+            values, *kept = row
             names = names or list(values)
             if values.keys() != set(names):
                 raise UserError(
@@ -164,9 +172,7 @@ class Evaluator:
         if lost and rank == 0:
             warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
 
-    def _sample_and_measure(
-        self, model: Model, sampler: Sampler, prompt: str, seeds: int
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+    def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
         """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
         generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
         condition = model.encode([prompt], model.device)
@@ -206,21 +212,28 @@ class Bench:
     evaluator: Evaluator
     sampling: SamplingPlan
 
-    def base(self, model: Model, prompts: Sequence[str], seeds_per_prompt: int) -> Evaluated:
-        """Measures the base model."""
+    def base(
+        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, partial: PartialPoint | None = None
+    ) -> Evaluated:
+        """Measures the base model; see `Evaluator.run`."""
         with model.sampler(self.sampling, base=True) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt)
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, partial=partial)
 
     def tuned(
-        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, reference: Tensor | None = None
+        self,
+        model: Model,
+        prompts: Sequence[str],
+        seeds_per_prompt: int,
+        reference: Tensor | None = None,
+        partial: PartialPoint | None = None,
     ) -> Evaluated:
-        """Measures the weights that the model holds now.
+        """Measures the weights that the model holds now; see `Evaluator.run`.
 
         Args:
             reference: the base model's embeddings of the same prompts, for metrics of drift.
         """
         with model.sampler(self.sampling) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference)
+            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference, partial)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:

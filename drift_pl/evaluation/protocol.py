@@ -4,6 +4,9 @@ from typing import Any
 
 from typing_extensions import TypedDict  # pydantic cannot read the one of Python 3.11
 
+MEASURED_WITH = ("policy.pretrained", "rewards.", "evaluation.")
+"""Beginnings of the settings whose files the base model's values depend on."""
+
 
 class Training(TypedDict):
     """The whole run: what a fair comparison must share."""

@@ -100,6 +100,7 @@ class Evaluation:
     training: Training
     protocol: Protocol
     points: tuple[Point, ...] = ()
+    inputs: dict[str, str] = field(default_factory=dict)
     known: frozenset[tuple[Any, ...]] = field(default=frozenset(), compare=False)
 
     @property
@@ -139,7 +140,14 @@ class Evaluation:
     def difference(self, now: "Evaluation") -> str | None:
         """Why values of the two may not be in one file; None if they may."""
         run, other = (f"{one.config_hash}-s{one.seed}" for one in (self, now))
-        return self.protocol_difference(now) if run == other else f"is of the run {run}, and this one is {other}"
+        if run != other:
+            return f"is of the run {run}, and this one is {other}"
+        changed = [name for name in self.inputs if now.inputs.get(name, self.inputs[name]) != self.inputs[name]]
+        if changed:
+            return f"is of a run with other files: {', '.join(changed)} had another content there"
+        if self.training["prompts_digest"] != now.training["prompts_digest"]:
+            return "is of a run that was trained on another list, prompts.train"
+        return self.protocol_difference(now)
 
     def protocol_difference(self, now: "Evaluation") -> str | None:
         """The first difference between the protocols; None if they are equal."""
@@ -229,6 +237,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
 def to_plain(evaluation: Evaluation) -> dict[str, Any]:
     """The inverse of `from_plain`."""
     content = {name: value for name, value in asdict(evaluation).items() if name not in ("path", "known")}
+    if not evaluation.inputs:  # of version 0.2
+        del content["inputs"]
     return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
 
 

@@ -1,4 +1,4 @@
-"""What a model card states beyond the config: measurements of the exported weights, and the base model's licence."""
+"""What a model card states beyond the config: measurements of the exported weights, and the base model's license."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evalu
 from drift_pl.reports.markdown import code, row
 
 NOT_MEASURED = "These weights have not been measured."
-LICENCE_FIELDS = ("license", "license_name", "license_link")
+LICENSE_FIELDS = ("license", "license_name", "license_link")
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Base:
         """Link or path, in Markdown."""
         return f"https://huggingface.co/{self.hub_id}" if self.folder is None else code(self.name)
 
-    def licence(self) -> dict[str, str]:
-        """`LICENCE_FIELDS` as the model's own card states them, or nothing; a package's folders share one card."""
+    def license(self) -> dict[str, str]:
+        """`LICENSE_FIELDS` as the model's own card states them, or nothing; a package's folders share one card."""
         for card in self._cards():
-            stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENCE_FIELDS}
+            stated = {name: str(value) for name, value in front_matter(card).items() if name in LICENSE_FIELDS}
             if "license" in stated:
                 link = stated.get("license_link", "")
                 if link and "://" not in link and self.hub_id:
@@ -78,7 +78,7 @@ def _card_on_hub(name: str) -> list[Path]:
 
     try:
         return [Path(hf_hub_download(name, "README.md"))]
-    except Exception:  # no network, no card, no access: better a model card without the licence's name than none
+    except Exception:  # no network, no card, no access: better a model card without the license's name than none
         return []
 
 

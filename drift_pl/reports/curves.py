@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from drift_pl.config.run_folder import SUMMARY_MEASURES
+from drift_pl.config.run_folder import SUMMARY, resume_command, shown_measures
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.record import EVALUATE, Evaluation, read_evaluation
@@ -38,9 +38,9 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         UserError: the folder is not that of a finished run.
     """
-    summary, arrays, tuned = folder / "summary.json", folder / "evaluation", "tuned"
+    summary, arrays, tuned = folder / SUMMARY, folder / "evaluation", "tuned"
     if not summary.is_file():
-        raise UserError(f"{folder} has no summary.json: finish it with python -m drift_pl.fit ... ckpt_path=auto")
+        raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
     history = json.loads(old.read_text(encoding="utf-8"))["history"] if old.is_file() else []
     if tuning.is_file():
@@ -89,18 +89,24 @@ def summary_table(groups: Groups) -> str:
     """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
 
     def values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
-        return np.array([run.summary[which][name] for run in group])
+        return np.array([run.summary[which][name] for run in group], dtype=np.float64)  # None becomes NaN
 
     any_group = next(iter(groups.values()))
-    names = [name for name in SUMMARY_MEASURES if name in any_group[0].summary["base"]]
+    runs = [run for group in groups.values() for run in group]
+    names = shown_measures(*(run.summary[which] for run in runs for which in ("base", "tuned")))
     lines = ["| " + row(["seeds", *names]), "|---" * (len(names) + 2) + "|"]
-    base = [f"{values(any_group, 'base', name).mean():.3f}" for name in names]
+    base = [_cell(values(any_group, "base", name), spread=False) for name in names]
     lines.append(f"| base | | {' | '.join(base)} |")
     for experiment, group in groups.items():
-        tuned = [values(group, "tuned", name) for name in names]
-        cells = [f"{v.mean():.3f}" + (f" +- {v.std(ddof=1):.3f}" if len(v) > 1 else "") for v in tuned]
+        cells = [_cell(values(group, "tuned", name), spread=len(group) > 1) for name in names]
         lines.append(row([code(experiment), str(len(group)), *cells]))
     return "\n".join(lines)
+
+
+def _cell(values_R: np.ndarray, spread: bool) -> str:
+    if np.isnan(values_R).any():
+        return "-"
+    return f"{values_R.mean():.3f}" + (f" +- {values_R.std(ddof=1):.3f}" if spread else "")
 
 
 def draw(groups: Groups, path: Path) -> None:

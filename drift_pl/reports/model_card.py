@@ -39,27 +39,27 @@ class Export:
 
 def model_card(config: Config, config_hash: str, export: Export) -> str:
     """The text of README.md."""
-    licence = export.base.licence()
+    license = export.base.license()
     levers = "\n".join(f"- {name}: {text}" for name, text in describe_levers(config).items())
     sections = [
-        f"---\n{_metadata(export, licence)}---",
+        f"---\n{_metadata(export, license)}---",
         f"# {plain(export.folder)}",
         _summary(export),
         f"## Load it\n\n```python\n{_example(config, export)}\n```",
         f"## Training\n\n{_training(config, config_hash, export)}",
         f"### Levers\n\n{levers}",
         f"## Evaluation\n\n{export.evaluation}",
-        f"## Licence\n\n{_licence(export.base, licence)}",
+        f"## License\n\n{_license(export.base, license)}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _metadata(export: Export, licence: dict[str, str]) -> str:
+def _metadata(export: Export, license: dict[str, str]) -> str:
     lora = export.form == "lora"
     content: dict[str, Any] = {}
     if export.base.hub_id:
         content = {"base_model": export.base.hub_id, "base_model_relation": "adapter" if lora else "finetune"}
-    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **licence}
+    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **license}
     content["tags"] = [*(["lora"] if lora else []), *TAGS]
     missing = "" if export.base.hub_id else "# base_model: ORGANISATION/MODEL  (the run read it from a folder)\n"
     return missing + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
@@ -159,8 +159,8 @@ def _arguments(thing: NamedConfig) -> str:
     return f" ({code(format_value(thing.args))})" if thing.args else ""
 
 
-def _licence(base: Base, licence: dict[str, str]) -> str:
-    name = licence.get("license_name") or licence.get("license")
+def _license(base: Base, license: dict[str, str]) -> str:
+    name = license.get("license_name") or license.get("license")
     return (
         f"That of the base model: see {base.address}."
         if name is None

@@ -126,7 +126,6 @@ def refuse_unscored(rewards: Sequence[WeightedReward], counts_N: Tensor) -> None
     for reward, count in zip(rewards, scored, strict=True):
         if reward.weight and not count:
             raise UserError(
-                f"the reward {reward.name!r} scored none of {finite:.0f} images (NaN or infinity for all); the run's "
-                "state before this iteration is saved as checkpoints/last.ckpt: fix the reward and resume with "
-                "ckpt_path=last"
+                f"the reward {reward.name!r} scored none of {finite:.0f} images (NaN or infinity for all): fix the "
+                "reward and resume with ckpt_path=RUN_FOLDER, from before this iteration"
             )

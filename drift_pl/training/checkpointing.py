@@ -1,13 +1,14 @@
 """Atomic checkpoints, and a copy of the state at the start of each iteration that a failed run saves."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Timer
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
@@ -81,23 +82,37 @@ class RunIdentity(L.Callback):
     Args:
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
+        inputs: setting -> digest of the local file that it names.
+        check: raises an error if another process has taken over the run's folder; nothing is written then.
     """
 
-    def __init__(self, identity: str, settings: dict[str, Any]) -> None:
-        self._identity, self._settings = identity, settings
+    def __init__(
+        self,
+        identity: str,
+        settings: dict[str, Any],
+        inputs: Mapping[str, str],
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._marks = {"run_identity": identity, "run_settings": settings, "run_inputs": dict(inputs)}
+        self._check = check or (lambda: None)
 
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._identity = checkpoint["run_identity"]
+    def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["run_identity"], checkpoint["run_settings"] = self._identity, self._settings
+        self._check()
+        checkpoint |= self._marks
 
 
 class BoundaryCheckpoint(L.Callback):
     """Copies the trainable state at the start of each iteration; a run that fails inside one saves the copy.
 
-    The copy is in main memory. It is small with an adapter; with full fine-tuning it is three or four times the
-    network, in float32.
+    It saves nothing that a checkpoint holds already, and nothing before the first iteration is complete: a run of
+    which nothing was trained leaves its folder free. The copy is in main memory. It is small with an adapter; with full
+    fine-tuning it is three or four times the network, in float32.
 
     Args:
         path: the file that the copy is saved to, last.ckpt.
@@ -109,6 +124,13 @@ class BoundaryCheckpoint(L.Callback):
         self._path, self._keep = path, keep
         self._boundary: dict[str, Any] | None = None
         self._started = self._within = False
+        self._saved = 0
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint_iteration(checkpoint)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved = checkpoint_iteration(checkpoint)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = True  # whatever is resumed is in its place; before, a save would put fresh weights over it
@@ -140,7 +162,8 @@ class BoundaryCheckpoint(L.Callback):
             return
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
-        trainer.save_checkpoint(self._path)
+        if trainer.datamodule.iteration != self._saved:
+            trainer.save_checkpoint(self._path)
 
     @torch.no_grad()
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:
@@ -153,8 +176,9 @@ class BoundaryCheckpoint(L.Callback):
         pl_module.load_boundary_state(boundary["module"])
         trainer.datamodule.load_state_dict(boundary["data"])
         for callback, state in zip(trainer.callbacks, boundary["callbacks"], strict=True):
-            if state:
+            if state and not isinstance(callback, Timer):  # a timer would count the time until now twice
                 callback.load_state_dict(state)
+        trainer.should_stop = False
         trainer.fit_loop.load_state_dict(boundary["loop"])
         progress = trainer.fit_loop.epoch_loop.batch_progress
         for counts in (progress.total, progress.current):

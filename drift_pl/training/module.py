@@ -49,7 +49,6 @@ class DriftModule(L.LightningModule):
         self.network, decay = self.policy.network, optimizer.ema_decay
         self.average = ParameterAverage(self.policy.trainable_parameters(), decay) if decay > 0 else None
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
-        self.finished = False  # set by the callback that ends the run: its length, or the alarm
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
         """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""

@@ -46,8 +46,7 @@ class OptimizerPlan:
         norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
         if not norm.isfinite():
             raise UserError(
-                f"iteration {iteration}: the gradient is not finite; the state before this iteration was saved as "
-                "last.ckpt. Lower objective.learning_rate, or use trainer.precision=32-true, and resume with "
-                "ckpt_path=last"
+                f"iteration {iteration}: the gradient is not finite: start another run with a lower "
+                "objective.learning_rate, or with trainer.precision=32-true"
             )
         return norm

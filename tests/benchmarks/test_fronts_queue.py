@@ -99,6 +99,7 @@ def fresh(tmp_path: Path, commands: Commands) -> Queue:
 
 
 def test_jobs_come_seed_by_seed_with_frozen_keys_first(tier: Tier) -> None:
+    """Catches in benchmarks/fronts: a method's keys before the frozen ones."""
     assert [job.name for job in tier.jobs] == [f"A/{name}-s{seed}" for seed in (7, 8) for name in tier.methods]
     assert tier.jobs[1].overrides == ("experiment=shapes_flowgrpo", "trainer.iterations=3", "experiment=shapes_div")
     assert tier.jobs[2].run_name == "A/plain-s7"
@@ -107,6 +108,7 @@ def test_jobs_come_seed_by_seed_with_frozen_keys_first(tier: Tier) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_job_is_done_once_and_a_second_call_does_nothing(tier: Tier, tmp_path: Path, workers: int) -> None:
+    """Catches in benchmarks/fronts: a finished run trained again; a source not waited for."""
     commands = Commands()
     queue = queue_in(tmp_path, commands, workers)
     assert queue.work([tier]) == []
@@ -159,11 +161,13 @@ def test_a_failure_is_reported_and_the_others_go_on(tier: Tier, tmp_path: Path) 
 
 
 def test_what_waits_for_a_failed_source_fails_with_it(tier: Tier, tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts: what waits for a failed source forgotten."""
     queue = queue_in(tmp_path, Commands(fail="A/plain-s7"))
     assert sorted(job.name for job in queue.work([tier])) == ["A/plain-s7", "A/swept-s7"]
 
 
 def test_results_of_another_plan_are_refused_by_name(tier: Tier, tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts: results of two plans mixed."""
     queue = queue_in(tmp_path, Commands())
     queue.work([tier])
     path = singles(tmp_path) / "plain-s7" / "job.json"
@@ -258,6 +262,7 @@ def test_the_tiers_file_is_committed_once_per_seed(tier: Tier, tmp_path: Path, m
 
 
 def test_only_seeds_that_every_method_has_are_compared(tier: Tier, tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts: methods that lack seeds compared."""
     commands = Commands(fail="A/levers-s8")
     queue = queue_in(tmp_path, commands)
     queue.work([tier])

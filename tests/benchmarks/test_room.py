@@ -17,6 +17,7 @@ def point(reward: float, distance: float) -> dict[str, float]:
 
 
 def test_a_front_is_the_concave_hull_from_the_base_on() -> None:
+    """Catches in benchmarks/fronts: a front of optima that is no hull."""
     points = [point(0.5, 2.0), point(1.0, 0.9), point(2.0, 0.5), point(1.5, 0.6), point(3.0, 0.4), point(2.9, 0.1)]
     front = front_of(points, point(1.0, 1.0))
     # (0.5, 2) gains nothing; (1, 0.9) and (2.9, 0.1) are dominated; (1.5, 0.6) and (2, 0.5) lie below the line
@@ -45,7 +46,10 @@ def test_optima_keep_the_order_that_theory_gives_them() -> None:
 
 
 def test_half_the_images_are_measured_that_the_weights_were_not_found_on() -> None:
-    """Noise all of it: fitted on the images that are measured, a diversity term would seem to gain by their noise."""
+    """Noise all of it: fitted on the images that are measured, a diversity term would seem to gain by their noise.
+
+    Catches in benchmarks/fronts: optima measured on the images that they were found on.
+    """
     generator = torch.Generator().manual_seed(1)
     embedding_PND = torch.randn(20, 40, 16, generator=generator)
     reward_PN = torch.randn(20, 40, generator=generator).double()

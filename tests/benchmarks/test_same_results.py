@@ -61,6 +61,9 @@ def test_equal_values_do_not_differ(old: object, new: object) -> None:
     ],
 )
 def test_values_that_differ_say_how(old: object, new: object, text: str) -> None:
+    """Catches in benchmarks/same_results.py: -0.0 passes for 0.0: values compared in place of bits; 1 passes for 1.0;
+    NaN differs from NaN.
+    """
     assert difference(old, new) == text
 
 
@@ -83,6 +86,7 @@ def test_a_key_that_is_gone_differs_and_one_that_is_new_does_where_it_must_not_b
 
 
 def test_a_list_with_one_more_entry_is_no_new_key() -> None:
+    """Catches in benchmarks/same_results.py: a second judge passes for a new key."""
     old, new = flatten({"rewards": [{"name": "a"}]}), flatten({"rewards": [{"name": "a"}, {"name": "b"}]})
     assert compare("keys", old, new, may_add=True).differences == ["rewards '1 entries' -> '2 entries'"]
 
@@ -144,6 +148,7 @@ def test_experiments_are_found_beside_the_package_and_in_it(tmp_path: Path) -> N
 
 
 def test_nothing_compared_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Catches in benchmarks/same_results.py: nothing compared is a success."""
     (tmp_path / "drift_pl").mkdir()
     assert main([str(tmp_path), str(tmp_path), "--only", "configs"]) == 1
     for wrong, message in ((["--only", "config"], "invalid choice"), (["--renamed", "a"], "--renamed a: use e.g.")):

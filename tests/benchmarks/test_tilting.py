@@ -31,6 +31,7 @@ def objective(weight_N: np.ndarray, reward_N: np.ndarray, unit_ND: np.ndarray, b
 
 @pytest.mark.parametrize(("beta", "strength"), [(0.5, 0.0), (0.5, 1.0), (0.1, 3.0)])
 def test_weights_maximise_reward_plus_diversity_less_divergence(beta: float, strength: float) -> None:
+    """Catches in benchmarks/fronts/tilting.py: half the diversity term's slope."""
     reward_PN, embedding_PND = drawn()
     found_PN = weights(reward_PN, embedding_PND, beta, strength).numpy()
     for reward_N, unit_ND, found_N in zip(
@@ -70,6 +71,7 @@ def test_a_tilt_found_on_some_samples_weighs_others_by_the_same_function() -> No
 
 
 def test_weighted_distance_is_the_plain_one_for_equal_weights_and_by_hand_for_others() -> None:
+    """Catches in benchmarks/fronts/tilting.py: a sample paired with itself in the weighted distance."""
     _, embedding_PND = drawn()
     unit_PND = normalize(embedding_PND.double(), dim=-1)
     distance_PNN = 1 - unit_PND @ unit_PND.mT

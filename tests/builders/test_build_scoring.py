@@ -1,4 +1,7 @@
-"""What the names of rewards, encoders and measures become: functions, classes and factories of a user's module."""
+"""What the names of rewards, encoders and measures become: functions, classes and factories of a user's module.
+
+Catches in builders/scoring.py: a function called as a factory; `groupwise` lost by its arguments; defaults ignored.
+"""
 
 from pathlib import Path
 

@@ -24,10 +24,12 @@ def image_of(scene: dict[str, str]) -> torch.Tensor:
     ],
 )
 def test_the_score_is_the_share_of_the_named_attributes(prompt: str, score: float) -> None:
+    """Catches in builtin/judge.py: all attributes or nothing."""
     assert AttributeJudge()(image_of(SCENE), [prompt]).tolist() == pytest.approx([score])
 
 
 def test_every_image_is_held_to_its_own_prompt_and_broken_ones_score_nothing() -> None:
+    """Catches in builtin/judge.py: unreadable images get a score."""
     other = {**SCENE, "shape": "cross", "colour": "blue"}
     images = torch.cat([image_of(SCENE), image_of(other), torch.rand(1, 3, 32, 32)])
     scores = AttributeJudge()(images, ["a blue cross", "a blue cross", "a picture of an object"])

@@ -28,7 +28,7 @@ def evaluated_world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
 
 @pytest.fixture(scope="session")
 def make_run(evaluated_world: TinyWorld) -> Callable[..., Path]:
-    """Fits with checkpoints and looks at the tuning prompts after every second iteration."""
+    """Fits, with a checkpoint and an evaluation on the tuning prompts after every second iteration."""
 
     def make(run_dir: Path, *overrides: str) -> Path:
         evaluated_world.fit(run_dir, *OVERRIDES, f"prompts.tuning={evaluated_world.root}/tuning.txt", *overrides)

@@ -1,4 +1,4 @@
-"""`python -m drift_pl.evaluate` on a tiny run whose own held-out evaluation says what must come out."""
+"""`python -m drift_pl.evaluate` on a tiny run, against the run's own held-out evaluation."""
 
 import json
 import shutil
@@ -29,11 +29,11 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     inner = Evaluator.run
 
-    def counting(*args: Any) -> Any:
+    def counting(*args: Any, **options: Any) -> Any:
         calls.append(len(calls))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return inner(*args)
+        return inner(*args, **options)
 
     monkeypatch.setattr(Evaluator, "run", counting)
     return calls
@@ -42,7 +42,11 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_base_and_last_point_are_those_of_fit(
     make_run: Callable[..., Path], tmp_path: Path, sampled: list[int]
 ) -> None:
-    """They are in the run's record already, and are what this command measures itself."""
+    """They are in the run's record already, and are what this command measures itself.
+
+    Catches in training/callbacks/evaluation.py: a final point whose digest, iteration or scale is not its checkpoint's,
+    so that it is measured twice.
+    """
     sampled[:] = [0, 0, 0]
     run = make_run(tmp_path / "run")
     summary, before = json.loads((run / "summary.json").read_text()), read_evaluation(run)
@@ -71,14 +75,14 @@ def test_points_along_training_are_those_of_fit(
     tiny_run: Path, evaluated_world: TinyWorld, measure: Callable[..., Evaluation], tmp_path: Path
 ) -> None:
     """The tuning prompts, by their name and as anyone's file."""
-    looks = read_evaluation(tiny_run / "evaluation" / "tuning.json")
+    tuning = read_evaluation(tiny_run / "evaluation" / "tuning.json")
     by_name = measure("prompts=tuning")
     (tmp_path / "mine.json").unlink()
     by_file = measure(f"prompts={evaluated_world.root}/tuning.txt")
     assert by_name == by_file
-    assert by_name.protocol == looks.protocol
+    assert by_name.protocol == tuning.protocol
     assert by_name.protocol["prompts"] == ["any bar", "a blue dot", "a big red dot"]
-    points = [looks.base, *looks.points[2:]]  # between them: the look before training, which no checkpoint is of
+    points = [tuning.base, *tuning.points[2:]]  # without the point before training, which has no checkpoint
     assert [point.identity() for point in points] == [point.identity() for point in by_name.points]
     for index, point in enumerate(points):
         assert means(by_name, index) == pytest.approx(summarised(point), abs=1e-6)
@@ -87,7 +91,7 @@ def test_points_along_training_are_those_of_fit(
 def test_files_of_other_prompts(
     make_run: Callable[..., Path], evaluated_world: TinyWorld, tmp_path: Path, sampled: list[int]
 ) -> None:
-    """Looks of `fit` are taken over where they were measured alike; else these prompts have a file of their own."""
+    """Points of `fit` are reused if the protocol is the same; else these prompts have a separate file."""
     sampled[:] = [0, 0, 0]
     run = make_run(tmp_path / "run")
     before, folder = len(sampled), run / "evaluation"
@@ -116,7 +120,7 @@ def test_a_file_of_version_0_1_goes_on_in_its_place(
 
 
 def test_header_and_points_say_what_was_done(tiny_run: Path, evaluation: Evaluation) -> None:
-    """Four iterations of 4 prompts x 4 images, two optimiser steps each."""
+    """Four iterations of 4 prompts x 4 images, two optimizer steps each."""
     config = build_config([("experiment", str(tiny_run / "config.yaml"))])
     assert (evaluation.method, evaluation.experiment, evaluation.seed) == ("shapes_drift", "shapes_drift", 0)
     assert f"{evaluation.config_hash}-s0" == run_identity(config)
@@ -182,7 +186,9 @@ def test_other_weights_under_an_old_name_are_measured(
     tiny_run: Path, remade: Callable[..., Path], tmp_path: Path, sampled: list[int]
 ) -> None:
     def nudge(content: dict[str, Any]) -> None:
-        content["average"] = {name: value * 1.5 for name, value in content["average"].items()}
+        content["average"] = {
+            name: value if name == "num_updates" else value * 1.5 for name, value in content["average"].items()
+        }
 
     folder = remade(tmp_path / "run", lambda content: None)
     sampled[:] = [0, 0, 0]
@@ -246,7 +252,10 @@ def test_pictures_show_the_images_of_fit(tiny_run: Path, evaluation: Evaluation)
 def test_the_base_model_is_taken_from_another_file(
     tiny_run: Path, evaluation: Evaluation, sampled: list[int], tmp_path: Path
 ) -> None:
-    """Values, picture and arrays are those that are there, also if only the base's embeddings are asked for again."""
+    """Values, picture and arrays are copied, also if only the base's embeddings are needed.
+
+    Catches in evaluation/base.py: a base model that was taken over measured all the same.
+    """
     out, argv = tmp_path / "mine.json", [f"ckpt_path={last(tiny_run)}", f"base={tiny_run}"]
     assert main([*argv, f"out={out}"]) == 0
     mine = read_evaluation(out)

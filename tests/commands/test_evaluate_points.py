@@ -1,4 +1,4 @@
-"""Which weights a point of `python -m drift_pl.evaluate` is of: the base, the average, a scaled or guided adapter."""
+"""The weights of the points of `python -m drift_pl.evaluate`: base, average, scaled or guided adapter."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,8 +73,8 @@ def test_live_weights_on_request(
     assert read_evaluation(folder).points[1].weights == "live"
 
 
-def test_further_judges_are_told_apart(measure: Callable[..., Evaluation], tiny_run: Path) -> None:
-    """The config's own judge once more, and a trained one with another argument."""
+def test_further_rewards_have_distinct_names(measure: Callable[..., Evaluation], tiny_run: Path) -> None:
+    """The config's own held-out reward once more, and the same with another argument."""
     more = measure(
         "judges=[{name: jpeg_compressibility}, {name: jpeg_compressibility, args: {quality: 5}}]",
         ckpt_path=last(tiny_run),
@@ -86,7 +86,7 @@ def test_further_judges_are_told_apart(measure: Callable[..., Evaluation], tiny_
 
 
 def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation: Evaluation) -> None:
-    """Also where the run's own evaluation mixes predictions; and in the precision that is asked for."""
+    """Also where the run's own evaluation mixes predictions; and in the requested precision."""
     file = tiny_run / "config.yaml"
     config = build_config([("experiment", str(file)), ("sampler.eval_importance_power", "1.5")])
     contexts = []
@@ -100,11 +100,11 @@ def test_the_base_stays_the_base_whatever_was_loaded(tiny_run: Path, evaluation:
     model = Model.on(build_policy(config), torch.device("cpu"), autocast)
     checkpoint = read_checkpoints([last(tiny_run)], file, "average")[0]
     load_weights(dict(model.policy.trainable_parameters()), checkpoint)
-    asked = (evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"])
-    point = bench.tuned(model, *asked)
-    base = guided.base(model, *asked)
-    again = bench.tuned(model, *asked)
-    rough = bench.tuned(model, *asked)
+    sample = (evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"])
+    point = bench.tuned(model, *sample)
+    base = guided.base(model, *sample)
+    again = bench.tuned(model, *sample)
+    rough = bench.tuned(model, *sample)
     assert same(base.means(), means(evaluation, 0))
     assert same(again.means(), point.means())
     assert not same(point.means(), base.means())

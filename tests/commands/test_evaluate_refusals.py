@@ -156,7 +156,10 @@ def test_adapter_of_another_shape(refused: Callable[..., str], remade: Callable[
 def test_a_file_of_another_protocol_run_or_version(
     refused: Callable[..., str], tiny_run: Path, tmp_path: Path, remade: Callable[..., Path]
 ) -> None:
-    """The field is named, and the two ways out; a fresh file replaces the old one."""
+    """The field is named, and the two ways out; a fresh file replaces the old one.
+
+    Catches in evaluation/base.py: a base model's values taken over from another protocol.
+    """
     file, last = tmp_path / "mine.json", tiny_run / "checkpoints" / "last.ckpt"
     assert main([f"ckpt_path={last}", f"out={file}"]) == 0
     for argument, part in (

@@ -31,7 +31,7 @@ def test_run_ends_with_a_table_and_the_next_commands(
     argv = [*world.overrides(), "trainer.iterations=2", "trainer.progress=true", f"run_dir={run_dir}"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    for part in ("iteration 2/2", "images/s", "pairwise_distance", "tensorboard --logdir", "ckpt_path=last"):
+    for part in ("iteration 2/2", "images/s", "pairwise_distance", "tensorboard --logdir", f"fit ckpt_path={run_dir} "):
         assert part in out
     summary = json.loads((run_dir / "summary.json").read_text())
     assert summary_table(summary) in out
@@ -108,3 +108,17 @@ def test_empty_prompt_file_is_refused(world: TinyWorld, tmp_path: Path, capsys: 
     (tmp_path / "empty.txt").write_text("\n# nothing\n")
     argv = [*world.overrides(), f"run_dir={tmp_path / 'r'}", f"prompts.train={tmp_path / 'empty.txt'}"]
     assert "holds no prompt" in refused(capsys, tmp_path, *argv)
+
+
+def test_the_table_has_a_cell_for_what_has_no_number() -> None:
+    """A base of 0, as OCR or a strict rule gives it, and measures without a value."""
+    base = {"reward": 0.0, "heldout/ocr": 0.5, "vendi": 2.0, "alignment": None, "rke": 1.0}
+    tuned = {"reward": 0.25, "heldout/ocr": 0.25, "vendi": None, "alignment": 0.5, "rke": 1.0}
+    rows = [line.split() for line in summary_table({"base": base, "tuned": tuned}).splitlines()]
+    assert rows == [
+        ["base", "tuned", "change"],
+        ["reward", "0.0000", "0.2500", "-"],
+        ["vendi", "2.0000", "-", "-"],
+        ["alignment", "-", "0.5000", "-"],
+        ["heldout/ocr", "0.5000", "0.2500", "-50.0%"],
+    ]

@@ -98,7 +98,10 @@ def test_a_run_trains_evaluates_and_says_so(run: Path) -> None:
 def test_stock_diffusers_draws_what_generate_draws(
     family: str, run: Path, lora: Path, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """PNG files are rounded to 255 grey levels: half of one, and float32 sums in another order."""
+    """PNG files are rounded to 255 grey levels: half of one, and float32 sums in another order.
+
+    Catches in evaluation/drawing.py: noise levels of training's resolution.
+    """
     folder, out = request.getfixturevalue(f"tiny_{family}"), tmp_path / "pictures"
     argv = [f"ckpt_path={run}", f"prompt={PROMPT}", "n=2", f"seed={SEED}", f"steps={STEPS}", f"out={out}"]
     assert generate(argv) == 0
@@ -123,6 +126,7 @@ def test_guidance_in_evaluation_is_its_own(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_card_gives_the_pipelines_own_guidance(family: str, lora: Path) -> None:
+    """Catches in policies/zimage.py: a card with our guidance scale for the pipeline's."""
     card = (lora / "README.md").read_text()
     assert re.findall(r"guidance_scale=([\d.]+)", card) == [{"flux": "3.0", "zimage": "2.0"}[family]]
     assert CLASSES[family].__name__ in card

@@ -43,7 +43,7 @@ def run(remade: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def pictures(run: Path) -> Callable[..., dict[str, np.ndarray]]:
-    """Runs the command, n=2 unless told otherwise, and returns the pixels of `base` and `tuned`, [N, H, W, 3]."""
+    """Runs the command, n=2 by default, and returns the pixels of `base` and `tuned`, [N, H, W, 3]."""
     made: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
 
     def call(*argv: str) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ def test_importance_guidance_goes_from_the_tuned_model_to_the_base(
     assert differ(between["tuned"], plain["base"]) > 2
 
 
-def test_images_do_not_depend_on_how_many_are_asked_for(pictures: Callable[..., dict[str, np.ndarray]]) -> None:
+def test_images_do_not_depend_on_their_number(pictures: Callable[..., dict[str, np.ndarray]]) -> None:
     two, three, other = pictures(), pictures("n=3", "micro_batch=2"), pictures("seed=1")
     for which in ("base", "tuned"):
         assert len(three[which]) == 3
@@ -124,7 +124,7 @@ def test_images_do_not_depend_on_how_many_are_asked_for(pictures: Callable[..., 
         assert differ(other[which], two[which]) > 2
 
 
-def test_the_average_is_drawn_unless_the_weights_themselves_are_asked_for(
+def test_the_average_is_drawn_unless_live_weights_are_requested(
     pictures: Callable[..., dict[str, np.ndarray]],
 ) -> None:
     plain, average, live = pictures(), pictures("weights=average"), pictures("weights=live")
@@ -173,18 +173,18 @@ def test_without_a_folder_each_call_takes_a_new_one_in_the_runs(run: Path) -> No
     assert (run / "generated" / "prompt-s0" / "tuned-00.png").is_file()
 
 
-def test_measures_are_those_of_the_judge_and_the_encoder_on_the_written_images(
+def test_measures_are_those_of_reward_and_encoder_on_the_written_images(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """Images are written in 8 bits, and judged and embedded in 8 bits as well."""
+    """Images are written in 8 bits, and rewards and encoders see them in 8 bits as well."""
     out = tmp_path / "out"
     assert main([f"ckpt_path={run}", f"prompt={PROMPT}", "n=3", f"out={out}", "measure=true"]) == 0
     config = build_config([("experiment", str(run / "config.yaml"))])
-    judge, encoder = build_rewards(config.rewards, "rewards")[0], build_encoder(config.evaluation.encoder, "e")
+    reward, encoder = build_rewards(config.rewards, "rewards")[0], build_encoder(config.evaluation.encoder, "e")
     measured = json.loads((out / "settings.json").read_text())["measured"]
     for which, pixels in read(out).items():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        assert measured["reward"][which] == pytest.approx(float(judge(images, [PROMPT] * 3).mean()), abs=1e-5)
+        assert measured["reward"][which] == pytest.approx(float(reward(images, [PROMPT] * 3).mean()), abs=1e-5)
         unit = encoder(images).double()
         pairs = [1 - float(unit[i] @ unit[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
         assert measured["distance"][which] == pytest.approx(np.mean(pairs), abs=1e-6)
@@ -258,7 +258,7 @@ def test_bad_argument(refused: Callable[..., str], argument: str, parts: list[st
     assert all(part in line for part in parts), line
 
 
-def test_a_judge_that_is_not_there_any_more(refused: Callable[..., str], run: Path, evaluated_world: TinyWorld) -> None:
+def test_a_reward_model_that_is_missing(refused: Callable[..., str], run: Path, evaluated_world: TinyWorld) -> None:
     preference, away = evaluated_world.root / "preference", evaluated_world.root / "away"
     preference.rename(away)
     try:

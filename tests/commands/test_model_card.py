@@ -38,7 +38,7 @@ def unmeasured(tiny_run: Path, tmp_path: Path) -> Path:
 
 
 def test_the_card_says_what_the_run_was(unmeasured: Path, evaluated_world: TinyWorld, tmp_path: Path) -> None:
-    """Four iterations of 4 prompts x 4 images; the judge, the levers and their settings are those of config.yaml."""
+    """Four iterations of 4 prompts x 4 images; the reward, the levers and their settings are those of config.yaml."""
     card, root = card_of(unmeasured, tmp_path / "mine"), evaluated_world.root
     head = front_matter(tmp_path / "mine" / "README.md")
     assert head == {
@@ -93,35 +93,35 @@ def test_the_table_of_an_evaluation_has_the_intervals_of_these_weights(
     assert "2 held-out prompts x 2 images, 2 deterministic steps, guidance 1." in card
 
 
-def test_a_base_on_the_hub_gives_its_id_and_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_on_the_hub_gives_its_id_and_its_license(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = tmp_path / "card.md"
     card.write_text("---\nlicense: other\nlicense_name: community\nlicense_link: LICENSE.md\n---\n# A model\n")
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: str(card))
     base = Base("org/model", None)
     assert base.hub_id == "org/model"
-    assert base.licence() == {
+    assert base.license() == {
         "license": "other",
         "license_name": "community",
         "license_link": "https://huggingface.co/org/model/blob/main/LICENSE.md",
     }
     card.write_text("# A model\n---\nlicense: mit\n---\n")
-    assert base.licence() == {}
+    assert base.license() == {}
     card.write_text("---\nlicense: [\n---\n")
-    assert base.licence() == {}
+    assert base.license() == {}
 
     def offline(*_: str) -> str:
         raise ConnectionError
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    assert base.licence() == {}
+    assert base.license() == {}
 
 
 def test_the_card_of_a_base_in_a_package(tmp_path: Path) -> None:
-    """The built-in models are under the package's licence, which the card beside their folder states."""
+    """The built-in models are under the package's license, which the card beside their folder states."""
     name = "pkg:drift_pl.builtin/weights/pipeline"
     folder = Path(sys.modules["drift_pl"].__path__[0]) / "builtin" / "weights" / "pipeline"
-    assert Base(name, folder).licence() == {"license": "apache-2.0"}
-    assert Base(str(folder), folder).licence() == {}  # a card beside anyone's folder is of something else
+    assert Base(name, folder).license() == {"license": "apache-2.0"}
+    assert Base(str(folder), folder).license() == {}  # a card beside anyone's folder is of something else
 
 
 def test_levers_that_are_off_and_rivals_are_named() -> None:

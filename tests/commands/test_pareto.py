@@ -14,7 +14,7 @@ from drift_pl.pareto import main
 
 @pytest.fixture(autouse=True)
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The figure takes seconds: one test here draws it, and those in tests/evidence look at it."""
+    """The figure takes seconds: one test here draws it, and tests/reports/test_figure.py checks it."""
     if "everything_is_written" not in request.node.name:
         monkeypatch.setattr("drift_pl.reports.figure.draw", lambda results, folder: None)
 
@@ -45,21 +45,21 @@ def test_gains_by_hand(tmp_path: Path) -> None:
     assert front_of(results, "plain_flowgrpo")["gains"] is None
     front = front_of(results, "drift")
     gains = front["gains"]
-    diversity, alignment = gains["diversity"], gains["alignment"]
+    diversity, reward = gains["diversity"], gains["alignment"]
     assert diversity["gain"]["value"] == pytest.approx(1 / 6)
     assert [diversity["low"], diversity["high"]] == pytest.approx([1, 3])
     assert diversity["at_final"] == pytest.approx(
         {"level": 3.0, "gain": 0.5, "beyond": False, "at_least": None, "note": None}
     )
     assert gains["ceiling"] == pytest.approx(1 / 3)
-    assert alignment["gain"]["value"] == pytest.approx(1)
-    assert [alignment["low"], alignment["high"]] == pytest.approx([0.6, 0.8])
-    assert alignment["low_rewards"] == pytest.approx(
+    assert reward["gain"]["value"] == pytest.approx(1)
+    assert [reward["low"], reward["high"]] == pytest.approx([0.6, 0.8])
+    assert reward["low_rewards"] == pytest.approx(
         {"baseline": 2, "method": 3, "baseline_above_base": 1, "method_above_base": 2}
     )
-    assert alignment["at_final"]["gain"] is None
-    assert alignment["at_final"]["at_least"] == pytest.approx(0)
-    assert alignment["at_final"]["beyond"] is True
+    assert reward["at_final"]["gain"] is None
+    assert reward["at_final"]["at_least"] == pytest.approx(0)
+    assert reward["at_final"]["beyond"] is True
     assert front["hypervolume"] == pytest.approx(1.3 / 3.2)
     difference = gains["hypervolume"]
     assert difference["value"] == pytest.approx(0.3 / 3.2)
@@ -103,7 +103,7 @@ def test_seeds_are_averaged_before_the_front(tmp_path: Path) -> None:
     assert any("2 training seeds: no intervals" in note for note in results["notes"])
 
 
-def test_the_baseline_that_is_asked_for(tmp_path: Path) -> None:
+def test_the_given_baseline(tmp_path: Path) -> None:
     """The other way round: 1.2 / 1.4 - 1, and 0.1 / 0.2 - 1."""
     results = run(write_study(tmp_path), tmp_path / "out", "baseline=drift", "diversity=[pairwise_distance]")
     gains = front_of(results, "plain_flowgrpo")["gains"]
@@ -200,7 +200,7 @@ def test_sweeps_are_points_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_vendi_score_is_measured_from_one(tmp_path: Path) -> None:
-    """Images that are all alike have a Vendi score of 1: hypervolume 1 x (2 - 1) / (4 x (3 - 1))."""
+    """Identical images have a Vendi score of 1: hypervolume 1 x (2 - 1) / (4 x (3 - 1))."""
     path = write_file(tmp_path, "m", 0, [make_point(0, 0.0, vendi=3.0), make_point(10, 1.0, vendi=2.0)])
     results = run([path], tmp_path / "out", "diversity=vendi", "reward_bound=4")
     assert front_of(results, "m", "vendi")["hypervolume"] == pytest.approx(1 / 8)

@@ -19,8 +19,8 @@ def make_run(folder: Path, experiment: str, seed: int, reward: float, test_promp
     summary = {"experiment": experiment, "seed": seed, "encoder": "e", "test_prompts": test_prompts, "images": 64}
     summary |= {"images_per_prompt": 4, "base": {**values, "reward": 0.5}, "tuned": values}
     (folder / "summary.json").write_text(json.dumps(summary))
-    looks = [look(0, 0.5), look(10, reward), look(10, 0.1, lora_scale=0.5)]
-    write_record(folder / "evaluation" / "tuning.json", looks)
+    history = [tuning_point(0, 0.5), tuning_point(10, reward), tuning_point(10, 0.1, lora_scale=0.5)]
+    write_record(folder / "evaluation" / "tuning.json", history)
     tuned = make_point(20, reward) | {"name": "tuned"}
     write_record(folder / "evaluation" / "test.json", [make_point(0, 0.5), tuned])
     (folder / "evaluation" / "test" / "points").mkdir(parents=True)
@@ -33,7 +33,7 @@ def grid(grey: int) -> np.ndarray:
     return np.full((2, 3, 3, 8, 8), grey, np.uint8)
 
 
-def look(iteration: int, reward: float, **fields: float) -> dict:
+def tuning_point(iteration: int, reward: float, **fields: float) -> dict:
     """A point along training; one of the run before training is not of the base model's weights."""
     point = make_point(iteration, reward, **fields) | {"weights": "average", "name": f"{iteration}{fields}"}
     value = {"low": None, "high": None, "prompts": 2}
@@ -49,8 +49,8 @@ def write_record(path: Path, points: list[dict]) -> None:
 def as_version_0_1(folder: Path) -> Path:
     """The same in the files that `fit` wrote then."""
     evaluation = folder / "evaluation"
-    looks = [{"iteration": step, "reward": 0.5 + step / 100, "pairwise_distance": 0.25} for step in (0, 10)]
-    (evaluation / "history.json").write_text(json.dumps({"history": looks}))
+    history = [{"iteration": step, "reward": 0.5 + step / 100, "pairwise_distance": 0.25} for step in (0, 10)]
+    (evaluation / "history.json").write_text(json.dumps({"history": history}))
     for which in ("base", "tuned"):
         (evaluation / "test" / "points" / f"{which}.npz").rename(evaluation / f"{which}.npz")
     for name in ("test.json", "tuning.json"):
@@ -72,8 +72,8 @@ def test_means_and_spreads_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("old", [False, True])
-def test_looks_and_images_are_those_of_the_run(tmp_path: Path, old: bool) -> None:
-    """Of its own scale alone; of version 0.1 they are in other files."""
+def test_history_and_images_are_those_of_the_run(tmp_path: Path, old: bool) -> None:
+    """Only points of the run's own scale; version 0.1 had other files."""
     folder = make_run(tmp_path / "run", "drift", 0, 0.6)
     run = read_run(as_version_0_1(folder) if old else folder)
     assert [(entry["iteration"], entry["reward"]) for entry in run.history] == [(0, 0.5), (10, 0.6)]
@@ -82,7 +82,7 @@ def test_looks_and_images_are_those_of_the_run(tmp_path: Path, old: bool) -> Non
         np.testing.assert_array_equal(run.grids[which], grid(grey))
 
 
-def test_a_record_measured_anew_shows_its_last_point(tmp_path: Path) -> None:
+def test_a_record_measured_again_shows_its_last_point(tmp_path: Path) -> None:
     """`evaluate fresh=true` calls it by its checkpoint."""
     folder = make_run(tmp_path / "run", "drift", 0, 0.6)
     write_record(folder / "evaluation" / "test.json", [make_point(0, 0.5), make_point(10, 0.5), make_point(20, 0.6)])
@@ -112,3 +112,33 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
         assert main([str(first), str(second), f"out={tmp_path / 'out'}"]) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("outt=x", "unknown key 'outt': did you mean 'out'?"),
+        ("--out=x", "unknown flag '--out=x': keys take no dashes, use out=x"),
+        ("out=", "out= is empty: use e.g. out=."),
+        ("out=x", "no run folder given: python -m drift_pl.report runs/"),
+    ],
+)
+def test_bad_arguments_are_refused(argument: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    assert main([argument]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
+
+
+def test_held_out_rewards_are_shown_and_what_has_no_value_is_not_a_number(tmp_path: Path) -> None:
+    folders = [make_run(tmp_path / str(seed), "drift", seed, 0.6) for seed in (0, 1)]
+    for folder, value in zip(folders, (0.5, None), strict=True):
+        summary = json.loads((folder / "summary.json").read_text())
+        for which in ("base", "tuned"):
+            summary[which] |= {"heldout/ocr": 0.25, "vendi": value}
+        (folder / "summary.json").write_text(json.dumps(summary))
+    assert main([*map(str, folders), f"out={tmp_path / 'out'}"]) == 0
+    table = (tmp_path / "out" / "report.md").read_text()
+    assert "| | seeds | reward | pairwise_distance | vendi | heldout/ocr |" in table
+    assert "| base | | 0.500 | 0.250 | - | 0.250 |" in table
+    assert "| `drift` | 2 | 0.600 +- 0.000 | 0.250 +- 0.000 | - | 0.250 +- 0.000 |" in table

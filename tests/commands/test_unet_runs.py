@@ -107,6 +107,8 @@ def test_a_run_trains_and_evaluates(run: Path, family: str, base: Path) -> None:
     """The first ratio is exactly 1 in both iterations, and the images have changed.
 
     Oracle of the evaluation: the stock pipeline on its noise; pixels of 8 bits may round differently by one.
+
+    Catches in training/callbacks/evaluation.py: a DDPM evaluated by the flow's ODE.
     """
     grid = np.load(run / "evaluation" / "test" / "points" / "base.npz")["grid"][0].transpose(0, 2, 3, 1)
     expected = drawn_by_the_base(family, base, "a red bar", "evaluation_latents:a red bar")
@@ -134,6 +136,8 @@ def test_diffusers_draws_from_the_exports_what_the_run_draws(
     """The LoRA in a stock pipeline with DDIM, and the whole pipeline, which ships DDIM. Float32 sums differ: 1e-5.
 
     Merged weights are rounded once more: 1e-4.
+
+    Catches in policies/unet.py: a full export's scheduler clips the latents to [-1, 1].
     """
     ours, kind = drawn_by_the_run(moved), PIPELINES[family]
     for form in ("lora", "full"):
@@ -148,7 +152,10 @@ def test_diffusers_draws_from_the_exports_what_the_run_draws(
 
 
 def test_the_cards_code_draws_what_the_run_draws(moved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pipeline, its scheduler and its arguments: run as they stand there, on the noise of the test."""
+    """Its pipeline, its scheduler and its arguments: run as they stand there, on the noise of the test.
+
+    Catches in reports/model_card.py: the card's example leaves the folder's own scheduler.
+    """
     assert export([f"ckpt_path={moved}", f"out={tmp_path / 'mine'}"]) == 0
     card = (tmp_path / "mine" / "README.md").read_text()
     code = card.partition("```python\n")[2].partition("```")[0]
@@ -162,7 +169,10 @@ def test_the_cards_code_draws_what_the_run_draws(moved: Path, tmp_path: Path, mo
 
 
 def test_generate_draws_base_and_tuned_by_ddim(moved: Path, base: Path, family: str, tmp_path: Path) -> None:
-    """Oracle: the stock pipeline on the base's noise; pixels of 8 bits may round differently by one."""
+    """Oracle: the stock pipeline on the base's noise; pixels of 8 bits may round differently by one.
+
+    Catches in evaluation/drawing.py: a DDPM's pictures drawn by the flow's ODE.
+    """
     argv = [f"ckpt_path={moved}", "prompt=a red dot", "n=2", f"out={tmp_path / 'out'}", "aig=null"]
     assert generate(argv) == 0
     pixels = {

@@ -183,6 +183,7 @@ BAD = [
 def test_bad_argument_is_one_line_status_2_and_writes_nothing(
     argument: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Catches: a misspelt key ignored."""
     assert run_command(lambda argv: _consume(parse(argv)), [argument]) == 2
     output = capsys.readouterr()
     assert output.out == ""
@@ -279,6 +280,7 @@ def test_bad_experiment_file_is_named(folder: Path, content: str, words: str) ->
     ],
 )
 def test_what_flow_cps_cannot_do(overrides: list[str], words: str) -> None:
+    """Catches in config/schema_model.py: Flow-CPS with an angle above a right one."""
     assert words in message_of("sampler.kind=flow_cps", *overrides)
     config_of("sampler.kind=flow_sde", *overrides)
 

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import resource
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.files import local_path, new_folder, probe_folder, refused, replacing, write_text
+from drift_pl.core.files import local_path, new_folder, probe_folder, refused, replacing, write_json, write_text
 
 PACKAGE = Path(__file__).parents[2] / "drift_pl"
 
@@ -135,3 +136,11 @@ def test_home_is_expanded_in_one_place_and_text_is_utf8() -> None:
             if name == "open" and isinstance(call.func, ast.Name):
                 mode = call.args[1] if len(call.args) > 1 else None
                 assert "encoding" in given or (isinstance(mode, ast.Constant) and "b" in str(mode.value)), where
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    write_json(tmp_path / "a.json", {"a": [1.5, nan, {"b": -infinity}], "c": (infinity, 2), "d": "NaN", "e": True})
+    text = (tmp_path / "a.json").read_text()
+    content = json.loads(text, parse_constant=lambda constant: pytest.fail(constant))
+    assert content == {"a": [1.5, None, {"b": None}], "c": [None, 2], "d": "NaN", "e": True}

@@ -1,4 +1,8 @@
-"""JSON lines with metadata, columns of datasets, and the shipped lists of prompts for real models."""
+"""JSON lines with metadata, columns of datasets, and the shipped lists of prompts for real models.
+
+Catches in core/prompt_files.py: cut at Unicode's line separators; lines counted from 0; split cut at its own colon;
+rows without a text kept; metadata that disagree pass.
+"""
 
 import importlib.util
 import json

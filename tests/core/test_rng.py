@@ -19,10 +19,12 @@ def test_the_same_arguments_give_the_same_stream() -> None:
     [("initial_latents", 1, 2, 3), ("sde_noise", 0, 2, 3), ("sde_noise", 1, 3, 2), ("sde_noise", 1, 2), ("sde_noise",)],
 )
 def test_another_purpose_or_another_integer_gives_another_stream(other: tuple) -> None:
+    """Catches in core/rng.py: purpose left out of the hash."""
     assert not set(draws("sde_noise", 1, 2, 3)) & set(draws(*other))
 
 
 def test_streams_of_many_samples_are_all_different() -> None:
+    """Catches in core/rng.py: integers run together in the hash."""
     generators = [make_generator("sde_noise", 7, iteration, n) for iteration in range(20) for n in range(50)]
     assert len({float(torch.randn(1, generator=generator, dtype=torch.float64)) for generator in generators}) == 1000
 
@@ -36,11 +38,17 @@ def test_the_stream_is_the_one_of_every_earlier_version() -> None:
     """Oracle: sha256sum of the text `initial_latents:42:3:17`, its first 8 bytes read little-endian, halved.
 
     Whoever changes this number changes every run that is resumed, and unpairs every evaluation from older ones.
+
+    Catches in core/rng.py: Python's own hash.
     """
     assert make_generator("initial_latents", 42, 3, 17).initial_seed() == 7_048_045_773_703_474_881
 
 
 def test_a_samples_noise_does_not_depend_on_the_batch_it_sits_in() -> None:
+    """Catches in core/rng.py: noise shared between the samples of a group; noise depends on the place in the batch;
+    noise from the global generator.
+    Catches: noise shared between the images of a group.
+    """
     together = normal_per_sample(sample_generators("sde_noise", 5, 0, samples=[3, 4, 5]), (2, 4, 4))
     assert together.dtype == torch.float32
     for row, sample in enumerate([3, 4, 5]):

@@ -14,6 +14,7 @@ def make_condition(rows: int, *, pooled: bool = True) -> Condition:
 
 
 def test_a_groups_rows_are_contiguous() -> None:
+    """Catches in core/types.py: groups interleaved instead of contiguous."""
     repeated = make_condition(2).repeat_interleave(3)
     assert len(repeated) == 6
     assert repeated.pooled_BE[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
@@ -32,6 +33,7 @@ def test_rows_and_concatenation_undo_each_other(pooled: bool) -> None:
 
 
 def test_each_row_keeps_its_own_number_of_tokens() -> None:
+    """Catches in core/types.py: lengths not indexed with their rows; the first condition's lengths for all."""
     whole = replace(make_condition(4), num_tokens_B=torch.tensor([2, 0, 1, 2]))
     parts = Condition.concatenate([whole[torch.tensor([3, 2])], whole[:1], whole[1:2].to("cpu")])
     assert parts.num_tokens_B.tolist() == [2, 1, 2, 0]

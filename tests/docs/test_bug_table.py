@@ -6,7 +6,7 @@ from pathlib import Path
 from bug_table import Catch, catches_in, collect, docstrings, table
 
 ROOT = Path(__file__).parents[2]
-LEAST = 11
+LEAST = 472
 """Bugs that the tests were seen to catch when this was written."""
 
 

@@ -78,7 +78,10 @@ def test_constant_rewards_with_bonus_still_feel_it(world: TinyWorld, tmp_path: P
 
 
 def test_micro_batch_does_not_matter(world: TinyWorld, tmp_path: Path) -> None:
-    """To float summation: batches of one and two take another matrix product."""
+    """To float summation: batches of one and two take another matrix product.
+
+    Catches: EMA updated per micro-batch, so that results depend on hardware.
+    """
     settings = ["trainer.iterations=2", "objective.learning_rate=0.001"]
     whole = world.fit(tmp_path / "16", *settings, "objective.micro_batch=16")
     for size in (1, 3, 4):
@@ -88,7 +91,10 @@ def test_micro_batch_does_not_matter(world: TinyWorld, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["flow_sde", "dance_sde", "flow_cps"])
 def test_first_ratio_is_exactly_one(world: TinyWorld, tmp_path: Path, kind: str) -> None:
-    """Logged every iteration, with guidance and KL on; later ratios are not one."""
+    """Logged every iteration, with guidance and KL on; later ratios are not one.
+
+    Catches: ratio not 1 before the first update.
+    """
     kind = f"sampler.kind={kind}"
     metrics = logged(world, tmp_path, "policy.guidance_scale=3.0", "objective.kl_weight=0.1", kind, *OFF)
     assert [row["policy/ratio_deviation_first"] for row in metrics] == [0.0] * len(metrics)
@@ -111,7 +117,10 @@ def test_failing_judge_is_named_and_loses_nothing(world: TinyWorld, tmp_path: Pa
 
 
 def test_average_is_evaluated_and_training_goes_on_with_the_live_weights(world: TinyWorld, tmp_path: Path) -> None:
-    """An evaluation in between must not leave the average in the weights."""
+    """An evaluation in between must not leave the average in the weights.
+
+    Catches in training/callbacks/evaluation.py: the average overwrites the live weights at an evaluation.
+    """
     quiet = world.fit(tmp_path / "quiet", "trainer.iterations=4")
     watched = world.fit(tmp_path / "watched", "trainer.iterations=4", "evaluation.every=1")
     assert_same_training_state(watched, quiet)

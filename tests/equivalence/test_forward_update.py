@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
-from runs import TinyWorld, assert_same_training_state, largest_difference
+from runs import TinyWorld, assert_same_training_state, gradient_difference, largest_difference
 from torch import Tensor
 
 from drift_pl.builders.run import build_run
@@ -245,3 +245,15 @@ def test_an_image_is_learnt_from_under_the_condition_that_it_was_sampled_under(
 )
 def test_each_lever_acts_on_it(world: TinyWorld, plain: dict[str, Any], tmp_path: Path, lever: list[str]) -> None:
     assert largest_difference(plain, world.fit(tmp_path / "on", *ONE, *NFT, *OFF, *lever)) > 1e-4
+
+
+def test_skipping_images_of_zero_advantage_changes_nothing(world: TinyWorld, tmp_path: Path) -> None:
+    """Half of the groups score alike. From the second optimizer step on their images hold the policy back.
+
+    Catches in training/updates/forward.py: images of zero advantage left out of later steps.
+    """
+    half = [*NFT[:2], "rewards=[{name: 'judges:BrightnessOfRed'}]", *OFF, *ONE, "objective.learning_rate=0.003"]
+    half += ["objective.inner_epochs=3"]
+    skipped = world.fit(tmp_path / "skipped", *half)
+    whole = world.fit(tmp_path / "whole", *half, "objective.skip_zero_advantage=false")
+    assert gradient_difference(whole, skipped) < 1e-5

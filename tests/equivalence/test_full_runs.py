@@ -44,7 +44,10 @@ def test_a_resumed_run_is_the_whole_one_to_the_bit(world: TinyWorld, run: Path, 
 def test_without_a_copy_a_broken_run_goes_on_from_its_last_checkpoint(
     world: TinyWorld, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The half-done iteration is not saved over it. (With the copy: `test_resume.py`.)"""
+    """The half-done iteration is not saved over it. (With the copy: `test_resume.py`.)
+
+    Catches in training/checkpointing.py: without a copy, half an iteration is saved as last.ckpt.
+    """
     original = DriftModule.update_policy
 
     def breaking(self: DriftModule, iteration: int, *args: object) -> None:

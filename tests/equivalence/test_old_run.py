@@ -66,6 +66,10 @@ def test_what_is_compared_moves_far_more_than_the_tolerance() -> None:
 
 @pytest.mark.parametrize("settings", ["as they were typed", "from config.yaml"])
 def test_the_run_goes_on_as_the_old_code_would_have(settings: str, overrides: list[str], run: Path) -> None:
+    """Catches in training/module.py: an old run goes on at another learning rate (2 %).
+    Catches in incentive/prompting.py: an old run goes on with other random numbers.
+    Catches in config/identity.py: a new key makes an old run another one.
+    """
     start = overrides if settings == "as they were typed" else [f"experiment={run / 'config.yaml'}"]
     assert fit([*start, f"run_dir={run}", "ckpt_path=last", "trainer.iterations=4"]) == 0
     expected = load_file(OLD_RUN / "expected.safetensors")
@@ -74,7 +78,11 @@ def test_the_run_goes_on_as_the_old_code_would_have(settings: str, overrides: li
 
 
 def test_its_evaluation_is_kept_and_measured_again_it_is_the_same(run: Path, tmp_path: Path) -> None:
-    """Values are means of float32 numbers in [0, 20]: another processor changes them in the sixth digit."""
+    """Values are means of float32 numbers in [0, 20]: another processor changes them in the sixth digit.
+
+    Catches in evaluation/evaluator.py: an old run's base model is measured on other noise.
+    Catches in evaluation/record.py: an old evaluation.json is of another protocol.
+    """
     before = (run / "evaluation.json").read_bytes()
     assert evaluate([f"ckpt_path={run}"]) == 0
     assert points_of(run / "evaluation.json") == json.loads(before)["points"]

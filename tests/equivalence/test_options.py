@@ -52,7 +52,10 @@ def trained_rows() -> Iterator[list[int]]:
 
 
 def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_path: Path) -> None:
-    """At ratio 1 the gradient of std (log p - log p_old + |m - m_old|^2 / 2 std^2) is std times that of log p."""
+    """At ratio 1 the gradient of std (log p - log p_old + |m - m_old|^2 / 2 std^2) is std times that of log p.
+
+    Catches in training/updates/clipped.py: GRPO-Guard's ratio ignored.
+    """
     settings = [*OFF, BRIGHTNESS, "objective.updates=1", "sampler.window_size=1", "sampler.window_range=[1,2]"]
     plain = first_metrics(world, tmp_path / "plain", *settings)
     guard = first_metrics(world, tmp_path / "guard", *settings, "objective.ratio=guard")
@@ -63,7 +66,10 @@ def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_
 
 
 def test_the_kind_of_stochastic_steps_reaches_the_rollouts(world: TinyWorld, tmp_path: Path) -> None:
-    """The same noise, drawn in another way, makes other images; the spread of the states tells which."""
+    """The same noise, drawn in another way, makes other images; the spread of the states tells which.
+
+    Catches in sampling/groups.py: kind of stochastic step not passed on.
+    """
     rms = {
         kind: first_metrics(world, tmp_path / kind, *OFF, BRIGHTNESS, f"sampler.kind={kind}")["policy/latent_rms"]
         for kind in ("flow_sde", "dance_sde", "flow_cps")
@@ -72,7 +78,10 @@ def test_the_kind_of_stochastic_steps_reaches_the_rollouts(world: TinyWorld, tmp
 
 
 def test_step_weights_keep_the_mean_and_shift_the_steps(world: TinyWorld, tmp_path: Path) -> None:
-    """With one step that can be trained there is nothing to shift; with three the runs differ."""
+    """With one step that can be trained there is nothing to shift; with three the runs differ.
+
+    Catches in training/updates/clipped.py: the weight of another step.
+    """
     one = [*OFF, BRIGHTNESS, *ONE, "sampler.window_size=1", "sampler.window_range=[1,2]"]
     plain = world.fit(tmp_path / "one", *one)
     weighted = world.fit(tmp_path / "one_weighted", *one, "objective.step_weights=inverse_length")
@@ -84,7 +93,11 @@ def test_step_weights_keep_the_mean_and_shift_the_steps(world: TinyWorld, tmp_pa
 
 
 def test_images_of_zero_advantage_cost_no_forward_pass_and_change_nothing(world: TinyWorld, tmp_path: Path) -> None:
-    """Half of the groups score alike. With a KL term every image has a gradient, and none is skipped."""
+    """Half of the groups score alike. With a KL term every image has a gradient, and none is skipped.
+
+    Catches in training/updates/passes.py: images of zero advantage skipped under a KL term.
+    Catches in training/scoring.py: judges see other groups' prompts.
+    """
     half = [*OFF, *ONE, "rewards=[{name: 'judges:BrightnessOfRed'}]", "objective.learning_rate=0.001"]
     with trained_rows() as skipping:
         skipped = world.fit(tmp_path / "skipped", *half)
@@ -108,6 +121,8 @@ def test_over_sampling_costs_update_time_for_the_kept_images_only(world: TinyWor
 
 
 def test_each_judge_by_its_own_spread_makes_scales_meaningless(world: TinyWorld, tmp_path: Path) -> None:
+    """Catches in builders/method.py: per-judge normalisation ignored."""
+
     def fit(name: str, scale: float, normalisation: str) -> dict[str, object]:
         judges = f"[{{name: 'judges:Brightness'}}, {{name: 'judges:Redness', args: {{scale: {scale}}}}}]"
         rule = f"objective.reward_normalisation={normalisation}"
@@ -141,6 +156,9 @@ def test_each_judge_by_its_own_spread_makes_scales_meaningless(world: TinyWorld,
 def test_each_option_trains_changes_the_run_and_starts_at_ratio_one(
     world: TinyWorld, tmp_path: Path, options: list[str]
 ) -> None:
+    """Catches in training/updates/clipped.py: replay under the clean prompt.
+    Catches in incentive/method.py: a method's rewards, or its advantages, ignored.
+    """
     settings = [*OFF, BRIGHTNESS, "objective.micro_batch=8"]
     plain = world.fit(tmp_path / "plain", *ONE, *settings)
     metrics = first_metrics(world, tmp_path / "changed", *settings, *options)
@@ -175,6 +193,8 @@ def test_several_encoders_shape_together(world: TinyWorld, tmp_path: Path) -> No
 def test_evaluation_at_scale_zero_is_the_base_and_at_another_resolution_is_not(
     world: TinyWorld, tmp_path: Path
 ) -> None:
+    """Catches in evaluation/sampling.py: LoRA scale, or importance guidance, ignored; guidance annealed backwards."""
+
     def summary(name: str, *overrides: str) -> dict[str, dict[str, float]]:
         world.fit(tmp_path / name, *ONE, *OFF, BRIGHTNESS, "sampler.eval_steps=4", *overrides)
         return json.loads((tmp_path / name / "summary.json").read_text())

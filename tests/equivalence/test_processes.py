@@ -15,6 +15,12 @@ def test_two_processes_equal_one(world: TinyWorld, tmp_path: Path, loss: str) ->
 
     Sums differ in their last bits: 2e-5 of the gradients. Without one of the exchanges it is half of them, or more.
     Reward and encoder are smooth: one that rounds to 8 bits makes a pixel's last bit a step of 1/255.
+
+    Catches in training/datamodule.py: a process takes a contiguous run of groups, so that an optimiser step's share
+    depends on how many processes there are (found a real bug).
+    Catches in training/parallel.py: "global" statistics of one process only.
+    Catches in training/updates/passes.py: the loss is not scaled by the number of processes.
+    Catches: processes average unequal numbers of images.
     """
     settings = ["objective.advantage_std=global", "objective.learning_rate=0.0003", "trainer.iterations=3"]
     settings += ["objective.kl_weight=0.1", "trainer.save_every=3", "evaluation.every=3"]

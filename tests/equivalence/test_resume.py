@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from runs import TinyWorld, assert_same_training_state, load
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import identity_in_0_1
 from drift_pl.core.errors import UserError
+from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule
 
 
@@ -35,7 +37,12 @@ def test_another_seed_is_another_run(world: TinyWorld, whole: dict, tmp_path: Pa
 
 @pytest.mark.parametrize("first_part", [2, 3, 4])
 def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_path: Path, first_part: int) -> None:
-    """Also from the middle of what Lightning calls an epoch (two iterations here)."""
+    """Also from the middle of what Lightning calls an epoch (two iterations here).
+
+    Catches in training/module.py: the weight average is not restored.
+    Catches in training/datamodule.py: resume starts the prompts again.
+    Catches: resume starts the prompts, the schedule or the average again.
+    """
     run_dir = tmp_path / "run"
     world.fit(run_dir, f"trainer.iterations={first_part}")
     assert load(run_dir)["PromptDataModule"]["iteration"] == first_part
@@ -45,13 +52,16 @@ def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_pa
 def test_run_that_breaks_inside_an_iteration_resumes_from_its_start(
     world: TinyWorld, whole: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The break comes after an optimiser step of iteration 3: that step must leave no trace."""
+    """The break comes after an optimiser step of iteration 3: that step must leave no trace.
+
+    Catches in training/checkpointing.py: a broken iteration is saved half done.
+    """
     run_dir = tmp_path / "run"
     original = DriftModule.update_policy
 
-    def breaking(self: DriftModule, iteration: int, *args: object) -> None:
-        original(self, iteration, *args)
-        if iteration == 3:
+    def breaking(self: DriftModule, experience: Experience, *args: Any) -> None:
+        original(self, experience, *args)
+        if experience.batch.iteration == 3:
             raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:

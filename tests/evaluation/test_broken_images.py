@@ -1,4 +1,9 @@
-"""Evaluation and pictures of a model some of whose images are NaN, and measures that answer wrongly."""
+"""Evaluation and pictures of a model some of whose images are NaN, and measures that answer wrongly.
+
+Catches in training/callbacks/diversity.py: NaN rows in the metrics of the training groups.
+Catches in evaluation/measures.py: NaN rows in the drift.
+Catches in evaluation/evaluator.py: NaN rows in the metrics of a prompt.
+"""
 
 import dataclasses
 import math

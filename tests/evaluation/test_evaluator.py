@@ -1,4 +1,7 @@
-"""Held-out evaluation: what its images are a function of, and what it reports."""
+"""Held-out evaluation: its images are a function of prompt and seed index alone, and its values have oracles.
+
+Catches in evaluation/evaluator.py: Vendi's order ignored; drift of one prompt only; embeddings not of unit length.
+"""
 
 import dataclasses
 import socket
@@ -12,6 +15,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from scipy.spatial.distance import pdist, squareform
+from tiny_policies import load_tiny
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from vendi_score.vendi import score_K
@@ -115,7 +119,11 @@ def assert_same(ours: Evaluated, theirs: Evaluated, tolerance: float) -> None:
 def test_every_value_is_that_of_the_images_it_was_measured_on(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
-    """Oracle: numpy, scipy and vendi_score on the images of the grid, which here are all images."""
+    """Oracle: numpy, scipy and vendi_score on the images of the grid, which here are all images.
+
+    Catches in evaluation/evaluator.py: NaN of one image spoils its prompt's mean; values transposed to the wrong
+    prompt.
+    """
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=4)
     result = evaluate(tiny_policy, evaluator)
     assert result.prompts == PROMPTS
@@ -148,7 +156,7 @@ def test_every_value_is_that_of_the_images_it_was_measured_on(
     assert result.values["vendi"].dtype == torch.float64
 
 
-def test_images_that_do_not_count_are_no_diversity(
+def test_images_that_do_not_count_add_no_diversity(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
     """Oracle: scipy on the images that the measure counts; a single one has no distance."""
@@ -246,10 +254,10 @@ def test_drift_of_sets_of_embeddings_does_not_depend_on_their_length(
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
-def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
+def test_groupwise_rewards_see_a_prompts_images_and_a_prompt_may_have_no_score(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
-    """A prompt that a judge cannot score at all has no value; a training iteration would stop there."""
+    """A prompt that a reward cannot score at all has no value; a training iteration would stop there."""
 
     def spread(images_PG3HW: Tensor, prompts: Sequence[str]) -> Tensor:
         assert images_PG3HW.shape[:2] == (1, 4)
@@ -280,6 +288,7 @@ def test_judges_see_a_prompts_images_as_a_group_and_may_have_nothing_to_say(
 def test_values_belong_to_their_prompt_in_any_order(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
+    """Catches in evaluation/evaluator.py: evaluation noise from the global generator."""
     evaluator = make_evaluator(tiny_evaluation_encoder)
     forward, backward = evaluate(tiny_policy, evaluator), evaluate(tiny_policy, evaluator, PROMPTS[::-1])
     alone = evaluate(tiny_policy, evaluator, PROMPTS[1:2])
@@ -292,7 +301,10 @@ def test_values_belong_to_their_prompt_in_any_order(
 def test_noise_depends_on_the_prompt_and_the_seed_index_and_on_nothing_else(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:
-    """Neither the global generator, nor what was asked before, nor how many images there are."""
+    """Neither on the global generator, nor on earlier evaluations, nor on the number of images.
+
+    Catches: evaluation noise unseeded, or shared between prompts.
+    """
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=8)
     first = evaluate(tiny_policy, evaluator)
     torch.manual_seed(999)
@@ -321,7 +333,10 @@ class NoiseItself:
 
 
 def test_no_two_images_share_their_noise(tiny_evaluation_encoder: Path) -> None:
-    """Neither within a prompt nor from prompt to prompt."""
+    """Neither within a prompt nor from prompt to prompt.
+
+    Catches in evaluation/evaluator.py: evaluation noise the same for every prompt.
+    """
     policy = NoiseItself()
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, micro_batch=2)
     sampler = Sampler(torch.tensor([1.0, 0.5, 0.0]), 1.0, policy.encode([""], negative=True))
@@ -352,12 +367,20 @@ def test_in_reference_mode_it_measures_the_model_before_fine_tuning(
     assert (tuned.grid_PS3HW - base.grid_PS3HW).abs().max() > 1e-3
 
 
+def test_progress_is_reported_once_per_prompt(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
+) -> None:
+    done: list[None] = []
+    evaluate(tiny_policy, make_evaluator(tiny_evaluation_encoder, after_prompt=lambda: done.append(None)))
+    assert len(done) == len(PROMPTS)
+
+
 REFERENCE = torch.nn.functional.normalize(torch.randn(12, 16, generator=torch.Generator().manual_seed(3)), dim=1)
 
 
 def _one_of_two(rank: int, port: int, pipeline: str, encoder: str, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    policy = StableDiffusion3Policy(pipeline, 2, 2, ["attn.to_q"], max_sequence_length=0)
+    policy = load_tiny("sd3", pipeline)
     result = evaluate(policy, make_evaluator(Path(encoder), metrics=named(*names("measure"))), reference=REFERENCE)
     torch.save(dataclasses.asdict(result), Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()

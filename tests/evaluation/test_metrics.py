@@ -1,4 +1,8 @@
-"""The torchmetrics classes: grouping over updates and processes, against scipy and the authors' Vendi score."""
+"""The torchmetrics classes: grouping over updates and processes, against scipy and the authors' Vendi score.
+
+Catches in evaluation/metrics.py: similarity for distance; kernel not normalised; sets split by position; marks not
+concatenated over processes.
+"""
 
 import itertools
 import socket
@@ -67,6 +71,7 @@ def make_metrics(**options: Any) -> dict[str, Metric]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_value_is_the_mean_over_prompts_of_each_sets_diversity(name: str, generator: torch.Generator) -> None:
+    """Catches in evaluation/metrics.py: metrics mix the prompts; Vendi's order ignored."""
     embedding = rows(generator)
     metric = make_metrics()[name]
     metric.update(embedding, PROMPT)
@@ -75,6 +80,7 @@ def test_the_value_is_the_mean_over_prompts_of_each_sets_diversity(name: str, ge
 
 @pytest.mark.parametrize("name", NAMES)
 def test_several_updates_in_any_order_are_one_update(name: str, generator: torch.Generator) -> None:
+    """Catches in evaluation/metrics.py: metrics remember the last update only."""
     embedding = rows(generator)
     metric = make_metrics()[name]
     for part in torch.randperm(len(PROMPT), generator=generator).split(4):
@@ -111,7 +117,10 @@ def test_pairwise_lpips_is_the_mean_over_pairs_of_a_prompts_images(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_prompt_that_is_spread_over_processes_is_one_set(name: str, generator: torch.Generator) -> None:
-    """Through torchmetrics' own synchronisation, with the second process' states handed in by the gather."""
+    """Through torchmetrics' own synchronisation, with the second process' states handed in by the gather.
+
+    Catches in evaluation/metrics.py: metrics: one process' images are not joined with the other's.
+    """
     embedding = rows(generator)
     other = {torch.float32: embedding[::2], torch.int64: PROMPT[::2]}
     metric = make_metrics(

@@ -20,6 +20,7 @@ from drift_pl.evaluation.record import (
     from_plain,
     read_evaluation,
     summarise,
+    titles,
     to_plain,
     write_evaluation,
 )
@@ -214,6 +215,16 @@ def test_the_final_point_is_the_one_that_fit_measured_or_else_the_longest_traine
     assert (evaluation.base, evaluation.tuned.name) == (evaluation.points[0], "c")
     assert evaluation.with_point(point(TUNED, 20, lora_scale=0.7)).tuned.lora_scale == 0.7
     assert made(tmp_path / "y.json", point("a", 10)).base is None
+
+
+def test_titles_name_the_weights_only_where_they_distinguish_points() -> None:
+    """Catches in evaluation/record.py: live and averaged weights of one iteration under one title."""
+    swept = point("b", 20, weights="average", lora_scale=0.5, importance_power=2.0)
+    points = [base(), point("a", 10), swept, point("c", 20, weights="average"), point("c-live", 20)]
+    assert titles(points) == [
+        *("base", "iteration 10", "iteration 20, LoRA scale 0.5, importance power 2"),
+        *("iteration 20, average weights", "iteration 20, live weights"),
+    ]
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:

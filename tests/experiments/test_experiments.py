@@ -161,6 +161,7 @@ def test_the_levers_of_shapes_drift_are_their_rules_own_defaults() -> None:
     ],
 )
 def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name: str) -> None:
+    """Catches: diversity measured by the encoder that was trained on."""
     config = build_config([("experiment", name)])
     incentive = config.incentive
     assert incentive.selection.rule != "none"

@@ -34,13 +34,19 @@ def test_a_whole_group_is_centred_and_divided_by_its_population_std() -> None:
 
 
 def test_a_subset_is_centred_on_itself_and_divided_by_what_is_given() -> None:
-    """The kept rewards 1 2 3 have mean 2; the dropped one gets zero."""
+    """The kept rewards 1 2 3 have mean 2; the dropped one gets zero.
+
+    Catches in functional/advantage.py: centred on the full group, not on the kept subset.
+    """
     advantage = group_advantages(HAND, THREE, HAND_STD, 1e-3)
     torch.testing.assert_close(advantage, torch.tensor([[-1.0, 0.0, 1.0, 0.0]]) / HAND_STD)
 
 
 def test_the_bonus_is_centred_on_the_subset_and_never_divided() -> None:
-    """Kept bonuses 0.1 0.5 0.3 have mean 0.3; a reward part of zero shows the bonus alone."""
+    """Kept bonuses 0.1 0.5 0.3 have mean 0.3; a reward part of zero shows the bonus alone.
+
+    Catches in functional/advantage.py: bonus divided by the reward's spread; bonus not centred.
+    """
     bonus = torch.tensor([[0.1, 0.5, 0.3, 9.0]])
     advantage = group_advantages(torch.full((1, 4), 7.0), THREE, 100.0, 1e-3, bonus)
     torch.testing.assert_close(advantage, torch.tensor([[-0.2, 0.2, 0.0, 0.0]]), rtol=0, atol=1e-6)
@@ -49,7 +55,12 @@ def test_the_bonus_is_centred_on_the_subset_and_never_divided() -> None:
 
 
 def test_groups_do_not_see_each_other(generator: torch.Generator) -> None:
-    """Oracle: each group separately, in numpy; one group's rewards are a thousand times another's."""
+    """Oracle: each group separately, in numpy; one group's rewards are a thousand times another's.
+
+    Catches in functional/advantage.py: groups mixed: centred on the batch; std of the kept subset where the group's was
+    asked; sample std (n - 1).
+    Catches: groups mixed, or keyed by truncated text.
+    """
     reward, kept, bonus = random_groups(generator)
     ours = AdvantageRule("group", clip=1e9)(reward, kept, bonus, torch.tensor(0.0), 1e-6)
     for row in range(len(reward)):
@@ -91,7 +102,10 @@ def test_masked_moments_are_numpys(generator: torch.Generator) -> None:
 
 
 def test_moments_of_two_processes_add_up_to_the_batchs_std(generator: torch.Generator) -> None:
-    """Oracle: numpy on all rewards at once. The spread is small beside the mean, as PickScore's is."""
+    """Oracle: numpy on all rewards at once. The spread is small beside the mean, as PickScore's is.
+
+    Catches in functional/advantage.py: global std: NaN rewards are counted.
+    """
     reward = 0.85 + 0.01 * torch.randn(8, 12, generator=generator)
     reward[0, 0], reward[5, 2] = torch.nan, torch.inf
     total = reward_moments(reward[:5]) + reward_moments(reward[5:])
@@ -105,7 +119,11 @@ def test_moments_of_two_processes_add_up_to_the_batchs_std(generator: torch.Gene
 @pytest.mark.parametrize("size", [3, 7, 24])
 @pytest.mark.parametrize("std", ["group", "kept", "none"])
 def test_equal_rewards_give_exactly_zero(value: float, size: int, std: str) -> None:
-    """The mean of n equal float32 numbers is often not that number: divided by a tiny std, that would be noise."""
+    """The mean of n equal float32 numbers is often not that number: divided by a tiny std, that would be noise.
+
+    Catches in functional/advantage.py: equal rewards amplified to noise.
+    Catches: judge noise blown up where all images score alike.
+    """
     reward = torch.full((1, size), value)
     kept = torch.ones(1, size, dtype=torch.bool)
     advantage = AdvantageRule(std)(reward, kept, None, torch.tensor(0.0), 0.0)
@@ -120,7 +138,10 @@ def test_equal_rewards_still_feel_the_bonus() -> None:
 
 
 def test_the_floor_keeps_the_judges_noise_small() -> None:
-    """Rewards 0 and 0.002: deviations of 0.001, which is their std; with a floor of 0.1 they stay at 0.01."""
+    """Rewards 0 and 0.002: deviations of 0.001, which is their std; with a floor of 0.1 they stay at 0.01.
+
+    Catches in functional/advantage.py: no floor under the spread.
+    """
     reward, kept = torch.tensor([[0.0, 0.002]]), torch.ones(1, 2, dtype=torch.bool)
     floored = AdvantageRule()(reward, kept, None, torch.tensor(0.0), 0.1)
     torch.testing.assert_close(floored, torch.tensor([[-0.01, 0.01]]), rtol=1e-4, atol=0)
@@ -138,7 +159,10 @@ def test_a_group_with_fewer_than_two_kept_images_gives_no_update() -> None:
 
 
 def test_advantages_are_clipped_on_both_sides() -> None:
-    """One outlier of eight: its standardised value is sqrt(7) = 2.65, the others' -0.378."""
+    """One outlier of eight: its standardised value is sqrt(7) = 2.65, the others' -0.378.
+
+    Catches in functional/advantage.py: advantage not clipped.
+    """
     reward = torch.zeros(2, 8)
     reward[0, 0], reward[1, 0] = 10.0, -10.0
     kept = torch.ones(2, 8, dtype=torch.bool)

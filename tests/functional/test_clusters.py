@@ -44,7 +44,10 @@ def numbers() -> np.random.Generator:
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4, 4), (12, 2, 1, 1), (9, 7), (1, 1, 1), (40, 12, 12)])
 def test_separated_blobs_are_recovered(sizes: tuple[int, ...], numbers: np.random.Generator) -> None:
-    """Oracles: how the points were made, and scipy's single linkage cut into as many clusters."""
+    """Oracles: how the points were made, and scipy's single linkage cut into as many clusters.
+
+    Catches in functional/clusters.py: trailing eigenvectors; nearest starts.
+    """
     points, truth = blobs(sizes, numbers)
     label = spectral_clusters(affinity_of(points, 0.5), len(sizes))
     assert label.dtype == torch.int64
@@ -61,7 +64,10 @@ def test_separated_blobs_are_recovered(sizes: tuple[int, ...], numbers: np.rando
     ids=["rings", "crowd"],
 )
 def test_clusters_are_what_hangs_together_not_what_is_round(points: np.ndarray) -> None:
-    """Oracle: scipy's connected components of the points nearer than 1."""
+    """Oracle: scipy's connected components of the points nearer than 1.
+
+    Catches in functional/clusters.py: not normalised by degrees; k-means on the affinity itself.
+    """
     linked = squareform(pdist(points)) < 1
     count, truth = connected_components(linked)
     assert count == 2

@@ -41,6 +41,9 @@ def test_a_step_is_the_schedulers(prediction: str, eta: float, generator: torch.
     It works in float32 throughout, its coefficients too: 1e-5. Its variance at the last timesteps is a difference of
     nearly equal numbers, and good to 1e-3 only. A random x_0 there stands for noise of size 30, whose coefficient is
     such a difference as well: 1e-4.
+
+    Catches in functional/ddim.py: the two noise levels of the std swapped; the new noise not taken out of the predicted
+    direction; v turned into noise with the wrong sign.
     """
     plain, tolerance = scheduler(prediction), 1e-4 if prediction == "sample" else 1e-5
     timesteps, sigmas = levels(plain, 10)
@@ -129,6 +132,7 @@ def test_the_marginals_are_the_closed_form_at_every_level(eta: float) -> None:
 
 
 def test_a_flow_at_its_time_has_the_same_signal_to_noise() -> None:
+    """Catches in functional/ddim.py: sigma taken for the like-noised flow's time."""
     for sigma in (0.05, 0.5, 0.9, 0.997):
         time = flow_time(sigma)
         assert (1 - time) / time == pytest.approx((1 - sigma**2) ** 0.5 / sigma)

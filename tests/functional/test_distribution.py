@@ -1,4 +1,7 @@
-"""Distances between sets of embeddings, against scipy's matrix root, torchmetrics' FID and KID, and double loops."""
+"""Distances between sets of embeddings, against scipy's matrix root, torchmetrics' FID and KID, and double loops.
+
+Catches in functional/distribution.py: covariance / n; trace for nuclear norm; not centred; biased MMD; gamma ignored.
+"""
 
 import numpy as np
 import pytest

@@ -31,6 +31,7 @@ def equicorrelated(size: int, similarity: float) -> Tensor:
 
 
 def test_the_kernel_is_the_cosine_similarity_of_rows_of_any_length(generator: torch.Generator) -> None:
+    """Catches in functional/diversity.py: Vendi and distances on rows that are not normalised."""
     rows = embeddings(generator, 9, 5)
     expected = 1 - squareform(pdist(rows.double().numpy(), metric="cosine"))
     np.testing.assert_allclose(cosine_kernel(rows), expected, rtol=0, atol=1e-12)
@@ -38,7 +39,10 @@ def test_the_kernel_is_the_cosine_similarity_of_rows_of_any_length(generator: to
 
 @pytest.mark.parametrize(("order", "theirs"), [(0.5, 0.5), (1.0, 1), (2.0, 2), (3.0, 3), (float("inf"), "inf")])
 def test_the_vendi_score_is_that_of_its_authors(order: float, theirs: float | str, generator: torch.Generator) -> None:
-    """Oracle: vendi_score.vendi.score_K, on kernels of full rank (it has no tolerance for zero eigenvalues)."""
+    """Oracle: vendi_score.vendi.score_K, on kernels of full rank (it has no tolerance for zero eigenvalues).
+
+    Catches in functional/diversity.py: Vendi: entropy in bits under a natural exponent.
+    """
     kernel = cosine_kernel(embeddings(generator, 8, 16))
     assert float(vendi_score(kernel, order)) == pytest.approx(score_K(kernel.numpy(), q=theirs), rel=1e-9)
 
@@ -61,6 +65,7 @@ def test_eight_equally_similar_images_have_the_published_scores(
 
 @pytest.mark.parametrize("order", [0.0, 0.1, 0.5, 1.0, 2.0, float("inf")])
 def test_copies_count_once_and_orthogonal_images_count_in_full(order: float) -> None:
+    """Catches in functional/diversity.py: rounding noise counted as rare modes."""
     assert float(vendi_score(torch.ones(6, 6), order)) == pytest.approx(1, abs=1e-9)
     assert float(vendi_score(torch.eye(6), order)) == pytest.approx(6, rel=1e-9)
     # two distinct images, three copies each: eigenvalues 1/2 twice; rounding noise must not count as rare modes
@@ -100,6 +105,7 @@ def test_a_pairwise_distance_ignores_the_diagonal() -> None:
 
 
 def test_distance_to_others_is_the_row_mean_of_scipys_distances(generator: torch.Generator) -> None:
+    """Catches in functional/diversity.py: an image counts as its own neighbour."""
     rows = embeddings(generator, 3, 6, 4)
     ours = distance_to_others(rows)
     for group in range(3):
@@ -114,7 +120,10 @@ def test_distances_hold_within_a_group_only() -> None:
 
 
 def test_invalid_images_neither_have_nor_give_distance(generator: torch.Generator) -> None:
-    """Oracle: scipy on the valid rows alone; the invalid ones hold NaN."""
+    """Oracle: scipy on the valid rows alone; the invalid ones hold NaN.
+
+    Catches in functional/diversity.py: invalid images counted as neighbours.
+    """
     rows = embeddings(generator, 2, 5, 4)
     valid = torch.tensor([[True, False, True, True, False], [False, False, True, False, False]])
     rows[~valid] = torch.nan
@@ -126,6 +135,7 @@ def test_invalid_images_neither_have_nor_give_distance(generator: torch.Generato
 
 
 def test_rke_is_the_authors_vendi_score_of_order_two(generator: torch.Generator) -> None:
+    """Catches in functional/diversity.py: RKE without its square; S for its square."""
     kernels = cosine_kernel(embeddings(generator, 3, 8, 16))
     expected = [score_K(kernel.numpy(), q=2) for kernel in kernels]
     np.testing.assert_allclose(rke_score(kernels), expected, rtol=1e-10)

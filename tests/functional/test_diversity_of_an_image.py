@@ -47,7 +47,10 @@ def by_hand(rows: Tensor, valid: Tensor, value: Callable[[np.ndarray, int], floa
 
 
 def test_distance_to_the_nearest_is_the_row_minimum_of_scipys(generator: torch.Generator) -> None:
-    """Oracle: cdist on the valid rows, excluding the image itself."""
+    """Oracle: cdist on the valid rows, excluding the image itself.
+
+    Catches in functional/diversity.py: nearest: itself counted; farthest; infinity for a lone image.
+    """
     rows, valid = masked_groups(generator)
     expected = by_hand(rows, valid, lambda unit, i: np.delete(cdist(unit, unit, metric="cosine")[i], i).min())
     np.testing.assert_allclose(distance_to_nearest(rows, valid), expected, rtol=0, atol=1e-7)  # returned in float32
@@ -78,6 +81,7 @@ def slogdet_gain(unit: np.ndarray, place: int, ridge: float) -> float:
 @pytest.mark.parametrize("width", [3, 12])  # six images in three dimensions: K alone is singular
 @pytest.mark.parametrize("ridge", [1e-4, 0.01, 1.0])
 def test_the_logdet_gain_is_numpys_leave_one_out(ridge: float, width: int, generator: torch.Generator) -> None:
+    """Catches in functional/diversity.py: logdet: sign; no ridge; diagonal of K and not of its inverse; float32."""
     rows, valid = masked_groups(generator, width)
     expected = by_hand(rows, valid, lambda unit, i: slogdet_gain(unit, i, ridge))
     # float32 result, and condition numbers up to 6 / ridge
@@ -115,7 +119,11 @@ def test_the_logdet_gain_of_two_images_by_hand() -> None:
 def test_the_vendi_gain_is_the_authors_score_with_and_without(
     order: float, theirs: float, generator: torch.Generator
 ) -> None:
-    """Oracle: vendi_score.vendi.score_K in a loop, on kernels of full rank."""
+    """Oracle: vendi_score.vendi.score_K in a loop, on kernels of full rank.
+
+    Catches in functional/diversity.py: Vendi gain: sign; keeps only i; order ignored; not renormalised; NaN for empty
+    groups.
+    """
     rows, valid = masked_groups(generator)
 
     def leave_one_out(unit: np.ndarray, place: int) -> float:

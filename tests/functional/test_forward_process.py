@@ -101,7 +101,10 @@ def test_weighted_errors_are_those_of_the_clean_latents_over_their_mean(generato
 
 @pytest.mark.parametrize("time", [0.05, 0.5, 0.95])
 def test_a_perfect_prediction_has_no_error_and_a_finite_weight(time: float, generator: torch.Generator) -> None:
-    """The clean latents' error counts as 1e-5 at least, as in DiffusionNFT's code; without, inf * 0 is NaN."""
+    """The clean latents' error counts as 1e-5 at least, as in DiffusionNFT's code; without, inf * 0 is NaN.
+
+    Catches in functional/forward_process.py: a weight without a floor.
+    """
     u = torch.randn(SHAPE, generator=generator)
     for error in (0.0, 1e-9, 1e-3):
         old = u + error

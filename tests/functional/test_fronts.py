@@ -43,7 +43,10 @@ def area(x: Array, y: Array, low: float, high: float) -> float:
 
 
 def test_the_front_of_points_in_any_order() -> None:
-    """(1, 5) is beaten by (2, 5), (2, 3) by (2, 5) and (4, 1) by (5, 1); (3, 4) is there twice."""
+    """(1, 5) is beaten by (2, 5), (2, 3) by (2, 5) and (4, 1) by (5, 1); (3, 4) is there twice.
+
+    Catches in functional/fronts.py: points that tie are kept; best so far instead of best from here.
+    """
     front = pareto_front([5, 2, 3, 1, 4, 2, 3], [1, 5, 4, 5, 1, 3, 4])
     assert front.reward_N.tolist() == [2, 3, 5]
     assert front.diversity_N.tolist() == [5, 4, 1]
@@ -88,6 +91,10 @@ def test_the_gains_of_a_front_worked_out_by_hand() -> None:
         A: 0.3 (1.75 + 1) / 2 + 0.2 (1 + 0) / 2 = 0.5125;  B: 0.4 (3 + 1) / 2 + 0.1 (1 + 0) / 2 = 0.85
 
     and 0.5 x 10 more in raw reward, if all rewards are higher by 10.
+
+    Catches in functional/fronts.py: rectangles instead of trapezoids; integral runs to the curve's end; integral from
+    the curve's start; ratio upside down; -1 left out of the gain; union of the two ranges (extrapolation); upper end of
+    the longer front; base reward not subtracted; ceiling not divided by the length.
     """
     assert diversity_gain(A, B) == Gain(pytest.approx(1.75 / 1.5 - 1), 0, 2)
     assert reward_gain(A, B, base_reward=0) == Gain(pytest.approx(0.85 / 0.5125 - 1), 0.5, 1)
@@ -130,6 +137,7 @@ def test_the_gains_at_one_level_worked_out_by_hand() -> None:
 def test_a_level_that_is_not_reached_has_a_reason_and_no_gain(
     ask: Callable[[], Reached], reason: str, at_least: float | None
 ) -> None:
+    """Catches in functional/fronts.py: lower bound from the wrong end."""
     reached = ask()
     assert reached.gain is None
     assert reason in str(reached.reason)
@@ -193,18 +201,26 @@ def test_diversities_without_a_common_interval_say_so() -> None:
 
 
 def test_the_rounding_of_one_point_is_no_interval() -> None:
-    """Both contain the base model, at 0.3, one of them as 0.1 + 0.2."""
+    """Both contain the base model, at 0.3, one of them as 0.1 + 0.2.
+
+    Catches in functional/fronts.py: rounding counts as an interval.
+    """
     with pytest.raises(NoOverlap):
         diversity_gain(pareto_front([0.3, 0.4], [1, 0.5]), pareto_front([0.1, 0.1 + 0.2], [1.2, 1]))
 
 
 def test_a_baseline_without_gain_of_its_own_is_no_denominator() -> None:
+    """Catches in functional/fronts.py: denominator of 0 or less let through."""
     with pytest.raises(NoOverlap, match="nothing to compare with: the baseline's front spans 0.4 to 1"):
         reward_gain(A, B, base_reward=2.5)
 
 
 def test_the_hypervolume_worked_out_by_hand() -> None:
-    """A above (0, 0): 0 x 1 + 1 x 0.8 + 1 x 0.4 = 1.2, of 4 x 1; above (0.5, 0.2): 0.5 x 0.6 + 1 x 0.2 of 3.5 x 0.8."""
+    """A above (0, 0): 0 x 1 + 1 x 0.8 + 1 x 0.4 = 1.2, of 4 x 1; above (0.5, 0.2): 0.5 x 0.6 + 1 x 0.2 of 3.5 x 0.8.
+
+    Catches in functional/fronts.py: points left of the base count negative; floor not subtracted; points below the
+    floor count negative; volume not normalised by the floor.
+    """
     assert hypervolume(A, base_reward=0, reward_bound=4, base_diversity=1) == pytest.approx(1.2 / 4)
     assert hypervolume(A, 0.5, 4, 1, floor=0.2) == pytest.approx(0.5 / 2.8)
     assert hypervolume(A, 0, 2, 1, floor=0.9) == 0
@@ -228,5 +244,6 @@ def test_the_hypervolume_is_moocores(seed: int) -> None:
     [(1.9, 0, "a point's reward, 2, is above the bound 1.9"), (0, 0, "nothing to dominate"), (4, 1, "nothing to dom")],
 )
 def test_a_bound_that_bounds_nothing_is_refused(bound: float, floor: float, message: str) -> None:
+    """Catches in functional/fronts.py: reward above the bound let through."""
     with pytest.raises(ValueError, match=message):
         hypervolume(A, 0, bound, 1, floor)

@@ -53,7 +53,10 @@ def test_the_ends_are_one_model_bit_for_bit(dtype: torch.dtype, generator: torch
 
 @pytest.mark.parametrize("weight", [0.1, 0.5, 0.8])
 def test_mixed_scores_are_the_score_of_the_geometric_mixture(weight: float) -> None:
-    """Oracle: autograd through (1 - w) log p + w log q of torch.distributions."""
+    """Oracle: autograd through (1 - w) log p + w log q of torch.distributions.
+
+    Catches in functional/guidance.py: models swapped; ends not exact.
+    """
     x = torch.linspace(-2, 2, 12, dtype=torch.float64).view(1, 3, 2, 2).requires_grad_()
     base, tuned = Normal(0.0, 1.0), Normal(1.0, 0.5)
     mixture = (1 - weight) * base.log_prob(x) + weight * tuned.log_prob(x)

@@ -184,7 +184,11 @@ def linear_interval(baseline_SP: Array, method_SP: Array, level: float = 0.95) -
 
 @pytest.mark.parametrize("level", [0.5, 0.95])
 def test_when_prompts_are_all_alike_it_is_the_paired_t_interval_over_seeds(level: float) -> None:
-    """Oracle: scipy. Runs of one seed share much of their variation, which must not count."""
+    """Oracle: scipy. Runs of one seed share much of their variation, which must not count.
+
+    Catches in functional/intervals.py: population std over seeds; spread of seeds instead of their mean's; degrees of
+    freedom S; normal quantile over seeds; one-sided level.
+    """
     numbers = np.random.default_rng(0)
     common_S = 5 * numbers.normal(size=5)
     first_S, second_S = common_S + numbers.normal(size=5), common_S + 1 + numbers.normal(size=5)
@@ -203,7 +207,11 @@ def symmetric(numbers: np.random.Generator, size: int) -> Array:
 
 
 def test_when_seeds_are_all_alike_it_is_the_paired_t_interval_over_prompts() -> None:
-    """Oracle: scipy, within the error of 20,000 resamplings. What prompts of one level share must not count."""
+    """Oracle: scipy, within the error of 20,000 resamplings. What prompts of one level share must not count.
+
+    Catches in functional/intervals.py: prompts resampled for each method apart; prompts unpaired (but not the sample);
+    no small-sample factor over prompts; percentiles exchanged.
+    """
     numbers = np.random.default_rng(1)
     level_P = 5 * numbers.normal(size=24)
     first_P, second_P = level_P, level_P + 1 + symmetric(numbers, 24)
@@ -214,7 +222,10 @@ def test_when_seeds_are_all_alike_it_is_the_paired_t_interval_over_prompts() -> 
 
 
 def test_seeds_and_prompts_add_up_and_their_interaction_counts_once() -> None:
-    """Oracle: the mean squares of a two-way layout. Per seed: MS_S / S P; over prompts: (MS_P - MS_SP) / S P."""
+    """Oracle: the mean squares of a two-way layout. Per seed: MS_S / S P; over prompts: (MS_P - MS_SP) / S P.
+
+    Catches in functional/intervals.py: interaction not divided by seeds.
+    """
     numbers = np.random.default_rng(2)
     seeds, prompts = 5, 40
     effect_SP = 0.4 * numbers.normal(size=(seeds, 1)) + 2 * symmetric(numbers, prompts) + numbers.normal(size=(5, 40))
@@ -253,7 +264,10 @@ def scaled(scale_S: Array, prompts: int = 4) -> tuple[Array, Array]:
 
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_the_interactions_variance_is_that_of_resampled_means(seeds: int) -> None:
-    """Means of P independent prompts: resampling gives each seed's deviation the variance of its prompts over P."""
+    """Means of P independent prompts: resampling gives each seed's deviation the variance of its prompts over P.
+
+    Catches in functional/intervals.py: the interaction of seeds and prompts with a degree of freedom too few.
+    """
     rng, prompts, replicates = np.random.default_rng(4), 20, 40_000
     value_SP = rng.normal(size=(seeds, prompts)) * np.arange(1, seeds + 1)[:, None]
     count_BP = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=replicates)
@@ -264,7 +278,10 @@ def test_the_interactions_variance_is_that_of_resampled_means(seeds: int) -> Non
 
 
 def test_what_the_seeds_spread_holds_already_is_taken_off_as_a_variance() -> None:
-    """With three quarters of the prompts' variance in it, half of the reach is left: the root of a quarter."""
+    """With three quarters of the prompts' variance in it, half of the reach is left: the root of a quarter.
+
+    Catches in functional/intervals.py: what the seeds hold already taken off as a length.
+    """
     rng, seeds = np.random.default_rng(5), 4
     centre_B = rng.normal(size=5000)
     alone_BS = np.repeat(centre_B[:, None], seeds, axis=1)
@@ -284,6 +301,9 @@ def test_a_gain_is_taken_on_the_scale_of_logarithms() -> None:
 
     The single seeds' mean log, log of the geometric mean, is below the log of the arithmetic mean, by a bias that an
     average over five has a quarter of the difference of: the interval reaches that much higher.
+
+    Catches in functional/intervals.py: bias stretches the wrong side; bias of one seed, not of the average; bias left
+    out; gains without the logarithm; log base left in the lower end; log left in the single seeds.
     """
     scale_S = np.array([1.1, 1.2, 1.5, 1.3, 1.6])
     interval = paired_gain_interval(diversity_gains, *scaled(scale_S), generator=np.random.default_rng(0))
@@ -304,7 +324,10 @@ def test_a_method_against_itself_gains_nothing_for_sure() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_middle_is_the_gain_of_the_front_of_the_averages(seed: int) -> None:
-    """Averages over prompts that have a value, then over seeds, then the front; oracle: loops and `fronts`."""
+    """Averages over prompts that have a value, then over seeds, then the front; oracle: loops and `fronts`.
+
+    Catches in functional/intervals.py: missing values count as 0.
+    """
     measured = Study(missing=0.2, seeds=3, checkpoints=6).draw(np.random.default_rng(seed))
     points = []
     for values in measured:
@@ -326,7 +349,10 @@ def test_the_middle_is_the_gain_of_the_front_of_the_averages(seed: int) -> None:
 
 
 def test_many_fronts_at_once_are_each_on_its_own() -> None:
-    """Against `fronts`, one by one, on points on a coarse grid, of which many fronts do not overlap."""
+    """Against `fronts`, one by one, on points on a coarse grid, of which many fronts do not overlap.
+
+    Catches in functional/fronts.py: ties in reward not sorted by diversity.
+    """
     numbers = np.random.default_rng(0)
     first, second = numbers.integers(0, 9, size=(2, 200, 4, 2)) / 4
     together = np.stack([diversity_gains(first, second), reward_gains(first, second)], 1)
@@ -393,7 +419,10 @@ def test_a_checkpoint_that_hangs_on_one_prompt_has_no_interval() -> None:
 
 
 def test_where_seeds_have_no_gain_in_most_resamplings_nothing_is_taken_off() -> None:
-    """The interaction is then counted twice, which is conservative."""
+    """The interaction is then counted twice, which is conservative.
+
+    Catches in functional/intervals.py: interaction counted twice.
+    """
     numbers = np.random.default_rng(3)
     effect_SP = numbers.normal(size=(5, 40))
     exact_S = effect_SP.mean(1)
@@ -476,6 +505,9 @@ def test_coverage_of_95_percent_intervals(name: str) -> None:
 
 
 def test_coverage_in_brief() -> None:
-    """Sixty studies of each kind, 360 intervals in all: a standard deviation of their share is 1 to 2 %."""
+    """Sixty studies of each kind, 360 intervals in all: a standard deviation of their share is 1 to 2 %.
+
+    Catches in functional/intervals.py: prompts do not count.
+    """
     held = [coverage(STUDIES[name], 60, replicates=100)[0] for name in ("seeds differ", "prompts differ")]
     assert 0.92 <= np.mean(held) <= 0.98

@@ -29,6 +29,9 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("advantage", "ratio", "expected", "slope"), BY_HAND)
 def test_the_clip_stops_only_what_goes_too_far(advantage: float, ratio: float, expected: float, slope: float) -> None:
+    """Catches in functional/losses.py: clip has no effect; pessimistic bound turned optimistic (minimum); sign of the
+    advantage.
+    """
     old = torch.tensor([-1.3])
     log_prob = (old + torch.tensor(ratio).log()).requires_grad_()
     loss, health = clipped_surrogate(log_prob - old, torch.tensor([advantage]), 0.2)
@@ -54,7 +57,10 @@ def test_the_first_gradient_is_the_policy_gradient(generator: torch.Generator) -
 
 
 def test_approx_kl_is_schulmans_k3_and_estimates_the_divergence(generator: torch.Generator) -> None:
-    """Oracle: E_old[(r - 1) - log r] = KL(old || new), in closed form for two Gaussians."""
+    """Oracle: E_old[(r - 1) - log r] = KL(old || new), in closed form for two Gaussians.
+
+    Catches in functional/losses.py: k3 with the ratio upside down.
+    """
     old, new = Normal(0.0, 1.0), Normal(0.3, 1.0)
     x = torch.randn(200_000, generator=generator)
     _, health = clipped_surrogate(new.log_prob(x) - old.log_prob(x), torch.ones(len(x)), 0.2)
@@ -74,13 +80,17 @@ def test_health_carries_no_gradient() -> None:
 
 
 def test_the_divergence_of_two_steps_is_that_of_two_normals(generator: torch.Generator) -> None:
+    """Catches in functional/losses.py: KL divided by std instead of its square."""
     mean, reference = torch.randn(2, 5, 4, 3, 3, generator=generator)
     expected = kl_divergence(Normal(mean, 0.25), Normal(reference, 0.25)).flatten(1).mean(1)
     torch.testing.assert_close(gaussian_kl(mean, reference, torch.tensor(0.25)), expected, rtol=1e-5, atol=0)
 
 
 def test_the_divergence_pulls_the_mean_towards_the_reference(generator: torch.Generator) -> None:
-    """Oracle: d/dm |m - m_ref|^2 / (2 std^2 n) = (m - m_ref) / (std^2 n), for n elements."""
+    """Oracle: d/dm |m - m_ref|^2 / (2 std^2 n) = (m - m_ref) / (std^2 n), for n elements.
+
+    Catches in functional/losses.py: KL without gradient (detached in the formula).
+    """
     mean, reference = torch.randn(2, 3, 2, 2, 2, generator=generator)
     mean.requires_grad_()
     gaussian_kl(mean, reference, torch.tensor(0.5)).sum().backward()
@@ -135,6 +145,8 @@ def test_on_the_old_policys_samples_the_normalised_ratio_is_centred_and_of_one_s
 
     The standard deviation of the mean of 12 e_d shift_d is sqrt(sum shift^2) / 12, whatever std; that of an estimated
     standard deviation is 1 / sqrt(2 count) of it.
+
+    Catches in functional/losses.py: GRPO-Guard without its std; sign; factor 2.
     """
     count = 20_000
     old_mean, mean, _, x = transitions(std, count, generator)
@@ -159,7 +171,11 @@ def test_the_normalised_log_ratio_is_the_noise_times_the_shift(std: float, gener
 
 
 def test_an_images_shift_moves_no_other_images_ratio(generator: torch.Generator) -> None:
-    """flow_grpo's correction is a mean over the whole batch: there one image that moved far shifts every ratio."""
+    """flow_grpo's correction is a mean over the whole batch: there one image that moved far shifts every ratio.
+
+    Catches in functional/losses.py: GRPO-Guard's correction averaged over the batch.
+    Catches: GRPO-Guard's correction is one number for the batch.
+    """
     old_mean, mean, _, x = transitions(0.3, 4, generator)
     before = normalised(x, mean, old_mean, 0.3)
     mean[2] += 5
@@ -182,6 +198,8 @@ def test_with_inverse_length_every_step_pulls_the_velocity_alike(
     """Oracle: d(mean) / dv = -(1 + s^2 (1 - sigma) / (2 sigma)) length, and the gradient by the mean is e / n.
 
     So the weighted gradient is the noise, up to a factor that does not depend on the step's length.
+
+    Catches in functional/losses.py: step weight 1 / sqrt(length).
     """
     x, noise = torch.randn(2, 1, 2, 3, 3, generator=generator)
     for sigma, sigma_next in ((0.9, 0.85), (0.6, 0.4), (0.3, 0.0)):

@@ -1,4 +1,7 @@
-"""Per-reward normalization, against numpy group by group."""
+"""Per-reward normalization, against numpy group by group.
+
+Catches in functional/normalisation.py: kept ignored; NaN dropped; absolute floor; weights ignored; no rounding floor.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,9 @@
-"""What float32 rounding explains: measured on equal numbers, and far below what rewards differ by."""
+"""What float32 rounding explains: measured on equal numbers, and far below what rewards differ by.
+
+Catches in functional/rounding.py: nothing counts as rounding; numbers near 0 have none.
+Catches in functional/advantage.py: a floor without an absolute part.
+Catches in incentive/selection.py: a band narrower than rounding.
+"""
 
 from functools import reduce
 

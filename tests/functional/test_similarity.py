@@ -41,7 +41,10 @@ def textured(generator: torch.Generator, count: int, height: int, width: int) ->
 def test_every_pair_has_the_index_of_its_formula(
     height: int, width: int, window: int, generator: torch.Generator
 ) -> None:
-    """Images with a side below 11 pixels use the largest odd window that fits."""
+    """Images with a side below 11 pixels use the largest odd window that fits.
+
+    Catches in functional/similarity.py: data range taken from the images; window not adapted to small images.
+    """
     images = textured(generator, 4, height, width)
     ours = structural_similarity(images)
     assert ours.shape == (4, 4)

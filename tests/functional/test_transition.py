@@ -56,6 +56,9 @@ def sampled_moments(sigmas: Tensor, noise_level: float, kind: str = "flow_sde") 
 
 
 def test_log_probability_is_the_mean_over_elements_of_the_normal_density(generator: torch.Generator) -> None:
+    """Catches in functional/transition.py: log-probability summed instead of averaged; log-probability without its
+    normaliser.
+    """
     mean = torch.randn(5, 4, 3, 2, generator=generator)
     std = torch.tensor(0.3)
     x = mean + 0.5 * torch.randn(mean.shape, generator=generator)
@@ -65,6 +68,7 @@ def test_log_probability_is_the_mean_over_elements_of_the_normal_density(generat
 
 
 def test_log_probability_is_computed_in_float32_from_half_precision_states(generator: torch.Generator) -> None:
+    """Catches in functional/transition.py: log-probability in the states' half precision."""
     mean = torch.randn(2, 4, 8, 8, generator=generator)
     x = (mean + torch.randn(mean.shape, generator=generator)).bfloat16()
     log_prob = gaussian_log_prob(x, mean, torch.tensor(1.0))
@@ -76,7 +80,11 @@ def test_log_probability_is_computed_in_float32_from_half_precision_states(gener
 def test_the_sde_step_is_euler_maruyama_of_drift_plus_score(
     sigma: float, sigma_next: float, generator: torch.Generator
 ) -> None:
-    """Oracle: dx = [v - s^2/2 score] dsigma + s dw backwards, transcribed in numpy float64 from the score."""
+    """Oracle: dx = [v - s^2/2 score] dsigma + s dw backwards, transcribed in numpy float64 from the score.
+
+    Catches in functional/transition.py: step noise with s instead of s sqrt(D); score correction doubled; score
+    correction left out (noise without drift); sign of the score term in v.
+    """
     x = torch.randn(3, 4, 2, 2, generator=generator)
     v = torch.randn(3, 4, 2, 2, generator=generator)
     level = 0.7
@@ -95,6 +103,7 @@ def test_the_sde_step_is_euler_maruyama_of_drift_plus_score(
 
 
 def test_at_pure_noise_the_second_noise_level_stands_in_and_everything_is_finite() -> None:
+    """Catches in functional/transition.py: pole at sigma = 1 left in."""
     sigmas = torch.tensor([1.0, 0.8, 0.0])
     diffusion = flow_sde_diffusion(sigmas[0], sigmas[1], 0.7)
     assert float(diffusion) == pytest.approx(0.7 * np.sqrt(1 / 0.2), rel=1e-6)  # as elsewhere: 1 - sigmas[1] below
@@ -105,7 +114,11 @@ def test_at_pure_noise_the_second_noise_level_stands_in_and_everything_is_finite
 
 
 def test_a_coefficients_preserving_step_in_numpy(generator: torch.Generator) -> None:
-    """Oracle: Flow-CPS's published formula, from the predicted image and the predicted noise."""
+    """Oracle: Flow-CPS's published formula, from the predicted image and the predicted noise.
+
+    Catches in functional/transition.py: Flow-CPS: coefficient, std or noise estimate of another noise level; angle
+    doubled.
+    """
     x, v = torch.randn(2, 3, 2, 2, generator=generator), torch.randn(2, 3, 2, 2, generator=generator)
     sigma, sigma_next, level = 0.8, 0.5, 0.6
     x64, v64 = x.double().numpy(), v.double().numpy()

@@ -1,4 +1,8 @@
-"""Paraphrase files: what is read, and the errors of bad lines."""
+"""Paraphrase files: what is read, and the errors of bad lines.
+
+Catches in incentive/paraphrases.py: lines counted from 0; last line wins; byte order mark kept; unknown fields
+accepted.
+"""
 
 import json
 from pathlib import Path

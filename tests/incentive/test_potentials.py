@@ -117,7 +117,10 @@ def test_a_leave_one_out_gain_is_the_gradient_of_the_groups_diversity(potential:
 
 
 def test_a_stretch_by_hand() -> None:
-    """Among 1, 2 and 3 the range is 2; the 9 and the NaN are ignored."""
+    """Among 1, 2 and 3 the range is 2; the 9 and the NaN are ignored.
+
+    Catches in incentive/potentials.py: min-max looks at images that do not pass; no floor.
+    """
     values = torch.tensor([[1.0, 2.0, 3.0, 9.0, math.nan], [1.0, 1.0, 1.1, 0.0, 0.0]])
     among = torch.tensor([[True, True, True, False, False]] * 2)
     expected = torch.tensor([[0.0, 0.5, 1.0, 0.0, 0.0], [0.0, 0.0, 0.2, 0.0, 0.0]])  # 0.1 of the floor 0.5
@@ -127,7 +130,10 @@ def test_a_stretch_by_hand() -> None:
 
 @pytest.mark.parametrize("quantile", [0.0, 0.25, 0.3, 0.5, 0.8, 1.0])
 def test_the_gate_is_numpys_quantile(quantile: float, generator: torch.Generator) -> None:
-    """Oracle: np.quantile of the finite rewards, group by group."""
+    """Oracle: np.quantile of the finite rewards, group by group.
+
+    Catches in incentive/potentials.py: gate: strict; below; NaN counted; infinity passes; quantile over the batch.
+    """
     reward = torch.randn(5, 9, generator=generator)
     reward[1, 3], reward[2, [0, 5]], reward[3, 1:], reward[4] = math.nan, math.inf, -math.inf, math.nan
     passing = reward_gate(reward, quantile)

@@ -27,7 +27,10 @@ def test_scale_zero_is_the_prompt_itself(generator: torch.Generator) -> None:
 def test_a_vanishing_scale_converges_to_the_prompt_at_every_noise_level(
     sigma: float, generator: torch.Generator
 ) -> None:
-    """The change is linear in s: a hundredth of the scale gives a hundredth of it."""
+    """The change is linear in s: a hundredth of the scale gives a hundredth of it.
+
+    Catches in incentive/prompting.py: signal shrinks with the noise (the prompt is lost whatever s); gate upside down.
+    """
     clean = condition(generator)
     changes = []
     for scale in (0.5, 0.005):
@@ -39,6 +42,7 @@ def test_a_vanishing_scale_converges_to_the_prompt_at_every_noise_level(
 
 
 def test_padding_appended_tokens_and_the_pooled_embedding_are_left_alone(generator: torch.Generator) -> None:
+    """Catches in incentive/prompting.py: noise on padded channels and appended tokens."""
     clean = condition(generator)
     varied = EmbeddingNoise(1.0)(clean, 0, 0, range(4)).at(1.0)
     changed = varied.tokens_BLE != clean.tokens_BLE
@@ -53,7 +57,11 @@ def test_padding_appended_tokens_and_the_pooled_embedding_are_left_alone(generat
 def test_the_noise_is_s_times_the_prompts_own_spread_times_the_gate(
     sigma: float, gate: float, generator: torch.Generator
 ) -> None:
-    """Oracle: numpy's std of each prompt's written entries; 1,440 numbers per prompt, four standard errors."""
+    """Oracle: numpy's std of each prompt's written entries; 1,440 numbers per prompt, four standard errors.
+
+    Catches in incentive/prompting.py: spread of a prompt taken over its padding too; spread taken over the batch; 1 - g
+    instead of its root.
+    """
     clean = condition(generator)
     varied = EmbeddingNoise(0.4)(clean, 3, 5, range(4)).at(sigma)
     for row in range(4):
@@ -67,7 +75,10 @@ def test_the_noise_is_s_times_the_prompts_own_spread_times_the_gate(
 
 @pytest.mark.parametrize("form", ["additive", "cads"])
 def test_prompts_of_different_lengths_vary_as_each_alone(form: str, generator: torch.Generator) -> None:
-    """Oracle: each prompt cut to its own tokens, with the same noise; float32 sums in another order."""
+    """Oracle: each prompt cut to its own tokens, with the same noise; float32 sums in another order.
+
+    Catches in incentive/prompting.py: noise on padding; padding counted in a prompt's spread.
+    """
     tokens, lengths = 3 + torch.randn(3, 12, 8, generator=generator), torch.tensor([12, 7, 1])
     tokens *= (torch.arange(12) < lengths[:, None])[:, :, None]
     channels = torch.tensor([6] * 4 + [8] * 8)
@@ -98,6 +109,7 @@ def test_below_the_gate_the_prompt_is_clean_bit_for_bit(generator: torch.Generat
 
 
 def test_each_image_of_a_group_has_a_variation_of_its_own(generator: torch.Generator) -> None:
+    """Catches in incentive/prompting.py: one variation for the whole group."""
     clean = condition(generator, rows=6, same=True)
     varied = EmbeddingNoise(0.3)(clean, 0, 0, range(6)).at(1.0)
     noise = (varied.tokens_BLE - clean.tokens_BLE)[:, WRITTEN]
@@ -106,6 +118,7 @@ def test_each_image_of_a_group_has_a_variation_of_its_own(generator: torch.Gener
 
 
 def test_the_variation_is_a_function_of_seed_iteration_and_sample_alone(generator: torch.Generator) -> None:
+    """Catches in incentive/prompting.py: variation does not depend on the iteration."""
     clean = condition(generator, rows=4, same=True)
     noise = EmbeddingNoise(0.3)
 
@@ -120,6 +133,7 @@ def test_the_variation_is_a_function_of_seed_iteration_and_sample_alone(generato
 
 
 def test_rows_of_a_varied_condition_are_the_variation_of_the_rows(generator: torch.Generator) -> None:
+    """Catches in incentive/prompting.py: a replayed row gets another row's noise."""
     varied = EmbeddingNoise(0.3)(condition(generator), 0, 0, range(4))
     rows = torch.tensor([3, 1])
     assert torch.equal(varied[rows].at(1.0).tokens_BLE, varied.at(1.0).tokens_BLE[rows])
@@ -135,6 +149,7 @@ def test_the_same_noise_serves_every_noise_level(generator: torch.Generator) -> 
 
 
 def test_annealing_weakens_the_noise_linearly_over_its_own_length(generator: torch.Generator) -> None:
+    """Catches in incentive/prompting.py: annealing ignored."""
     clean = condition(generator)
     annealed, constant = EmbeddingNoise(0.4, anneal_iterations=10), EmbeddingNoise(0.4)
     for iteration, factor in ((0, 1.0), (4, 0.6), (9, 0.1), (10, 0.0), (25, 0.0)):

@@ -36,7 +36,11 @@ def varied_by(clean: Condition, generator: torch.Generator, scale: float, form: 
 def test_every_form_is_its_formula_prompt_by_prompt(
     form: str, rescale: float, sigma: float, gate: float, generator: torch.Generator
 ) -> None:
-    """Spreads differ by powers of four: statistics over the whole batch would be wrong."""
+    """Spreads differ by powers of four: statistics over the whole batch would be wrong.
+
+    Catches in incentive/prompting.py: g for its root; CADS noise in the prompt's own spread; mean written on padding;
+    moments of the whole batch (the ports' bug); psi swapped.
+    """
     clean = condition(generator)
     varied = varied_by(clean, generator, 0.4, form, rescale)
     at = varied.at(sigma)
@@ -78,7 +82,10 @@ def test_the_additive_form_at_scale_zero_is_the_prompt_bit_for_bit(
 
 
 def test_the_cads_form_at_scale_zero_shrinks_the_prompt(generator: torch.Generator) -> None:
-    """By hand: sqrt(1/2) y halfway, zero from the gate's end on; rescaling undoes the first but not the second."""
+    """By hand: sqrt(1/2) y halfway, zero from the gate's end on; rescaling undoes the first but not the second.
+
+    Catches in incentive/prompting.py: CADS at s = 0 returns the prompt; division by a zero spread.
+    """
     clean = condition(generator)
     plain = EmbeddingNoise(0.0, form="cads")(clean, 0, 0, range(4))
     torch.testing.assert_close(plain.at(0.75).tokens_BLE, clean.tokens_BLE * 0.5**0.5, rtol=1e-5, atol=1e-5)
@@ -113,7 +120,10 @@ def test_rescaling_restores_each_prompts_own_mean_and_spread(form: str, generato
 
 
 def test_the_pooled_embedding_varies_with_numbers_of_its_own_from_the_same_stream(generator: torch.Generator) -> None:
-    """Oracle: torch.randn, first for the tokens, then for the pooled embedding; the tokens' noise is unchanged."""
+    """Oracle: torch.randn, first for the tokens, then for the pooled embedding; the tokens' noise is unchanged.
+
+    Catches in incentive/prompting.py: pooled embedding always varied; its noise drawn before the tokens'.
+    """
     clean = condition(generator)
     plain = EmbeddingNoise(0.3)(clean, 7, 3, range(4))
     pooled = EmbeddingNoise(0.3, pooled=True)(clean, 7, 3, range(4))

@@ -53,7 +53,11 @@ def kept_images(rule: Callable[[torch.Tensor], torch.Tensor], rewards: list[floa
 @pytest.mark.parametrize("size", [3, 8, 9, 24])
 @pytest.mark.parametrize("kappa", [0.7, 1.0, 2.0])
 def test_the_band_is_median_and_mad(size: int, kappa: float, generator: torch.Generator) -> None:
-    """Oracle: numpy's median and scipy's median_abs_deviation; heavy tails, so that mean and std would differ."""
+    """Oracle: numpy's median and scipy's median_abs_deviation; heavy tails, so that mean and std would differ.
+
+    Catches in incentive/selection.py: band about the mean; band in std instead of MAD; MAD without 1.4826; lower median
+    for even groups.
+    """
     normal = torch.randn(50, size, generator=generator)
     reward = 20 + normal * normal.abs().exp()
     r = reward.double().numpy()
@@ -96,7 +100,10 @@ def test_an_even_group_takes_midpoints() -> None:
 
 
 def test_images_without_a_reward_are_never_kept_and_do_not_count() -> None:
-    """Among the finite 1 2 3 4 100 the band is that of the odd group above."""
+    """Among the finite 1 2 3 4 100 the band is that of the odd group above.
+
+    Catches in incentive/selection.py: infinite rewards kept.
+    """
     reward = torch.tensor([[1.0, NAN, 2.0, 3.0, INF, 4.0, 100.0, -INF], [NAN] * 8])
     assert Band(1.0)(reward).tolist() == [[False, False, True, True, False, True, False, False], [False] * 8]
     assert KeepAll()(reward).tolist() == [[True, False, True, True, False, True, True, False], [False] * 8]
@@ -135,6 +142,9 @@ def test_statistics_by_hand() -> None:
 def test_k_of_eight_are_the_best_of_all_subsets(
     rule: type[MinVariance], objective: Objective, keep: int, generator: torch.Generator
 ) -> None:
+    """Catches in incentive/selection.py: farthest instead of nearest; ranks taken for images; order undone by gather;
+    PODS: another group's best, one too many low, mean over all finite, absolute deviations.
+    """
     reward = heavy_tailed(40, 8, generator)
     expected = [best_subset(group, keep, objective) for group in reward.double().numpy()]
     kept = rule(keep)(reward)
@@ -147,7 +157,11 @@ def test_k_of_eight_are_the_best_of_all_subsets(
 def test_k_are_chosen_among_the_images_that_have_a_reward(
     rule: type[MinVariance], objective: Objective, keep: int, generator: torch.Generator
 ) -> None:
-    """Groups of 8 with 0 to 8 finite rewards in one batch; if there are fewer than k, all are kept."""
+    """Groups of 8 with 0 to 8 finite rewards in one batch; if there are fewer than k, all are kept.
+
+    Catches in incentive/selection.py: windows over missing rewards; infinite rewards kept; the median counts a missing
+    reward as 0; highest of all, not of the finite.
+    """
     reward = heavy_tailed(9, 8, generator)
     for group in range(9):
         missing = torch.randperm(8, generator=generator)[:group]
@@ -190,7 +204,10 @@ def test_of_windows_as_tight_the_one_about_the_median_is_kept() -> None:
 
 
 def test_ties_of_the_other_rules_by_hand() -> None:
-    """Median 2; 1 and 3 are equally far. The even splits of 0 1 2 3 have the same variance as their mirror images."""
+    """Median 2; 1 and 3 are equally far. The even splits of 0 1 2 3 have the same variance as their mirror images.
+
+    Catches in incentive/selection.py: higher reward first on ties; sorting in float32.
+    """
     assert kept_images(NearMedian(2), [4.0, 3.0, 2.0, 1.0, 0.0]) == [2.0, 1.0]
     assert kept_images(NearMedian(3), [3.0, 1.0, 2.0, 5.0]) == [3.0, 1.0, 2.0]  # median 2.5
     # 0 1 3 and 0 2 3 have variance 14/9: more high rewards are preferred
@@ -211,6 +228,7 @@ def test_of_equal_rewards_k_are_kept(rule: type[MinVariance]) -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.1, 0.9), (0.0, 0.75), (0.25, 1.0), (0.37, 0.41)])
 @pytest.mark.parametrize("size", [3, 8, 24])
 def test_quantiles_are_numpys(low: float, high: float, size: int, generator: torch.Generator) -> None:
+    """Catches in incentive/selection.py: lower quantile exclusive."""
     reward = heavy_tailed(50, size, generator)
     reward[::3, 1] = torch.tensor([NAN, INF, -INF]).repeat(6)[: len(reward[::3])]
     r = np.where(np.isfinite(reward.numpy()), reward.double().numpy(), np.nan)
@@ -230,7 +248,10 @@ def test_quantiles_by_hand() -> None:
 
 @pytest.mark.parametrize("high", [0.1, 0.3, 0.6, 0.7, 0.8, 0.9])
 def test_a_quantile_that_falls_on_an_image_keeps_it(high: float, generator: torch.Generator) -> None:
-    """Eleven rewards: the quantile 0.7 is the eighth of them, although 0.7 has no exact binary representation."""
+    """Eleven rewards: the quantile 0.7 is the eighth of them, although 0.7 has no exact binary representation.
+
+    Catches in incentive/selection.py: quantiles in float32.
+    """
     reward = heavy_tailed(20, 11, generator)
     assert (Quantile(0.0, high)(reward).sum(1) == round(10 * high) + 1).all()
 

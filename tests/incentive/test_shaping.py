@@ -20,14 +20,20 @@ def on_the_circle(angle: Tensor) -> Tensor:
 
 
 def test_the_raw_bonus_by_hand() -> None:
-    """Two copies and one opposite: d = (0 + 2) / 2 = 1 for the copies, 2 for the other."""
+    """Two copies and one opposite: d = (0 + 2) / 2 = 1 for the copies, 2 for the other.
+
+    Catches in incentive/shaping.py: bonus with the wrong sign.
+    """
     embedding = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [-2.0, 0.0]]])
     bonus = DiversityShaping(weight=0.5)(embedding, ALL, num_steps=7)
     torch.testing.assert_close(bonus, torch.tensor([[0.5, 0.5, 1.0]]))
 
 
 def test_discounting_gives_gamma_to_the_number_of_steps() -> None:
-    """Oracle: gamma Phi(s') - Phi(s), discounted and summed step by step, with Phi zero until the last state."""
+    """Oracle: gamma Phi(s') - Phi(s), discounted and summed step by step, with Phi zero until the last state.
+
+    Catches in incentive/shaping.py: gamma to the T - 1.
+    """
     embedding = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]])
     gamma, steps = 0.9, 10
     potential = DiversityShaping(1.0).phi(embedding, ALL)
@@ -45,7 +51,10 @@ def test_minmax_stretches_a_group_to_the_unit_interval() -> None:
 
 
 def test_the_floor_keeps_near_copies_from_being_told_apart() -> None:
-    """Angles 0, 0 and 0.2: d = (1 - cos 0.2) / 2 twice and 1 - cos 0.2; spread 0.00997, which is 0.1993 of 0.05."""
+    """Angles 0, 0 and 0.2: d = (1 - cos 0.2) / 2 twice and 1 - cos 0.2; spread 0.00997, which is 0.1993 of 0.05.
+
+    Catches in incentive/shaping.py: min-max without its floor.
+    """
     embedding = on_the_circle(torch.tensor([[0.0, 0.0, 0.2]]))
     share = (1 - math.cos(0.2)) / 2 / 0.05
     stretched = DiversityShaping(1.0, normalise="minmax", floor=0.05).phi(embedding, ALL)
@@ -64,7 +73,10 @@ def test_copies_and_groups_without_images_get_a_finite_bonus() -> None:
 
 
 def test_minmax_looks_at_valid_images_only() -> None:
-    """The valid angles 0, 90, 180 degrees; an invalid row is NaN and gets no bonus."""
+    """The valid angles 0, 90, 180 degrees; an invalid row is NaN and gets no bonus.
+
+    Catches in incentive/shaping.py: min-max over invalid images too.
+    """
     embedding = on_the_circle(torch.tensor([[0.0, math.pi / 2, math.nan, math.pi]]))
     valid = torch.tensor([[True, True, False, True]])
     stretched = DiversityShaping(1.0, normalise="minmax").phi(embedding, valid)

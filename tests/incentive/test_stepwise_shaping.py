@@ -43,6 +43,9 @@ def return_to_go(shaping: DiversityShaping, states: Tensor, step: int) -> Tensor
 def test_the_return_to_go_telescopes(
     options: dict[str, str], gamma: float, window: tuple[int, ...], states: Tensor
 ) -> None:
+    """Catches in incentive/shaping.py: per step: T - t - 1; gamma^T for all; place in the window for t; Phi_0 from the
+    prediction; sign of Phi_t; no weight; no gate on Phi_t.
+    """
     shaping = DiversityShaping(0.7, gamma, **options)
     bonus = shaping.stepwise(states[-1], states[list(window)], VALID, window, STEPS, REWARD)
     expected = torch.stack([return_to_go(shaping, states, step) for step in window])

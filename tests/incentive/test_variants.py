@@ -1,4 +1,8 @@
-"""Rewrites of a prompt: which texts, how often, and what the draw depends on."""
+"""Rewrites of a prompt: which texts, how often, and what the draw depends on.
+
+Catches in incentive/variants.py: iteration left out of the draw; the prompt itself no candidate; other prompts'
+paraphrases; duplicates weigh double.
+"""
 
 from collections import Counter
 
@@ -34,7 +38,10 @@ def test_other_braces_and_repeated_places_are_texts_like_any_other() -> None:
 
 
 def test_candidates_are_drawn_uniformly() -> None:
-    """Oracle: scipy's chi-squared test of 4,000 images of one prompt; it fails one sound generator in 10,000."""
+    """Oracle: scipy's chi-squared test of 4,000 images of one prompt; it fails one sound generator in 10,000.
+
+    Catches in incentive/variants.py: one draw per group; share turned round.
+    """
     drawn = Counter(TextVariants(TEMPLATES, PARAPHRASES).rewrite(["a cat"] * 4000, 0, 0, range(4000)))
     assert set(drawn) == {"a cat", "a photograph of a cat", "a cat, at night", "a feline"}
     assert chisquare(list(drawn.values())).pvalue > 1e-4

@@ -47,7 +47,10 @@ def lora(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None], tmp_pat
 
 
 def test_the_reference_nests(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]) -> None:
-    """Guidance that mixes the base in asks for the reference while the base itself is evaluated."""
+    """Guidance that mixes the base in asks for the reference while the base itself is evaluated.
+
+    Catches in policies/lora.py: switching the adapter off does not nest.
+    """
     base = sample(tiny_policy)
     tune(tiny_policy)
     tuned = sample(tiny_policy)
@@ -62,7 +65,10 @@ def test_the_reference_nests(tiny_policy: StableDiffusion3Policy, tune: Callable
 def test_a_warm_start_is_the_adapter_that_was_saved(
     tiny_policy: StableDiffusion3Policy, tiny_pipeline: Path, lora: Path
 ) -> None:
-    """And what diffusers itself makes of the file; the reference stays the bare model."""
+    """And what diffusers itself makes of the file; the reference stays the bare model.
+
+    Catches in policies/lora.py: a warm start ignored; the file's alpha ignored.
+    """
     warm = make_policy(tiny_pipeline, warm_start=str(lora), seed=9)
     for (name, ours), (_, theirs) in zip(warm.trainable_parameters(), tiny_policy.trainable_parameters(), strict=True):
         assert torch.equal(ours, theirs), name
@@ -115,6 +121,7 @@ def test_a_scaled_adapter_is_the_base_plus_so_much_of_it(
 
 
 def test_another_resolution_holds_within_its_context_only(tiny_policy: StableDiffusion3Policy) -> None:
+    """Catches in policies/pipeline.py: evaluation's resolution not put back."""
     with tiny_policy.at_resolution(8):
         assert tiny_policy.latent_shape == (4, 4, 4)
         assert sample(tiny_policy, 4).shape == (2, 3, 8, 8)

@@ -136,6 +136,7 @@ def test_the_reference_is_the_base_and_a_fresh_adapter_changes_nothing(
 
 
 def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> None:
+    """Catches in evaluation/sampling.py: noise levels of training's resolution (found a real bug)."""
     policy = make()
     with policy.at_resolution(32):
         expected = policy.sigmas(5)
@@ -147,7 +148,10 @@ def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> 
 
 
 def test_all_of_the_networks_blocks_are_worth_compiling(make: Make) -> None:
-    """Oracle: diffusers' own list of the classes that repeat."""
+    """Oracle: diffusers' own list of the classes that repeat.
+
+    Catches in policies/flux.py: single-stream blocks not compiled.
+    """
     policy = make()
     repeated = [m for m in policy.network.modules() if type(m).__name__ in policy.network._repeated_blocks]
     assert {id(block) for block in policy.blocks()} == {id(block) for block in repeated}
@@ -162,7 +166,10 @@ def test_nothing_drops_out_and_nothing_is_decoded_in_tiles(make: Make) -> None:
 
 
 def test_decoding_is_the_autoencoders_own(make: Make, generator: torch.Generator) -> None:
-    """Oracle: latents / scaling + shift through the decoder, [-1, 1] to [0, 1] by diffusers' image processor."""
+    """Oracle: latents / scaling + shift through the decoder, [-1, 1] to [0, 1] by diffusers' image processor.
+
+    Catches in policies/pipeline.py: the autoencoder's shift left out; its mean and spread per channel left out.
+    """
     policy, values = make(), latents(generator)
     vae, finish = policy.pipeline.vae, policy.pipeline.image_processor.postprocess
     with torch.no_grad():
@@ -192,7 +199,10 @@ def test_a_folder_without_a_part_is_refused_in_one_line(make: Make, folder: Path
 
 
 def test_text_encoders_stay_where_they_are_told(make: Make) -> None:
-    """`meta` stands in for an accelerator."""
+    """`meta` stands in for an accelerator.
+
+    Catches in policies/pipeline.py: text encoders move though told to stay.
+    """
     staying, moving = make(text_encoder_device="cpu"), make()
     expected = staying.encode(PROMPTS).tokens_BLE
     for policy in (staying, moving):
@@ -208,7 +218,10 @@ def test_text_encoders_stay_where_they_are_told(make: Make) -> None:
 def test_frozen_weights_in_half_precision_leave_adapter_and_autoencoder_whole(
     make: Make, tune: Callable[..., None], generator: torch.Generator
 ) -> None:
-    """bfloat16 keeps 8 bits: the velocities agree within a few of its steps at their size (about 0.5: 0.004)."""
+    """bfloat16 keeps 8 bits: the velocities agree within a few of its steps at their size (about 0.5: 0.004).
+
+    Catches in policies/pipeline.py: an adapter in the base's half precision (found a real bug).
+    """
     noise, velocities = latents(generator), []
     for dtype in ("float32", "bfloat16"):
         policy = make(dtype=dtype)

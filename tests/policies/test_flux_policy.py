@@ -62,7 +62,11 @@ def drawn_by_the_policy(policy: FluxPolicy, noise: Tensor, guidance_scale: float
 def test_deterministic_samples_are_the_pipelines_own(
     tiny_flux: Path, guidance_scale: float, side: int, generator: torch.Generator
 ) -> None:
-    """Oracle: FluxPipeline.__call__ from the same noise, at two resolutions and hence with two time shifts."""
+    """Oracle: FluxPipeline.__call__ from the same noise, at two resolutions and hence with two time shifts.
+
+    Catches in policies/flux.py: guidance not given to the network; rows and columns of positions swapped; time in
+    thousandths twice; channels of a token transposed.
+    """
     noise = torch.randn(3, 4, side // 2, side // 2, generator=generator)
     theirs = drawn_by_diffusers(tiny_flux, noise, guidance_scale, side)
     policy = make_policy(tiny_flux)
@@ -140,7 +144,11 @@ def test_text_lengths_that_the_model_does_not_take_are_refused(tiny_flux: Path, 
 def test_the_noise_levels_are_the_pipelines_at_each_resolution(
     tiny_flux: Path, side: int, generator: torch.Generator
 ) -> None:
-    """Oracle: the pipeline's scheduler after a call. The shift is a function of the number of image tokens."""
+    """Oracle: the pipeline's scheduler after a call. The shift is a function of the number of image tokens.
+
+    Catches in policies/flux.py: time shift by latents, not by tokens.
+    Catches in policies/flow.py: the pipeline's own scheduler changed; the scheduler's shifts not read.
+    """
     plain, policy = plain_pipeline(tiny_flux), make_policy(tiny_flux)
     plain("a", height=side, width=side, num_inference_steps=7, max_sequence_length=LENGTH, output_type="latent")
     before = policy.pipeline.scheduler.sigmas.clone()

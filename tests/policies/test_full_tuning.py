@@ -60,6 +60,9 @@ def first_step(policy: StableDiffusion3Policy) -> tuple[ReplayedStep, Tensor]:
 
 @pytest.mark.parametrize("reference_device", ["device", "cpu"])
 def test_the_reference_is_the_untouched_pipeline_bit_for_bit(tiny_pipeline: Path, reference_device: str) -> None:
+    """Catches in policies/full.py: reference is a copy of the weights at the first use; weights not put back; not told
+    that they changed; the copy is part of the network.
+    """
     policy, untouched = (make_policy(tiny_pipeline, reference_device=reference_device) for _ in range(2))
     base = images(untouched)
     assert torch.equal(images(policy), base)
@@ -133,6 +136,9 @@ def test_gradients_reach_exactly_the_denoisers_parameters(policy: StableDiffusio
 def test_the_copy_is_read_when_it_is_first_needed_and_is_no_part_of_a_module(
     policy: StableDiffusion3Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Catches in training/ema.py: an average equal to the weights is written over them, and the reference is read for
+    nothing.
+    """
     adapter, reads = policy.adapter, []
     load = adapter._load_original
     monkeypatch.setattr(adapter, "_load_original", lambda: reads.append(1) or load())
@@ -153,6 +159,7 @@ def test_the_copy_is_read_when_it_is_first_needed_and_is_no_part_of_a_module(
 
 
 def test_reading_the_copy_draws_nothing_from_the_global_generator(policy: StableDiffusion3Policy) -> None:
+    """Catches in policies/full.py: reading the reference draws from the global generator."""
     train(policy, 1)
     before = torch.get_rng_state()
     with policy.reference():
@@ -161,7 +168,10 @@ def test_reading_the_copy_draws_nothing_from_the_global_generator(policy: Stable
 
 
 def test_a_scale_is_a_place_on_the_line_between_the_models(tiny_pipeline: Path, policy: StableDiffusion3Policy) -> None:
-    """Weights reference + s (tuned - reference); within it the reference is still the reference."""
+    """Weights reference + s (tuned - reference); within it the reference is still the reference.
+
+    Catches in policies/full.py: interpolated from the wrong end.
+    """
     base = {name: parameter.detach().clone() for name, parameter in policy.network.named_parameters()}
     base_images = images(policy)
     train(policy)
@@ -181,7 +191,10 @@ def test_a_scale_is_a_place_on_the_line_between_the_models(tiny_pipeline: Path, 
 
 
 def test_weights_train_in_float32_and_the_reference_keeps_the_stored_numbers(tiny_pipeline: Path) -> None:
-    """Stored in half precision: an update of 1e-5 of a weight must not be lost, and the base is what was stored."""
+    """Stored in half precision: an update of 1e-5 of a weight must not be lost, and the base is what was stored.
+
+    Catches in policies/full.py: trained in the stored half precision; reference read in another than it was stored in.
+    """
 
     class Halved(StableDiffusion3Policy):
         @classmethod

@@ -31,13 +31,17 @@ def test_nothing_is_asked_of_diffusers_by_default() -> None:
 
 
 def test_a_dtype_spares_the_autoencoder() -> None:
+    """Catches in policies/loading.py: the autoencoder in half precision."""
     options = loading_options("bfloat16", None, "transformer")
     assert options == {"dtype": {"default": torch.bfloat16, "vae": torch.float32}}
 
 
 @pytest.mark.usefixtures("able")
 def test_the_denoiser_alone_is_quantised_to_four_bits() -> None:
-    """Oracle: diffusers' own resolution of its config, part by part."""
+    """Oracle: diffusers' own resolution of its config, part by part.
+
+    Catches in policies/loading.py: every part quantised.
+    """
     config = loading_options(None, "bitsandbytes_4bit", "transformer")["quantization_config"]
     assert isinstance(config, PipelineQuantizationConfig)
     assert config._resolve_quant_config(True, "vae") is None

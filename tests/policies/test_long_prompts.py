@@ -83,3 +83,10 @@ def test_a_text_of_exactly_the_length_is_not_cut() -> None:
     limits = {"text": TextLimit(16, tiny_models.tiny_tokenizer())}
     assert warned(lambda: CutTexts("it").look(["a" * 14], limits)) == []
     assert len(warned(lambda: CutTexts("it").look(["a" * 15], limits))) == 1
+
+
+def test_z_images_chat_template_counts(tmp_path: Path) -> None:
+    """Of 80 tokens the template takes 19: a prompt of 61 letters is read whole, one of 62 is not."""
+    policy = load_tiny("zimage", SAVE["zimage"](tmp_path / "model"), resolution=32)
+    assert warned(lambda: policy.encode(["a" * 61])) == []
+    assert len(warned(lambda: policy.encode(["a" * 62]))) == 1

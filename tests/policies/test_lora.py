@@ -27,6 +27,7 @@ def small_network() -> SD3Transformer2DModel:
 
 
 def test_a_partly_wrong_target_is_refused_by_name() -> None:
+    """Catches in policies/lora.py: partly wrong LoRA targets accepted."""
     network = small_network()
     with pytest.raises(UserError, match=r"policy\.lora\.targets: attn\.to_qq match no layer; the model has e\.g\. "):
         attach_lora(network, 2, 4, ["attn.to_qq", "attn.to_k"], seed=0)
@@ -53,6 +54,8 @@ def test_the_adapter_adds_alpha_over_rank_times_b_a(generator: torch.Generator) 
 
 
 def test_initial_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone() -> None:
+    """Catches in policies/lora.py: adapter's initial weights drawn from the global generator."""
+
     def weights(seed: int) -> list[torch.Tensor]:
         network = small_network()
         before = torch.get_rng_state()

@@ -53,7 +53,12 @@ def pipeline_with_t5(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFacto
 def test_deterministic_samples_are_the_pipelines_own(
     tiny_pipeline: Path, guidance_scale: float, max_sequence_length: int, generator: torch.Generator
 ) -> None:
-    """Oracle: StableDiffusion3Pipeline.__call__ from the same noise."""
+    """Oracle: StableDiffusion3Pipeline.__call__ from the same noise.
+
+    Catches in policies/pipeline.py: guidance branches swapped; guidance counted from the wrong branch; guidance: the
+    two halves of the batch in the wrong order; autoencoder's shift with the wrong sign.
+    Catches in policies/sd3.py: network is given sigma, not sigma * 1000; T5 length ignored.
+    """
     noise = torch.randn(3, 4, 8, 8, generator=generator)
     theirs = plain_pipeline(tiny_pipeline)(
         prompt=PROMPTS,
@@ -115,6 +120,7 @@ def test_guidance_in_one_batch_is_two_passes(tiny_policy: StableDiffusion3Policy
 
 
 def test_the_grid_of_noise_levels_is_the_schedulers(tiny_policy: StableDiffusion3Policy) -> None:
+    """Catches in policies/sd3.py: sampling grid changes the pipeline's scheduler."""
     plain = tiny_policy.pipeline.scheduler
     before = plain.sigmas.clone()
     sigmas = tiny_policy.sigmas(7)
@@ -182,6 +188,9 @@ def test_a_fresh_adapter_changes_nothing_bit_for_bit(tiny_pipeline: Path, genera
 def test_the_reference_is_the_base_bit_for_bit_and_the_adapter_returns(
     tiny_policy: StableDiffusion3Policy, tune: Callable[..., None], generator: torch.Generator
 ) -> None:
+    """Catches in policies/lora.py: switching the adapter off does nothing; the adapter stays off after the
+    reference.
+    """
     latents, condition = torch.randn(2, 4, 8, 8, generator=generator), tiny_policy.encode(PROMPTS[:2])
 
     def velocity() -> torch.Tensor:

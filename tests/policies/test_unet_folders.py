@@ -53,7 +53,10 @@ def changed(folder: Path, target: Path, file: str, change: Change) -> Path:
 def test_a_warm_start_is_the_adapter_that_was_saved(
     family: str, tiny_unets: dict[str, Path], tune: Callable[..., None], tmp_path: Path
 ) -> None:
-    """As a training script of diffusers stores it; and what diffusers itself makes of the file."""
+    """As a training script of diffusers stores it; and what diffusers itself makes of the file.
+
+    Catches in policies/pipeline.py: a UNet's LoRA looked for under `transformer.`.
+    """
     policy = make(tiny_unets[family], family)
     base = sample(policy)
     tune(policy)
@@ -116,6 +119,7 @@ def test_all_channels_of_all_tokens_are_written(family: str, tiny_unets: dict[st
 def test_an_autoencoder_with_its_own_mean_and_std_decodes_as_the_pipeline_does(
     tiny_unets: dict[str, Path], tmp_path: Path
 ) -> None:
+    """Catches in policies/pipeline.py: the autoencoder's own spread left out."""
     own = {"latents_mean": [0.5, -1.0, 0.2, 0.0], "latents_std": [2.0, 0.5, 1.0, 3.0]}
     folder = changed(tiny_unets["sdxl"], tmp_path, "vae/config.json", lambda content: content | own)
     policy = make(folder, "sdxl")
@@ -131,13 +135,17 @@ def test_an_autoencoder_with_its_own_mean_and_std_decodes_as_the_pipeline_does(
 
 
 def test_a_safety_checker_is_neither_loaded_nor_missed(tiny_unets: dict[str, Path], tmp_path: Path) -> None:
-    """The published folder has one; here its weights are not even there."""
+    """The published folder has one; here its weights are not even there.
+
+    Catches in policies/unet.py: the safety checker loaded.
+    """
     checker = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
     folder = changed(tiny_unets["sd15"], tmp_path, "model_index.json", lambda content: content | checker)
     assert make(folder).pipeline.safety_checker is None
 
 
 def test_blocks_that_are_compiled_are_all_of_them(tiny_unets: dict[str, Path]) -> None:
+    """Catches in policies/unet.py: the middle block not compiled."""
     unet = make(tiny_unets["sd15"], compile=True).network
     compiled = [name for name, module in unet.named_modules() if module._compiled_call_impl is not None]
     assert compiled == ["down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1", "mid_block"]
@@ -169,7 +177,10 @@ def test_folders_that_cannot_be_sampled_by_ddim_are_refused(
 
 
 def test_a_scheduler_without_betas_is_refused(tiny_unets: dict[str, Path], tmp_path: Path) -> None:
-    """A flow under the same class of pipeline would silently be sampled on DDIM's default betas."""
+    """A flow under the same class of pipeline would silently be sampled on DDIM's default betas.
+
+    Catches in policies/unet.py: a flow's scheduler sampled on DDIM's default betas.
+    """
     other = {"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}
     folder = changed(tiny_unets["sd15"], tmp_path / "one", "model_index.json", lambda content: content | other)
     folder = changed(folder, tmp_path / "two", SCHEDULER, lambda _: {"shift": 1.0})
@@ -180,7 +191,10 @@ def test_a_scheduler_without_betas_is_refused(tiny_unets: dict[str, Path], tmp_p
 
 
 def test_a_start_without_any_signal_is_refused(tiny_unets: dict[str, Path], tmp_path: Path) -> None:
-    """Zero terminal SNR (arXiv 2305.08891): no noise prediction gives back the image there."""
+    """Zero terminal SNR (arXiv 2305.08891): no noise prediction gives back the image there.
+
+    Catches in policies/unet.py: a start at alpha_bar = 0 let through.
+    """
     schedule = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
     policy = make(changed(tiny_unets["sd15"], tmp_path, SCHEDULER, lambda content: content | schedule))
     with pytest.raises(UserError, match=r"starts at alpha_bar = 0.*set timestep_spacing to leading"):
@@ -190,7 +204,10 @@ def test_a_start_without_any_signal_is_refused(tiny_unets: dict[str, Path], tmp_
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["policy.family=sd15"], "sampler.kind=flow_sde is for flow models, and policy.family=sd15 is none: use ddim"),
+        (
+            ["policy.family=sd15"],
+            "sampler.kind=flow_sde is for flow models, and policy.family=sd15 is not one: use ddim",
+        ),
         (["sampler.kind=ddim"], "sampler.kind=ddim is for policy.family=sd15 or sdxl, and sd3 is a flow model: use"),
         (
             ["policy.family=sdxl", "sampler.kind=ddim", "sampler.noise_level=1.5"],
@@ -199,6 +216,7 @@ def test_a_start_without_any_signal_is_refused(tiny_unets: dict[str, Path], tmp_
     ],
 )
 def test_each_kind_of_model_has_its_own_kind_of_step(overrides: list[str], says: str) -> None:
+    """Catches in config/schema_model.py: eta over 1 accepted."""
     with pytest.raises(UserError) as caught:
         parse(overrides)
     assert says in str(caught.value)
@@ -206,7 +224,10 @@ def test_each_kind_of_model_has_its_own_kind_of_step(overrides: list[str], says:
 
 
 def test_a_last_step_is_trained_only_where_it_has_noise(tiny_unets: dict[str, Path]) -> None:
-    """The tiny SDXL folder's scheduler ends at alpha_bar = 1, that of Stable Diffusion 1.5 before it."""
+    """The tiny SDXL folder's scheduler ends at alpha_bar = 1, that of Stable Diffusion 1.5 before it.
+
+    Catches in builders/policy.py: DDIM's noiseless last step let into the window.
+    """
     settings = ["experiment=shapes_drift", "policy.family=sd15", "sampler.kind=ddim", "sampler.noise_level=1"]
     settings += ["sampler.steps=4", "sampler.window_range=[]", "sampler.window_size=null"]
     without, noisy = (parse([*settings, f"sampler.noisy_last_step={last}"]).config for last in ("false", "true"))

@@ -73,7 +73,11 @@ def test_deterministic_samples_are_the_pipelines_own(
     guidance_scale: float,
     generator: torch.Generator,
 ) -> None:
-    """Oracle: the pipeline's __call__ from the same noise. Float32 sums in another order: 1e-5 of pixels in [0, 1]."""
+    """Oracle: the pipeline's __call__ from the same noise. Float32 sums in another order: 1e-5 of pixels in [0, 1].
+
+    Catches in policies/process.py: DDIM's deterministic steps with eta.
+    Catches in policies/unet.py: the last step ends at 0 whatever the scheduler says; SDXL told another original size.
+    """
     noise, policy = noises(generator), make(family)
     theirs = drawn(plain_pipeline(family, tiny_unets[family]), noise, guidance_scale)
     torch.testing.assert_close(sample(policy, make_sampler(policy, guidance_scale), noise), theirs, rtol=0, atol=1e-5)
@@ -98,7 +102,10 @@ def test_prompts_and_guidance_show(
 def test_an_empty_negative_prompt_is_none_to_the_pipeline(
     family: str, tiny_unets: dict[str, Path], make: Callable[..., Any], generator: torch.Generator
 ) -> None:
-    """SDXL's folders say that it is zeros; Stable Diffusion 1.5 encodes the empty text."""
+    """SDXL's folders say that it is zeros; Stable Diffusion 1.5 encodes the empty text.
+
+    Catches in policies/unet.py: SDXL's empty negative prompt encoded; an empty prompt that is not negative not encoded.
+    """
     noise, policy = noises(generator), make(family)
     theirs = drawn(plain_pipeline(family, tiny_unets[family]), noise, 5.0, negative=None)
     sampler = Sampler(policy.sigmas(STEPS), 5.0, policy.encode([""], negative=True))
@@ -114,6 +121,8 @@ def test_folders_that_predict_something_else(
     """Stable Diffusion 2.1 predicts v; the pipeline's images again, and `predict` gives the noise all the same.
 
     Here v is turned into noise and that into x_0, in float32: 1e-5.
+
+    Catches in policies/unet.py: v taken for noise.
     """
     folder, noise = saved_tiny_sd15(tmp_path / "other", prediction_type=prediction), noises(generator)
     policy = make("sd15", folder)
@@ -123,7 +132,10 @@ def test_folders_that_predict_something_else(
 
 @pytest.mark.parametrize(("spacing", "to_one"), [("leading", False), ("trailing", True)])
 def test_the_grid_is_the_schedulers(spacing: str, to_one: bool, make: Callable[..., Any], tmp_path: Path) -> None:
-    """Oracle: DDIMScheduler's timesteps and last alpha_bar; and the network is told these very timesteps."""
+    """Oracle: DDIMScheduler's timesteps and last alpha_bar; and the network is told these very timesteps.
+
+    Catches in policies/unet.py: noise levels kept in float32.
+    """
     folder = saved_tiny_sd15(tmp_path / "other", timestep_spacing=spacing, set_alpha_to_one=to_one)
     policy, plain = make("sd15", folder), plain_pipeline("sd15", folder).scheduler
     told = []
@@ -139,6 +151,7 @@ def test_the_grid_is_the_schedulers(spacing: str, to_one: bool, make: Callable[.
 
 
 def test_every_timestep_is_found_back_and_no_other_level_is_taken_for_one(make: Callable[..., Any]) -> None:
+    """Catches in policies/unet.py: the nearest timestep taken, however far."""
     policy = make("sd15")
     for num_steps in (50, 999):
         expected = policy.pipeline.scheduler
@@ -158,6 +171,8 @@ def test_a_stochastic_step_is_the_schedulers_on_the_pipelines_own_prediction(
     """Oracle: DDIMScheduler.step with eta and the same noise, from what the pipeline's own UNet says.
 
     Also the clean latents that the policy expects, and log-densities: torch.distributions, mean over elements.
+
+    Catches in policies/process.py: a DDPM's clean latents by the flow's formula.
     """
     latents, policy = noises(generator), make(family)
     pipeline = plain_pipeline(family, tiny_unets[family])
@@ -204,7 +219,10 @@ def test_the_ratio_before_the_first_update_is_exactly_one(
 def test_guidance_and_the_levers_go_by_the_like_noised_flow(
     make: Callable[..., Any], tune: Callable[..., None], generator: torch.Generator
 ) -> None:
-    """Oracle: u^p with u = alpha / (alpha + sigma), mixed by hand; and a condition that says when it was asked for."""
+    """Oracle: u^p with u = alpha / (alpha + sigma), mixed by hand; and a condition that says when it was asked for.
+
+    Catches in policies/process.py: annealed guidance in a DDPM by 1 - sigma.
+    """
     policy, latents = make("sd15"), noises(generator)
     tune(policy)
     asked = []

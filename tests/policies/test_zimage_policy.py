@@ -65,7 +65,10 @@ def drawn_by_the_policy(policy: ZImagePolicy, noise: Tensor, guidance_scale: flo
 def test_deterministic_samples_are_the_pipelines_own(
     tiny_zimage: Path, ours: float, theirs: float, side: int, generator: torch.Generator
 ) -> None:
-    """Oracle: ZImagePipeline.__call__ from the same noise; its guidance scale counts from 0, ours from 1."""
+    """Oracle: ZImagePipeline.__call__ from the same noise; its guidance scale counts from 0, ours from 1.
+
+    Catches in policies/zimage.py: sign of the velocity; time running backwards; padding shown to the network.
+    """
     noise = torch.randn(3, 4, side // 2, side // 2, generator=generator)
     expected = drawn_by_diffusers(tiny_zimage, noise, theirs, side)
     policy = make_policy(tiny_zimage)
@@ -85,7 +88,10 @@ def test_a_constant_shift_draws_the_pipelines_images(turbo: Path, generator: tor
 
 
 def test_encoding_is_the_pipelines_own_row_by_row(tiny_zimage: Path) -> None:
-    """Oracle: encode_prompt of each text alone; a row is that, and zeros."""
+    """Oracle: encode_prompt of each text alone; a row is that, and zeros.
+
+    Catches in policies/zimage.py: the chat template left in the caller's list of prompts; padding counted as tokens.
+    """
     policy, plain = make_policy(tiny_zimage), plain_pipeline(tiny_zimage)
     prompts = list(PROMPTS)
     ours = policy.encode(prompts)
@@ -165,7 +171,10 @@ def test_the_noise_levels_are_the_pipelines_at_each_resolution(tiny_zimage: Path
 
 
 def test_sizes_that_the_positions_do_not_reach_are_refused(tiny_zimage: Path) -> None:
-    """Two pixels per latent, two latents per token, 16 tokens; 128 positions of text and image together."""
+    """Two pixels per latent, two latents per token, 16 tokens; 128 positions of text and image together.
+
+    Catches in policies/zimage.py: one text length too many for the positions.
+    """
     assert make_policy(tiny_zimage, resolution=64).latent_shape == (4, 32, 32)
     with pytest.raises(UserError, match=r"policy\.resolution=14 is not a multiple of 4: use e\.g\. 12"):
         make_policy(tiny_zimage, resolution=14)

@@ -1,4 +1,4 @@
-"""Grouping by method and seed, and everything that is refused."""
+"""Grouping by method and seed, and all refusals."""
 
 import json
 from collections.abc import Callable
@@ -86,13 +86,13 @@ def test_another_base_model_is_refused_beyond_rounding(tmp_path: Path) -> None:
     assert "the base model's coverage differs (0.5 and none)" in refusal(paths[:2])
 
 
-def test_looks_without_the_base_model_are_refused(tmp_path: Path) -> None:
+def test_records_without_the_base_model_are_refused(tmp_path: Path) -> None:
     """`fit` measures it on the tuning prompts only where a measure compares with it."""
     first = write_file(tmp_path, "a", 0, [make_point(10, 0.5), make_point(20, 1.0)])
     (first / "evaluation").mkdir()
-    looks = (first / "evaluation.json").rename(first / "evaluation" / "tuning.json")
-    message = refusal([looks])
-    assert f"{looks} does not hold the base model" in message
+    tuning = (first / "evaluation.json").rename(first / "evaluation" / "tuning.json")
+    message = refusal([tuning])
+    assert f"{tuning} does not hold the base model" in message
     assert message.endswith(f"python -m drift_pl.evaluate ckpt_path={first} prompts=tuning")
 
 
@@ -132,7 +132,7 @@ def test_a_point_twice_and_a_base_alone_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["images", "optimiser_steps", "prompts_digest"])
-def test_other_budgets_are_refused_unless_asked_for(tmp_path: Path, field: str) -> None:
+def test_other_budgets_are_refused_unless_allowed(tmp_path: Path, field: str) -> None:
     points = [make_point(0, 0.0), make_point(10, 1.0)]
     value = "ba9876543210" if field == "prompts_digest" else 99
     first, second = write_file(tmp_path, "a", 0, points), write_file(tmp_path, "b", 0, points, training={field: value})
@@ -143,7 +143,7 @@ def test_other_budgets_are_refused_unless_asked_for(tmp_path: Path, field: str) 
     assert f"training.{field} is" in compared([first, second], budgets_may_differ=True).trained_differently
 
 
-def test_seeds_of_one_method_with_other_settings_are_refused_unless_asked_for(tmp_path: Path) -> None:
+def test_seeds_of_one_method_with_other_settings_are_refused_unless_allowed(tmp_path: Path) -> None:
     """Labels are the user's; the hash of the settings is not."""
     points = [make_point(0, 0.0), make_point(10, 1.0)]
     paths = [write_file(tmp_path, "a", 0, points), write_file(tmp_path, "a", 1, points, config_hash="feedbeef")]

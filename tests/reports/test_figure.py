@@ -1,4 +1,4 @@
-"""The figure: what is drawn, and how often."""
+"""The figure: which lines are drawn, with which numbers."""
 
 from collections import Counter
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_lines_are_the_numbers(tmp_path: Path) -> None:
     assert figure.get_figwidth() == COLUMN_IN
 
 
-def test_no_two_methods_look_alike_and_the_baseline_is_black(tmp_path: Path) -> None:
+def test_methods_are_distinct_and_the_baseline_is_black(tmp_path: Path) -> None:
     names = tuple(f"method{number}" for number in range(20)) + ("flowgrpo",)
     chosen = styles(results_of(tmp_path, names, "coverage"))
     assert len(set(chosen.values())) == len(names)

@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing else, holds every point, and takes labels for what they are."""
+"""The page: one file that needs nothing else, holds every point, and escapes labels."""
 
 import json
 import re
@@ -92,9 +92,9 @@ def test_the_page_needs_no_network(tmp_path: Path) -> None:
 def test_ids_that_the_script_asks_for_are_there(tmp_path: Path) -> None:
     page, _ = page_of(results_of(write_study(tmp_path, seeds=1)), tmp_path / "out")
     names = {attributes.get("id") for _, attributes in page.tags}
-    asked = set(re.findall(r'byId\("([a-z-]+)"\)', page.scripts[1]))
-    assert len(asked) > 10
-    assert asked <= names
+    used = set(re.findall(r'byId\("([a-z-]+)"\)', page.scripts[1]))
+    assert len(used) > 10
+    assert used <= names
 
 
 def test_a_label_is_shown_and_never_run(tmp_path: Path) -> None:

@@ -35,7 +35,10 @@ def test_images_of_a_group_share_neither_noise_nor_images(tiny_policy: StableDif
 
 
 def test_micro_batches_change_nothing(tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]) -> None:
-    """Up to float32 sums: batches of one take another matrix product."""
+    """Up to float32 sums: batches of one take another matrix product.
+
+    Catches in sampling/groups.py: micro-batches reuse the first generators.
+    """
     tune(tiny_policy)
     rule, plan = EmbeddingNoise(0.5, 0.0, 0.1), replace(PLAN, guidance_scale=4.5)
     _, together = make_sampling(tiny_policy, plan, prompting=rule, micro_batch=6)(BATCH, CPU)
@@ -51,6 +54,9 @@ def test_micro_batches_change_nothing(tiny_policy: StableDiffusion3Policy, tune:
 def test_a_sliding_window_moves_with_the_iteration_and_a_random_one_is_drawn(
     tiny_policy: StableDiffusion3Policy,
 ) -> None:
+    """Catches in sampling/groups.py: the window drawn once and for all.
+    Catches: another SDE window on every process.
+    """
     sliding = Window(1, 4, 2, "sliding", stride=1, every=2)
     assert [sliding.steps(7, iteration) for iteration in range(6)] == [(1, 2)] * 2 + [(2, 3)] * 2 + [(1, 2)] * 2
     assert {PLAN.window.steps(7, iteration) for iteration in range(20)} == {(1, 2), (2, 3)}
@@ -70,7 +76,10 @@ def ode_by_hand(policy: StableDiffusion3Policy, noise: Tensor, prompt: str, step
 def test_a_shared_prefix_is_the_ode_from_the_first_images_noise(
     tiny_policy: StableDiffusion3Policy, tune: Callable[..., None]
 ) -> None:
-    """All images of a group are in one state when the window begins, and in their own when it has begun."""
+    """All images of a group are in one state when the window begins, and in their own when it has begun.
+
+    Catches in sampling/groups.py: a prefix from another image's noise; its steps walked twice.
+    """
     tune(tiny_policy)
     plan = replace(PLAN, window=Window(2, 4, 2), shared_prefix=True)
     _, trajectory = make_sampling(tiny_policy, plan, prompting=EmbeddingNoise(0.5, 0.0, 0.1))(BATCH, CPU)

@@ -19,6 +19,7 @@ def test_a_file_holds_one_prompt_per_line(tmp_path: Path) -> None:
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_no_part_of_a_prompt(tmp_path: Path) -> None:
+    """Catches in sampling/prompts.py: byte order mark kept in the first prompt."""
     path = tmp_path / "prompts.txt"
     path.write_bytes(b"\xef\xbb\xbfa red cat\r\na dog\r\n")
     assert read_prompts(str(path)) == ("a red cat", "a dog")
@@ -49,7 +50,10 @@ def test_a_folder_is_not_a_prompt_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("num_prompts", "per_iteration"), [(10, 4), (6, 6), (3, 8), (7, 1)])
 def test_every_prompt_is_seen_equally_often(num_prompts: int, per_iteration: int) -> None:
-    """After a common multiple of both numbers each prompt was seen as often as any other, and never by more before."""
+    """After a common multiple of both numbers each prompt was seen as often as any other, and never by more before.
+
+    Catches in sampling/prompts.py: prompts drawn with replacement.
+    """
     seen: Counter[int] = Counter()
     for iteration in range(num_prompts):
         seen.update(prompts_of_iteration(num_prompts, per_iteration, iteration, seed=3))
@@ -59,6 +63,7 @@ def test_every_prompt_is_seen_equally_often(num_prompts: int, per_iteration: int
 
 
 def test_an_iterations_prompts_are_a_function_of_seed_and_iteration() -> None:
+    """Catches in sampling/prompts.py: the same order of prompts in every round."""
     walk = [prompts_of_iteration(10, 4, iteration, seed=3) for iteration in range(6)]
     assert [prompts_of_iteration(10, 4, iteration, seed=3) for iteration in reversed(range(6))] == walk[::-1]
     assert [prompts_of_iteration(10, 4, iteration, seed=4) for iteration in range(6)] != walk
@@ -68,6 +73,7 @@ def test_an_iterations_prompts_are_a_function_of_seed_and_iteration() -> None:
 
 
 def test_each_text_is_encoded_once_and_in_the_order_asked_for(tiny_policy: StableDiffusion3Policy) -> None:
+    """Catches in sampling/prompts.py: cached encodings in the order of arrival."""
     calls: list[tuple[list[str], bool]] = []
 
     class Watched:

@@ -66,7 +66,13 @@ def all_rows(trajectory: Trajectory) -> Tensor:
 def test_the_ratio_before_the_first_update_is_exactly_one(
     tiny_policy: StableDiffusion3Policy, tune: Tune, guidance_scale: float, scale: float
 ) -> None:
-    """Replayed in the rollout's own micro-batches, with gradients on: bit for bit."""
+    """Replayed in the rollout's own micro-batches, with gradients on: bit for bit.
+
+    Catches in sampling/rollout.py: replay conditions on the clean prompt instead of the rollout's varied one; replay at
+    the neighbouring step of the grid; stored trajectory rounded to bfloat16 after it was scored; next state of the
+    replay off by one; noise in every step, window or not; log-probability of the noise-free mean.
+    Catches: trajectory stored in another precision than it was scored in.
+    """
     tune(tiny_policy)
     sampler = make_sampler(tiny_policy, guidance_scale)
     condition = group_condition(tiny_policy, scale=scale)
@@ -112,7 +118,10 @@ def test_a_replayed_step_holds_its_mean_std_and_length(tiny_policy: StableDiffus
 def test_replaying_another_step_or_another_condition_is_noticed(
     tiny_policy: StableDiffusion3Policy,
 ) -> None:
-    """That the exact ratio above is no accident of a policy that ignores its inputs."""
+    """That the exact ratio above is no accident of a policy that ignores its inputs.
+
+    Catches in sampling/rollout.py: steps outside of the window draw from the generators.
+    """
     sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy, scale=0.5)
     trajectory = walk(tiny_policy, sampler, condition)
     rows = all_rows(trajectory)
@@ -124,6 +133,9 @@ def test_replaying_another_step_or_another_condition_is_noticed(
 
 
 def test_the_reference_is_the_model_before_fine_tuning(tiny_policy: StableDiffusion3Policy, tune: Tune) -> None:
+    """Catches in sampling/rollout.py: reference pass of the replay with the adapter on.
+    Catches: the reference is the tuned model.
+    """
     sampler, condition = make_sampler(tiny_policy, 4.5), group_condition(tiny_policy, scale=0.5)
     trajectory = walk(tiny_policy, sampler, condition)
     rows = all_rows(trajectory)
@@ -138,7 +150,11 @@ def test_the_reference_is_the_model_before_fine_tuning(tiny_policy: StableDiffus
 def test_the_divergence_pulls_the_adapter_and_not_the_reference(
     tiny_policy: StableDiffusion3Policy, tune: Tune
 ) -> None:
-    """A small step down its gradient brings the policy nearer to the reference."""
+    """A small step down its gradient brings the policy nearer to the reference.
+
+    Catches in sampling/rollout.py: KL without gradient (detached mean).
+    Catches: the KL term has no gradient.
+    """
     tune(tiny_policy, std=0.1)
     sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
     trajectory = walk(tiny_policy, sampler, condition)
@@ -265,7 +281,11 @@ def toy_sampler(num_steps: int, noise_level: float = 0.7) -> tuple[Sampler, Vari
 @pytest.mark.parametrize("step", [0, 3])
 @pytest.mark.parametrize("kind", ["flow_sde", "dance_sde", "flow_cps"])
 def test_each_stochastic_step_is_its_own_formula(kind: str, step: int) -> None:
-    """Oracle: the functions of `functional/transition.py`; the spread is known without a state, too."""
+    """Oracle: the functions of `functional/transition.py`; the spread is known without a state, too.
+
+    Catches in sampling/stochastic.py: DanceGRPO's step with Flow-GRPO's diffusion; Flow-GRPO's pole at the wrong noise
+    level.
+    """
     plain, condition = toy_sampler(6, 0.4)
     sampler = dataclasses.replace(plain, stochastic=find("sampler", kind)(0.4))
     policy, sigma, sigma_next = FlowOfAGaussian(), sampler.sigmas[step], sampler.sigmas[step + 1]
@@ -287,7 +307,10 @@ def test_each_stochastic_step_is_its_own_formula(kind: str, step: int) -> None:
 
 
 def test_latents_of_a_video_are_sampled_and_replayed_like_an_images() -> None:
-    """An axis of frames, [C, F, H, W]: the ratio is exactly 1, and the numbers are those of the frames side by side."""
+    """An axis of frames, [C, F, H, W]: the ratio is exactly 1, and the numbers are those of the frames side by side.
+
+    Catches in functional/transition.py: log-probability averaged over the last three axes only.
+    """
     sampler, condition = toy_sampler(4)
     shapes = ((4, 3, 8, 5), (4, 3 * 8, 5))
     noise = normal_per_sample(sample_generators("initial_latents", 0, samples=range(16)), shapes[0])

@@ -1,4 +1,9 @@
-"""What others write is called with images of its own, leaves torch as it was, and answers in the right shape."""
+"""What others write is called with images of its own, leaves torch as it was, and answers in the right shape.
+
+Catches in scoring/calls.py: no copy of the images; gradients stay off; gradients on within a call; answers not copied.
+Catches in scoring/rewards.py: images with NaN shown to a reward; a reward of weight 0 in the sum.
+Catches in builders/scoring.py: gradients stay as a constructor leaves them.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -65,9 +70,10 @@ def test_what_a_reward_does_to_its_images_stays_with_it(
 
 
 def test_gradients_are_off_within_a_call_and_on_after_it_whatever_it_did(images: Tensor) -> None:
-    layer = torch.nn.Linear(48, 1)
+    layer, states = torch.nn.Linear(48, 1), []
 
     def learns(images: Tensor, prompts: Sequence[str]) -> Tensor:
+        states.append(torch.is_grad_enabled())
         return layer(images.flatten(1)).flatten()
 
     def switches_off(images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -80,6 +86,7 @@ def test_gradients_are_off_within_a_call_and_on_after_it_whatever_it_did(images:
             return brightness(images, prompts) + 0
 
     assert not WeightedReward("learns", learns)(images, PROMPTS).requires_grad
+    assert states == [False]
     WeightedReward("off", switches_off)(images, PROMPTS)
     assert torch.is_grad_enabled()
     assert torch.get_default_dtype() == torch.float32

@@ -54,7 +54,10 @@ def cosines(folder: Path, batch: Tensor, prompts: list[str]) -> Tensor:
 def test_a_score_is_torchmetrics_clip_score_of_one_image(
     tiny_preference: Path, side: int, generator: torch.Generator
 ) -> None:
-    """Theirs is clipped at zero; ours is not, because a flat reward gives no signal."""
+    """Theirs is clipped at zero; ours is not, because a flat reward gives no signal.
+
+    Catches in scoring/clip_score.py: logit scale for 100; normaliser ignored.
+    """
     batch = images(generator, 4, side)
     processor = CLIPProcessor.from_pretrained(tiny_preference)
     scores = ClipScore(str(tiny_preference))(batch, PROMPTS)

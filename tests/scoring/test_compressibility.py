@@ -11,7 +11,10 @@ from drift_pl.scoring.compressibility import JpegCompressibility, JpegIncompress
 
 @pytest.mark.parametrize("quality", [95, 30])
 def test_the_reward_is_the_size_of_the_file(quality: int, tmp_path: Path, generator: torch.Generator) -> None:
-    """Noise, a flat image and one outside [0, 1]."""
+    """Noise, a flat image and one outside [0, 1].
+
+    Catches in scoring/compressibility.py: JPEG: sign.
+    """
     batch = torch.stack([torch.rand(3, 24, 32, generator=generator), torch.full((3, 24, 32), 0.5)])
     batch = torch.cat([batch, 3 * batch[:1] - 1])
     kilobytes = []

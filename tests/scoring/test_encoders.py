@@ -1,4 +1,7 @@
-"""Encoders, against the models' own outputs and torchmetrics' LPIPS."""
+"""Encoders, against the models' own outputs and torchmetrics' LPIPS.
+
+Catches in scoring/encoders.py: combined: w for its root; not divided by the sum; only the first part moves.
+"""
 
 import math
 import shutil
@@ -43,7 +46,11 @@ def images(generator: torch.Generator, count: int, side: int) -> torch.Tensor:
 def test_an_embedding_is_the_models_pooled_output_at_unit_length(
     tiny_encoder: Path, side: int, generator: torch.Generator
 ) -> None:
-    """Oracle: Dinov2Model on what its processor makes of PIL images."""
+    """Oracle: Dinov2Model on what its processor makes of PIL images.
+
+    Catches in scoring/encoders.py: images go to the encoder as floats, and are divided by 255 again; embeddings not of
+    unit length.
+    """
     batch = images(generator, 5, side)
     model = Dinov2Model.from_pretrained(tiny_encoder).eval()
     processor = AutoImageProcessor.from_pretrained(tiny_encoder)
@@ -59,7 +66,10 @@ def test_an_embedding_is_the_models_pooled_output_at_unit_length(
 
 @pytest.mark.parametrize("kind", ["vit", "convnext"])
 def test_a_dinov3_folder_loads_as_its_own_model(kind: str, tmp_path: Path, generator: torch.Generator) -> None:
-    """Oracle: the model's own class, on what its own processor makes of PIL images, resized (24) or not (32)."""
+    """Oracle: the model's own class, on what its own processor makes of PIL images, resized (24) or not (32).
+
+    Catches in scoring/encoders.py: mean over tokens in place of DINOv3's pooled output.
+    """
     with torch.random.fork_rng(devices=[]):
         folder = save_tiny_dinov3(tmp_path / kind, kind)
     model = {"vit": DINOv3ViTModel, "convnext": DINOv3ConvNextModel}[kind].from_pretrained(folder).eval()
@@ -91,7 +101,10 @@ def test_a_missing_encoder_is_named_with_its_key() -> None:
 
 
 def test_a_clip_embedding_is_the_image_half_of_the_model(tiny_preference: Path, generator: torch.Generator) -> None:
-    """Oracle: CLIPModel's projection of its vision tower, on what its processor makes of PIL images."""
+    """Oracle: CLIPModel's projection of its vision tower, on what its processor makes of PIL images.
+
+    Catches in scoring/encoders.py: CLIP features before their projection.
+    """
     batch = images(generator, 3, 20)
     model = CLIPModel.from_pretrained(tiny_preference).eval()
     processor = CLIPProcessor.from_pretrained(tiny_preference)
@@ -180,7 +193,10 @@ def test_weights_of_encoders_must_be_positive(weight: float) -> None:
 
 
 def test_all_pairs_from_one_pass_are_torchmetrics_pairs(tiny_lpips: Path, generator: torch.Generator) -> None:
-    """Oracle: torchmetrics' network on each pair of images (normalize=True); two of the images are nearly alike."""
+    """Oracle: torchmetrics' network on each pair of images (normalize=True); two of the images are nearly alike.
+
+    Catches in scoring/encoders.py: LPIPS on [0, 1] instead of [-1, 1]; LPIPS summed over positions instead of averaged.
+    """
     batch = images(generator, 5, 32)
     batch[4] = (batch[3] + 1e-3).clamp(0, 1)
     encoder = LpipsEncoder(str(tiny_lpips), batch_size=2)

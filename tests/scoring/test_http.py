@@ -274,7 +274,10 @@ class SlowToClose(httpx2.Client):
 
 
 def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that waits for its next attempt is not sent again once another fails permanently."""
+    """A request that waits for its next attempt is not sent again once another fails permanently.
+
+    Catches in scoring/http_client.py: a request whose wait is ended by another's failure is sent once more.
+    """
     monkeypatch.setattr(httpx2, "Client", SlowToClose)
     all_here = threading.Event()
 
@@ -497,7 +500,10 @@ def test_the_page_shows_what_the_judge_sends() -> None:
 
 
 def test_what_a_list_says_about_a_prompt_is_sent_with_its_images(serve: Callable[..., Server], tmp_path: Path) -> None:
-    """In the order of the images, null for a prompt in none of the lists; absent unless lists are given."""
+    """In the order of the images, null for a prompt in none of the lists; absent unless lists are given.
+
+    Catches in scoring/http.py: metadata in the list's order, not the images'.
+    """
     server = serve(lambda _, asked: (200, {"scores": [0] * len(asked["prompts"])}, {}))
     listed = tmp_path / "prompts.jsonl"
     listed.write_text('{"prompt": "two cats", "count": 2}\n{"prompt": "a dog", "count": 1, "tag": ["x"]}\n')

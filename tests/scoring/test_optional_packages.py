@@ -1,4 +1,9 @@
-"""DreamSim and the OCR reward, against stand-ins for their packages that check the calls."""
+"""DreamSim and the OCR reward, against stand-ins for their packages that check the calls.
+
+Catches in scoring/ocr.py: channels in the wrong order; distance not cut off; replacements count twice; a text within
+another.
+Catches in scoring/dreamsim.py: an image alone loses its row; moved, not made anew; autocast reaches the model.
+"""
 
 import sys
 from types import ModuleType, SimpleNamespace

@@ -30,7 +30,11 @@ def pil(image_3HW: torch.Tensor) -> Image.Image:
 def test_scores_are_the_models_own_logits(
     tiny_preference: Path, side: int, normaliser: float, generator: torch.Generator
 ) -> None:
-    """Oracle: logits_per_image of CLIPModel on PIL images, its diagonal; 24 pixels are resized by the processor."""
+    """Oracle: logits_per_image of CLIPModel on PIL images, its diagonal; 24 pixels are resized by the processor.
+
+    Catches in scoring/pickscore.py: images go to the judge as floats, and are divided by 255 again; PickScore without
+    its logit scale; prompts of the text cache in another order.
+    """
     batch = images(generator, 4, side)
     model, processor = CLIPModel.from_pretrained(tiny_preference).eval(), CLIPProcessor.from_pretrained(tiny_preference)
     inputs = processor(

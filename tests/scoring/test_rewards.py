@@ -1,4 +1,7 @@
-"""Several rewards: the weighted sum, groups, plain functions, and failures that name the reward."""
+"""Several rewards: the weighted sum, groups, plain functions, and failures that name the reward.
+
+Catches in scoring/rewards.py: wrong prompts per group; groups interleaved; one NaN raises; all-infinite passes.
+"""
 
 from collections.abc import Callable
 
@@ -23,6 +26,7 @@ def broken(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
 
 
 def test_the_reward_is_the_weighted_sum_and_raw_scores_stay_raw() -> None:
+    """Catches in scoring/rewards.py: weights of the judges ignored."""
     judges = [WeightedReward("beauty", says(1, 2, 3), 2.0), WeightedReward("size", says(10, 0, -10), -0.5)]
     total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.tolist() == [2 * 1 - 5, 2 * 2, 2 * 3 + 5]
@@ -48,6 +52,7 @@ def test_judges_see_the_images_and_the_prompts() -> None:
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_an_image_that_one_judge_cannot_score_has_no_reward(value: float) -> None:
+    """Catches in scoring/rewards.py: infinite scores enter the group."""
     judges = [WeightedReward("good", says(1, 2, 3)), WeightedReward("unsure", says(1, value, 1), 0.5)]
     total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total[[0, 2]].tolist() == [1.5, 3.5]
@@ -125,7 +130,7 @@ def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) 
     judges = [WeightedReward("fine", says(1, 2, 3)), WeightedReward("mute", says(value, value, value))]
     total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.isnan().all()
-    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* saved as checkpoints/last\.ckpt"):
+    with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
         refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(IMAGES)))
     assert not by_reward["mute"].isfinite().any()
 

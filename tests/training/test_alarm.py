@@ -13,7 +13,6 @@ class Module:
     """What the callback needs of a LightningModule."""
 
     def __init__(self) -> None:
-        self.finished = False
         self.logged: list[float] = []
 
     def log(self, name: str, value: float, **_: Any) -> None:
@@ -42,7 +41,6 @@ def test_it_warns_once_when_the_recent_mean_falls_below_the_share() -> None:
     assert messages[0].startswith("iteration 9: the groups' diversity is 40% of its initial value, below")
     assert "trainer.alarm.threshold=0.5" in messages[0]
     assert not trainer.should_stop
-    assert not module.finished
 
 
 def test_one_quiet_iteration_is_no_alarm() -> None:
@@ -51,19 +49,38 @@ def test_one_quiet_iteration_is_no_alarm() -> None:
 
 
 def test_it_ends_the_run_if_asked() -> None:
-    module, trainer, messages = run(DiversityAlarm(0.5, stop=True), [0.8] * 5 + [0.2] * 4)
+    alarm = DiversityAlarm(0.5, stop=True)
+    _, trainer, messages = run(alarm, [0.8] * 5 + [0.2] * 4)
     assert trainer.should_stop
-    assert module.finished
+    assert alarm.stopped == "diversity alarm: 40% of the initial diversity (trainer.alarm.stop)"
     assert "the run ends here" in messages[0]
 
 
 def test_a_threshold_of_zero_never_fires() -> None:
-    module, _, messages = run(DiversityAlarm(0.0, stop=True), [0.8] * 5 + [0.0] * 9)
+    _, trainer, messages = run(DiversityAlarm(0.0, stop=True), [0.8] * 5 + [0.0] * 9)
     assert messages == []
-    assert not module.finished
+    assert not trainer.should_stop
+
+
+def test_first_groups_that_are_alike_switch_it_off_with_a_warning() -> None:
+    """A share of nothing is no number: neither an error nor an alarm."""
+    module, trainer, messages = run(DiversityAlarm(0.5, stop=True), [0.0] * 5 + [0.5, 0.0, 0.0])
+    assert module.logged == []
+    assert len(messages) == 1
+    assert "all alike for evaluation.encoder" in messages[0]
+    assert not trainer.should_stop
+
+
+def test_iterations_without_a_distance_do_not_count() -> None:
+    nan = float("nan")
+    module, _, messages = run(DiversityAlarm(0.5, stop=False), [nan, 0.8, nan, *[0.8] * 4, 0.2, nan])
+    expected, _, _ = run(DiversityAlarm(0.5, stop=False), [*[0.8] * 5, 0.2])
+    assert module.logged == expected.logged
+    assert messages == []
 
 
 def test_a_resumed_alarm_remembers_the_start() -> None:
+    """Catches in training/callbacks/alarm.py: a resumed alarm forgets the start."""
     first = DiversityAlarm(0.5, stop=False)
     run(first, [0.8] * 7)
     resumed = DiversityAlarm(0.5, stop=False)

@@ -10,6 +10,7 @@ from drift_pl.training.checkpointing import AtomicCheckpointIO, key_by_position,
 
 
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in training/checkpointing.py: a checkpoint is written in place."""
     path = tmp_path / "deep" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"value": 1}, path)
     original = torch.save

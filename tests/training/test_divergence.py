@@ -1,4 +1,7 @@
-"""The divergence of a step in the form of flow_grpo's code, for each of the samplers that it has."""
+"""The divergence of a step in the form of flow_grpo's code, for each of the samplers that it has.
+
+Catches in sampling/stochastic.py: Flow-CPS's divergence times the step's length.
+"""
 
 from types import SimpleNamespace
 from typing import Any

@@ -25,7 +25,11 @@ def test_follows_the_recurrence_with_its_warm_up() -> None:
 
 
 def test_swapping_in_restores_the_live_weights_bit_for_bit() -> None:
-    """On a CPU a detached tensor aliases its parameter: a backup without clone() could restore nothing."""
+    """On a CPU a detached tensor aliases its parameter: a backup without clone() could restore nothing.
+
+    Catches in training/ema.py: the backup of the live weights is a view: an evaluation leaves the average in them.
+    Catches: EMA's backup is a view: evaluation overwrites the weights.
+    """
     layer, average = make(0.5)
     with torch.no_grad():
         layer.weight.fill_(0.1234567)

@@ -1,4 +1,8 @@
-"""The evaluation callback: what it writes, and the base model's embeddings that drift is measured from."""
+"""The evaluation callback: what it writes, and the base model's embeddings that drift is measured from.
+
+Catches in training/callbacks/evaluation.py: base sampled with the adapter on; wrong reference file; each process
+decides alone; a base of another protocol or run taken over; looks that a resumed run repeats kept.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,6 +28,7 @@ from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation, _model
+from drift_pl.training.callbacks.progress import RunLength
 
 TUNING, TEST = ("a red cat", "sky"), ("a dog", "two dog", "sea")
 SEEDS = 5
@@ -62,7 +67,6 @@ class Setting:
             encode_prompts=PromptEncoder(policy),
             evaluated_weights=nullcontext,
             average=None,
-            finished=True,
         )
 
     def callback(self) -> HeldOutEvaluation:
@@ -85,6 +89,8 @@ class Setting:
             is_global_zero=True,
             world_size=1,
             loggers=[],
+            should_stop=True,
+            callbacks=[RunLength(iteration)],
             precision_plugin=SimpleNamespace(forward_context=nullcontext),
             strategy=SimpleNamespace(broadcast=lambda answer: answer),
         )
@@ -270,4 +276,4 @@ def test_processes_that_do_not_report_need_no_embeddings_but_sample_along(
         before = setting.sampled
         callback._look_at_tuning_prompts(trainer, setting.module)
         assert setting.sampled == before + images * len(TUNING) * SEEDS
-    assert not (tmp_path / "evaluation").exists()
+    assert not list(tmp_path.rglob("*.json"))

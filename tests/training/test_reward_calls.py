@@ -1,4 +1,8 @@
-"""RewardCalls beside the sampling: the same calls and the same bits, whole groups, errors as they are without."""
+"""RewardCalls beside the sampling: the same calls and the same bits, whole groups, errors as they are without.
+
+Catches in training/reward_calls.py: rewards are called after the sampling broke; a failure is seen at the end only;
+sampling waits for the reward.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -51,7 +55,10 @@ def score_all(
 @pytest.mark.parametrize("groups", [1, 2, 5, 9])
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 15])
 def test_calls_and_scores_are_those_without_a_thread(generator: torch.Generator, groups: int, micro_batch: int) -> None:
-    """Whatever images a micro-batch holds: rewards get whole groups, in order."""
+    """Whatever images a micro-batch holds: rewards get whole groups, in order.
+
+    Catches in training/reward_calls.py: a group scored twice; parts of groups; groups before they are complete.
+    """
     images = torch.rand(len(PROMPTS) * SIZE, 3, 4, 4, generator=generator)
     found = {}
     for thread in (False, True):
@@ -151,7 +158,10 @@ def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
 def test_a_reward_computes_in_the_precision_of_the_run(
     precision: torch.dtype | None, generator: torch.Generator
 ) -> None:
-    """A linear layer under autocast: the thread has no autocast of its own. Nor does it know of no_grad."""
+    """A linear layer under autocast: the thread has no autocast of its own. Nor does it know of no_grad.
+
+    Catches in training/reward_calls.py: the thread without the run's autocast, or with gradients.
+    """
     layer = torch.nn.Linear(12, 1)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(1, 12, generator=generator))

@@ -1,4 +1,9 @@
-"""An iteration's scores: images with NaN, encoders without an answer, and what all processes say together."""
+"""An iteration's scores: images with NaN, encoders without an answer, and what all processes say together.
+
+Catches in incentive/method.py: a bonus of 0 for an image without an embedding, or without one of a prediction.
+Catches in training/scoring.py: each process judges its own counts.
+Catches in functional/normalisation.py: a reward of weight 0 that removes images.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence

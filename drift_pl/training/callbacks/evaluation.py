@@ -11,9 +11,11 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.evaluation.evaluator import Bench, Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
+from drift_pl.evaluation.partial import PartialPoint
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
 from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
 from drift_pl.evaluation.sampling import Model
+from drift_pl.training.callbacks.progress import RunLength
 from drift_pl.training.checkpointing import weights_digest
 
 
@@ -72,17 +74,16 @@ class HeldOutEvaluation(L.Callback):
             self._look_at_tuning_prompts(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not pl_module.finished:
-            return
-        seen, point = self._measure(self._test, trainer, pl_module)
+        seen, point = self._measure(self._test, trainer, pl_module, TUNED)
         if not trainer.is_global_zero:
             return
-        self._test = keep(self._test, replace(point, name=TUNED), seen)
-        self._write_summary(trainer, pl_module)
+        self._test = keep(self._test, point, seen)
+        PartialPoint.of(self._test, point).remove()
         base = read_array(self._test, BASE.name, "grid")
         if base is not None:
             grids, prompts = [base.float() / 255, seen.grid_PS3HW], seen.prompts[: len(base)]
             save_image(labelled_grid(["base", "fine-tuned"], grids, prompts), self._samples / "base_and_tuned.png")
+        self._write_summary(trainer, pl_module)  # last: a run that has it is complete
 
     @property
     def _samples(self) -> Path:
@@ -96,8 +97,13 @@ class HeldOutEvaluation(L.Callback):
         there = record.base is not None and read_array(record, BASE.name, compared) is not None
         if trainer.strategy.broadcast(there):
             return record
-        seen = self.bench.base(_model(trainer, pl_module), *_asked(record))
-        return keep(record, BASE, seen, picture) if trainer.is_global_zero else record
+        partial = PartialPoint.of(record, BASE)
+        seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
+        if not trainer.is_global_zero:
+            return record
+        record = keep(record, BASE, seen, picture)
+        partial.remove()
+        return record
 
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bench.evaluator.drift:
@@ -118,17 +124,20 @@ class HeldOutEvaluation(L.Callback):
                 grid = np.asarray(grid_of(seen, point.title()))
                 logger.experiment.add_image("samples", grid, max(done - 1, 0), dataformats="HWC")
 
-    def _measure(self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[Evaluated, Point]:
-        """Measures the current weights; the point identifies them and is complete on the first process only."""
+    def _measure(
+        self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, name: str = ""
+    ) -> tuple[Evaluated, Point]:
+        """Measures the current weights, and makes the point that identifies them.
+
+        Args:
+            name: of the point; if it is given, each prompt is kept as soon as it is done.
+        """
         reference = None
         if self.bench.evaluator.drift and record.points:
             reference = read_array(record, BASE.name, "embedding")
         done, training = trainer.datamodule.iteration, record.training
         with pl_module.evaluated_weights():
-            seen = self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference)
-            if not trainer.is_global_zero:
-                return seen, BASE
-            return seen, trained_point(
+            point = trained_point(
                 f"iteration-{done:06d}.ckpt",
                 weights_digest(dict(pl_module.policy.trainable_parameters())),
                 done,
@@ -136,6 +145,9 @@ class HeldOutEvaluation(L.Callback):
                 "live" if pl_module.average is None else "average",
                 self.bench.sampling,
             )
+            point = replace(point, name=name or point.name)
+            partial = PartialPoint.of(record, point) if name else None
+            return self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference, partial), point
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         summary = {
@@ -148,6 +160,9 @@ class HeldOutEvaluation(L.Callback):
             "images": self._images,
             "seconds": round(self._seconds, 1),
         }
+        why = next(one for one in trainer.callbacks if isinstance(one, RunLength)).why_stopped(trainer)
+        if why is not None:
+            summary["stopped"] = why
         write_json(self._run_dir / "summary.json", summary)
 
 

@@ -1,25 +1,68 @@
-"""Length of a run, and its progress display."""
+"""Length of a run, why it ended, and its progress display."""
 
 import time
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from drift_pl.training.callbacks.alarm import DiversityAlarm
 
 
 class RunLength(L.Callback):
     """Ends the run after a number of iterations, independently of Lightning's epochs; the run can be extended later.
 
+    Must come after other callbacks that may end it.
+
     Args:
         iterations: total length, counted from the start of the run, not from a resume.
+        trained: nothing is left to train: what a checkpoint's run still lacks is its evaluation.
     """
 
-    def __init__(self, iterations: int) -> None:
-        self._iterations = iterations
+    def __init__(self, iterations: int, trained: bool = False) -> None:
+        self.iterations, self._trained = iterations, trained
+        self._why: str | None = None
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._why = checkpoint.get("stopped") if self._trained else None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A timer may have run out before: Lightning would then also skip what comes before and after training."""
+        self._trained = self._trained or trainer.should_stop
+        trainer.should_stop = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._trained:
+            trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
-        if trainer.datamodule.iteration >= self._iterations:
-            pl_module.finished = trainer.should_stop = True
+        if trainer.datamodule.iteration >= self.iterations:
+            trainer.should_stop = True
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["stopped"] = self.why_stopped(trainer)
+
+    def why_stopped(self, trainer: L.Trainer) -> str | None:
+        """What has ended the run before its length; None if nothing has."""
+        if not trainer.should_stop or trainer.datamodule.iteration >= self.iterations:
+            return None
+        reasons = map(_reason_of, trainer.callbacks)
+        return self._why or next(filter(None, reasons), "a callback of trainer.callbacks ended the run")
+
+
+def _reason_of(callback: L.Callback) -> str | None:
+    """Why a callback has ended the run; None if it has not, or cannot tell."""
+    if isinstance(callback, DiversityAlarm):
+        return callback.stopped
+    if isinstance(callback, Timer):
+        remaining = callback.time_remaining()
+        return "Timer: its duration has passed" if remaining is not None and remaining <= 0 else None
+    if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+        return f"EarlyStopping: {callback.monitor} did not improve {callback.patience} times in a row"
+    if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+        return f"EarlyStopping: {callback.monitor} passed a threshold, or was not finite"
+    return None
 
 
 class RunProgress(L.Callback):

@@ -17,7 +17,10 @@ def directions(*degrees: float) -> Tensor:
 
 
 def test_the_bonus_is_the_root_of_the_inverse_share_of_a_cluster() -> None:
-    """Clusters of 3, 1 and 2 among 6: E = sqrt(2), sqrt(6), sqrt(3)."""
+    """Clusters of 3, 1 and 2 among 6: E = sqrt(2), sqrt(6), sqrt(3).
+
+    Catches in incentive/methods/diverse_grpo.py: no root; upside down; beta on the reward; number of clusters ignored.
+    """
     scores = Scores(torch.arange(6.0)[None], {}, directions(0, 90, 2, 181, 1, 180))
     big, pair, single = math.sqrt(2), math.sqrt(3), math.sqrt(6)
     expected = torch.arange(6.0) + 0.5 * torch.tensor([big, single, big, pair, big, pair])
@@ -59,6 +62,7 @@ def test_images_of_other_groups_are_no_company() -> None:
 def test_the_divergence_acts_on_the_first_steps_of_the_grid(
     early_steps: int | None, num_steps: int, expected: list[float]
 ) -> None:
+    """Catches in incentive/methods/diverse_grpo.py: late steps for early ones; counted in the window; off by one."""
     scores = Scores(torch.tensor([[1.0, torch.nan, 2.0]] * 2), {}, None)
     factor = DiverseGrpo(early_steps=early_steps).divergence(scores, (1, 2, 3, 4), num_steps)
     assert torch.equal(factor, torch.tensor(expected)[:, None, None].expand(4, 2, 3))

@@ -9,7 +9,10 @@ from drift_pl.incentive.methods.dra import Dra
 
 
 def test_rewards_are_divided_by_one_plus_the_similarity_to_the_others(generator: torch.Generator) -> None:
-    """Oracle: the paper's 1 + sum over the others of scipy's cosine similarities; no embedding has negative entries."""
+    """Oracle: the paper's 1 + sum over the others of scipy's cosine similarities; no embedding has negative entries.
+
+    Catches in incentive/methods/dra.py: itself left out; mean for sum; multiplied.
+    """
     embedding = torch.nn.functional.normalize(torch.rand(3, 7, 5, generator=generator), dim=-1)
     reward = torch.rand(3, 7, generator=generator)
     ours = Dra().reward(Scores(reward, {}, embedding))

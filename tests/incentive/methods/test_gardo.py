@@ -31,6 +31,7 @@ def gated(method: Gardo, reward: Tensor, **by_reward: Tensor) -> list[int]:
 
 
 def test_positive_advantages_are_multiplied_by_the_distance_to_the_nearest(generator: torch.Generator) -> None:
+    """Catches in incentive/methods/gardo.py: mean for nearest; negative advantages multiplied."""
     embedding, advantage = unit(3, 7, 5, generator=generator), torch.randn(3, 7, generator=generator)
     ours = Gardo().advantage(advantage, Scores(torch.rand(3, 7), {}, embedding))
     expected = np.where(advantage > 0, advantage.numpy() * nearest(embedding), advantage)
@@ -45,7 +46,11 @@ def test_normalised_distances_have_mean_one_in_every_group(generator: torch.Gene
 
 
 def test_a_group_of_copies_gives_no_nan() -> None:
-    """The authors' code divides 0 by 0 here. Raw: no praise for copies; normalised: none is more distinct."""
+    """The authors' code divides 0 by 0 here. Raw: no praise for copies; normalised: none is more distinct.
+
+    Catches in incentive/methods/gardo.py: 0 / 0 for a group of copies.
+    Catches: GARDO's 0 / 0 for identical images.
+    """
     scores = Scores(torch.rand(1, 3), {}, torch.tensor([[[0.6, 0.8]] * 3]))
     advantage = torch.tensor([[1.0, -2.0, 0.5]])
     torch.testing.assert_close(Gardo().advantage(advantage, scores), torch.tensor([[0.0, -2.0, 0.0]]))
@@ -66,7 +71,10 @@ def test_images_that_are_not_valid_are_nobodys_neighbours(normalise: bool, gener
 
 
 def test_uncertainty_is_the_win_rate_less_the_mean_of_the_auxiliary_ones(generator: torch.Generator) -> None:
-    """Oracle: scipy's average ranks over the whole batch: (rank - 1) / (n - 1), ties half."""
+    """Oracle: scipy's average ranks over the whole batch: (rank - 1) / (n - 1), ties half.
+
+    Catches in incentive/methods/gardo.py: sign of the uncertainty (descending ranks); ties; sum for mean; per group.
+    """
     main, first, second = (torch.randint(6, (3, 8), generator=generator).float() for _ in range(3))
 
     def rate(score: Tensor) -> np.ndarray:

@@ -15,7 +15,10 @@ def outcomes(*number: int) -> Tensor:
 
 
 def test_no_advantage_is_left_where_shares_are_proportional_to_rewards() -> None:
-    """The paper's fixed point, p* proportional to r: six images of reward 3, two of 1, so r / p = 4 for all."""
+    """The paper's fixed point, p* proportional to r: six images of reward 3, two of 1, so r / p = 4 for all.
+
+    Catches in incentive/methods/inverse_probability.py: multiplied; floor as a cap; always shifted; count for share.
+    """
     scores = Scores(torch.tensor([[3.0] * 6 + [1.0] * 2]), {}, outcomes(0, 0, 0, 0, 0, 0, 1, 1))
     scaled = InverseProbability(clusters=2).reward(scores)
     torch.testing.assert_close(scaled, torch.full((1, 8), 4.0))

@@ -15,7 +15,10 @@ def scores_of(category: Tensor, reward: Tensor | None = None) -> Scores:
 
 
 def test_the_estimator_is_the_gradient_of_the_expected_best() -> None:
-    """Oracle: autograd through E[sum_c max_i s_c(x_i)] of three draws from four images, all 64 groups enumerated."""
+    """Oracle: autograd through E[sum_c max_i s_c(x_i)] of three draws from four images, all 64 groups enumerated.
+
+    Catches in incentive/methods/max_at_k.py: maximum for the gap; all credited; mean over categories; wrong axis.
+    """
     table = torch.tensor([[0.9, 0.1, -0.4], [0.2, 0.8, -0.1], [0.5, 0.5, -0.3], [0.2, 0.3, 0.0]], dtype=torch.float64)
     logits = torch.tensor([0.3, -0.2, 0.5, 0.1], dtype=torch.float64, requires_grad=True)
     groups = torch.tensor(list(itertools.product(range(4), repeat=3)))
