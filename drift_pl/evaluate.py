@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -90,7 +91,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     quieten()
     from drift_pl.builders.checkpoint_weights import read_checkpoints
     from drift_pl.evaluation.base import read_base
-    from drift_pl.evaluation.record import write_evaluation
+    from drift_pl.evaluation.shared import write_shared
 
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
@@ -100,7 +101,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base)
-    write_evaluation(evaluation)
+    evaluation = write_shared(evaluation)
     _write_sheet(evaluation)
     return evaluation
 
@@ -132,14 +133,18 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     path = local_path(options.out) if options.out else _file(options.prompts, run_dir, new)
     inputs = inputs_now(config, run_dir, MEASURED_WITH, options.replaced())
     new = replace(new, path=path, method=options.method or new.method, config_hash=config_hash, inputs=inputs)
-    if options.fresh or not path.exists():
+    if not path.exists():
+        return new
+    if options.fresh:
+        with suppress(UserError):  # a damaged file is replaced, too
+            new = replace(new, known=read_evaluation(path).known)
         return new
     earlier = read_evaluation(path)
     difference = earlier.difference(new)
     if difference:
         remedy = "give another file, e.g. out=evaluation-2.json, or replace it with fresh=true"
         raise UserError(f"{path} {difference}; {remedy}")
-    return replace(new, method=options.method or earlier.method, points=earlier.points)
+    return replace(new, method=options.method or earlier.method, points=earlier.points, known=earlier.known)
 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:

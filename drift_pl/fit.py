@@ -11,7 +11,7 @@ from typing import Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.command import run_command
+from drift_pl.config.command import INTERRUPTED, TERMINATED, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
@@ -35,7 +35,6 @@ from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
 
-TERMINATED = 143
 TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
 
@@ -94,11 +93,12 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     try:
-        run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+        with leaving_at_second_sigterm():
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
         done = run.datamodule.iteration
         print(f"stopped after iteration {done}; resume with: {resume_command(folder.path)}", file=sys.stderr)
-        raise SystemExit(stop.code or TERMINATED) from stop
+        raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
     except Exception as error:
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
             raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error

@@ -4,14 +4,17 @@ import io
 import locale
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
 
-USER_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 130, 143, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
@@ -45,7 +48,11 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         return _refuse(error, OUT_OF_MEMORY, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return _leave(INTERRUPTED, argv is None)
+    except SystemExit as stop:
+        if not isinstance(stop.code, int):
+            raise
+        return _leave(stop.code, argv is None)
     except BrokenPipeError:
         # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,6 +63,39 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
             raise
         return _refuse(error, message, arguments)
     return 0
+
+
+@contextmanager
+def leaving_at_second_sigterm() -> Iterator[None]:
+    """Lightning ends a run after the iteration in which SIGTERM arrives, which a hanging reward makes very long."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived = 0
+
+    def count(*_: object) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived > 1:
+            print("terminated at once", file=sys.stderr, flush=True)
+            os._exit(TERMINATED)
+
+    earlier = signal.signal(signal.SIGTERM, count)  # Lightning calls it beside its own handler
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _leave(status: int, is_process: bool) -> int:
+    """The status of a command that was stopped; a process ends here if a thread would keep it, such as a reward's."""
+    if is_process and any(
+        not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
+    ):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _use_utf8() -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.evaluator import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
-from drift_pl.evaluation.record import Evaluation, Point, Value, summarise, write_evaluation
+from drift_pl.evaluation.record import Evaluation, Point, Value, summarise
 from drift_pl.evaluation.sampling import SamplingPlan
+from drift_pl.evaluation.shared import write_shared
 
 BASE = Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None)
 
@@ -51,9 +52,7 @@ def keep(
         with replacing(_arrays(evaluation, point.name)) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **{name: array.numpy() for name, array in kept.items()})
     point = replace(_with_values(point, evaluated), picture=os.path.relpath(picture, evaluation.path.parent))
-    evaluation = evaluation.with_point(point)
-    write_evaluation(evaluation)
-    return evaluation
+    return write_shared(evaluation.with_point(point))
 
 
 def _with_values(point: Point, evaluated: Evaluated) -> Point:

@@ -87,7 +87,10 @@ def titles(points: Sequence[Point]) -> list[str]:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation file, which lies at `path`; docs/evaluation.md explains the other fields."""
+    """An evaluation file, which lies at `path`; docs/evaluation.md explains the other fields.
+
+    `known` is not in the file: identities of the points that it held when it was last read or written.
+    """
 
     path: Path
     method: str
@@ -98,6 +101,7 @@ class Evaluation:
     protocol: Protocol
     points: tuple[Point, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
+    known: frozenset[tuple[Any, ...]] = field(default=frozenset(), compare=False)
 
     @property
     def run_dir(self) -> Path:
@@ -113,6 +117,10 @@ class Evaluation:
         path = (self.path.parent / (point.picture or "")).resolve()
         own = path.suffix == ".png" and path.is_file() and path.is_relative_to(self.run_dir.resolve())
         return path if own else None
+
+    @property
+    def identities(self) -> frozenset[tuple[Any, ...]]:
+        return frozenset(point.identity() for point in self.points)
 
     @property
     def base(self) -> Point | None:
@@ -209,7 +217,7 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
     """
     try:
         # as JSON, in which strict reading still takes a list for a tuple and a dict for a dataclass
-        evaluation = _READER.validate_json(json.dumps({**content, "path": str(path)}), strict=True)
+        evaluation = _READER.validate_json(json.dumps({**content, "path": str(path), "known": []}), strict=True)
     except ValidationError as error:
         place, message = error.errors()[0]["loc"], error.errors()[0]["msg"]
         raise ValueError(f"{'.'.join(map(str, place))}: {message[0].lower()}{message[1:]}") from error
@@ -223,12 +231,12 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
-    return evaluation
+    return replace(evaluation, known=evaluation.identities)
 
 
 def to_plain(evaluation: Evaluation) -> dict[str, Any]:
     """The inverse of `from_plain`."""
-    content = {name: value for name, value in asdict(evaluation).items() if name != "path"}
+    content = {name: value for name, value in asdict(evaluation).items() if name not in ("path", "known")}
     if not evaluation.inputs:  # of version 0.2
         del content["inputs"]
     return {"format": FORMAT, "version": VERSION, **content, "points": list(content["points"])}
