@@ -201,7 +201,10 @@ def test_plain_content_is_the_evaluation_whatever_its_place() -> None:
 
 def test_two_runs_or_two_protocols_may_not_share_a_file(tmp_path: Path) -> None:
     one = made(tmp_path / "x.json")
-    assert one.difference(replace(one, points=(), path=tmp_path, method="m", training=Training())) is None
+    extended = Training(one.training, iterations=one.training["iterations"] + 100)
+    assert one.difference(replace(one, points=(), path=tmp_path, method="m", training=extended)) is None
+    elsewhere = Training(one.training, prompts_digest="other")
+    assert "another list, prompts.train" in str(one.difference(replace(one, training=elsewhere)))
     name = EXAMPLE["config_hash"]
     assert one.difference(replace(one, seed=5)) == f"is of the run {name}-s0, and this one is {name}-s5"
     assert "other" in str(one.difference(replace(one, config_hash="other")))
