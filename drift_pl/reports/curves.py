@@ -39,6 +39,8 @@ def read_run(folder: Path) -> FinishedRun:
         UserError: the folder is not that of a finished run.
     """
     summary, arrays, tuned = folder / SUMMARY, folder / "evaluation", "tuned"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folders of runs, e.g. runs/shapes_*")
     if not summary.is_file():
         raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))

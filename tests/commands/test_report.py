@@ -104,7 +104,8 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
     cases = {
         "differ in test_prompts": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
         "a seed comes twice": make_run(tmp_path / "c", "drift", 0, 0.6),
-        "has no summary.json": tmp_path / "nothing",
+        "nothing: no such folder": tmp_path / "nothing",
+        "has no summary.json": tmp_path / "a" / "evaluation",
         "fresh=true": make_run(tmp_path / "d", "other", 0, 0.6),
     }
     (tmp_path / "d" / "evaluation" / "test" / "points" / "base.npz").unlink()
