@@ -184,4 +184,4 @@ def _continued(record: Evaluation) -> Evaluation:
         return record
     if earlier.difference(record):
         return record
-    return replace(record, method=earlier.method, points=earlier.points)
+    return replace(record, method=earlier.method, points=earlier.points, known=earlier.known)
