@@ -282,7 +282,9 @@ def test_a_folder_that_is_taken_is_left_alone(refused: Callable[..., str], tmp_p
     (tmp_path / "full" / "mine.txt").write_text("mine")
     assert f"is not empty: give a new folder, e.g. out={tmp_path}/full-2" in refused(out=tmp_path / "full")
     assert "is not a folder" in refused(out=tmp_path / "full" / "mine.txt")
-    assert "cannot be written" in refused(out=tmp_path / "full" / "mine.txt" / "below")
+    assert "Not a directory: a file is where a folder is needed" in refused(
+        out=tmp_path / "full" / "mine.txt" / "below"
+    )
 
 
 def test_an_empty_folder_is_filled_also_through_a_link(tiny_run: Path, tmp_path: Path) -> None:

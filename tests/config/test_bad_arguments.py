@@ -155,10 +155,10 @@ BAD = [
         "sampler.kind=ddim is for policy.family=sd15 or sdxl, and sd3 is a flow model: use e.g. flow_",
     ),
     ("policy.family=sdxl", "sampler.kind=flow_sde is for flow models, and policy.family=sdxl is not one: use d"),
-    ("objective.ema_decay=1", "objective.ema_decay=1 should be less than 1; use e.g. objective.ema_decay=0.0"),
+    ("objective.ema_decay=1", "objective.ema_decay=1 should be less than 1; use e.g. objective.ema_decay=0.9"),
     (
         "incentive.prompting.share=2",
-        "incentive.prompting.share=2 should be less than or equal to 1; use e.g. incentive.prompting.share=1.0",
+        "incentive.prompting.share=2 should be less than or equal to 1; use e.g. incentive.prompting.share=0.5",
     ),
     (
         "incentive.selection.keep=1",

@@ -1,6 +1,5 @@
 """Files from elsewhere may not name code, packages, tokens or variables; the user's own files just work."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -123,21 +122,25 @@ def test_what_the_package_offers_needs_no_trust(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("place", [".", "experiments"])
-def test_ones_own_experiment_and_reward_are_never_asked_about(place: str, here: Path, tmp_path: Path) -> None:
+def test_ones_own_experiment_and_reward_are_never_asked_about(
+    place: str, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The normal user: an experiment file and a reward in the working folder; then evaluate, resume, another seed."""
-    (here / "my_rewards.py").write_text("raise RuntimeError('nothing is imported to decide')\n")
-    file = written(here / place, "rewards: [{name: 'my_rewards:Thing'}]\nseed: ${oc.decode:${oc.env:N}}", "mine.yaml")
-    os.environ["N"] = "3"
+    (here / "rewards_of_mine.py").write_text("raise RuntimeError('nothing is imported to decide')\n")
+    file = written(
+        here / place, "rewards: [{name: 'rewards_of_mine:Thing'}]\nseed: ${oc.decode:${oc.env:N}}", "mine.yaml"
+    )
+    monkeypatch.setenv("N", "3")
     request = parse([f"experiment={file}"])
     assert request.config.seed == 3
     register(with_names(request.tree), here / "runs" / "mine")
-    saved = written(here / "runs" / "mine", "rewards: [{name: 'my_rewards:Thing'}]")
+    saved = written(here / "runs" / "mine", "rewards: [{name: 'rewards_of_mine:Thing'}]")
     build_config([("experiment", str(saved))], trusted=False)
     parse([f"experiment={file}", "seed=4"])
-    moved = written(tmp_path / "elsewhere", "rewards: [{name: 'my_rewards:Thing'}]")
+    moved = written(tmp_path / "elsewhere", "rewards: [{name: 'rewards_of_mine:Thing'}]")
     build_config([("experiment", str(moved))], trusted=False)
     assert (tmp_path / "state" / "drift_pl" / "runs").read_text().count("\n") == 2
-    assert "my_rewards" not in sys.modules
+    assert "rewards_of_mine" not in sys.modules
 
 
 def test_code_that_came_with_the_file_is_not_ones_own(here: Path) -> None:
