@@ -129,4 +129,4 @@ def test_text_is_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
     assert "negative_prompt: плохо" in done.stdout.decode("utf-8")
     command = [sys.executable, "-m", "drift_pl.fit", "experiment=дома.yaml"]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
-    assert done.stderr.decode("utf-8").startswith("error: experiment=дома.yaml: no such file")
+    assert done.stderr.decode("utf-8").startswith("error: experiment=дома.yaml: no such experiment")
