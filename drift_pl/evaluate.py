@@ -94,7 +94,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     from drift_pl.evaluation.shared import write_shared
 
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
-    evaluation = _open(options, config, run_dir, checkpoints[0].identity.rpartition("-s")[0])
+    evaluation = _open(options, config, run_dir, checkpoints[0].config_hash)
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)

@@ -67,7 +67,7 @@ def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: "TunedPoli
     base = Base(name, location if location.exists() else None)
     pipeline, evaluation = describe_pipeline(tuned.policy), evaluation_table(run_dir, weights)
     exported = Export(out.absolute().name, form, weights, base, pipeline, evaluation)
-    return model_card(config, checkpoint.identity.rpartition("-s")[0], exported)
+    return model_card(config, checkpoint.config_hash, exported)
 
 
 def _run(argv: list[str]) -> None:

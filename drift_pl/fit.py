@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,7 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
 
 def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
     """`fit`; False if there is nothing left to do."""
-    path = run_path(config)
-    if not is_first_process(config):
-        return _train(config, tree, choose_run_folder(config), None)
-    with hold(path, "run_dir") as lock:
+    with hold(run_path(config), "run_dir") if is_first_process(config) else nullcontext() as lock:
         return _train(config, tree, choose_run_folder(config), lock)
 
 

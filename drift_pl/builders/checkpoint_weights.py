@@ -9,11 +9,12 @@ from torch import Tensor
 
 from drift_pl.builders.policy import build_policy
 from drift_pl.config.checkpoints import CONFIG, refuse_foreign_checkpoint
+from drift_pl.config.identity import hash_of
 from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy
-from drift_pl.training.checkpoint_content import described
+from drift_pl.training.checkpoint_content import shape_difference
 from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
 
 LAST = "last.ckpt"
@@ -37,6 +38,10 @@ class Checkpoint(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     identity: str
     held: Mapping[str, Tensor] | None = None
+
+    @property
+    def config_hash(self) -> str:
+        return hash_of(self.identity)
 
 
 def read_checkpoint_of(path: Path, config_file: Path, which: str) -> Checkpoint:
@@ -141,10 +146,10 @@ def refuse_other_shapes(parameters: Mapping[str, Tensor], checkpoint: Checkpoint
         rank: of the config's adapter, for the message.
     """
     own = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    for name in sorted(own.keys() | checkpoint.shapes.keys()):
-        ours, theirs = own.get(name), checkpoint.shapes.get(name)
-        if ours != theirs:
-            raise UserError(
-                f"ckpt_path={checkpoint.path}: its {name} is {described(theirs)}, and {described(ours)} in the policy "
-                f"of config.yaml (policy.lora.rank={rank}): they are of different runs"
-            )
+    difference = shape_difference(checkpoint.shapes, own)
+    if difference:
+        name, theirs, ours = difference
+        raise UserError(
+            f"ckpt_path={checkpoint.path}: its {name} is {theirs}, and {ours} in the policy "
+            f"of config.yaml (policy.lora.rank={rank}): they are of different runs"
+        )

@@ -69,6 +69,11 @@ def run_identity(config: Config) -> str:
     return f"{config_hash(config)}-s{config.seed}"
 
 
+def hash_of(identity: str) -> str:
+    """HASH of a `run_identity`."""
+    return identity.rpartition("-s")[0]
+
+
 def default_run_dir(config: Config) -> Path:
     """runs/EXPERIMENT-HASH-sSEED; an experiment given as a path counts by its file's name."""
     return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from drift_pl.config.identity import run_identity
+from drift_pl.config.identity import hash_of, run_identity
 from drift_pl.config.paths import names_a_file, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
@@ -27,7 +27,7 @@ MARK, KEPT = "run.json", "inputs"
 PREFERRED, OTHERS, TEXTS = (".safetensors",), (".bin", ".pt", ".pth", ".npz"), (".json", ".txt", ".model")
 """Endings of weights, of weights that do not count beside the preferred ones, and of what describes them."""
 BLOCK, WHOLE, SAMPLES = 2**20, 2**26, 32
-"""Bytes: of files larger than `WHOLE`, so many blocks are read."""
+"""In bytes: of a file larger than `WHOLE`, only `SAMPLES` blocks of size `BLOCK` are read."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RunMark:
 
     @property
     def config_hash(self) -> str:
-        return self.identity.rpartition("-s")[0]
+        return hash_of(self.identity)
 
     def of_run(self, identity: str) -> "RunMark":
         """The same files in a run that began under another mark."""

@@ -94,7 +94,7 @@ def _identity_of(path: Path) -> str:
 
 
 def _is_summarised(path: Path, identities: Collection[str], iterations: int) -> bool:
-    """Whether a run's folder holds its summary after so many iterations."""
+    """Whether a folder has the summary of this run, written after exactly `iterations` iterations."""
     try:
         summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
         identity = f"{summary['config_hash']}-s{summary['seed']}"

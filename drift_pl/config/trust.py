@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drift_pl.config.experiments import is_packaged
+from drift_pl.config.own_run import CONFIG
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, refused
 from drift_pl.core.registry import TABLES
@@ -29,7 +30,6 @@ from drift_pl.core.registry import TABLES
 PACKAGE = Path(__file__).parents[1]
 NAMES = ("name", "family", "kind", "loss", "method")
 """Keys whose value may be `package.module:Thing`."""
-RUN_CONFIG = "config.yaml"
 
 
 class Access(NamedTuple):
@@ -166,7 +166,7 @@ def _is_of_working_folder(access: Access, file: Path) -> bool:
     Not if the module comes with the file, in a folder below the working folder: that may have been sent.
     """
     here = Path.cwd().resolve()
-    if file.name == RUN_CONFIG or not file.resolve().is_relative_to(here) or access.key.endswith(".url"):
+    if file.name == CONFIG or not file.resolve().is_relative_to(here) or access.key.endswith(".url"):
         return False
     if not access.module:
         return True

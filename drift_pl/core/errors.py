@@ -28,6 +28,13 @@ def naming(setting: str) -> Iterator[None]:
         _SETTING.reset(token)
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and its causes, outermost first: libraries wrap errors of others in their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def named(value: object = None) -> str:
     """Start of an error message: `SETTING=value`, the setting alone, or the value alone if no setting is known."""
     setting = _SETTING.get()

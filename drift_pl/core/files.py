@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from drift_pl.core.errors import UserError, named
+from drift_pl.core.errors import UserError, causes, named
 
 ROOM = "make room and run it again; a run resumes from its last checkpoint, which is complete"
 RIGHTS = "give a path that you may write to (or read from)"
@@ -61,14 +61,20 @@ def probe_folder(folder: Path) -> None:
     Raises:
         OSError: it cannot; see `refused`.
     """
+    with made_folder(folder), _written_beside(folder / "probe") as temporary:
+        temporary.write_bytes(b"0")
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder, made if it is not there; at the end, what was made for it and is empty is removed."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _written_beside(folder / "probe") as temporary:
-            temporary.write_bytes(b"0")
+        yield
     finally:
         for path in missing:
-            with suppress(OSError):  # never made, or something else is in it by now
+            with suppress(OSError):  # never made, or something is in it by now
                 path.rmdir()
 
 
@@ -178,15 +184,14 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _file_error(error: BaseException | None) -> OSError | None:
+def _file_error(error: BaseException) -> OSError | None:
     """The file system's error behind one of a library that was writing: torch and safetensors raise their own."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        number = re.search(r"\(os error (\d+)\)", str(error))  # as Rust, and so safetensors, writes it
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause
+        number = re.search(r"\(os error (\d+)\)", str(cause))  # as Rust, and so safetensors, writes it
         if number:
             return OSError(int(number[1]), os.strerror(int(number[1])))
-        error = error.__cause__ or error.__context__
     return None
 
 

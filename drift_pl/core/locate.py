@@ -4,12 +4,12 @@ A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from drift_pl.core.errors import UserError, named
+from drift_pl.core.errors import UserError, causes, named
 from drift_pl.core.files import local_path, refused
 
 Loaded = TypeVar("Loaded")
@@ -93,13 +93,13 @@ def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
         if Path(location).exists():
             raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
         folder = named("/path/to/folder")
-        causes = {type(cause).__name__ for cause in _causes(error)}
-        if "GatedRepoError" in causes:
+        kinds = {type(cause).__name__ for cause in causes(error)}
+        if "GatedRepoError" in kinds:
             raise UserError(
                 f"{named(name)}: this model is gated: accept its terms at https://huggingface.co/{location} and log in "
                 f"(hf auth login, or HF_TOKEN in the environment), or give a local folder, {folder}"
             ) from error
-        if "RepositoryNotFoundError" in causes:
+        if "RepositoryNotFoundError" in kinds:
             raise UserError(
                 f"{named(name)}: neither a folder nor a model on the hub (or a private one: log in with hf auth "
                 f"login); check the name, org/model, or give a local folder, {folder}"
@@ -133,10 +133,3 @@ def first_line(error: BaseException) -> str:
     """First non-empty line of an error's message, at most 200 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:200]
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes: libraries wrap the hub's errors in their own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import made_folder
 
 NAME = ".lock"
 REFRESH = 10.0
@@ -69,18 +70,12 @@ def hold(folder: Path, setting: str) -> Iterator[FolderLock]:
     Raises:
         UserError: another process holds it.
     """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with made_folder(folder):
         lock = _acquire(folder, setting)
         try:
             yield lock
         finally:
             lock.release()
-    finally:
-        for path in made:
-            with suppress(OSError):
-                path.rmdir()
 
 
 def _acquire(folder: Path, setting: str) -> FolderLock:

@@ -120,12 +120,8 @@ class Evaluator:
         """
         rank, world = _rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
-        sizes = (
-            len(prompts),
-            len(prompts),
-            min(self.grid_prompts, len(prompts)),
-            len(prompts) if self.drift else 0,
-        )
+        total = len(prompts)
+        sizes = (total, total, min(self.grid_prompts, total), total if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from drift_pl.core.files import replacing
+from drift_pl.core.files import finite, replacing
 from drift_pl.evaluation.evaluator import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
 from drift_pl.evaluation.record import Evaluation, Point, Value, summarise
@@ -57,10 +57,10 @@ def keep(
 
 def _with_values(point: Point, evaluated: Evaluated) -> Point:
     """The point with its values; None stands for those that are not finite."""
-    per_prompt = {name: [_finite(value) for value in value_P.tolist()] for name, value_P in evaluated.values.items()}
+    per_prompt = {name: finite(value_P.tolist()) for name, value_P in evaluated.values.items()}
     values = {name: summarise(numbers) for name, numbers in per_prompt.items()}
     for name, value in evaluated.overall.items():  # over all prompts together, so without an interval
-        values[name] = Value(_finite(value), None, None, len(evaluated.prompts))
+        values[name] = Value(finite(value), None, None, len(evaluated.prompts))
     return replace(point, values=values, per_prompt=per_prompt)
 
 
@@ -90,7 +90,3 @@ def read_array(evaluation: Evaluation, name: str, array: str) -> Tensor | None:
 
 def _arrays(evaluation: Evaluation, name: str) -> Path:
     return evaluation.folder / f"{name}.npz"
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -166,12 +166,19 @@ def _shapes(values: Mapping[str, Any]) -> dict[str, Shape]:
 
 
 def _refuse_difference(path: Path, part: str, theirs: dict[str, Shape], ours: dict[str, Shape]) -> None:
+    difference = shape_difference(theirs, ours)
+    if difference:
+        name, there, here = difference
+        raise damaged(path, f"{name} in its {part} is {there}, and {here} in this run")
+
+
+def shape_difference(theirs: Mapping[str, Shape], ours: Mapping[str, Shape]) -> tuple[str, str, str] | None:
+    """The first name, in order, whose shapes differ, with both in words; None if all are equal."""
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
-            there, here = (described(side.get(name)) for side in (theirs, ours))
-            raise damaged(path, f"{name} in its {part} is {there}, and {here} in this run")
+            return name, _described(theirs.get(name)), _described(ours.get(name))
+    return None
 
 
-def described(shape: Shape | None) -> str:
-    """A shape in words."""
+def _described(shape: Shape | None) -> str:
     return "not there" if shape is None else " x ".join(map(str, shape)) or "one number"
