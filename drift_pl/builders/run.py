@@ -3,13 +3,11 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
@@ -23,6 +21,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
+from drift_pl.builders.strategy import build_strategy
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
@@ -48,9 +47,6 @@ from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
-
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""Time after which a lost host is noticed, in place of torch's half hour."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +199,6 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     refuse_precision(trainer.accelerator, trainer.precision)
-    alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
     with naming("trainer.logger"):
         makers = [find("logger", name) for name in trainer.logger]
         loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
@@ -211,7 +206,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         accelerator=trainer.accelerator,
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
+        strategy=build_strategy(config),
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
