@@ -91,6 +91,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     quieten()
     from drift_pl.builders.checkpoint_weights import read_checkpoints
     from drift_pl.evaluation.base import read_base
+    from drift_pl.evaluation.points import read_array
     from drift_pl.evaluation.shared import write_shared
 
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
@@ -98,6 +99,8 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    for point in evaluation.points:
+        read_array(evaluation, point.name, "grid")  # needed at the end: damaged ones are refused before hours of work
     probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base)
