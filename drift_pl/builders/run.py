@@ -13,7 +13,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
-from drift_pl.builders.hardware import refuse_precision
+from drift_pl.builders.early import refuse_unfit
+from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
     build_method,
@@ -28,7 +29,7 @@ from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import naming
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import create, find
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
@@ -81,13 +82,15 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    mark, train = mark or read_mark(config), prompts_of(config, "train")
+    refuse_hardware(config)
+    refuse_unfit(config)
+    mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
     module = build_module(config, policy, stochastic, rewards)
     announce_prompts(module, train, evaluation)
     return Run(
@@ -162,8 +165,29 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
     )
 
 
+def build_further_callbacks(config: Config) -> list[L.Callback]:
+    """Those of `trainer.callbacks`.
+
+    Raises:
+        UserError: one cannot be made, or is none.
+    """
+    made = []
+    for number, callback in enumerate(config.trainer.callbacks):
+        with naming(f"trainer.callbacks.{number}"):
+            made.append(create("callback", callback.name, callback.args))
+            if not isinstance(made[-1], L.Callback):
+                kind = type(made[-1]).__name__
+                raise UserError(f"{named()}: {callback.name!r} makes a {kind}, which is no Lightning callback")
+    return made
+
+
 def build_callbacks(
-    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, identity: RunIdentity, trained: bool
+    config: Config,
+    evaluation: HeldOutEvaluation,
+    run_dir: Path,
+    identity: RunIdentity,
+    trained: bool,
+    further: Sequence[L.Callback],
 ) -> list[L.Callback]:
     """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
@@ -175,9 +199,7 @@ def build_callbacks(
     ]
     if trainer.progress:
         callbacks.append(RunProgress(trainer.iterations))
-    for number, callback in enumerate(trainer.callbacks):
-        with naming(f"trainer.callbacks.{number}"):
-            callbacks.append(create("callback", callback.name, callback.args))
+    callbacks += further
     callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
     callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
@@ -202,24 +224,24 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    refuse_precision(trainer.accelerator, trainer.precision)
     alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
     with naming("trainer.logger"):
         makers = [find("logger", name) for name in trainer.logger]
         loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
-    return L.Trainer(
-        accelerator=trainer.accelerator,
-        devices=trainer.devices,
-        num_nodes=trainer.num_nodes,
-        strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
-        precision=trainer.precision,
-        max_epochs=-1,
-        callbacks=callbacks,
-        logger=loggers,
-        plugins=[AtomicCheckpointIO()],
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    with lightning_refusals(config):
+        return L.Trainer(
+            accelerator=trainer.accelerator,
+            devices=trainer.devices,
+            num_nodes=trainer.num_nodes,
+            strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
+            precision=trainer.precision,
+            max_epochs=-1,
+            callbacks=callbacks,
+            logger=loggers,
+            plugins=[AtomicCheckpointIO()],
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
