@@ -71,9 +71,7 @@ class EvaluateOptions(Options):
             with naming("prompts"):
                 read_prompt_file(prompts)
         if self.base is not None and not local_path(self.base).exists():
-            raise UserError(
-                f"base={self.base}: no such file or folder; give another run's evaluation.json, or its folder"
-            )
+            raise UserError(f"base={self.base}: no such file; make it with python -m drift_pl.evaluate")
         if any("?" in str(judge.args.get("url")) for judge in self.judges):
             raise UserError(
                 "judges: the record would keep what follows the question mark of a url; give the reward by "
