@@ -3,13 +3,11 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
@@ -24,6 +22,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
+from drift_pl.builders.strategy import build_strategy
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
@@ -49,9 +48,6 @@ from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
-
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""Time after which a lost host is noticed, in place of torch's half hour."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +89,10 @@ def build_run(
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
     module = build_module(config, policy, stochastic, rewards)
     announce_prompts(module, train, evaluation)
+    with lightning_refusals(config):
+        trainer = build_trainer(config, run_dir, callbacks, done)
     return Run(
-        trainer=build_trainer(config, run_dir, callbacks, done),
+        trainer=trainer,
         module=module,
         datamodule=PromptDataModule(
             train,
@@ -224,24 +222,22 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
     with naming("trainer.logger"):
         makers = [find("logger", name) for name in trainer.logger]
         loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
-    with lightning_refusals(config):
-        return L.Trainer(
-            accelerator=trainer.accelerator,
-            devices=trainer.devices,
-            num_nodes=trainer.num_nodes,
-            strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
-            precision=trainer.precision,
-            max_epochs=-1,
-            callbacks=callbacks,
-            logger=loggers,
-            plugins=[AtomicCheckpointIO()],
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-        )
+    return L.Trainer(
+        accelerator=trainer.accelerator,
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        strategy=build_strategy(config),
+        precision=trainer.precision,
+        max_epochs=-1,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )

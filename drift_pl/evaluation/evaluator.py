@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import is_first_process, rank_and_world, sum_over_processes
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
@@ -35,7 +36,7 @@ class Evaluated:
     Attributes:
         prompts: P prompts, in the order of the values.
         values: name -> float64 [P]; NaN where a prompt has no such value.
-        grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU.
+        grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU; the first process has them.
         embedding_PSD: unit embeddings of all images by the evaluation encoder, float32, on the CPU; None unless drift
             is measured.
         overall: name -> value over the images of all prompts together.
@@ -118,10 +119,10 @@ class Evaluator:
             UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
                 has NaN.
         """
-        rank, world = _rank_and_world()
+        rank, world = rank_and_world()
         rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
         total = len(prompts)
-        sizes = (total, total, min(self.grid_prompts, total), total if self.drift else 0)
+        sizes = (total, min(self.grid_prompts, total), total if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
         for index in range(rank, len(prompts), world):
@@ -129,15 +130,15 @@ class Evaluator:
             if row is None:
                 row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
                 if partial:
-                    partial.write(index, row, [index < size for size in sizes])
-            values, *kept = row
+                    partial.write(index, row, [True, *(index < size for size in sizes)])
+            values, lost, *kept = row
             names = names or list(values)
             if values.keys() != set(names):
                 raise UserError(
                     f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
                     "return NaN where a prompt has no value"
                 )
-            rows = (torch.stack([values[name] for name in names]), *kept)
+            rows = (torch.stack([*(values[name] for name in names), lost]), *kept)
             parts = parts or [
                 torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
             ]
@@ -145,11 +146,12 @@ class Evaluator:
                 if index < len(part):
                     part[index] = row
             self.after_prompt()
+        table_PN, grid_PS3HW, embedding_PSD = parts
         if world > 1:  # every row is zero on all processes but one
-            parts = [_sum_over_processes(part, model.device) for part in parts]
-        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
-        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
-        values_P = dict(zip(names, table_PN.T, strict=True))
+            table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
+            grid_PS3HW = sum_over_processes(grid_PS3HW, model.device, everywhere=False)
+        self._report_nan(int(table_PN[:, -1].sum()), len(prompts) * seeds_per_prompt)
+        values_P = dict(zip(names, table_PN[:, :-1].T, strict=True))
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
@@ -163,9 +165,9 @@ class Evaluator:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
         return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
 
-    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+    def _report_nan(self, lost: int, total: int) -> None:
         refuse_nan_images(lost, total, "evaluation")
-        if lost and rank == 0:
+        if lost and is_first_process():
             warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
 
     def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
@@ -236,17 +238,3 @@ def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:
     """Mean pairwise distance of the kept images; NaN if there are fewer than two."""
     kept_SS = kernel_SS[kept_S][:, kept_S]
     return mean_pairwise_distance(1 - kept_SS) if len(kept_SS) > 1 else torch.tensor(torch.nan)
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def _sum_over_processes(part: Tensor, device: torch.device) -> Tensor:
-    if not part.numel():
-        return part
-    total = part.to(device)
-    torch.distributed.all_reduce(total)
-    return total.cpu()

@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor
 
-from drift_pl.training.parallel import gather_vectors
+from drift_pl.core.processes import gather_vectors
 
 
 class IterationReport:

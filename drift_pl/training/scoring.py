@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drift_pl.core.processes import gather_vectors, is_first_process
 from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
-from drift_pl.training.parallel import gather_vectors, is_first_process
 from drift_pl.training.reward_calls import RewardCalls
 
 ENCODER, CATEGORIES = "incentive.shaping.encoder", "incentive.args.categories"

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from drift_pl.core.processes import world_size
 from drift_pl.training.experience import Experience
-from drift_pl.training.parallel import gradient_sync, world_size
+from drift_pl.training.parallel import gradient_sync
 from drift_pl.training.updates.protocol import UpdateContext
 
 
