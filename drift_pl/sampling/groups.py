@@ -96,7 +96,9 @@ class GroupSampling:
         """
         samples, key = batch.samples, batch.key
         texts = self.prompting.rewrite(batch.repeated_prompts, *key, samples)
-        condition = self.prompting(self.encode(texts, device), *key, samples)
+        place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        rows_B = [place[text] for text in texts]
+        condition = self.prompting(self.encode(list(place), device), *key, samples, rows_B)
         sampler, window = self.sampler(device), self.plan.window.steps(*key)
         first_step = window[0] if self.plan.shared_prefix else 0
         latents_BCHW = self._first_latents(batch, window[0], device)
