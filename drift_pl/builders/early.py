@@ -9,7 +9,7 @@ from drift_pl.builders.scoring import check_scorer
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.registry import find
+from drift_pl.core.registry import create, find
 from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
 from drift_pl.policies.loading import loading_options
 from drift_pl.scoring.calls import switches_kept
@@ -48,3 +48,19 @@ def _import(thing: Thing) -> None:
             raise UserError(
                 f"{named()}: {thing.name!r} is no Lightning callback: name a subclass of lightning.Callback"
             )
+
+
+def build_further_callbacks(config: Config) -> list[L.Callback]:
+    """Those of `trainer.callbacks`.
+
+    Raises:
+        UserError: one cannot be made, or is none.
+    """
+    made = []
+    for number, callback in enumerate(config.trainer.callbacks):
+        with naming(f"trainer.callbacks.{number}"):
+            made.append(create("callback", callback.name, callback.args))
+            if not isinstance(made[-1], L.Callback):
+                kind = type(made[-1]).__name__
+                raise UserError(f"{named()}: {callback.name!r} makes a {kind}, which is no Lightning callback")
+    return made
