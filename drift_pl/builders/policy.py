@@ -23,11 +23,14 @@ from drift_pl.sampling.stochastic import StochasticStep
 MOST_SENSITIVE = 30
 
 
-def build_policy(config: Config) -> Policy:
+def build_policy(config: Config, sharded: bool = False) -> Policy:
     """The policy of a family: a subclass of `PipelinePolicy`, or any other class that follows the protocol `Policy`.
 
     Its constructor is given the keys of the section `policy` that it names, `policy.args`, and, where it names them,
     `seed` and the adapter's `rank`, `alpha`, `targets` and `warm_start`.
+
+    Args:
+        sharded: it will be sharded over processes; until then a `PipelinePolicy` has no weights.
 
     Raises:
         UserError: something cannot be loaded, or the model does not support a setting.
@@ -49,6 +52,7 @@ def build_policy(config: Config) -> Policy:
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
+        sharded=sharded,
     )
 
 
