@@ -27,11 +27,13 @@ from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import naming
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.registry import create, find
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
+from drift_pl.sampling.prompt_cache import PromptStore
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.rewards import WeightedReward
@@ -156,8 +158,25 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
+        policy, build_prompt_encoder(config, policy), build_prompting(config), plan, config.objective.micro_batch, keep
     )
+
+
+def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
+    """Keeps encoded prompts in main memory and, if a folder is given, on disk.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    prompts, store = config.prompts, None
+    if prompts.cache_dir is not None:
+        with naming("prompts.cache_dir"):
+            folder = local_path(prompts.cache_dir)
+            probe_folder(folder)
+            if not hasattr(policy, "encoder_key"):
+                raise UserError(f"policy.family={config.policy.family} has no encoder_key: use prompts.cache_dir=null")
+            store = PromptStore(folder, policy.encoder_key())
+    return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
 
 
 def build_callbacks(

@@ -143,3 +143,7 @@ class PromptsConfig(Section):
     test: str = setting(f"{PROMPTS}/test.txt", "held-out prompts for summary.json")
     per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1)
     group_size: int = setting(16, "images per prompt and iteration", ge=2)
+    cache_gb: float = neutral(4.0, "most gigabytes of encoded prompts in main memory, per process", ge=0)
+    cache_dir: str | None = neutral(
+        None, "folder that keeps encoded prompts on disk, for all runs; null: none", example="cache"
+    )
