@@ -223,7 +223,7 @@ ANSWERS: dict[str, tuple[Callable[[Any], tuple[int, Any, dict[str, str]]], str]]
     "one score too few": (lambda content: (200, {"scores": [1.0] * (len(content["images"]) - 1)}, {}), "scores for"),
     "no JSON": (lambda content: (200, b"<html>", {}), "no JSON"),
     "text for scores": (lambda content: (200, {"scores": ["good"] * len(content["images"])}, {}), "the score 'good'"),
-    "no score at all": (lambda content: (200, {"scores": [None] * len(content["images"])}, {}), "scored none of 16 images"),
+    "no score at all": (lambda content: (200, {"scores": [None] * len(content["images"])}, {}), "scored none of 16"),
 }
 
 
