@@ -4,16 +4,18 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
-from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.errors import naming
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
 from drift_pl.policies.encoder_key import text_encoders_key
+from drift_pl.policies.inputs import per_channel
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
 
@@ -128,7 +130,7 @@ class PipelinePolicy(ABC):
         if mean is None or std is None:
             latents_BCHW = latents_BCHW / scale + (config.get("shift_factor") or 0.0)
         else:
-            mean_C11, std_C11 = (_per_channel(values, latents_BCHW) for values in (mean, std))
+            mean_C11, std_C11 = (per_channel(values, latents_BCHW) for values in (mean, std))
             latents_BCHW = latents_BCHW * std_C11 / scale + mean_C11
         with torch.no_grad(), torch.autocast(latents_BCHW.device.type, enabled=False):
             images = vae.decode(latents_BCHW.to(vae.dtype), return_dict=False)[0]
@@ -160,6 +162,11 @@ class PipelinePolicy(ABC):
         for part in self._text_encoders():
             part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the network's frozen weights; diffusers looks for it in every module at every call."""
+        return self.network.dtype
 
     @property
     def text_device(self) -> torch.device:
@@ -229,19 +236,3 @@ class PipelinePolicy(ABC):
         if new:
             self._spelled.update(new)
             warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(new)}", stacklevel=2)
-
-
-def checked_side(side: int, unit: int) -> int:
-    """The side of an image in pixels, if it is a multiple of `unit`.
-
-    Raises:
-        UserError: it is not; the message names one that is.
-    """
-    if side % unit:
-        raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
-    return side
-
-
-def _per_channel(values: Sequence[float], latents_BCHW: Tensor) -> Tensor:
-    """One number per channel, shaped to be broadcast over latents of any number of axes: [C, 1, 1]."""
-    return torch.tensor(values, device=latents_BCHW.device).view(-1, *[1] * (latents_BCHW.ndim - 2))
