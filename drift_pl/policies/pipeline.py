@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from drift_pl.core.errors import naming
 from drift_pl.core.text_length import CutTexts, TextLimit
@@ -18,6 +19,7 @@ from drift_pl.policies.encoder_key import text_encoders_key
 from drift_pl.policies.inputs import per_channel
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.sharding import shard
 
 
 class PipelinePolicy(ABC):
@@ -32,8 +34,7 @@ class PipelinePolicy(ABC):
         resolution: image height and width in pixels; None for the model's own.
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
-        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest. Each text is
-            encoded once per run.
+        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest.
 
     Attributes:
         family: name in `policy.family`.
@@ -90,7 +91,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[nn.Module]:
-        """The parts of the network that are compiled one by one."""
+        """The parts of the network that are compiled, and sharded, one by one."""
 
     @abstractmethod
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -139,8 +140,14 @@ class PipelinePolicy(ABC):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.adapter.trainable_parameters()
 
-    def reference(self) -> AbstractContextManager[None]:
-        return self.adapter.reference()
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        with self.adapter.reference() as network:
+            before, self.network = self.network, network
+            try:
+                yield
+            finally:
+                self.network = before
 
     def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
         return self.adapter.scaled(scale)
@@ -167,6 +174,11 @@ class PipelinePolicy(ABC):
     def dtype(self) -> torch.dtype:
         """Of the network's frozen weights; diffusers looks for it in every module at every call."""
         return self.network.dtype
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shards the denoiser over the processes of a mesh, block by block; then its weights are there."""
+        shard(self.network, self.blocks(), mesh)
+        self.adapter.fill()
 
     @property
     def text_device(self) -> torch.device:
