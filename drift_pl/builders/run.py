@@ -23,9 +23,11 @@ from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
 from drift_pl.builders.strategy import build_strategy
 from drift_pl.config.batches import derive_batches, window_bounds
+from drift_pl.config.command import describe
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
+from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import create, find
@@ -42,8 +44,9 @@ from drift_pl.training.callbacks import (
     RunLength,
     RunProgress,
 )
-from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
+from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity, saves_alone
 from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
@@ -51,11 +54,12 @@ from drift_pl.training.scoring import GroupScoring
 
 @dataclass(frozen=True)
 class Run:
-    """The objects of `fit`."""
+    """The objects of `fit`; `watch` if there are several processes."""
 
     trainer: L.Trainer
     module: DriftModule
     datamodule: PromptDataModule
+    watch: RankWatch | None = None
 
 
 def build_run(
@@ -97,6 +101,7 @@ def build_run(
             config.seed,
             config.trainer.save_every,
         ),
+        watch=next((each for each in callbacks if isinstance(each, RankWatch)), None),
     )
 
 
@@ -176,7 +181,11 @@ def build_callbacks(
             callbacks.append(create("callback", callback.name, callback.args))
     callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
-    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
+    boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
+    callbacks.append(boundary)
+    if trainer.devices * trainer.num_nodes > 1:
+        has_copy = trainer.keep_boundary and saves_alone(build_strategy(config))
+        callbacks.insert(0, RankWatch(describe, resume_command(run_dir), boundary.saved, trainer.timeout_s, has_copy))
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
 
-USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 130, 143, 141
+BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
@@ -40,12 +40,6 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     try:
         main(arguments)
         sys.stdout.flush()
-    except UserError as error:
-        return _refuse(error, str(error), arguments)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
-            raise
-        return _refuse(error, OUT_OF_MEMORY, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _leave(INTERRUPTED, argv is None)
@@ -57,12 +51,30 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:
-        message = refused(error)
-        if message is None:
+    except Exception as error:
+        line, status = describe(error)
+        if status != USER_ERROR:
             raise
-        return _refuse(error, message, arguments)
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        print(f"error: {line}", file=sys.stderr)
+        return status
     return 0
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """The line that a user gets of an error, and the exit status; of a bug its kind and 1, beside the traceback."""
+    message = refused(error)
+    if isinstance(error, UserError):
+        message = str(error)
+    elif type(error).__name__ == "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
+        message = OUT_OF_MEMORY
+    elif isinstance(error, KeyboardInterrupt):
+        return "", INTERRUPTED
+    status = BUG if message is None else USER_ERROR
+    message = f"{type(error).__name__}: {error}" if message is None else message
+    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
+    return " ".join(words), status
 
 
 @contextmanager
@@ -109,11 +121,3 @@ def _write_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _refuse(error: Exception, message: str, arguments: list[str]) -> int:
-    if "--debug" in arguments:
-        traceback.print_exception(error)
-    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
-    print(f"error: {' '.join(words)}", file=sys.stderr)
-    return USER_ERROR
