@@ -21,12 +21,12 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
-from drift_pl.builders.strategy import build_strategy
+from drift_pl.builders.strategy import build_environment, build_strategy
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.command import describe
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_process, world_size
 from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import naming
@@ -183,7 +183,7 @@ def build_callbacks(
     folder = run_dir / "checkpoints"
     boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
     callbacks.append(boundary)
-    if trainer.devices * trainer.num_nodes > 1:
+    if world_size(config) > 1:
         has_copy = trainer.keep_boundary and saves_alone(build_strategy(config))
         callbacks.insert(0, RankWatch(describe, resume_command(run_dir), boundary.saved, trainer.timeout_s, has_copy))
     callbacks.append(
@@ -220,7 +220,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         max_epochs=-1,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *build_environment(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,

@@ -58,7 +58,7 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         if "--debug" in arguments:
             traceback.print_exception(error)
         print(f"error: {line}", file=sys.stderr)
-        return status
+        return _leave(status, argv is None)
     return 0
 
 
@@ -100,10 +100,14 @@ def leaving_at_second_sigterm() -> Iterator[None]:
 
 
 def _leave(status: int, is_process: bool) -> int:
-    """The status of a command that was stopped; a process ends here if a thread would keep it, such as a reward's."""
-    if is_process and any(
-        not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
-    ):
+    """The status of a command that was stopped; a process ends here if something would keep it.
+
+    That is a thread, such as a reward's, or a group of processes: gloo waits eight seconds for one that is broken.
+    """
+    group = sys.modules.get("torch.distributed")
+    threads = [thread for thread in threading.enumerate() if not thread.daemon]
+    grouped = group is not None and group.is_available() and group.is_initialized()
+    if is_process and (len(threads) > 1 or grouped):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -18,6 +18,10 @@ SPOKE = (
     "link = Spoke(int(sys.argv[1]), ('127.0.0.1', int(sys.argv[2])), sys.argv[3], *[lambda *_: None] * 3)\n"
     "link.start(); print('connected', flush=True); link.known.wait(); print(link.ending.line, flush=True)"
 )
+HUB = (
+    "import time; from drift_pl.core.links import Hub; hub = Hub('127.0.0.1', *[lambda *_: None] * 3)\n"
+    "hub.start(); print(hub.port, hub.token, flush=True); time.sleep(60)"
+)
 UNHEARD = (lambda ending: None, lambda number: None, lambda: None)
 
 
@@ -92,12 +96,6 @@ def test_the_others_notice_that_the_first_process_is_gone(join: Callable[[int], 
         assert ending_of(spoke).lost
         assert "the first process, on 127.0.0.1, is gone" in ending_of(spoke).line
         spoke.close()
-
-
-HUB = (
-    "import time; from drift_pl.core.links import Hub\n"
-    "hub = Hub('127.0.0.1', *[lambda *_: None] * 3); hub.start(); print(hub.port, hub.token, flush=True); time.sleep(60)"
-)
 
 
 def test_who_is_done_is_not_missed(hub: Hub, join: Callable[[int], Spoke]) -> None:
