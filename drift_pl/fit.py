@@ -8,12 +8,13 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.early import refuse_missing
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.own_run import CONFIG
@@ -35,6 +36,9 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
+
+if TYPE_CHECKING:
+    from drift_pl.builders.run import Run
 
 TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
@@ -65,7 +69,7 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
-    from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
+    from drift_pl.training.checkpoint_content import RestoredShapes
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
     mark, restored, done, stopped = read_mark(config), None, 0, None
@@ -91,6 +95,14 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
         keep_inputs(folder.path, mark)
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
+    _work(run, folder, lock)
+    return True
+
+
+def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
+    """Trains, and says how to go on after an end that was asked for."""
+    from drift_pl.training.checkpoint_content import damaged, raised_while_restoring
+
     try:
         with nullcontext() if run.watch else leaving_at_second_sigterm():
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
@@ -107,7 +119,6 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     finally:
         if run.watch:
             run.watch.close()
-    return True
 
 
 def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
@@ -142,6 +153,7 @@ def _run(argv: list[str]) -> None:
         print(config_help(), end="")
         return
     request = parse(argv)
+    refuse_missing(request.config, runs=not request.print_config)
     if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:

@@ -9,10 +9,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
+from drift_pl.core.locate import first_line
 
 BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 OUT_OF_MEMORY = (
@@ -27,7 +28,8 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """Run a command and return its exit status.
 
     A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so are what the file system
-    refuses and an accelerator out of memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
+    refuses, an accelerator out of memory and what Lightning refuses of its settings; Ctrl-C is status 130; any other
+    error is a bug and keeps its traceback.
 
     Args:
         main: the command, which takes the arguments without the program's name.
@@ -35,6 +37,7 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """
     if argv is None:
         _use_utf8()
+        _find_modules_here()
     arguments = sys.argv[1:] if argv is None else argv
     _write_utf8()
     try:
@@ -64,17 +67,26 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
 
 def describe(error: BaseException) -> tuple[str, int]:
     """The line that a user gets of an error, and the exit status; of a bug its kind and 1, beside the traceback."""
-    message = refused(error)
-    if isinstance(error, UserError):
-        message = str(error)
-    elif type(error).__name__ == "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
-        message = OUT_OF_MEMORY
-    elif isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):
         return "", INTERRUPTED
+    message = str(error) if isinstance(error, UserError) else _refusal(error)
     status = BUG if message is None else USER_ERROR
     message = f"{type(error).__name__}: {error}" if message is None else message
     words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
     return " ".join(words), status
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What the user can do about an error of a library; None for a bug.
+
+    Errors of torch and Lightning are told by their names: commands answer before these are loaded.
+    """
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    if kind == "MisconfigurationException":
+        return f"Lightning refuses the settings of `trainer`, or a callback: {first_line(error)}"
+    return refused(error)
 
 
 @contextmanager
@@ -112,6 +124,14 @@ def _leave(status: int, is_process: bool) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _find_modules_here() -> None:
+    """Modules of the working folder are found by a console script as `python -m` finds them."""
+    with suppress(OSError):  # the folder is gone
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path and not sys.flags.safe_path:
+            sys.path.insert(0, here)
 
 
 def _use_utf8() -> None:

@@ -14,6 +14,7 @@ from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count
 from drift_pl.functional.spread import PairSpread
 from drift_pl.scoring.calls import row_per_image
 from drift_pl.scoring.pixels import to_bytes
@@ -33,7 +34,7 @@ class PooledEncoder:
         UserError: `pretrained` cannot be loaded.
     """
 
-    def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: int = 64) -> None:
+    def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: Count = 64) -> None:
         with naming(".args.pretrained"):
             self.model = load_pretrained(AutoModel.from_pretrained, pretrained)
             self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained)
@@ -69,7 +70,7 @@ class ClipEncoder(PooledEncoder):
     """
 
     def __init__(
-        self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: int = 64
+        self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: Count = 64
     ) -> None:
         with naming(".args.pretrained"):
             self.model = load_pretrained(CLIPModel.from_pretrained, pretrained)
@@ -141,7 +142,7 @@ class LpipsEncoder:
         UserError: `pretrained` cannot be loaded.
     """
 
-    def __init__(self, pretrained: str = "alex", batch_size: int = 64) -> None:
+    def __init__(self, pretrained: str = "alex", batch_size: Count = 64) -> None:
         self.resize: int | None = None
         with naming(".args.pretrained"):
             if pretrained in LPIPS_BACKBONES:

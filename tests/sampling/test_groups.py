@@ -120,7 +120,7 @@ def test_kept_predictions_and_means_are_those_of_the_steps(
     for k, step in enumerate(trajectory.steps_K):
         state, sigma = trajectory.latents_KBCHW[k], sampler.sigmas[step]
         with torch.no_grad():
-            velocity = tiny_policy.predict(state, sigma, condition.clean, sampler.negative, 1.0)
+            velocity = tiny_policy.predict(state, sigma, condition.unvaried, sampler.negative, 1.0)
         torch.testing.assert_close(trajectory.predicted_KBCHW[k], state - sigma * velocity, rtol=0, atol=0)
         std, _ = sampler.spread(step)
         standardised = (trajectory.latents_KBCHW[k + 1] - trajectory.mean_KBCHW[k]) / std
@@ -137,7 +137,7 @@ def test_each_image_is_conditioned_on_its_own_rewrite(tiny_policy: StableDiffusi
     repeated = [prompt for prompt in BATCH.prompts for _ in range(3)]
     texts = variants.rewrite(repeated, 7, 3, BATCH.samples)
     assert len(set(texts)) > 2
-    assert torch.equal(condition.clean.tokens_BLE, encode_alone(tiny_policy, texts))
+    assert torch.equal(condition.unvaried.tokens_BLE, encode_alone(tiny_policy, texts))
     assert isinstance(condition, VariedCondition)
 
 
@@ -149,7 +149,7 @@ def test_the_unconditional_branch_is_encoded_as_a_negative_prompt(
     monkeypatch.setattr(tiny_policy, "encode", lambda texts, negative: calls.append((texts, negative)) or encode(texts))
     sampling = make_sampling(tiny_policy, replace(PLAN, negative_prompt="sky", guidance_scale=2.0))
     sampling(BATCH, CPU)
-    assert sorted(calls) == [(["a red cat", "sky"], False), (["sky"], True)]
+    assert sorted(calls) == [(["a red cat"], False), (["sky"], False), (["sky"], True)]
 
 
 def encode_alone(policy: StableDiffusion3Policy, texts: Sequence[str]) -> Tensor:
