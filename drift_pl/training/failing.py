@@ -1,9 +1,8 @@
 """Processes that fail, stop or vanish together: what ends one of them ends all, with one line and one status.
 
 Each process has a connection to the first one (core/links.py), and a thread that listens to it. A process that fails
-says so there before anything else; the others are then interrupted wherever they are. In one of gloo's collectives a
-process cannot be interrupted, but it raises once the others have left; those of NCCL are aborted. An ordinary iteration
-needs no collective for this.
+says so there before anything else; the others are then interrupted wherever they are (training/collectives.py). An
+ordinary iteration needs no collective for this.
 """
 
 import os
@@ -18,9 +17,9 @@ from contextlib import suppress
 from typing import Any
 
 import lightning as L
-import torch
 
 from drift_pl.core.links import Ending, Hub, Link, Spoke
+from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact
 
 LOST, INTERRUPTED, TERMINATED = 2, 130, 143
 GRACE_S = 10.0
@@ -68,6 +67,7 @@ class RankWatch(L.Callback):
         self._trainer: L.Trainer | None = None
         self._link: Link | None = None
         self._told = False  # the main thread has left its work
+        self._cut = False
         self._since, self._terminations = 0.0, 0
         self._handlers: dict[int, Any] = {}
 
@@ -169,13 +169,13 @@ class RankWatch(L.Callback):
 
     def last_words(self, ending: Ending) -> str:
         """What the user reads of it."""
-        saved = f"saved as of iteration {self._saved()}"
+        saved = f"the run is saved as of iteration {self._saved()}" if self._saved() else "no iteration is saved yet"
         if not ending.line:
             return f"stopped after iteration {self._saved()}; resume with: {self._resume}"
         if ending.lost:
-            return f"error: {ending.line}; the run is {saved}, resume it with: {self._resume}"
+            return f"error: {ending.line}; {saved}, resume it with: {self._resume}"
         if ending.status == 1:
-            return f"error: process {ending.rank} failed, and printed where: {ending.line}"
+            return f"error: process {ending.rank} failed with {ending.line}; its own output has the traceback"
         return f"error: {ending.line}" + ("" if self._has_copy else f" ({saved})")
 
     def _in_main_thread(self, *_: object) -> None:
@@ -185,9 +185,7 @@ class RankWatch(L.Callback):
 
     def _interrupt(self, ending: Ending) -> None:
         self._since = self._since or time.monotonic()
-        if torch.distributed.is_initialized() and torch.distributed.get_backend() == "nccl":
-            abort = torch.distributed.distributed_c10d._abort_process_group
-            threading.Thread(target=abort, daemon=True).start()  # it may wait itself
+        abort_collectives()
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def _on_signal(self, number: int) -> None:
@@ -207,6 +205,9 @@ class RankWatch(L.Callback):
         if link is None or link.ending is None:
             return
         first = link.rank == 0
+        if not self._told and not self._cut and now - self._since > LEAVE_S:
+            self._cut = True
+            cut_connections()
         if not self._told and now - self._since < (LEAVE_FIRST_S if first else LEAVE_S):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # an exception can get lost
         elif not self._told or now - self._since > (self._timeout_s if first else LEAVE_FIRST_S):
@@ -235,10 +236,3 @@ def take_over(trainer: L.Trainer, goes_on: Callable[[], None]) -> None:
     for thread in threading.enumerate():
         if hasattr(thread, "_child_processes"):
             thread._child_processes = []
-
-
-def lost_contact(error: BaseException) -> bool:
-    """Whether an error says no more than that another process could not be reached."""
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    return isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo/", "NCCL", "c10d", "TCPStore"))

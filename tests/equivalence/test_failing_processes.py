@@ -1,5 +1,6 @@
 """One of several processes fails, hangs or dies: all end, soon, with one line, and a resume knows nothing of it."""
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from processes import SECOND_ITERATION, Job, errors_of
-from runs import TinyWorld, assert_same_training_state, load
+from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
 FAILS = f"1 {SECOND_ITERATION} fails"
 LINE = "error: the reward 'acting' failed: ValueError: out of paint"
@@ -41,13 +42,17 @@ def test_a_failing_process_ends_all_with_its_line(world: TinyWorld, whole: Path,
 
 @pytest.mark.slow
 def test_the_first_process_fails(world: TinyWorld, whole: Path, tmp_path: Path) -> None:
-    """And resumes to the end of a run without a failure."""
+    """Resumed, it ends as a run without a failure does; by a single process too, whose sums differ in rounding."""
     job = Job.create(world, tmp_path)
     with job.started(f"0 {SECOND_ITERATION} fails") as process:
         assert errors_of(process) == [LINE]
         assert process.returncode == 2
+    shutil.copytree(job.run_dir, tmp_path / "alone" / "run")
     job.finish("trainer.iterations=2", "ckpt_path=last")
     assert_same_training_state(load(job.run_dir), load(whole))
+    alone = Job.create(world, tmp_path / "alone")
+    alone.finish("trainer.iterations=2", "ckpt_path=last", "trainer.devices=1")
+    assert gradient_difference(load(whole), load(alone.run_dir)) < 1e-3
 
 
 @pytest.mark.slow
