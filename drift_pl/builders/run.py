@@ -22,7 +22,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
-from drift_pl.builders.strategy import build_environment, build_strategy
+from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.command import describe
 from drift_pl.config.identity import run_settings
@@ -47,7 +47,7 @@ from drift_pl.training.callbacks import (
     RunLength,
     RunProgress,
 )
-from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity, saves_alone
+from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
@@ -84,12 +84,14 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
+    sharded = is_sharding(config)
     refuse_hardware(config)
     refuse_unfit(config)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
-    policy = build_policy(config)
+    policy = build_policy(config, sharded)
+    refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
@@ -211,8 +213,9 @@ def build_callbacks(
     boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
     callbacks.append(boundary)
     if world_size(config) > 1:
-        has_copy = trainer.keep_boundary and saves_alone(build_strategy(config))
-        callbacks.insert(0, RankWatch(describe, resume_command(run_dir), boundary.saved, trainer.timeout_s, has_copy))
+        resume = resume_command(run_dir)
+        watch = RankWatch(describe, resume, boundary.saved, trainer.timeout_s, trainer.keep_boundary)
+        callbacks.insert(0, watch)
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,

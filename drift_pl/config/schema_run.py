@@ -54,7 +54,9 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
     devices: int = neutral(1, "processes per node", ge=1, le=1024)
     num_nodes: int = neutral(1, "nodes", ge=1, le=65536)
-    strategy: Literal["auto", "ddp"] = neutral("auto", "auto (one process, or DDP on several), ddp")
+    strategy: Literal["auto", "ddp", "fsdp"] = neutral(
+        "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
+    )
     timeout_s: float = neutral(
         600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
     )

@@ -202,8 +202,8 @@ def _beside(target: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what processes that were killed have left in a folder, and in those in it; nobody may write there."""
-    for file in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+    """Removes what processes that were killed have left in a folder, however deep; nobody may write there."""
+    for file in list(folder.rglob(".*.tmp")):
         if file.is_file():
             file.unlink(missing_ok=True)
 

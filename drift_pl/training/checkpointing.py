@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.policies.sharding import settle, whole
 from drift_pl.training.checkpoint_content import check_content
 
 
@@ -56,10 +57,13 @@ def checkpoint_iteration(content: dict[str, Any]) -> int:
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network.
+
+    If they are sharded, all processes call it together.
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
+        value = whole(weights[name].detach()).cpu().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         content.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:12]
@@ -84,7 +88,7 @@ class RunIdentity(L.Callback):
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if another process has taken over the run's folder; nothing is written then.
+        check: raises an error if the run's folder is gone or another's; nothing is written to it then.
     """
 
     def __init__(
@@ -98,6 +102,9 @@ class RunIdentity(L.Callback):
         self._check = check or (lambda: None)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._check()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -173,6 +180,7 @@ class BoundaryCheckpoint(L.Callback):
         together = trainer.world_size == 1 or getattr(exception, "together", False)
         if not together and not (trainer.is_global_zero and saves_alone(trainer.strategy)):
             return
+        settle(pl_module.network)
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
         if trainer.datamodule.iteration == self._saved:

@@ -19,6 +19,7 @@ from typing import Any
 import lightning as L
 
 from drift_pl.core.links import Ending, Hub, Link, Spoke
+from drift_pl.training.checkpointing import saves_alone
 from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact
 
 LOST, INTERRUPTED, TERMINATED = 2, 130, 143
@@ -50,8 +51,8 @@ class RankWatch(L.Callback):
         resume: the command that resumes the run.
         saved: the iteration that the last checkpoint holds.
         timeout_s: after which collectives give up.
-        has_copy: the first process can save the state from before an iteration alone. If not, SIGTERM waits for the
-            iteration's end.
+        has_copy: there is a copy of the state from before the iteration. Without one, or if the first process cannot save
+            it alone, SIGTERM waits for the iteration's end.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class RankWatch(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Connects the processes. One that cannot be connected is watched by the collectives' timeout only."""
         self._trainer = trainer
+        self._has_copy = self._has_copy and saves_alone(trainer.strategy)
         address = os.environ.get("MASTER_ADDR", "127.0.0.1")
         callbacks = (self._interrupt, self._on_signal, self._on_tick)
         if trainer.is_global_zero:
@@ -115,7 +117,7 @@ class RankWatch(L.Callback):
             return
         if not lost_contact(exception):
             self._link.end(Ending(*self._describe(exception), trainer.global_rank))
-        elif not self._link.known.wait(HEAR_S):
+        elif not self._link.known.wait(1.0 if "Timed out" in str(exception) else HEAR_S):
             line = (
                 f"the processes have waited for each other for trainer.timeout_s={self._timeout_s:g} seconds: one of "
                 "them hangs, or a link between hosts is down"

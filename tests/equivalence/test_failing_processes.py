@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import SECOND_ITERATION, Job, errors_of
+from jobs import SECOND_ITERATION, Job, errors_of
 from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
 FAILS = f"1 {SECOND_ITERATION} fails"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import LONGEST_S, SECOND_ITERATION, Job, end_session
+from jobs import LONGEST_S, SECOND_ITERATION, Job, end_session
 from runs import TinyWorld, assert_same_training_state, load
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import LONGEST_S, SECOND_ITERATION, Job, end_session
+from jobs import LONGEST_S, SECOND_ITERATION, Job, end_session
 from runs import TinyWorld, assert_same_training_state, load
 
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
