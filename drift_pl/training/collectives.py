@@ -36,3 +36,8 @@ def lost_contact(error: BaseException) -> bool:
     if isinstance(error, torch.distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and any(name in str(error) for name in ("gloo/", "NCCL", "c10d", "TCPStore"))
+
+
+def timed_out(error: BaseException) -> bool:
+    """Whether it is one of these because the time to wait is over."""
+    return any(words in str(error).lower() for words in ("timed out", "timeout"))

@@ -20,7 +20,7 @@ import lightning as L
 
 from drift_pl.core.links import Ending, Hub, Link, Spoke
 from drift_pl.training.checkpointing import saves_alone
-from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact
+from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact, timed_out
 
 LOST, INTERRUPTED, TERMINATED = 2, 130, 143
 GRACE_S = 10.0
@@ -51,8 +51,8 @@ class RankWatch(L.Callback):
         resume: the command that resumes the run.
         saved: the iteration that the last checkpoint holds.
         timeout_s: after which collectives give up.
-        has_copy: there is a copy of the state from before the iteration. Without one, or if the first process cannot save
-            it alone, SIGTERM waits for the iteration's end.
+        has_copy: there is a copy of the state from before the iteration. Without one, or if the first cannot save it alone,
+            SIGTERM waits for the iteration's end.
     """
 
     def __init__(
@@ -117,12 +117,8 @@ class RankWatch(L.Callback):
             return
         if not lost_contact(exception):
             self._link.end(Ending(*self._describe(exception), trainer.global_rank))
-        elif not self._link.known.wait(1.0 if "Timed out" in str(exception) else HEAR_S):
-            line = (
-                f"the processes have waited for each other for trainer.timeout_s={self._timeout_s:g} seconds: one of "
-                "them hangs, or a link between hosts is down"
-            )
-            self._link.end(Ending(line, LOST, trainer.global_rank, lost=True))
+        elif not self._link.known.wait(1.0 if timed_out(exception) else HEAR_S):
+            self._link.end(Ending(self._waited(), LOST, trainer.global_rank, lost=True))
         self._link.known.wait(LEAVE_S)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -179,6 +175,12 @@ class RankWatch(L.Callback):
         if ending.status == 1:
             return f"error: process {ending.rank} failed with {ending.line}; its own output has the traceback"
         return f"error: {ending.line}" + ("" if self._has_copy else f" ({saved})")
+
+    def _waited(self) -> str:
+        return (
+            f"the processes have waited for each other for trainer.timeout_s={self._timeout_s:g} seconds: one of them "
+            "hangs or was not started, or a link between hosts is down"
+        )
 
     def _in_main_thread(self, *_: object) -> None:
         """The handler of signals. `_on_signal` deals with those from outside; these are from `_interrupt`."""
