@@ -66,6 +66,7 @@ def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
 def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock: FolderLock | None) -> bool:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run

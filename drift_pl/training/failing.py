@@ -51,8 +51,8 @@ class RankWatch(L.Callback):
         resume: the command that resumes the run.
         saved: the iteration that the last checkpoint holds.
         timeout_s: after which collectives give up.
-        has_copy: there is a copy of the state from before the iteration. Without one, or if the first cannot save it alone,
-            SIGTERM waits for the iteration's end.
+        has_copy: there is a copy of the state from before the iteration. Without one, or if the first process cannot
+            save it alone, SIGTERM waits for the iteration's end.
     """
 
     def __init__(
