@@ -153,6 +153,8 @@ def refuse_taken(out: Path) -> None:
 
 def free_name(folder: Path) -> Path:
     """The folder itself if it does not exist, else its name with the first free number from 2."""
+    if folder.name in ("", ".."):  # of `.` and `/` there is no second
+        folder = folder / "new"
     candidate, number = folder, 1
     while candidate.exists() or candidate.is_symlink():
         number += 1
