@@ -5,10 +5,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from jobs import LONGEST_S, SECOND_ITERATION, Job, end_session
+from jobs import LONGEST_S, SECOND_ITERATION, Job
 from runs import TinyWorld, assert_same_training_state, load
 
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
@@ -79,11 +80,12 @@ def test_one_of_two_hosts_is_lost(lost: str, hosts: list[str], world: TinyWorld,
         if lost == "cable pulled":
             subprocess.run(["ip", "-n", hosts[0], "link", "set", CABLE, "down"], check=True)
         else:
-            os.killpg(processes[1 - left].pid, signal.SIGKILL)
+            kill_all(hosts[1 - left])
         errors = processes[left].communicate(timeout=45)[1]  # of which torchrun may take some
     finally:
-        for process in processes:
-            end_session(process)
+        for process, host in zip(processes, hosts, strict=True):
+            kill_all(host)
+            process.wait()
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, errors[-3000:]
     assert "gloo" not in errors
@@ -97,6 +99,14 @@ def test_one_of_two_hosts_is_lost(lost: str, hosts: list[str], world: TinyWorld,
     assert_same_training_state(load(jobs[0].run_dir), load(plain[0].run_dir))
 
 
+def kill_all(host: str) -> None:
+    """torchrun starts its processes in sessions of their own."""
+    listed = subprocess.run(["ip", "netns", "pids", host], capture_output=True, text=True, check=True).stdout
+    for number in listed.split():
+        with suppress(ProcessLookupError):
+            os.kill(int(number), signal.SIGKILL)
+
+
 def finish(jobs: list[Job]) -> None:
     processes = start(jobs, "")
     try:
@@ -104,5 +114,6 @@ def finish(jobs: list[Job]) -> None:
             errors = process.communicate(timeout=LONGEST_S)[1]
             assert process.returncode == 0, errors[-3000:]
     finally:
-        for process in processes:
-            end_session(process)
+        for process, job in zip(processes, jobs, strict=True):
+            kill_all(job.launcher[3])
+            process.wait()
