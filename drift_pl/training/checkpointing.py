@@ -90,7 +90,7 @@ class RunIdentity(L.Callback):
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if another process has taken over the run's folder; nothing is written then.
+        check: raises an error if the run's folder is gone or another's; nothing is written to it then.
     """
 
     def __init__(
@@ -104,6 +104,9 @@ class RunIdentity(L.Callback):
         self._check = check or (lambda: None)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._check()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
