@@ -31,8 +31,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
+
+    Args:
+        mapped: tensors are read when they are looked at; for a file that nobody replaces meanwhile.
 
     Raises:
         UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
@@ -40,7 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise UserError(
             f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"
