@@ -2,14 +2,18 @@
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.loggers import Logger
 
+from drift_pl.builders.arguments import named_by
 from drift_pl.builders.scoring import check_scorer
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.registry import create, find
+from drift_pl.core.registry import construct, create, find
 from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
 from drift_pl.policies.loading import loading_options
 from drift_pl.scoring.calls import switches_kept
@@ -63,4 +67,20 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
             if not isinstance(made[-1], L.Callback):
                 kind = type(made[-1]).__name__
                 raise UserError(f"{named()}: {callback.name!r} makes a {kind}, which is no Lightning callback")
+    return made
+
+
+def build_loggers(config: Config, run_dir: Path, done: int) -> list[Logger]:
+    """Those of `trainer.logger`.
+
+    Raises:
+        UserError: one cannot be made, or is none.
+    """
+    made = []
+    for name in config.trainer.logger:
+        with naming("trainer.logger"):
+            maker = find("logger", name)
+            made.append(construct(name, partial(maker, run_dir), named_by(maker, {"done": done})))
+            if not isinstance(made[-1], Logger):
+                raise UserError(f"{named()}: {name!r} makes a {type(made[-1]).__name__}, which is no Lightning logger")
     return made

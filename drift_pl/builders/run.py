@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
-from drift_pl.builders.early import build_further_callbacks, refuse_unfit
+from drift_pl.builders.early import build_further_callbacks, build_loggers, refuse_unfit
 from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
@@ -32,7 +32,6 @@ from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import local_path, probe_folder
-from drift_pl.core.registry import find
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
@@ -237,9 +236,6 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    with naming("trainer.logger"):
-        makers = [find("logger", name) for name in trainer.logger]
-        loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
     return L.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -248,7 +244,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
-        logger=loggers,
+        logger=build_loggers(config, run_dir, done),
         plugins=[AtomicCheckpointIO(), *build_environment(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
