@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+import diffusers
 import torch
 from diffusers import PipelineQuantizationConfig
 from diffusers.training_utils import cast_training_params
@@ -16,10 +18,11 @@ from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.locate import load_pretrained
-from drift_pl.policies.full import FullTuning
+from drift_pl.policies.full import FullTuning, ShardedFullTuning
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.stored import StoredNetwork, weightless_layers
 
 Family = TypeVar("Family", bound=PipelinePolicy)
 
@@ -62,6 +65,7 @@ def load_policy(
     reference_device: str = "device",
     gradient_checkpointing: bool = False,
     compile: bool = False,
+    sharded: bool = False,
 ) -> Family:
     """A policy of a family, on the CPU.
 
@@ -74,19 +78,27 @@ def load_policy(
         reference_device: see `FullTuning`.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
+        sharded: the denoiser is made without weights; `PipelinePolicy.shard` reads them.
 
     Raises:
         UserError: something cannot be loaded, or the model does not have or cannot do what is configured.
     """
     load = partial(load_pipeline, family, **loading_options(dtype, quantisation, family.denoiser))
+    stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
+        if sharded:
+            stored, skeleton = load_pretrained(partial(_find_denoiser, family, DTYPES.get(dtype or "")), pretrained)
+            load = partial(load, **{family.denoiser: skeleton})
         pipeline = load_pretrained(load, pretrained)
     network: nn.Module = getattr(pipeline, family.denoiser)
-    if adapter is None:
+    if adapter is None and stored is not None:
+        trained: Adapter = ShardedFullTuning(network, stored)
+    elif adapter is None:
         read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
-        trained: Adapter = FullTuning(network, read, reference_device)
+        trained = FullTuning(network, read, reference_device)
     else:
-        trained = _attach_adapter(family, network, adapter)
+        with nullcontext() if stored is None else weightless_layers(network):
+            trained = _attach_adapter(family, network, adapter, stored)
     policy = family(pipeline, trained, **arguments)
     if gradient_checkpointing:
         policy.network.enable_gradient_checkpointing()
@@ -109,21 +121,50 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     """
     diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
     absent: dict[str, None] = {}
-    index = Path(location) / "model_index.json"
     if Path(location).exists():
-        if not index.is_file():
-            raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        expected = family.pipeline_class.__name__
-        if entries.get("_class_name") != expected:
-            raise ValueError(
-                f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
-            )
+        entries = read_index(family, Path(location))
         absent = {part: None for part in family.optional_parts if entries.get(part, [None, None])[0] is None}
     return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
 
 
-def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: LowRank) -> LoraAdapter:
+def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline's folder.
+
+    Raises:
+        OSError, ValueError: it is none, or it belongs to another family.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    expected = family.pipeline_class.__name__
+    if entries.get("_class_name") != expected:
+        raise ValueError(
+            f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
+        )
+    return entries
+
+
+def _find_denoiser(
+    family: type[PipelinePolicy], dtype: torch.dtype | None, location: str, **pinned: str
+) -> tuple[StoredNetwork, nn.Module]:
+    """The denoiser of a folder, or of a hub id, whose files are downloaded: where it is stored, and without weights.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be read by rows.
+    """
+    options = {**family.load_options, **pinned}
+    folder = Path(location if Path(location).exists() else family.pipeline_class.download(location, **options))
+    kind = getattr(diffusers, read_index(family, folder)[family.denoiser][1])
+    stored = StoredNetwork(folder / family.denoiser, kind, dtype)
+    network = stored.skeleton()
+    stored.refuse_others(network)
+    return stored, network
+
+
+def _attach_adapter(
+    family: type[PipelinePolicy], network: nn.Module, adapter: LowRank, stored: StoredNetwork | None
+) -> LoraAdapter:
     """Freezes the denoiser and adds the adapter, in float32.
 
     Raises:
@@ -135,7 +176,7 @@ def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: L
         with naming("policy.lora.pretrained"):
             weights, metadata = load_pretrained(family.read_lora, adapter.warm_start)
         load_lora(network, weights, metadata, family.denoiser)
-    return LoraAdapter(network)
+    return LoraAdapter(network, stored)
 
 
 def _read_weights(kind: Any, part: str, dtype: torch.dtype, pretrained: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.policies.sharding import settle, whole
 from drift_pl.training.checkpoint_content import check_content
 
 
@@ -29,8 +30,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
+
+    Args:
+        mapped: tensors are read when they are looked at; for a file that nobody replaces meanwhile.
 
     Raises:
         UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
@@ -38,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise UserError(
             f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"
@@ -55,10 +59,13 @@ def checkpoint_iteration(content: dict[str, Any]) -> int:
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network.
+
+    If they are sharded, all processes call it together.
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
+        value = whole(weights[name].detach()).cpu().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         content.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:12]
@@ -83,7 +90,7 @@ class RunIdentity(L.Callback):
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if another process has taken over the run's folder; nothing is written then.
+        check: raises an error if the run's folder is gone or another's; nothing is written to it then.
     """
 
     def __init__(
@@ -97,6 +104,9 @@ class RunIdentity(L.Callback):
         self._check = check or (lambda: None)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._check()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -160,6 +170,7 @@ class BoundaryCheckpoint(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
+        settle(pl_module.network)
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
         if trainer.datamodule.iteration != self._saved:
