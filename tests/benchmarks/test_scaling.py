@@ -1,6 +1,10 @@
 """benchmarks/scaling.py: exchanges are counted wherever they begin, and what is calculated is arithmetic."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +21,21 @@ def group() -> Iterator[None]:
     init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     yield
     destroy_process_group()
+
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
+ADAPTER_BYTES = 4 * 79_872
+"""Of the built-in model's LoRA of rank 8, in float32."""
+
+
+@pytest.mark.slow
+def test_two_processes_sum_gradients_once_per_optimizer_step(tmp_path: Path) -> None:
+    """Two optimizer steps, two sums of the adapter's gradients; and no exchange while images are sampled."""
+    command = [sys.executable, BENCHMARK, "parts=exchange", "strategies=ddp", "processes=2", f"out={tmp_path}/a.json"]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    found = json.loads((tmp_path / "a.json").read_text())["exchange"]["ddp, 2"]
+    assert found["update"] == {"allreduce": [2, 2 * ADAPTER_BYTES]}
+    assert "rollout" not in found
 
 
 @pytest.mark.usefixtures("group")
