@@ -13,7 +13,7 @@ import torch
 from drift_pl.builders.hardware import choose_device
 from drift_pl.builders.scoring import prompts_of
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
