@@ -54,10 +54,10 @@ def check(held: dict[str, np.ndarray], warm_up: int, resident_kb: float) -> None
         assert second.mean() < 1.1 * first.mean(), name
 
 
-def test_forty_iterations(server: Server, world: TinyWorld, tmp_path: Path) -> None:
-    held = watched(server, world, tmp_path, 40)
-    print(f"\n{report(held, 20)}")
-    check(held, 20, resident_kb=20_000)
+def test_thirty_iterations(server: Server, world: TinyWorld, tmp_path: Path) -> None:
+    held = watched(server, world, tmp_path, 30)
+    print(f"\n{report(held, 10)}")
+    check(held, 10, resident_kb=20_000)
 
 
 @pytest.mark.slow
