@@ -7,11 +7,11 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
-from drift_pl.builders.early import build_further_callbacks, refuse_unfit
+from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
+from drift_pl.builders.early import refuse_unfit
 from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
@@ -22,15 +22,14 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of
-from drift_pl.builders.strategy import build_strategy, is_sharding, refuse_unsharded
+from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import local_path, probe_folder
-from drift_pl.core.registry import find
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
@@ -39,14 +38,11 @@ from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks import (
-    DiversityAlarm,
-    DiversityMonitor,
     HeldOutEvaluation,
-    RunLength,
-    RunProgress,
 )
-from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
+from drift_pl.training.checkpointing import AtomicCheckpointIO, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
@@ -54,11 +50,12 @@ from drift_pl.training.scoring import GroupScoring
 
 @dataclass(frozen=True)
 class Run:
-    """The objects of `fit`."""
+    """The objects of `fit`; `watch` if there are several processes."""
 
     trainer: L.Trainer
     module: DriftModule
     datamodule: PromptDataModule
+    watch: RankWatch | None = None
 
 
 def build_run(
@@ -106,6 +103,7 @@ def build_run(
             config.seed,
             config.trainer.save_every,
         ),
+        watch=next((each for each in callbacks if isinstance(each, RankWatch)), None),
     )
 
 
@@ -184,52 +182,10 @@ def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
     return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
 
 
-def build_callbacks(
-    config: Config,
-    evaluation: HeldOutEvaluation,
-    run_dir: Path,
-    identity: RunIdentity,
-    trained: bool,
-    further: Sequence[L.Callback],
-) -> list[L.Callback]:
-    """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
-    trainer, evaluator = config.trainer, evaluation.bench.evaluator
-    callbacks: list[L.Callback] = [
-        identity,
-        DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
-        DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
-        evaluation,
-    ]
-    if trainer.progress:
-        callbacks.append(RunProgress(trainer.iterations))
-    callbacks += further
-    callbacks.append(RunLength(trainer.iterations, trained))
-    folder = run_dir / "checkpoints"
-    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
-    callbacks.append(
-        ModelCheckpoint(
-            dirpath=folder,
-            filename="iteration-{iteration:06.0f}",
-            auto_insert_metric_name=False,
-            monitor="iteration",
-            mode="max",
-            save_top_k=trainer.keep_checkpoints,
-            save_last=True,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-    )
-    return callbacks
-
-
 def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    with naming("trainer.logger"):
-        makers = [find("logger", name) for name in trainer.logger]
-        loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
     return L.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -238,8 +194,8 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
-        logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        logger=build_loggers(config, run_dir, done),
+        plugins=[AtomicCheckpointIO(), *build_environment(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,
