@@ -19,6 +19,7 @@ from drift_pl.training.callbacks import (
     DiversityAlarm,
     DiversityMonitor,
     HeldOutEvaluation,
+    RatioWatch,
     RunLength,
     RunProgress,
 )
@@ -56,6 +57,7 @@ def build_callbacks(
         identity,
         DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
+        RatioWatch(config.objective.clip_range),
         evaluation,
     ]
     if trainer.progress:
