@@ -41,7 +41,10 @@ def test_a_run_that_is_killed_six_times(server: Server, world: TinyWorld, tmp_pa
 def test_kills(server: Server, world: TinyWorld, tmp_path: Path) -> None:
     """At random moments, a third of them while something is written, a tenth in evaluations."""
     wholes = [Whole.of(name, settings, server, world, tmp_path) for name, settings in SETTINGS.items()]
-    runs = list(campaign(server, wholes, tmp_path, KILLS, SEED))
+    runs: list[Killed] = []
+    for run in campaign(server, wholes, tmp_path, KILLS, SEED):
+        runs.append(run)
+        print(f"{sum(len(one.kills) for one in runs)} of {KILLS}: {run.failure or run.story()}", flush=True)
     counts, failures = table(runs), [run.failure for run in runs if run.failure]
     print(f"\n{lines(counts)}")
     print(f"{len(runs)} runs, {len(runs) - len(failures)} of them as the uninterrupted one; seed {SEED}")
