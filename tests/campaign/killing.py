@@ -36,7 +36,8 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 """What differs between the runs: what is trained, what is kept, what is measured, where it is logged."""
-FOREIGN = ("seed=7", "sampler.eval_steps=1", "prompts.group_size=2")
+FOREIGN_SEED = 7
+FOREIGN = (f"seed={FOREIGN_SEED}", "sampler.eval_steps=1", "prompts.group_size=2")
 """Of another run, which was killed in the same folder before its first checkpoint."""
 SHORT = ("trainer.iterations=4", *SETTINGS["adapter"][1:])
 
@@ -129,7 +130,8 @@ class Killed:
         return {"notes": str(self.run_dir.with_suffix(".notes")), "root": str(self.run_dir)}
 
     def _argv(self, by_folder: bool) -> list[str]:
-        if by_folder and (self.run_dir / "config.yaml").exists():
+        config = self.run_dir / "config.yaml"
+        if by_folder and config.exists() and f"seed: {FOREIGN_SEED}\n" not in config.read_text():
             return [f"ckpt_path={self.run_dir}"]
         return [*self.whole.argv, f"run_dir={self.run_dir}", *(["ckpt_path=auto"] if self.starts else [])]
 
