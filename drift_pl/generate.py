@@ -35,9 +35,13 @@ class GenerateOptions(Options):
 
     ckpt_path: str = checkpoint_key()
     prompt: str = setting(..., "what the images are to show", example="a red circle")
-    n: int = setting(16, "images of each model", ge=1)
+    n: int = setting(16, "images of each model", ge=1, le=4096)
     seed: int = setting(
-        0, "of the noise; image k of a seed has the same noise for every prompt, run and method", example="1"
+        0,
+        "of the noise; image k of a seed has the same noise for every prompt, run and method",
+        ge=-(2**63),
+        le=2**63 - 1,
+        example="1",
     )
     out: str | None = setting(
         None,

@@ -81,7 +81,7 @@ def _refuse_class(kind: str, name: str, thing: type) -> None:
 def _refuse_object(kind: str, name: str, made: Any) -> None:
     """`_refuse_class` for what a factory made."""
     if not callable(made):
-        raise UserError(f"{named()}: {name!r} makes a {type(made).__name__}, which cannot be called; {_called(kind)}")
+        raise UserError(f"{named()}: {name!r} makes {type(made).__name__}, which cannot be called; {_called(kind)}")
     _refuse_call(kind, name, made)
 
 
