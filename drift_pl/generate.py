@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.quiet import quieten
+from drift_pl.config.batches import sampling_micro_batch
 from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
@@ -29,7 +30,7 @@ class GenerateOptions(Options):
         "steps": "sampler.eval_steps",
         "guidance_scale": "sampler.eval_guidance_scale",
         "accelerator": "trainer.accelerator",
-        "micro_batch": "objective.micro_batch",
+        "micro_batch": "sampler.micro_batch",
         "policy.pretrained": "policy.pretrained",
     }
 
@@ -83,7 +84,7 @@ def generate(options: GenerateOptions) -> Path:
     refuse_unfit(config, options.needs())
     evaluator = build_picture_evaluator(config) if options.measure else None
     tuned = load_tuned(config, run_dir, path, options.weights)
-    plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, config.objective.micro_batch
+    plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, sampling_micro_batch(config)
     if evaluator is not None:
         evaluator.to(device)
     model = Model.on(tuned.policy, device, autocast)

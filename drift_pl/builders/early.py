@@ -9,7 +9,7 @@ from drift_pl.builders.scoring import check_scorer
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.registry import create, find
+from drift_pl.core.registry import find
 from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.policies.loading import loading_options
@@ -51,19 +51,3 @@ def _import(thing: Thing) -> None:
         return
     with naming("incentive" if thing.kind == "method" else thing.setting):
         check_signature(thing.name, signature_of(found), thing.args)
-
-
-def build_further_callbacks(config: Config) -> list[L.Callback]:
-    """Those of `trainer.callbacks`.
-
-    Raises:
-        UserError: one cannot be made, or is none.
-    """
-    made = []
-    for number, callback in enumerate(config.trainer.callbacks):
-        with naming(f"trainer.callbacks.{number}"):
-            made.append(create("callback", callback.name, callback.args))
-            if not isinstance(made[-1], L.Callback):
-                kind = type(made[-1]).__name__
-                raise UserError(f"{named()}: {callback.name!r} makes {kind}, which is no Lightning callback")
-    return made

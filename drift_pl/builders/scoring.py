@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,3 +134,16 @@ def prompts_of(config: Config, which: str) -> tuple[str, ...]:
     """The prompts of a list: `train`, `tuning` or `test`."""
     with naming(f"prompts.{which}"):
         return read_prompts(getattr(config.prompts, which))
+
+
+def overlap(config: Config, rewards: Sequence[WeightedReward]) -> tuple[int, bool]:
+    """Groups per call of the rewards, and whether they are called beside the sampling.
+
+    By default they are if all of them are asked over HTTP: whole requests then, so that servers see the same ones.
+    """
+    groups, thread = config.trainer.judge_groups, config.trainer.judge_thread
+    sizes = [getattr(reward.reward, "images_per_request", 0) for reward in rewards]
+    if thread is None:
+        thread = all(sizes)
+        groups = groups or (math.lcm(config.prompts.group_size, *sizes) // config.prompts.group_size if thread else 0)
+    return groups, thread

@@ -61,6 +61,11 @@ def derive_batches(config: "Config") -> BatchArithmetic:
     )
 
 
+def sampling_micro_batch(config: "Config") -> int:
+    """Images per forward pass where nothing is trained; the default of `objective.micro_batch` if that is measured."""
+    return config.sampler.micro_batch or config.objective.micro_batch or 8
+
+
 def stochastic_steps(sampler: "SamplerConfig") -> int:
     """Number of leading steps of a rollout that may be stochastic."""
     return sampler.steps if sampler.noisy_last_step else sampler.steps - 1

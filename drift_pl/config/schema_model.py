@@ -91,6 +91,9 @@ class SamplerConfig(Section):
     kind: str = setting("flow_sde", "stochastic steps; the families sd15 and sdxl take ddim", registry="sampler")
     args: dict[str, Any] = setting({}, "keyword arguments of a sampler from elsewhere")
     steps: int = setting(10, "denoising steps of a rollout", ge=2, le=1000)
+    micro_batch: int | None = neutral(
+        None, "images per forward pass in rollouts and evaluation; null: as in training", ge=1, example="16"
+    )
     noise_level: float = setting(0.7, "a: scale of a stochastic step's noise (ddim: eta)", gt=0)
     window_size: int | None = setting(None, "SDE steps: with noise, and trained; null: all but the last")
     window_range: list[int] = setting(

@@ -63,8 +63,11 @@ class TrainerConfig(Section):
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
-    judge_thread: Flag = neutral(
-        False, "compute rewards of finished groups in a thread while the next are sampled; needs judge_groups"
+    judge_thread: Flag | None = neutral(
+        None,
+        "compute rewards of finished groups in a thread while the next are sampled (needs judge_groups); null: if all "
+        "rewards are asked over HTTP",
+        example="false",
     )
     save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1)
     keep_checkpoints: int = neutral(2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1)

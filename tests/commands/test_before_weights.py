@@ -252,3 +252,25 @@ def test_a_console_script_finds_modules_of_the_working_folder(tmp_path: Path, sa
     )
     assert done.returncode == (2 if safe else 0), done.stderr
     assert ("No module named 'judge_of_here'" in done.stderr) == safe
+
+
+def test_a_measure_to_stop_by_that_nobody_logs_is_one_line(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning notices after the first iterations; the run can be resumed without the callback.
+
+    Catches in config/command.py: an error of Lightning's own callbacks taken for a bug.
+    """
+    stopping = "trainer.callbacks=[{name: 'lightning.pytorch.callbacks:EarlyStopping', args: {monitor: nothing}}]"
+    assert fit([*world.overrides(), stopping, f"run_dir={tmp_path / 'run'}", "trainer.iterations=2"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: Lightning refuses the settings of `trainer`, or of a callback: Early stopping")
+    assert "`nothing`" in message
+
+
+def test_a_logger_that_fails_is_named(world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches in builders/callbacks.py: the accelerator blamed for what a logger raises."""
+    argv = [*world.overrides(), "trainer.logger=['fractions:Fraction']", f"run_dir={tmp_path / 'run'}"]
+    assert fit(argv) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: trainer.logger.0='fractions:Fraction' cannot be made: TypeError: ")
