@@ -34,6 +34,7 @@ from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
+from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks import (
     DiversityAlarm,
@@ -84,7 +85,7 @@ def build_run(
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
-    module = build_module(config, policy, stochastic, rewards)
+    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder)
     announce_prompts(module, train, evaluation)
     return Run(
         trainer=build_trainer(config, run_dir, callbacks, done),
@@ -113,7 +114,7 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
 
 
 def build_module(
-    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward]
+    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward], monitor: Encoder
 ) -> DriftModule:
     objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
@@ -123,6 +124,7 @@ def build_module(
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
+            monitor,
             config.trainer.judge_groups,
             config.trainer.judge_thread,
         ),
@@ -165,7 +167,7 @@ def build_callbacks(
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
         identity,
-        DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
+        DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         evaluation,
     ]

@@ -167,6 +167,9 @@ class Scores:
         embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
         predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
         category_PGC: how well an image fits each of C named categories, float32; or None without categories.
+        monitor_embedding_PGD: unit embeddings by the evaluation encoder, or None. Nothing may be trained on them.
+        counts_N: numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the
+            CPU, of this process; or None.
     """
 
     reward_PG: Tensor
@@ -174,6 +177,8 @@ class Scores:
     embedding_PGD: Tensor | None
     predicted_embedding_KPGD: Tensor | None = None
     category_PGC: Tensor | None = None
+    monitor_embedding_PGD: Tensor | None = None
+    counts_N: Tensor | None = None
 
     @property
     def valid_PG(self) -> Tensor:
