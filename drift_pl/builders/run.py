@@ -20,7 +20,7 @@ from drift_pl.builders.method import (
     build_update,
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
-from drift_pl.builders.scoring import build_rewards, prompts_of
+from drift_pl.builders.scoring import build_rewards, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_strategy
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
@@ -80,6 +80,7 @@ def build_run(
     """
     mark, train = mark or read_mark(config), prompts_of(config, "train")
     rewards = build_rewards(config.rewards, "rewards")
+    refuse_split_groups(config, rewards)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)

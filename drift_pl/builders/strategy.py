@@ -14,4 +14,11 @@ def build_strategy(config: Config) -> Strategy | str:
     """`auto` for one process, DDP for several."""
     trainer = config.trainer
     alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
-    return "auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT)
+    return (
+        "auto"
+        if alone
+        else DDPStrategy(
+            timeout=PROCESS_GROUP_TIMEOUT,
+            broadcast_buffers=False,  # they are the same on all processes, and some networks' are as large as weights
+        )
+    )

@@ -102,10 +102,13 @@ class GroupSampling:
         latents_BCHW = self._first_latents(batch, window[0], device)
         generators = sample_generators("step_noise", *key, samples=samples)
         parts = []
-        for start in range(0, len(samples), self.micro_batch):
-            rows = slice(start, start + self.micro_batch)
+        most = batch.split.most_images if batch.split else len(samples)
+        for rows, extra in micro_batches(len(samples), self.micro_batch, most):
             inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
-            parts.append(rollout(self.policy, sampler, *inputs, first_step, self.keep))
+            part = rollout(self.policy, sampler, *inputs, first_step, self.keep)
+            if extra:
+                continue
+            parts.append(part)
             if ready is not None:
                 ready(parts[-1].images_B3HW)
         return condition, Trajectory.concatenate(parts)
@@ -124,13 +127,30 @@ class GroupSampling:
         decide, above all the layout, is the same in all images of a group, so the group's advantages cannot credit it
         and its measured diversity is not that of independent samples.
         """
-        size = batch.group_size if self.plan.shared_prefix else 1
-        generators = sample_generators("initial_latents", *batch.key, samples=batch.samples[::size])
+        shared, own = self.plan.shared_prefix, batch.parts
+        samples = [batch.groups[group] * batch.group_size for group, _ in own] if shared else batch.samples
+        generators = sample_generators("initial_latents", *batch.key, samples=samples)
         noise_BCHW = normal_per_sample(generators, self.policy.latent_shape, device)
-        if not self.plan.shared_prefix:
+        if not shared:
             return noise_BCHW
-        clean = VariedCondition(self.encode(batch.prompts, device))
-        sampler = self.sampler(device)
-        rows = torch.arange(len(noise_BCHW), device=device).split(self.micro_batch)
-        parts = [sample_ode(self.policy, sampler, noise_BCHW[part], clean[part], end=start) for part in rows]
-        return torch.cat(parts).repeat_interleave(size, dim=0)
+        clean = VariedCondition(self.encode([batch.prompts[group] for group, _ in own], device))
+        sampler, parts = self.sampler(device), []
+        for rows, extra in micro_batches(len(own), self.micro_batch, batch.split.most_groups if batch.split else 0):
+            prefix_BCHW = sample_ode(self.policy, sampler, noise_BCHW[rows], clean[rows], end=start)
+            parts += [] if extra else [prefix_BCHW]
+        repeats = torch.tensor([rows.stop - rows.start for _, rows in own], device=device)
+        return torch.cat(parts).repeat_interleave(repeats, dim=0)
+
+
+def micro_batches(count: int, size: int, most: int = 0) -> list[tuple[slice, bool]]:
+    """Rows of each forward pass, and whether it is an extra one, whose result nobody needs.
+
+    A sharded network gathers its weights in every pass, so all processes must make as many as the one with most rows.
+
+    Args:
+        count: rows of this process, at least 1.
+        size: rows per pass.
+        most: rows of the process that has most.
+    """
+    passes = [(slice(start, min(start + size, count)), False) for start in range(0, count, size)]
+    return passes + [(slice(0, 1), True)] * (-(-most // size) - len(passes))

@@ -34,6 +34,8 @@ def gather_statistics(
 ) -> IterationStatistics:
     """Exchange of counts, reward moments and group spreads: the only one before the update.
 
+    Where groups are split, every process knows all of them, and nothing is left to exchange.
+
     Args:
         reward_PG: effective rewards.
         updates: U, optimizer steps per pass.
@@ -42,7 +44,9 @@ def gather_statistics(
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
     std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
     parts = [reward_moments(reward_PG), counts_U, scores.counts_N, std_P]
-    gathered = gather_vectors(torch.cat(parts), device).split([len(part) for part in parts], dim=1)
+    vector_N = torch.cat(parts)
+    gathered_WN = vector_N[None] if scores.of_all else gather_vectors(vector_N, device)
+    gathered = gathered_WN.split([len(part) for part in parts], dim=1)
     moments, counts_U, scored_N = (part.sum(0) for part in gathered[:3])
     return IterationStatistics(
         batch_std=global_std(moments).to(device),

@@ -13,6 +13,7 @@ from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
 from drift_pl.training.reward_calls import RewardCalls
+from drift_pl.training.whole_groups import rows_of_groups
 
 ENCODER, CATEGORIES, MONITOR = "incentive.shaping.encoder", "incentive.args.categories", "evaluation.encoder"
 
@@ -46,30 +47,47 @@ class GroupScoring:
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
-        return RewardCalls(self.rewards, batch.prompts, batch.group_size, self.groups_per_call, self.thread)
+        return RewardCalls(self.rewards, batch.repeated_prompts, batch.group_size, self.groups_per_call, self.thread)
 
     def __call__(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> Scores:
-        """Scores of P groups, one for each prompt of the batch.
+        """Scores of P groups, one for each prompt of the batch, wherever their images are.
 
         Raises:
             UserError: a reward, an encoder or the categories fail.
         """
-        images_B3HW, shape = trajectory.images_B3HW, (len(batch.prompts), batch.group_size)
-        by_reward, finite_B = calls.scores(images_B3HW), finite_images(images_B3HW)
-        reward_B = weighted_sum(self.rewards, by_reward, finite_B)
-        embedding = predicted = category = monitored = None
+        shape = (len(batch.prompts), batch.group_size)
+        known = rows_of_groups(self._look(trajectory, batch, calls), batch)
+        by_reward = {reward.name: known[f"reward/{reward.name}"] for reward in self.rewards}
+        reward_B = weighted_sum(self.rewards, by_reward, known["finite"])
+        known = {name: rows.unflatten(0, shape) for name, rows in known.items()}
+        predicted_PGKD = known.get("predicted")
+        return Scores(
+            reward_PG=reward_B.view(shape),
+            by_reward={name: score_B.view(shape) for name, score_B in by_reward.items()},
+            embedding_PGD=known.get("embedding"),
+            predicted_embedding_KPGD=None if predicted_PGKD is None else predicted_PGKD.movedim(2, 0),
+            category_PGC=known.get("category"),
+            monitor_embedding_PGD=known.get("monitor"),
+            counts_N=scored_counts(self.rewards, by_reward, known["finite"].flatten()),
+            of_all=batch.split is not None,
+        )
+
+    def _look(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> dict[str, Tensor]:
+        """What rewards, encoders and categories say of this process's images: name -> [B, ...]."""
+        images_B3HW = trajectory.images_B3HW
+        said = {f"reward/{name}": score_B for name, score_B in calls.scores(images_B3HW).items()}
+        said["finite"] = finite_images(images_B3HW)
         if self.encoder is not None:
-            embedding = self._embed(self.encoder, images_B3HW).unflatten(0, shape)
-            predicted = self._embed_predictions(self.encoder, trajectory, shape)
+            said["embedding"] = self._embed(self.encoder, images_B3HW)
+            if trajectory.predicted_KBCHW is not None:
+                images = map(self.decode, trajectory.predicted_KBCHW)
+                said["predicted"] = torch.stack([self._embed(self.encoder, images_B3HW) for images_B3HW in images], 1)
         if self.categories is not None:
-            category_BC = row_per_image(CATEGORIES, self.categories, images_B3HW, batch.repeated_prompts)
-            category = category_BC.unflatten(0, shape)
+            said["category"] = row_per_image(CATEGORIES, self.categories, images_B3HW, batch.repeated_prompts)
         if self.monitor is not None:
             with torch.autocast(images_B3HW.device.type, enabled=False):  # in the precision of the images
-                monitored = row_per_image(MONITOR, self.monitor, images_B3HW).unflatten(0, shape)
-        grouped = {name: score_B.view(shape) for name, score_B in by_reward.items()}
-        counts_N = scored_counts(self.rewards, by_reward, finite_B)
-        return Scores(reward_B.view(shape), grouped, embedding, predicted, category, monitored, counts_N)
+                said["monitor"] = row_per_image(MONITOR, self.monitor, images_B3HW)
+        return said
 
     def check(self, counts_N: Tensor) -> None:
         """Refuses and warns of what all processes together have lost, so that all of them end or go on.
@@ -86,12 +104,6 @@ class GroupScoring:
         if finite < total and is_first_process():
             counted = "they are unscored (reward/unscored_fraction counts them)"
             self._warn_once("images", f"{nan_images(total - finite, total, 'this iteration')}; {counted}")
-
-    def _embed_predictions(self, encoder: Encoder, trajectory: Trajectory, shape: tuple[int, int]) -> Tensor | None:
-        if trajectory.predicted_KBCHW is None:
-            return None
-        parts = [self._embed(encoder, self.decode(latents_BCHW)) for latents_BCHW in trajectory.predicted_KBCHW]
-        return torch.stack(parts).unflatten(1, shape)
 
     def _embed(self, encoder: Encoder, images_B3HW: Tensor) -> Tensor:
         """Embeddings [B, D]; rows of NaN have no bonus."""

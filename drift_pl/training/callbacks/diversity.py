@@ -17,7 +17,8 @@ class DiversityMonitor(L.Callback):
 
     Training groups are sampled with stochastic steps and, with the prompting lever, with varied prompts; both add some
     diversity that evaluation images lack. Images with NaN do not count. Each process measures its own groups, and no
-    image leaves it.
+    image leaves it: where groups are split over processes, embeddings are those of whole groups (`Scores.of_all`), and
+    LPIPS is the mean over the pairs of a group's images that are on one process.
 
     Args:
         lpips: all-pairs perceptual distance; None to skip it.
@@ -33,11 +34,22 @@ class DiversityMonitor(L.Callback):
     def observe_iteration(
         self, report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
     ) -> None:
-        embedding_PGD = scores.monitor_embedding_PGD
-        assert embedding_PGD is not None
-        images_PG3HW = images_B3HW.unflatten(0, embedding_PGD.shape[:2])
         for name, metric in self._metrics.items():
-            known, groups = (finite_images, images_PG3HW) if metric.of_images else (known_rows, embedding_PGD)
+            rows = self._images(images_B3HW, batch) if metric.of_images else self._embeddings(scores)
             with torch.autocast(images_B3HW.device.type, enabled=False):
-                values = [group_value(name, metric, finite_only(rows, known(rows))) for rows in groups]
-            report.add(f"diversity/{name}", torch.stack([value.double().cpu() for value in values]))
+                values = [group_value(name, metric, rows_SX) for rows_SX in rows]
+            # a group in parts has a value of each part, which counts as often as the part has pairs
+            in_parts = metric.of_images and batch.split is not None
+            weights = [len(rows_SX) * (len(rows_SX) - 1) if in_parts else 1 for rows_SX in rows]
+            values_N = torch.stack([value.double().cpu() for value in values])
+            report.add(f"diversity/{name}", values_N, torch.tensor(weights))
+
+    def _embeddings(self, scores: Scores) -> list[Tensor]:
+        """Of each group, what is known of its images."""
+        assert scores.monitor_embedding_PGD is not None
+        return [finite_only(rows_GD, known_rows(rows_GD)) for rows_GD in scores.monitor_embedding_PGD]
+
+    def _images(self, images_B3HW: Tensor, batch: PromptBatch) -> list[Tensor]:
+        """Of each group, its images that are on this process."""
+        parts = [images_B3HW[rows] for _, rows in batch.parts]
+        return [finite_only(part_S3HW, finite_images(part_S3HW)) for part_S3HW in parts]
