@@ -14,6 +14,7 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import INTERRUPTED, TERMINATED, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.early import refuse_missing
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.own_run import CONFIG
@@ -136,6 +137,7 @@ def _run(argv: list[str]) -> None:
         print(config_help(), end="")
         return
     request = parse(argv)
+    refuse_missing(request.config, runs=not request.print_config)
     if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:

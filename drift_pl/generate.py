@@ -50,6 +50,9 @@ class GenerateOptions(Options):
         False, "also print mean reward and diversity, by the run's rewards and encoder", example="true"
     )
 
+    def needs(self) -> tuple[str, ...]:
+        return (*super().needs(), *(("rewards", "evaluation.encoder") if self.measure else ()))
+
 
 def generate(options: GenerateOptions) -> Path:
     """Writes the folder of pictures, completely or not at all, prints what was measured, and returns the folder.
@@ -66,12 +69,14 @@ def generate(options: GenerateOptions) -> Path:
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.checkpoint_weights import load_tuned
+    from drift_pl.builders.early import refuse_unfit
     from drift_pl.builders.hardware import choose_device
     from drift_pl.evaluation.drawing import draw, measure, save_pictures
     from drift_pl.evaluation.points import trained_point
     from drift_pl.evaluation.sampling import Model
 
     device, autocast = choose_device(config)
+    refuse_unfit(config, options.needs())
     evaluator = build_picture_evaluator(config) if options.measure else None
     tuned = load_tuned(config, run_dir, path, options.weights)
     plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, config.objective.micro_batch

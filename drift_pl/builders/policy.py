@@ -12,7 +12,7 @@ from drift_pl.config.batches import window_bounds
 from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import TABLES, find
+from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Policy
@@ -32,12 +32,20 @@ def build_policy(config: Config) -> Policy:
     Raises:
         UserError: something cannot be loaded, or the model does not support a setting.
     """
+    policy = _make_policy(config)
+    with policy.at_resolution(config.evaluation.resolution):  # refused here and not at the first evaluation
+        return policy
+
+
+def _make_policy(config: Config) -> Policy:
     policy, lora = config.policy, config.policy.lora
     adapter = LowRank(lora.rank, lora.alpha, lora.targets, config.seed, lora.pretrained)
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
-        return family(**arguments("family", "policy.family", family, policy, vars(adapter)))
+        given = arguments("family", "policy.family", family, policy, vars(adapter))
+        with naming("policy.family"):
+            return construct(policy.family, family, given)
     constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     return load_policy(
         family,
@@ -62,7 +70,9 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     kind = config.sampler.kind
     with naming("sampler.kind"):
         sampler = find("sampler", kind)
-    step: StochasticStep = sampler(**arguments("sampler", "sampler.kind", sampler, config.sampler, {}))
+    given = arguments("sampler", "sampler.kind", sampler, config.sampler, {})
+    with naming("sampler.kind"):
+        step: StochasticStep = construct(kind, sampler, given)
     _refuse_other_processes(config, step.process, policy.process.name)
     _refuse_noiseless_steps(config, step, policy)
     _warn_of_sensitive_steps(config, step, policy)

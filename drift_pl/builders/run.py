@@ -11,7 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
-from drift_pl.builders.hardware import refuse_precision
+from drift_pl.builders.early import build_further_callbacks, refuse_unfit
+from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
     build_method,
@@ -27,11 +28,13 @@ from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import naming
-from drift_pl.core.registry import create, find
+from drift_pl.core.errors import UserError, naming
+from drift_pl.core.files import local_path, probe_folder
+from drift_pl.core.registry import find
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
+from drift_pl.sampling.prompt_cache import PromptStore
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
@@ -78,18 +81,22 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    mark, train = mark or read_mark(config), prompts_of(config, "train")
+    refuse_hardware(config)
+    refuse_unfit(config)
+    mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
     refuse_split_groups(config, rewards)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
     module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder)
     announce_prompts(module, train, evaluation)
+    with lightning_refusals(config):
+        trainer = build_trainer(config, run_dir, callbacks, done)
     return Run(
-        trainer=build_trainer(config, run_dir, callbacks, done),
+        trainer=trainer,
         module=module,
         datamodule=PromptDataModule(
             train,
@@ -157,12 +164,34 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
+        policy, build_prompt_encoder(config, policy), build_prompting(config), plan, config.objective.micro_batch, keep
     )
 
 
+def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
+    """Keeps encoded prompts in main memory and, if a folder is given, on disk.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    prompts, store = config.prompts, None
+    if prompts.cache_dir is not None:
+        with naming("prompts.cache_dir"):
+            folder = local_path(prompts.cache_dir)
+            probe_folder(folder)
+            if not hasattr(policy, "encoder_key"):
+                raise UserError(f"policy.family={config.policy.family} has no encoder_key: use prompts.cache_dir=null")
+            store = PromptStore(folder, policy.encoder_key())
+    return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
+
+
 def build_callbacks(
-    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, identity: RunIdentity, trained: bool
+    config: Config,
+    evaluation: HeldOutEvaluation,
+    run_dir: Path,
+    identity: RunIdentity,
+    trained: bool,
+    further: Sequence[L.Callback],
 ) -> list[L.Callback]:
     """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
@@ -174,9 +203,7 @@ def build_callbacks(
     ]
     if trainer.progress:
         callbacks.append(RunProgress(trainer.iterations))
-    for number, callback in enumerate(trainer.callbacks):
-        with naming(f"trainer.callbacks.{number}"):
-            callbacks.append(create("callback", callback.name, callback.args))
+    callbacks += further
     callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
     callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
@@ -201,7 +228,6 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    refuse_precision(trainer.accelerator, trainer.precision)
     with naming("trainer.logger"):
         makers = [find("logger", name) for name in trainer.logger]
         loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]

@@ -9,10 +9,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
+from drift_pl.core.locate import first_line
 
 USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 130, 143, 141
 OUT_OF_MEMORY = (
@@ -27,7 +28,8 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """Run a command and return its exit status.
 
     A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so are what the file system
-    refuses and an accelerator out of memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
+    refuses, an accelerator out of memory and what Lightning refuses of its settings; Ctrl-C is status 130; any other
+    error is a bug and keeps its traceback.
 
     Args:
         main: the command, which takes the arguments without the program's name.
@@ -35,6 +37,7 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """
     if argv is None:
         _use_utf8()
+        _find_modules_here()
     arguments = sys.argv[1:] if argv is None else argv
     _write_utf8()
     try:
@@ -42,10 +45,15 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         sys.stdout.flush()
     except UserError as error:
         return _refuse(error, str(error), arguments)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
+    except BrokenPipeError:
+        # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        message = _refusal(error)
+        if message is None:
             raise
-        return _refuse(error, OUT_OF_MEMORY, arguments)
+        return _refuse(error, message, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _leave(INTERRUPTED, argv is None)
@@ -53,15 +61,6 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         if not isinstance(stop.code, int):
             raise
         return _leave(stop.code, argv is None)
-    except BrokenPipeError:
-        # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except OSError as error:
-        message = refused(error)
-        if message is None:
-            raise
-        return _refuse(error, message, arguments)
     return 0
 
 
@@ -98,6 +97,14 @@ def _leave(status: int, is_process: bool) -> int:
     return status
 
 
+def _find_modules_here() -> None:
+    """Modules of the working folder are found by a console script as `python -m` finds them."""
+    with suppress(OSError):  # the folder is gone
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path and not sys.flags.safe_path:
+            sys.path.insert(0, here)
+
+
 def _use_utf8() -> None:
     """Starts the process again where the locale has another encoding: arguments, paths and files are all UTF-8."""
     if not sys.flags.utf8_mode and locale.getpreferredencoding(False).lower().replace("-", "") != "utf8":
@@ -109,6 +116,19 @@ def _write_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _refusal(error: Exception) -> str | None:
+    """What the user can do about an error of a library; None for a bug.
+
+    Errors of torch and Lightning are told by their names: commands answer before these are loaded.
+    """
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    if kind == "MisconfigurationException":
+        return f"Lightning refuses the settings of `trainer`, or a callback: {first_line(error)}"
+    return refused(error)
 
 
 def _refuse(error: Exception, message: str, arguments: list[str]) -> int:

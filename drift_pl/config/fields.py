@@ -55,9 +55,9 @@ def setting(default: Any, meaning: str, **facts: Any) -> Any:
     """A field with its default (`...`: required), the sentence that `--help` prints, and facts.
 
     Args:
-        facts: those of `About`, and pydantic's bounds `ge`, `gt`, `le` and `lt`.
+        facts: those of `About`, pydantic's bounds `ge`, `gt`, `le` and `lt`, and a list's `min_length`.
     """
-    bounds = {name: facts.pop(name) for name in BOUNDS if name in facts}
+    bounds = {name: facts.pop(name) for name in (*BOUNDS, "min_length") if name in facts}
     extra: Any = {"about": About(**facts)}
     return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 

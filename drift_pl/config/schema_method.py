@@ -8,6 +8,7 @@ from drift_pl.config.fields import ELSEWHERE, Flag, neutral, setting
 from drift_pl.config.schema_model import WEIGHTS, refuse_args_of_own
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import TABLES
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
 BAND, QUANTILE = (SELECTION, "band"), (SELECTION, "quantile")
@@ -20,6 +21,19 @@ class NamedConfig(Section):
 
     name: str = setting(..., "a registered name, or `their_package.module:Thing`", example=ELSEWHERE)
     args: dict[str, Any] = setting({}, "keyword arguments of its constructor")
+
+
+def refuse_kind(setting: str, encoder: NamedConfig, pairs: bool) -> None:
+    """An encoder embeds images, or gives distances of pairs; of this package's names it is known which.
+
+    Raises:
+        UserError: it is of the other kind.
+    """
+    entries = TABLES["encoder"]
+    if encoder.name in entries and entries[encoder.name].pairs != pairs:
+        does, takes = ("embeds images", "distances of pairs") if pairs else ("gives distances of pairs", "embeddings")
+        use = " or ".join(name for name, entry in entries.items() if entry.pairs == pairs)
+        raise UserError(f"{setting}.name={encoder.name} {does}, and this setting takes {takes}: use {use}")
 
 
 class RewardConfig(NamedConfig):
@@ -108,6 +122,17 @@ class ShapingConfig(Section):
         "encoder; not that of the evaluation",
     )
     encoders: list[EncoderConfig] = setting([], "several encoders with weights, in place of `encoder`")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse_kind("incentive.shaping.encoder", self.encoder, pairs=False)
+        for number, encoder in enumerate(self.encoders):
+            refuse_kind(f"incentive.shaping.encoders.{number}", encoder, pairs=False)
+            if encoder.weight <= 0:
+                raise UserError(
+                    f"incentive.shaping.encoders.{number}.weight={encoder.weight} must be positive: use e.g. 1.0"
+                )
+        return self
 
 
 class IncentiveConfig(Section):

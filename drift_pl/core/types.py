@@ -14,7 +14,7 @@ CHW is written for the latents of one sample; those of a family of videos are CF
 losses take any number of axes after B: they flatten them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -66,6 +66,16 @@ class PromptBatch:
         return [(number, slice(rows[0], rows[-1] + 1)) for number, rows in found.items()]
 
     @property
+    def most_images(self) -> int:
+        """Images of the process that has most."""
+        return len(self.samples) if self.split is None else self.split.most_images
+
+    @property
+    def most_groups(self) -> int:
+        """Groups with images on the process that has most of those."""
+        return len(self.groups) if self.split is None else self.split.most_groups
+
+    @property
     def repeated_prompts(self) -> list[str]:
         """The prompt of every image, B of them."""
         return [self.prompts[number] for number, rows in self.parts for _ in range(rows.start, rows.stop)]
@@ -106,6 +116,10 @@ class Condition:
 
     def __len__(self) -> int:
         return self.tokens_BLE.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for rows in self._rows().values()) + self.num_channels_L.nbytes
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         return replace(self, **{name: rows[index] for name, rows in self._rows().items()})
@@ -173,16 +187,34 @@ class Trajectory:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
-        """Joins rollouts of the same window along the image axis, in order."""
+    def concatenate(parts: Iterable["Trajectory"], num_images: int) -> "Trajectory":
+        """Joins rollouts of the same window along the image axis, in order, as they come: none of them is kept.
 
-        # a tensor's axis of images is the place of B in its suffix
-        joined = {
-            name: torch.cat([getattr(part, name) for part in parts], dim=name.rpartition("_")[2].index("B"))
-            for name, value in vars(parts[0]).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(parts[0], **joined)
+        Args:
+            num_images: of all parts together.
+        """
+        whole, done = None, 0
+        for part in parts:
+            whole = whole or part._empty(num_images)
+            rows = slice(done, done := done + len(part.images_B3HW))
+            for name, axis in part._axes().items():
+                getattr(whole, name)[(slice(None),) * axis + (rows,)] = getattr(part, name)
+        if whole is None or done != num_images:
+            raise ValueError(f"{done} images are not {num_images}")
+        return whole
+
+    def _axes(self) -> dict[str, int]:
+        """The axis of images of each tensor: the place of B in its suffix."""
+        suffixes = {name: name.rpartition("_")[2] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return {name: suffix.index("B") for name, suffix in suffixes.items()}
+
+    def _empty(self, num_images: int) -> "Trajectory":
+        """Tensors without values for so many images."""
+
+        def empty(value: Tensor, axis: int) -> Tensor:
+            return value.new_empty(*value.shape[:axis], num_images, *value.shape[axis + 1 :])
+
+        return replace(self, **{name: empty(getattr(self, name), axis) for name, axis in self._axes().items()})
 
 
 @dataclass(frozen=True)

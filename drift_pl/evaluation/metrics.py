@@ -16,7 +16,7 @@ from drift_pl.functional.diversity import (
 )
 from drift_pl.functional.similarity import structural_similarity
 from drift_pl.scoring.calls import as_numbers, call, wrong_answer
-from drift_pl.scoring.protocol import PairwiseDistance, move
+from drift_pl.scoring.protocol import MeanDistance, PairwiseDistance, move
 
 LPIPS = "evaluation.lpips"
 
@@ -78,7 +78,8 @@ class PairwiseLpips(GroupedMetric):
     """Mean pairwise LPIPS of the images.
 
     Args:
-        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`.
+        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`; of a `MeanDistance` the mean is
+            taken.
     """
 
     of_images = True
@@ -87,6 +88,11 @@ class PairwiseLpips(GroupedMetric):
         self._distance = distance
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
+        if isinstance(self._distance, MeanDistance):
+            mean = as_numbers(LPIPS, call(LPIPS, self._distance.mean_distance, rows_SX), "the mean of all pairs", "")
+            if mean.ndim:
+                raise wrong_answer(LPIPS, tuple(mean.shape), "the mean of all pairs", "")
+            return mean
         size, wanted = len(rows_SX), "the distance of each pair of images"
         distance_SS = as_numbers(LPIPS, call(LPIPS, self._distance, rows_SX), wanted, f"{size}, {size}")
         if distance_SS.shape != (size, size):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
+from drift_pl.policies.encoder_key import text_encoders_key
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
 
@@ -185,6 +186,12 @@ class PipelinePolicy(ABC):
             location, use_safetensors=True, return_lora_metadata=True, **pinned
         )
         return weights, metadata
+
+    def encoder_key(self) -> str:
+        """Twelve hex digits of all that an encoded prompt depends on besides its text."""
+        settings = f"{type(self).__name__} {self.max_sequence_length} {self.text_device.type}"
+        tokenizers = [getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_parts]
+        return text_encoders_key(self._text_encoders(), [one for one in tokenizers if one is not None], settings)
 
     def _text_encoders(self) -> list[Any]:
         """Those that the folder has."""

@@ -15,7 +15,8 @@ class Policy(Protocol):
     """An image generator that is trained. Its `network` trains; the frozen parts stay outside of any module tree.
 
     It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
-    those that it cuts (`core.text_length.CutTexts`).
+    those that it cuts (`core.text_length.CutTexts`). It may have `encoder_key()`, a text that changes with all that
+    an encoded prompt depends on besides its text: only then are encoded prompts kept on disk.
 
     Attributes:
         network: the denoiser. Policies call only `network(...)`, no other method, so that it can be sharded.

@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
@@ -48,8 +49,8 @@ class Aesthetic:
         head: str = HEAD,
         head_file: str = HEAD_FILE,
         head_revision: str | None = None,
-        normaliser: float = 1.0,
-        batch_size: int = 64,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 64,
     ) -> None:
         with naming(".args.pretrained"):
             self.features = _features(pretrained, revision)

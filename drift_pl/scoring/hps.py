@@ -11,6 +11,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pickscore import ClipReward
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
@@ -80,8 +81,8 @@ class HpsV2(ClipReward):
         revision: str | None = None,
         processor: str | None = None,
         checkpoint: str | None = None,
-        normaliser: float = 1.0,
-        batch_size: int = 64,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 64,
     ) -> None:
         if pretrained == HPS:
             checkpoint = checkpoint or CHECKPOINT

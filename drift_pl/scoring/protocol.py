@@ -50,6 +50,15 @@ class PairwiseDistance(Protocol):
         ...
 
 
+@runtime_checkable
+class MeanDistance(Protocol):
+    """Optional part of a perceptual distance: the mean over all pairs without the distance of each."""
+
+    def mean_distance(self, images_S3HW: Tensor) -> Tensor:
+        """Mean distance of all pairs, 0-dimensional, of at least two images in [0, 1]."""
+        ...
+
+
 class Measure(Protocol):
     """Any other metric that evaluation reports; never trained on."""
 
