@@ -39,6 +39,7 @@ HOMES = {
     "pytorch_lightning": set(),
     "diffusers": {"policies"},
     "peft": {"policies"},
+    "accelerate": {"policies"},
     "pydantic": {"config", "evaluation"},
     "omegaconf": {"config"},
 }

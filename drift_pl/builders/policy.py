@@ -23,21 +23,24 @@ from drift_pl.sampling.stochastic import StochasticStep
 MOST_SENSITIVE = 30
 
 
-def build_policy(config: Config) -> Policy:
+def build_policy(config: Config, sharded: bool = False) -> Policy:
     """The policy of a family: a subclass of `PipelinePolicy`, or any other class that follows the protocol `Policy`.
 
     Its constructor is given the keys of the section `policy` that it names, `policy.args`, and, where it names them,
     `seed` and the adapter's `rank`, `alpha`, `targets` and `warm_start`.
 
+    Args:
+        sharded: it will be sharded over processes; until then a `PipelinePolicy` has no weights.
+
     Raises:
         UserError: something cannot be loaded, or the model does not support a setting.
     """
-    policy = _make_policy(config)
+    policy = _make_policy(config, sharded)
     with policy.at_resolution(config.evaluation.resolution):  # refused here and not at the first evaluation
         return policy
 
 
-def _make_policy(config: Config) -> Policy:
+def _make_policy(config: Config, sharded: bool) -> Policy:
     policy, lora = config.policy, config.policy.lora
     adapter = LowRank(lora.rank, lora.alpha, lora.targets, config.seed, lora.pretrained)
     with naming("policy.family"):
@@ -57,6 +60,7 @@ def _make_policy(config: Config) -> Policy:
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
+        sharded=sharded,
     )
 
 

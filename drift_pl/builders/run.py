@@ -22,7 +22,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of, refuse_split_groups
-from drift_pl.builders.strategy import build_strategy
+from drift_pl.builders.strategy import build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
@@ -81,13 +81,15 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
+    sharded = is_sharding(config)
     refuse_hardware(config)
     refuse_unfit(config)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
     refuse_split_groups(config, rewards)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
-    policy = build_policy(config)
+    policy = build_policy(config, sharded)
+    refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)

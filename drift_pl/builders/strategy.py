@@ -1,24 +1,79 @@
 """How the processes of a run train together: Lightning's strategy."""
 
+import warnings
 from datetime import timedelta
 
+import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from drift_pl.config.run_folder import is_first_process
 from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+from drift_pl.policies.protocol import Policy, Shardable
+from drift_pl.training.sharded_strategy import ShardedStrategy
 
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
 """Time after which a lost host is noticed, in place of torch's half hour."""
 
 
 def build_strategy(config: Config) -> Strategy | str:
-    """`auto` for one process, DDP for several."""
+    """`auto` for one process, DDP for several, or FSDP2."""
     trainer = config.trainer
-    alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
-    return (
-        "auto"
-        if alone
-        else DDPStrategy(
-            timeout=PROCESS_GROUP_TIMEOUT,
-            broadcast_buffers=False,  # they are the same on all processes, and some networks' are as large as weights
+    world = trainer.devices * trainer.num_nodes
+    if trainer.strategy == "fsdp":
+        return ShardedStrategy(data_parallel_size=world, timeout=PROCESS_GROUP_TIMEOUT)
+    if trainer.strategy == "auto" and world == 1:
+        return "auto"
+    # buffers are the same on all processes, and large: Stable Diffusion 3 keeps its position embeddings in one
+    return DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT, broadcast_buffers=False)
+
+
+def is_sharding(config: Config) -> bool:
+    """Whether the run shards its network over processes; warns of settings without effect.
+
+    Raises:
+        UserError: the accelerator, or another setting, rules it out.
+    """
+    trainer, policy = config.trainer, config.policy
+    if trainer.strategy != "fsdp":
+        return False
+    if policy.quantisation is not None:
+        raise UserError(
+            f"trainer.strategy=fsdp cannot shard the weights of policy.quantisation={policy.quantisation}: use "
+            "trainer.strategy=ddp, or policy.quantisation=null with policy.dtype=bfloat16"
         )
-    )
+    if policy.compile:
+        raise UserError("policy.compile=true does not work with trainer.strategy=fsdp: use policy.compile=false")
+    gpu = torch.cuda.is_available()
+    if trainer.accelerator == "mps" or (trainer.accelerator in ("auto", "gpu") and _has_mps() and not gpu):
+        raise UserError("trainer.strategy=fsdp does not work on mps: use trainer.accelerator=cpu, or cuda elsewhere")
+    if is_first_process(config):
+        _warn(config)
+    return True
+
+
+def refuse_unsharded(config: Config, policy: Policy) -> None:
+    """Raises a `UserError` where a policy of another package cannot be sharded."""
+    if config.trainer.strategy == "fsdp" and not isinstance(policy, Shardable):
+        raise UserError(
+            f"trainer.strategy=fsdp: policy.family={config.policy.family} has no method shard(mesh) "
+            "(drift_pl.policies.sharding): use trainer.strategy=ddp"
+        )
+
+
+def _warn(config: Config) -> None:
+    trainer, policy = config.trainer, config.policy
+    if trainer.devices * trainer.num_nodes == 1:
+        warnings.warn(
+            "trainer.strategy=fsdp shards over one process, which gains nothing: set trainer.devices, or use auto",
+            stacklevel=1,
+        )
+    if policy.tuning == "full" and policy.reference_device == "cpu":
+        warnings.warn(
+            "policy.reference_device=cpu has no effect with trainer.strategy=fsdp: the reference is sharded too",
+            stacklevel=1,
+        )
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

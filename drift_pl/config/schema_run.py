@@ -54,7 +54,9 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
     devices: int = neutral(1, "processes per node", ge=1, le=1024)
     num_nodes: int = neutral(1, "nodes", ge=1, le=65536)
-    strategy: Literal["auto", "ddp"] = neutral("auto", "auto (one process, or DDP on several), ddp")
+    strategy: Literal["auto", "ddp", "fsdp"] = neutral(
+        "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
+    )
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)

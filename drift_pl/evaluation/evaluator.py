@@ -21,6 +21,7 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_met
 from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
+from drift_pl.policies.sharding import common_passes
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
@@ -125,8 +126,11 @@ class Evaluator:
         sizes = (total, min(self.grid_prompts, total), total if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
-        for index in range(rank, len(prompts), world):
-            row = partial.read(index, names) if partial else None
+        own = range(rank, len(prompts), world)
+        missing = [index for index in own if partial is None or partial.read(index, ()) is None]
+        further = common_passes(model.policy.network, len(missing), model.device) - len(missing)
+        for index in own:
+            row = None if partial is None or index in missing else partial.read(index, names)
             if row is None:
                 row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
                 if partial:
@@ -146,6 +150,8 @@ class Evaluator:
                 if index < len(part):
                     part[index] = row
             self.after_prompt()
+        for _ in range(further):  # the passes of a sharded network that other processes still make
+            self._sample(model, sampler, prompts[0], seeds_per_prompt)
         table_PN, grid_PS3HW, embedding_PSD = parts
         if world > 1:  # every row is zero on all processes but one
             table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
@@ -172,14 +178,17 @@ class Evaluator:
 
     def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
         """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
-        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
-        condition = model.encode([prompt], model.device)
-        images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
+        images_S3HW = self._sample(model, sampler, prompt, seeds)
         lost = (~finite_images(images_S3HW)).sum().double().cpu()
         embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
         return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
+
+    def _sample(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Tensor:
+        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
+        condition = model.encode([prompt], model.device)
+        return sample_images(model, sampler, condition, generators, self.micro_batch)
 
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)

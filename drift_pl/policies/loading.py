@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.locate import load_pretrained
-from drift_pl.policies.full import FullTuning
+from drift_pl.policies.full import FullTuning, ShardedFullTuning
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.stored import StoredNetwork, weightless_layers
 
 Family = TypeVar("Family", bound=PipelinePolicy)
 
@@ -62,6 +64,7 @@ def load_policy(
     reference_device: str = "device",
     gradient_checkpointing: bool = False,
     compile: bool = False,
+    sharded: bool = False,
 ) -> Family:
     """A policy of a family, on the CPU.
 
@@ -74,19 +77,27 @@ def load_policy(
         reference_device: see `FullTuning`.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
+        sharded: the denoiser is made without weights; `PipelinePolicy.shard` reads them.
 
     Raises:
         UserError: something cannot be loaded, or the model does not have or cannot do what is configured.
     """
     load = partial(load_pipeline, family, **loading_options(dtype, quantisation, family.denoiser))
+    stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
+        if sharded:
+            stored = load_pretrained(partial(_find_denoiser, family, DTYPES.get(dtype or "")), pretrained)
+            load = partial(load, **{family.denoiser: stored.skeleton()})
         pipeline = load_pretrained(load, pretrained)
     network: nn.Module = getattr(pipeline, family.denoiser)
-    if adapter is None:
+    if adapter is None and stored is not None:
+        trained: Adapter = ShardedFullTuning(network, stored)
+    elif adapter is None:
         read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
-        trained: Adapter = FullTuning(network, read, reference_device)
+        trained = FullTuning(network, read, reference_device)
     else:
-        trained = _attach_adapter(family, network, adapter)
+        with nullcontext() if stored is None else weightless_layers(network):
+            trained = _attach_adapter(family, network, adapter, stored)
     policy = family(pipeline, trained, **arguments)
     if gradient_checkpointing:
         policy.network.enable_gradient_checkpointing()
@@ -123,7 +134,17 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
 
 
-def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: LowRank) -> LoraAdapter:
+def _find_denoiser(
+    family: type[PipelinePolicy], dtype: torch.dtype | None, location: str, **pinned: str
+) -> StoredNetwork:
+    """The denoiser of a folder; of a hub id, whose files are downloaded."""
+    folder = location if Path(location).exists() else family.pipeline_class.download(location, **pinned)
+    return StoredNetwork.of(folder, family.denoiser, dtype)
+
+
+def _attach_adapter(
+    family: type[PipelinePolicy], network: nn.Module, adapter: LowRank, stored: StoredNetwork | None
+) -> LoraAdapter:
     """Freezes the denoiser and adds the adapter, in float32.
 
     Raises:
@@ -135,7 +156,7 @@ def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: L
         with naming("policy.lora.pretrained"):
             weights, metadata = load_pretrained(family.read_lora, adapter.warm_start)
         load_lora(network, weights, metadata, family.denoiser)
-    return LoraAdapter(network)
+    return LoraAdapter(network, stored)
 
 
 def _read_weights(kind: Any, part: str, dtype: torch.dtype, pretrained: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError
+from drift_pl.policies.stored import StoredNetwork
 
 
 class LoraAdapter:
@@ -17,16 +18,21 @@ class LoraAdapter:
 
     Args:
         network: that `attach_lora` was called on.
+        stored: what its frozen weights are read from once it is sharded; None: it has them.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
+    def __init__(self, network: nn.Module, stored: StoredNetwork | None = None) -> None:
+        self._network, self._stored = network, stored
+
+    def fill(self) -> None:
+        if self._stored is not None:
+            self._stored.fill(self._network)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return trainable_parameters(self._network)
 
     @contextmanager
-    def reference(self) -> Iterator[None]:
+    def reference(self) -> Iterator[nn.Module]:
         """Switches the adapter off.
 
         Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a
@@ -34,11 +40,11 @@ class LoraAdapter:
         """
         network: Any = self._network
         if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
-            yield  # already off: it stays off
+            yield network  # already off: it stays off
             return
         network.disable_adapters()
         try:
-            yield
+            yield network
         finally:
             network.enable_adapters()
 

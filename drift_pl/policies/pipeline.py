@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.text_length import CutTexts, TextLimit
@@ -16,6 +17,7 @@ from drift_pl.core.types import Condition
 from drift_pl.policies.encoder_key import text_encoders_key
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.sharding import shard
 
 
 class PipelinePolicy(ABC):
@@ -88,7 +90,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[nn.Module]:
-        """The parts of the network that are compiled one by one."""
+        """The parts of the network that are compiled, and sharded, one by one."""
 
     @abstractmethod
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -137,8 +139,14 @@ class PipelinePolicy(ABC):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.adapter.trainable_parameters()
 
-    def reference(self) -> AbstractContextManager[None]:
-        return self.adapter.reference()
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        with self.adapter.reference() as network:
+            before, self.network = self.network, network
+            try:
+                yield
+            finally:
+                self.network = before
 
     def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
         return self.adapter.scaled(scale)
@@ -160,6 +168,11 @@ class PipelinePolicy(ABC):
         for part in self._text_encoders():
             part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shards the denoiser over the processes of a mesh, block by block; then its weights are there."""
+        shard(self.network, self.blocks(), mesh)
+        self.adapter.fill()
 
     @property
     def text_device(self) -> torch.device:

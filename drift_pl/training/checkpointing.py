@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.policies.sharding import settle, whole
 from drift_pl.training.checkpoint_content import check_content
 
 
@@ -55,10 +56,13 @@ def checkpoint_iteration(content: dict[str, Any]) -> int:
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network.
+
+    If they are sharded, all processes call it together.
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
+        value = whole(weights[name].detach()).cpu().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         content.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:12]
@@ -160,6 +164,7 @@ class BoundaryCheckpoint(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
+        settle(pl_module.network)
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
         if trainer.datamodule.iteration != self._saved:

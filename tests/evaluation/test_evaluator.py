@@ -319,6 +319,7 @@ def test_noise_depends_on_the_prompt_and_the_seed_index_and_on_nothing_else(
 class NoiseItself:
     """A policy whose images are the noise that they start from, whatever the prompt."""
 
+    network = torch.nn.Identity()
     latent_shape = (3, 16, 16)
     process = FlowProcess()
 

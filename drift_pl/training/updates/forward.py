@@ -79,10 +79,8 @@ class VelocityLoss:
     @torch.no_grad()
     def remember_old_velocities(self) -> None:
         """Of the current policy, for all optimizer steps but the first, at which it has not changed."""
-        experience = self.context.experience
-        shares = experience.shares(self.update.updates)
-        for rows_B in shares if self.update.inner_epochs > 1 else shares[1:]:
-            for part_B, _ in self.update.micro_batches(experience, rows_B, first=False):
+        for share in range(0 if self.update.inner_epochs > 1 else 1, self.update.updates):
+            for part_B, _ in self.update.passes(self.context, share, first=False):
                 for n in range(len(self.times_N)):
                     self.old_NBCHW[n, part_B] = self._velocity(part_B, n)
 
