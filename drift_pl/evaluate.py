@@ -43,6 +43,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     from drift_pl.builders.early import refuse_unfit
     from drift_pl.builders.hardware import choose_device
     from drift_pl.evaluation.base import read_base
+    from drift_pl.evaluation.points import read_array
     from drift_pl.evaluation.shared import write_shared
 
     device, autocast = choose_device(config)
@@ -52,6 +53,8 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    for point in evaluation.points:
+        read_array(evaluation, point.name, "grid")  # needed at the end: damaged ones are refused before hours of work
     probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
         evaluation = _measure(options, config, jobs, evaluation, base, device, autocast)

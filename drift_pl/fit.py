@@ -70,10 +70,10 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
 
     mark, restored, done, stopped = read_mark(config), None, 0, None
     if folder.resume_from is not None:
-        content = read_checkpoint(folder.resume_from)
+        content = read_checkpoint(folder.resume_from, mapped=True)
         mark, stopped = same_run(content, folder, config, mark), content.get("stopped")
         done, restored = checkpoint_iteration(content), RestoredShapes.of(content)
-        del content  # of a whole network it is large
+        del content
     left = what_is_left(folder, config, mark, done, stopped)
     if left == "nothing":
         _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")

@@ -96,8 +96,6 @@ class PlainLoop:
         length = self.habits.window or self.num_steps - 1
         window = range(start, start + length) if self.habits.window else range(length)
         per_image = [prompt for prompt in prompts for _ in range(self.group_size)]
-        if not self.habits.encode_per_batch:
-            self.encode(prompts)
         rollout = self.sample(per_image, window, key, samples)
         images = self.decode(rollout.states[-1])
         size = self.habits.judge_batch or len(images)
@@ -193,10 +191,9 @@ class PlainLoop:
         """Text tokens and pooled embedding of each prompt."""
         if self.habits.encode_per_batch:
             return self.encode_now(prompts)
-        new = [text for text in dict.fromkeys(prompts) if text not in self.texts]
-        if new:
-            encoded = self.encode_now(new)
-            self.texts.update({text: (encoded[0][row, None], encoded[1][row, None]) for row, text in enumerate(new)})
+        for text in prompts:
+            if text not in self.texts:
+                self.texts[text] = self.encode_now([text])
         rows = [self.texts[prompt] for prompt in prompts]
         return torch.cat([tokens for tokens, _ in rows]), torch.cat([pooled for _, pooled in rows])
 

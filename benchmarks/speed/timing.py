@@ -39,6 +39,7 @@ def in_turn(contenders: Mapping[str, Callable[[], float]], repeats: int, warm_up
     for number in range(warm_up + repeats):
         for name in names if number % 2 == 0 else reversed(names):
             value = contenders[name]()
+            print(f"round {number - warm_up + 1} of {repeats}: {name} {value:.3f} s", file=sys.stderr, flush=True)
             if number >= warm_up:
                 seconds[name].append(value)
     return seconds
@@ -72,10 +73,11 @@ def options_of(argv: Sequence[str], **defaults: Any) -> dict[str, Any]:
 
 
 def finish(result: Mapping[str, Any], lines: Sequence[str], out: str) -> None:
-    """Prints the table, and writes the result as JSON where `out` says."""
+    """Prints the table, and writes the result as JSON where `out` says; parts that are not measured anew stay."""
     print("\n".join(lines))
     if out:
-        Path(out).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        before = json.loads(Path(out).read_text(encoding="utf-8")) if Path(out).exists() else {}
+        Path(out).write_text(json.dumps({**before, **result}, indent=2) + "\n", encoding="utf-8")
 
 
 def rounded(values: Any, digits: int = 4) -> Any:

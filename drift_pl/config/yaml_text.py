@@ -35,9 +35,11 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):  # what YAML calls a complex key; refused below
+                continue
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
     def construct_scalar(self, node: Any) -> Any:

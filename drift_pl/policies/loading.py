@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+import diffusers
 import torch
 from diffusers import PipelineQuantizationConfig
 from diffusers.training_utils import cast_training_params
@@ -86,8 +87,8 @@ def load_policy(
     stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
         if sharded:
-            stored = load_pretrained(partial(_find_denoiser, family, DTYPES.get(dtype or "")), pretrained)
-            load = partial(load, **{family.denoiser: stored.skeleton()})
+            stored, skeleton = load_pretrained(partial(_find_denoiser, family, DTYPES.get(dtype or "")), pretrained)
+            load = partial(load, **{family.denoiser: skeleton})
         pipeline = load_pretrained(load, pretrained)
     network: nn.Module = getattr(pipeline, family.denoiser)
     if adapter is None and stored is not None:
@@ -120,26 +121,45 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     """
     diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
     absent: dict[str, None] = {}
-    index = Path(location) / "model_index.json"
     if Path(location).exists():
-        if not index.is_file():
-            raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        expected = family.pipeline_class.__name__
-        if entries.get("_class_name") != expected:
-            raise ValueError(
-                f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
-            )
+        entries = read_index(family, Path(location))
         absent = {part: None for part in family.optional_parts if entries.get(part, [None, None])[0] is None}
     return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
 
 
+def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline's folder.
+
+    Raises:
+        OSError, ValueError: it is none, or it belongs to another family.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    expected = family.pipeline_class.__name__
+    if entries.get("_class_name") != expected:
+        raise ValueError(
+            f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
+        )
+    return entries
+
+
 def _find_denoiser(
     family: type[PipelinePolicy], dtype: torch.dtype | None, location: str, **pinned: str
-) -> StoredNetwork:
-    """The denoiser of a folder; of a hub id, whose files are downloaded."""
-    folder = location if Path(location).exists() else family.pipeline_class.download(location, **pinned)
-    return StoredNetwork.of(folder, family.denoiser, dtype)
+) -> tuple[StoredNetwork, nn.Module]:
+    """The denoiser of a folder, or of a hub id, whose files are downloaded: where it is stored, and without weights.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be read by rows.
+    """
+    options = {**family.load_options, **pinned}
+    folder = Path(location if Path(location).exists() else family.pipeline_class.download(location, **options))
+    kind = getattr(diffusers, read_index(family, folder)[family.denoiser][1])
+    stored = StoredNetwork(folder / family.denoiser, kind, dtype)
+    network = stored.skeleton()
+    stored.refuse_others(network)
+    return stored, network
 
 
 def _attach_adapter(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from accelerate import init_empty_weights
 from safetensors import safe_open
@@ -26,7 +25,7 @@ class StoredNetwork:
     """A part of a pipeline's folder.
 
     Attributes:
-        folder: that of the part, with config.json and safetensors files.
+        folder: of the part, with config.json and safetensors files.
         kind: its class in diffusers.
         dtype: of the weights once they are loaded; None for float32, as diffusers has it.
     """
@@ -34,19 +33,6 @@ class StoredNetwork:
     folder: Path
     kind: Any
     dtype: torch.dtype | None
-
-    @classmethod
-    def of(cls, pipeline: str, part: str, dtype: torch.dtype | None) -> "StoredNetwork":
-        """The network `part` of a pipeline's folder.
-
-        Raises:
-            OSError: its weights are in another format.
-        """
-        folder = Path(pipeline) / part
-        index = json.loads((folder.parent / "model_index.json").read_text(encoding="utf-8"))
-        if not any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
-            raise OSError(f"{part} has no {WEIGHTS}, which trainer.strategy=fsdp reads: use trainer.strategy=ddp")
-        return cls(folder, getattr(diffusers, index[part][1]), dtype)
 
     def skeleton(self) -> nn.Module:
         """The network without weights: parameters on the meta device, of the dtype that loading gives them."""
@@ -61,12 +47,26 @@ class StoredNetwork:
             parameter.data = parameter.data.to(self._dtype(name))
         return network
 
-    def fill(self, network: nn.Module) -> None:
-        """Reads this process's rows of every weight of a sharded skeleton; an adapter in it has its own already.
+    def refuse_others(self, skeleton: nn.Module) -> None:
+        """Compares the files with a skeleton, without reading weights.
 
         Raises:
-            KeyError: a weight is missing.
+            OSError: they are in another format.
+            ValueError: a weight is missing, or has another shape.
         """
+        shapes: dict[str, list[int]] = {}
+        for file in self._files():
+            if not file.is_file():
+                raise OSError(f"{file} is missing, which trainer.strategy=fsdp reads: use trainer.strategy=ddp")
+            with safe_open(file, "pt") as weights:
+                shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
+        for name, parameter in skeleton.named_parameters():
+            if shapes.get(name) != [*parameter.shape]:
+                found = " x ".join(map(str, shapes[name])) if name in shapes else "not there"
+                raise ValueError(f"{name} of its {self.folder.name} is {found}")
+
+    def fill(self, network: nn.Module) -> None:
+        """Reads this process's rows of every weight of a sharded skeleton; an adapter in it has its own already."""
         state = {name.replace(BASE, "."): (name, value) for name, value in network.state_dict().items()}
         wanted = {stored for stored, (_, value) in state.items() if self._is_empty(value)}
         found: dict[str, Tensor] = {}
@@ -75,10 +75,6 @@ class StoredNetwork:
                 for stored in wanted & set(weights.keys()):
                     name, value = state[stored]
                     found[name] = self._read(weights.get_slice(stored), stored, value)
-        for stored in sorted(wanted):
-            name, value = state[stored]
-            if name not in found and isinstance(value, DTensor):
-                raise KeyError(f"{self.folder} has no weight {stored}")
         network.load_state_dict(found, strict=False, assign=True)
 
     def _is_empty(self, value: Tensor) -> bool:

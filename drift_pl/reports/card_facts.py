@@ -1,6 +1,5 @@
 """What a model card states beyond the config: measurements of the exported weights, and the base model's license."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import yaml
 
 from drift_pl.config.run_folder import SUMMARY_MEASURES
 from drift_pl.core.errors import UserError
+from drift_pl.core.json_files import read_json
 from drift_pl.core.locate import split_revision
 from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evaluation, titles
 from drift_pl.reports.markdown import code, row
@@ -118,7 +118,7 @@ def _from_summary(run_dir: Path, weights: Weights) -> str | None:
     if not file.is_file():
         return None
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        summary = read_json(file)
         columns = (summary["base"], summary["tuned"])
         label = "average" if summary["tuned_is_ema"] else "live"
         if (summary["iterations"], label) != (weights.iteration, weights.label):

@@ -30,8 +30,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
+
+    Args:
+        mapped: tensors are read when they are looked at; for a file that nobody replaces meanwhile.
 
     Raises:
         UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
@@ -39,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise UserError(
             f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"
@@ -87,7 +90,7 @@ class RunIdentity(L.Callback):
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if another process has taken over the run's folder; nothing is written then.
+        check: raises an error if the run's folder is gone or another's; nothing is written to it then.
     """
 
     def __init__(
@@ -101,6 +104,9 @@ class RunIdentity(L.Callback):
         self._check = check or (lambda: None)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         self._check()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from runs import TinyWorld, assert_same_training_state, load
+from same_runs import summary_of
 
 from drift_pl.core import lock
 from drift_pl.core.lock import NAME
@@ -67,15 +68,6 @@ class Sampled:
         if self.count == self.breaks_at:
             raise self.error
         return self._sample(*args, **kwargs)
-
-
-def summary_of(run_dir: Path) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    summary = json.loads((run_dir / "summary.json").read_text(), parse_constant=refuse)
-    del summary["seconds"]
-    return summary
 
 
 def interrupted(argv: list[str], capsys: pytest.CaptureFixture) -> list[str]:
@@ -321,8 +313,10 @@ def test_a_checkpoint_of_another_run_does_not_overwrite_a_folder(
     assert_same_training_state(load(tmp_path / "c"), load(tmp_path / "d"))
 
 
-def test_what_a_kill_left_of_a_write_is_removed(argv: list[str], tmp_path: Path) -> None:
-    left = tmp_path / "run" / "checkpoints" / ".last.ckpt.17.tmp"
+@pytest.mark.parametrize("name", ["checkpoints/.last.ckpt.17.tmp", "evaluation/test/points/.base.png.17.tmp"])
+def test_what_a_kill_left_of_a_write_is_removed(name: str, argv: list[str], tmp_path: Path) -> None:
+    """Catches in core/files.py: temporaries looked for in the run's folder and one below it only."""
+    left = tmp_path / "run" / name
     left.parent.mkdir(parents=True)
     left.write_text("half")
     assert main([*argv, "trainer.iterations=1", "evaluation.every=0", f"run_dir={tmp_path / 'run'}"]) == 0

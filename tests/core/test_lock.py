@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,30 @@ def test_it_is_refreshed_and_its_loss_is_noticed(tmp_path: Path, monkeypatch: py
         with pytest.raises(UserError, match="taken over"):
             held.check()
     assert (tmp_path / NAME).exists(), "it is the other's now"
+
+
+@pytest.mark.parametrize("end", ["removed", "renamed", "unlocked"])
+def test_a_folder_that_is_gone_is_noticed(tmp_path: Path, end: str) -> None:
+    """What fails because of that says so, and nothing puts the folder back.
+
+    Catches in core/lock.py: a missing lock that counts as held; the consequence told in place of its reason.
+    """
+    folder = tmp_path / "run"
+
+    def lose() -> None:
+        with hold(folder, "run_dir") as held:
+            held.check()
+            if end == "unlocked":
+                (folder / NAME).unlink()
+            else:
+                shutil.rmtree(folder) if end == "removed" else folder.rename(tmp_path / "elsewhere")
+            with pytest.raises(UserError, match="is gone"):
+                held.check()
+            raise FileNotFoundError("metrics.csv")
+
+    with pytest.raises(UserError, match=f"^run_dir={folder} is gone, or .lock in it: removed"):
+        lose()
+    assert not folder.exists()
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

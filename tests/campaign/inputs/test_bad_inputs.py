@@ -1,0 +1,51 @@
+"""Bad inputs of all six commands: one line `error: ...`, status 2, nothing left behind, within a minute.
+
+The whole table: `python -m pytest tests/campaign/inputs/test_bad_inputs.py -m "slow or not slow"`. The ordinary suite
+tries one row of each kind.
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from campaign.inputs import (
+    rows_command_line,
+    rows_files,
+    rows_records,
+    rows_runs,
+)
+from campaign.inputs.rows import Row
+from campaign.inputs.stage import Stage
+
+TABLE: dict[str, list[Row]] = {
+    **rows_command_line.KINDS,
+    **rows_files.KINDS,
+    **rows_runs.KINDS,
+    **rows_records.KINDS,
+}
+"""Kind -> its rows; the first of each is tried in the ordinary suite."""
+
+CASES = [
+    pytest.param(row, id=f"{kind}-{number}", marks=[pytest.mark.slow] if number else [])
+    for kind, rows in TABLE.items()
+    for number, row in enumerate(rows)
+]
+
+
+@pytest.mark.parametrize("row", CASES)
+def test_one_line_status_2_and_nothing_left(
+    row: Row, stage: Stage, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    ended = stage.try_row(row, here, capfd)
+    *warnings, error = ended.err.splitlines() or [""]
+    assert (ended.status, error[:7]) == (2, "error: "), ended.err
+    assert [line[:9] for line in warnings] == ["warning: "] * row.warned, ended.err
+    assert len(error) < 900
+    assert [part for part in row.says if part not in error] == [], error
+    left = {name for name in ended.changes if not (row.begins and name.partition("/")[0] == "new")}
+    assert left == set()
+    assert list((here / "new").rglob("*.tmp")) == []
+    assert list((here / "new" / "checkpoints").glob("*")) == []
+    shutil.rmtree(here)

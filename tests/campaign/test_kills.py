@@ -1,0 +1,50 @@
+"""Runs that are killed at any moment end as the run that nobody has killed, to the bit.
+
+The whole campaign: `python -m pytest tests/campaign/test_kills.py -m slow -s`. CAMPAIGN_KILLS and CAMPAIGN_SEED in the
+environment change how many kills there are (100), and when.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from campaign.killing import SETTINGS, Killed, Moment, Whole, campaign, table
+from campaign.server import Server, lines
+from runs import TinyWorld
+
+KILLS, SEED = int(os.environ.get("CAMPAIGN_KILLS", "100")), int(os.environ.get("CAMPAIGN_SEED", "0"))
+CHOSEN: tuple[Moment, ...] = (
+    {"in": "call", "number": 9},
+    {"in": "base", "number": 2, "delay_s": 0.0},
+    {"in": "file", "number": 8, "bytes": 3000},
+    {"after_s": 1.0},
+    {"in": "look", "number": 1, "delay_s": 0.01},
+    {"in": "call", "number": 30},
+    {"in": "final", "number": 2, "delay_s": 0.0},
+)
+"""For the short form: in the order of a run."""
+
+
+def test_a_run_that_is_killed_seven_times(server: Server, world: TinyWorld, tmp_path: Path) -> None:
+    run = Killed(Whole.of("adapter", server, world, tmp_path), tmp_path / "run")
+    for number, moment in enumerate(CHOSEN):
+        assert run.attempt(server, moment, by_folder=number % 2 == 0), f"{moment} was not reached"
+    assert not run.attempt(server, None, by_folder=True)
+    print(run.story())
+    run.check(server)
+
+
+@pytest.mark.slow
+def test_kills(server: Server, world: TinyWorld, tmp_path: Path) -> None:
+    """At random moments, a third of them while something is written, a tenth in evaluations."""
+    wholes = [Whole.of(name, server, world, tmp_path) for name in SETTINGS]
+    runs = list(campaign(server, wholes, tmp_path, KILLS, SEED))
+    counts, failures = table(runs), [run.failure for run in runs if run.failure]
+    print(f"\n{lines(counts)}")
+    print(f"{len(runs)} runs, {len(runs) - len(failures)} of them as the uninterrupted one; seed {SEED}")
+    assert not failures, "\n".join(failures)
+    *_, total = counts
+    written, evaluated, all_ = sum(total[1:3]), sum(total[3:6]), sum(total[1:])
+    assert all_ >= KILLS
+    assert written >= all_ / 3
+    assert evaluated >= all_ / 10
