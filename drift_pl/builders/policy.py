@@ -9,7 +9,7 @@ from typing import Any
 
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import window_bounds
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import TABLES, construct, find

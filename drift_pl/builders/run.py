@@ -22,11 +22,13 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, prompts_of, refuse_split_groups
-from drift_pl.builders.strategy import build_strategy, is_sharding, refuse_unsharded
+from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, window_bounds
+from drift_pl.config.command import describe
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process, world_size
+from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import local_path, probe_folder
@@ -48,6 +50,7 @@ from drift_pl.training.callbacks import (
 )
 from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
@@ -55,11 +58,12 @@ from drift_pl.training.scoring import GroupScoring
 
 @dataclass(frozen=True)
 class Run:
-    """The objects of `fit`."""
+    """The objects of `fit`; `watch` if there are several processes."""
 
     trainer: L.Trainer
     module: DriftModule
     datamodule: PromptDataModule
+    watch: RankWatch | None = None
 
 
 def build_run(
@@ -108,6 +112,7 @@ def build_run(
             config.seed,
             config.trainer.save_every,
         ),
+        watch=next((each for each in callbacks if isinstance(each, RankWatch)), None),
     )
 
 
@@ -208,7 +213,12 @@ def build_callbacks(
     callbacks += further
     callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"
-    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
+    boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
+    callbacks.append(boundary)
+    if world_size(config) > 1:
+        resume = resume_command(run_dir)
+        watch = RankWatch(describe, resume, boundary.saved, trainer.timeout_s, trainer.keep_boundary)
+        callbacks.insert(0, watch)
     callbacks.append(
         ModelCheckpoint(
             dirpath=folder,
@@ -242,7 +252,7 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         max_epochs=-1,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *build_environment(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,

@@ -5,7 +5,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from drift_pl.config.batches import most_processes_of_whole_groups, num_processes
+from drift_pl.config.batches import most_processes_of_whole_groups
+from drift_pl.config.processes import world_size
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import construct, find
@@ -125,7 +126,7 @@ def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> No
     Raises:
         UserError: a reward scores whole groups, and the run's processes would split them.
     """
-    world, whole = num_processes(config), most_processes_of_whole_groups(config)
+    world, whole = world_size(config), most_processes_of_whole_groups(config)
     for number, reward in enumerate(rewards):
         if world > whole and getattr(reward.reward, "groupwise", False):
             raise UserError(

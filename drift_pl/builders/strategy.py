@@ -4,28 +4,41 @@ import warnings
 from datetime import timedelta
 
 import torch
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process, world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy, Shardable
 from drift_pl.training.sharded_strategy import ShardedStrategy
 
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""Time after which a lost host is noticed, in place of torch's half hour."""
-
 
 def build_strategy(config: Config) -> Strategy | str:
     """`auto` for one process, DDP for several, or FSDP2."""
     trainer = config.trainer
-    world = trainer.devices * trainer.num_nodes
+    world, timeout = world_size(config), timedelta(seconds=trainer.timeout_s)
     if trainer.strategy == "fsdp":
-        return ShardedStrategy(data_parallel_size=world, timeout=PROCESS_GROUP_TIMEOUT)
+        return ShardedStrategy(data_parallel_size=world, timeout=timeout)
     if trainer.strategy == "auto" and world == 1:
         return "auto"
     # buffers are the same on all processes, and large: Stable Diffusion 3 keeps its position embeddings in one
-    return DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT, broadcast_buffers=False)
+    return DDPStrategy(timeout=timeout, broadcast_buffers=False)
+
+
+def build_environment(config: Config) -> list[ClusterEnvironment]:
+    """SLURM's without Lightning's requeueing, which saves amid an iteration; empty for what Lightning chooses itself.
+
+    One process is a run of its own, however many tasks SLURM has started.
+    """
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [LightningEnvironment() if world_size(config) == 1 else SLURMEnvironment(auto_requeue=False)]
 
 
 def is_sharding(config: Config) -> bool:
@@ -62,8 +75,8 @@ def refuse_unsharded(config: Config, policy: Policy) -> None:
 
 
 def _warn(config: Config) -> None:
-    trainer, policy = config.trainer, config.policy
-    if trainer.devices * trainer.num_nodes == 1:
+    policy = config.policy
+    if world_size(config) == 1:
         warnings.warn(
             "trainer.strategy=fsdp shards over one process, which gains nothing: set trainer.devices, or use auto",
             stacklevel=1,

@@ -49,7 +49,7 @@ def derive_batches(config: "Config") -> BatchArithmetic:
             f"prompts.per_iteration={per_iteration} cannot be shared by objective.updates={updates} optimizer steps: "
             f"use a multiple of {updates}, e.g. {working}"
         )
-    world, images = num_processes(config), per_iteration * size // updates
+    world, images = world_size(config), per_iteration * size // updates
     if world > images:
         raise UserError(
             f"trainer.devices={config.trainer.devices} x trainer.num_nodes={config.trainer.num_nodes} are {world} "
@@ -68,14 +68,14 @@ def derive_batches(config: "Config") -> BatchArithmetic:
     )
 
 
-def num_processes(config: "Config") -> int:
+def world_size(config: "Config") -> int:
     return config.trainer.devices * config.trainer.num_nodes
 
 
 def most_processes_of_whole_groups(config: "Config") -> int:
     """The largest number of processes, at most the run's, with which no group is split over processes."""
     groups = config.prompts.per_iteration // config.objective.updates
-    return max(number for number in range(1, num_processes(config) + 1) if groups % number == 0)
+    return max(number for number in range(1, world_size(config) + 1) if groups % number == 0)
 
 
 def stochastic_steps(sampler: "SamplerConfig") -> int:

@@ -15,7 +15,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
 from drift_pl.core.locate import first_line
 
-USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 130, 143, 141
+BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
@@ -43,17 +43,6 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     try:
         main(arguments)
         sys.stdout.flush()
-    except UserError as error:
-        return _refuse(error, str(error), arguments)
-    except BrokenPipeError:
-        # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except Exception as error:
-        message = _refusal(error)
-        if message is None:
-            raise
-        return _refuse(error, message, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _leave(INTERRUPTED, argv is None)
@@ -61,7 +50,43 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         if not isinstance(stop.code, int):
             raise
         return _leave(stop.code, argv is None)
+    except BrokenPipeError:
+        # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        line, status = describe(error)
+        if status != USER_ERROR:
+            raise
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        print(f"error: {line}", file=sys.stderr)
+        return _leave(status, argv is None)
     return 0
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """The line that a user gets of an error, and the exit status; of a bug its kind and 1, beside the traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return "", INTERRUPTED
+    message = str(error) if isinstance(error, UserError) else _refusal(error)
+    status = BUG if message is None else USER_ERROR
+    message = f"{type(error).__name__}: {error}" if message is None else message
+    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
+    return " ".join(words), status
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What the user can do about an error of a library; None for a bug.
+
+    Errors of torch and Lightning are told by their names: commands answer before these are loaded.
+    """
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    if kind == "MisconfigurationException":
+        return f"Lightning refuses the settings of `trainer`, or a callback: {first_line(error)}"
+    return refused(error)
 
 
 @contextmanager
@@ -87,10 +112,14 @@ def leaving_at_second_sigterm() -> Iterator[None]:
 
 
 def _leave(status: int, is_process: bool) -> int:
-    """The status of a command that was stopped; a process ends here if a thread would keep it, such as a reward's."""
-    if is_process and any(
-        not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
-    ):
+    """The status of a command that was stopped; a process ends here if something would keep it.
+
+    That is a thread, such as a reward's, or a group of processes: gloo waits eight seconds for one that is broken.
+    """
+    group = sys.modules.get("torch.distributed")
+    threads = [thread for thread in threading.enumerate() if not thread.daemon]
+    grouped = group is not None and group.is_available() and group.is_initialized()
+    if is_process and (len(threads) > 1 or grouped):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -116,24 +145,3 @@ def _write_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _refusal(error: Exception) -> str | None:
-    """What the user can do about an error of a library; None for a bug.
-
-    Errors of torch and Lightning are told by their names: commands answer before these are loaded.
-    """
-    kind = type(error).__name__
-    if kind == "OutOfMemoryError":
-        return OUT_OF_MEMORY
-    if kind == "MisconfigurationException":
-        return f"Lightning refuses the settings of `trainer`, or a callback: {first_line(error)}"
-    return refused(error)
-
-
-def _refuse(error: Exception, message: str, arguments: list[str]) -> int:
-    if "--debug" in arguments:
-        traceback.print_exception(error)
-    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
-    print(f"error: {' '.join(words)}", file=sys.stderr)
-    return USER_ERROR

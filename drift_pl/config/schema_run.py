@@ -57,6 +57,9 @@ class TrainerConfig(Section):
     strategy: Literal["auto", "ddp", "fsdp"] = neutral(
         "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
     )
+    timeout_s: float = neutral(
+        600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
+    )
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)

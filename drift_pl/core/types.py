@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from drift_pl.core.rng import to_device
+
 
 @dataclass(frozen=True)
 class PromptBatch:
@@ -130,8 +132,9 @@ class Condition:
         return self[index]
 
     def to(self, device: torch.device | str) -> "Condition":
-        rows = {name: rows.to(device) for name, rows in self._rows().items()}
-        return replace(self, num_channels_L=self.num_channels_L.to(device), **rows)
+        """Moves the rows; `num_channels_L` is the same for all, and is read on the CPU."""
+        rows = {name: to_device(rows, device) for name, rows in self._rows().items()}
+        return replace(self, num_channels_L=self.num_channels_L.to("cpu"), **rows)
 
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":

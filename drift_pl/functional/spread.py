@@ -19,9 +19,9 @@ class PairSpread:
         self._squares_C: Tensor | None = None
 
     def add(self, rows_BCHW: Tensor) -> None:
-        """Further rows, float32 [B, C, H, W], at least one."""
+        """Further rows, float32 [B, C, H, W], at least one. They are overwritten: new memory would cost more time."""
         count, mean_CHW = len(rows_BCHW), rows_BCHW.mean(0)
-        squares_C = (rows_BCHW - mean_CHW).square().mean((2, 3)).sum(0).double()
+        squares_C = rows_BCHW.sub_(mean_CHW).square_().mean((2, 3)).sum(0).double()
         if self._mean_CHW is None or self._squares_C is None:
             self._count, self._mean_CHW, self._squares_C = count, mean_CHW, squares_C
             return

@@ -15,9 +15,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from drift_pl.core.rng import normal_per_sample, sample_generators
+from drift_pl.core.rng import normal_per_sample, sample_generators, to_device
 from drift_pl.core.types import Condition
 from drift_pl.functional.schedule import anneal_factor
+from drift_pl.incentive.embedding import moments, written_channels, written_places
 
 # Smallest divisor, so that a prompt without any spread (shrunk to zero by CADS) does not become NaN.
 SMALLEST_SPREAD = 1e-12
@@ -85,7 +86,14 @@ class EmbeddingNoise(PromptingRule):
         gate = noise_gate(sigma, self.low, self.high)
         return gate == 1 if self.form == "cads" else self.scale * (1 - gate) ** 0.5 == 0
 
-    def apply(self, clean: Condition, sigma: float, noise_BLE: Tensor, pooled_noise_BE: Tensor | None) -> Condition:
+    def apply(
+        self,
+        clean: Condition,
+        sigma: float,
+        noise_BLE: Tensor,
+        pooled_noise_BE: Tensor | None = None,
+        place_N: Tensor | None = None,
+    ) -> Condition:
         """The condition at noise level sigma, for each prompt y separately:
 
             additive:   y' = y + s sqrt(1 - g) sd(y) n
@@ -105,18 +113,22 @@ class EmbeddingNoise(PromptingRule):
             clean: one row per image.
             noise_BLE: standard normal noise, one draw per image.
             pooled_noise_BE: the same for the pooled embedding, or None to leave it unchanged.
+            place_N: `written_places(clean)`, if it is known.
         """
-        gate = noise_gate(sigma, self.low, self.high)
-        tokens_BLE = self._vary(clean.tokens_BLE, noise_BLE, written_channels(clean), gate)
+        gate, place_N = noise_gate(sigma, self.low, self.high), written_places(clean) if place_N is None else place_N
+        tokens_BLE = self._vary(clean.tokens_BLE, noise_BLE, written_channels(clean), place_N, gate)
         pooled_BE = clean.pooled_BE
         if pooled_BE is not None and pooled_noise_BE is not None:
             one_token_B1E = pooled_BE[:, None]
             written_1E = torch.ones_like(one_token_B1E[0], dtype=torch.bool)
-            pooled_BE = self._vary(one_token_B1E, pooled_noise_BE[:, None], written_1E, gate)[:, 0]
+            place_E = torch.arange(pooled_BE.shape[1], device=pooled_BE.device)
+            pooled_BE = self._vary(one_token_B1E, pooled_noise_BE[:, None], written_1E, place_E, gate)[:, 0]
         return replace(clean, tokens_BLE=tokens_BLE, pooled_BE=pooled_BE)
 
-    def _vary(self, clean_BLE: Tensor, noise_BLE: Tensor, written: Tensor, gate: float) -> Tensor:
-        mean_B11, std_B11 = _moments(clean_BLE, written)
+    def _vary(
+        self, clean_BLE: Tensor, noise_BLE: Tensor, written: Tensor, place_N: Tensor | None, gate: float
+    ) -> Tensor:
+        mean_B11, std_B11 = moments(clean_BLE, written, place_N)
         cads = self.form == "cads"
         noise_BLE = noise_BLE * written * (1.0 if cads else std_B11)
         amplitude = self.scale * (1 - gate) ** 0.5
@@ -124,7 +136,7 @@ class EmbeddingNoise(PromptingRule):
         varied_BLE = signal * clean_BLE + amplitude * noise_BLE.to(clean_BLE.dtype)
         if self.rescale == 0:
             return varied_BLE
-        varied_mean_B11, varied_std_B11 = _moments(varied_BLE, written)
+        varied_mean_B11, varied_std_B11 = moments(varied_BLE, written, place_N)
         unit_BLE = (varied_BLE - varied_mean_B11) / varied_std_B11.clamp(min=SMALLEST_SPREAD)
         rescaled_BLE = (unit_BLE * std_B11 + mean_B11) * written
         return (self.rescale * rescaled_BLE + (1 - self.rescale) * varied_BLE).to(clean_BLE.dtype)
@@ -146,6 +158,19 @@ class PromptNoise:
     seed: int
     iteration: int
     _kept: dict[tuple[int, ...], tuple[Tensor, Tensor | None]] = field(default_factory=dict, repr=False, compare=False)
+    _places: list[Tensor | None] = field(default_factory=list, repr=False, compare=False)
+
+    def apply(self, texts: Condition, images: Condition, sigma: float, samples: tuple[int, ...]) -> Condition:
+        """The conditions of images at noise level sigma.
+
+        Args:
+            texts: the distinct texts of the iteration, the same in every call.
+            images: the clean condition of each image.
+            samples: index of each image in the iteration.
+        """
+        if not self._places:
+            self._places.append(written_places(texts))
+        return self.rule.apply(images, sigma, *self.draw(texts, samples), self._places[0])
 
     def draw(self, condition: Condition, samples: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         """Standard normal noise like the tokens, float32 [B, L, E], and, if it varies, like the pooled embedding."""
@@ -194,42 +219,15 @@ class VariedCondition:
         """The clean condition of each image."""
         if self.row_B is None:
             return self.clean
-        return self.clean[torch.tensor(self.row_B, dtype=torch.int64).to(self.clean.tokens_BLE.device)]
+        return self.clean[to_device(torch.tensor(self.row_B, dtype=torch.int64), self.clean.tokens_BLE.device)]
 
     def at(self, sigma: float) -> Condition:
         """The condition of each image at noise level sigma, see `EmbeddingNoise.apply`."""
         if self.noise is None or self.noise.rule.is_clean(sigma):
             return self.unvaried
-        return self.noise.rule.apply(self.unvaried, sigma, *self.noise.draw(self.clean, self.sample_B))
-
-
-def written_channels(condition: Condition) -> Tensor:
-    """bool [L, E], or [B, L, E] where prompts differ in length: the entries that a text encoder wrote."""
-    num_tokens, num_channels = condition.tokens_BLE.shape[1:]
-    device = condition.tokens_BLE.device
-    written_LE = torch.arange(num_channels, device=device) < condition.num_channels_L[:, None]
-    if condition.num_tokens_B is None:
-        return written_LE
-    present_BL = torch.arange(num_tokens, device=device) < condition.num_tokens_B[:, None]
-    return present_BL[:, :, None] & written_LE
+        return self.noise.apply(self.clean, self.unvaried, sigma, self.sample_B)
 
 
 def noise_gate(sigma: float, low: float, high: float) -> float:
     """g in [0, 1]: 1 up to `low`, 0 from `high`, linear between (arXiv 2310.17347, eq. 4, as a function of noise)."""
     return min(1.0, max(0.0, (high - sigma) / (high - low)))
-
-
-def _moments(values_BLE: Tensor, written: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and population standard deviation of each row's written entries, float32 [B, 1, 1].
-
-    Args:
-        written: bool [L, E], or [B, L, E] where rows differ.
-    """
-    if written.ndim == 2:
-        written_BN = values_BLE[:, written].float()
-        return written_BN.mean(1)[:, None, None], written_BN.std(1, correction=0)[:, None, None]
-    values_BLE, entries = values_BLE.float(), (1, 2)
-    count_B11 = written.sum(entries, keepdim=True).clamp(min=1)
-    mean_B11 = (values_BLE * written).sum(entries, keepdim=True) / count_B11
-    square_B11 = ((values_BLE - mean_B11).square() * written).sum(entries, keepdim=True)
-    return mean_B11, (square_B11 / count_B11).sqrt()

@@ -23,6 +23,8 @@ class LoraAdapter:
 
     def __init__(self, network: nn.Module, stored: StoredNetwork | None = None) -> None:
         self._network, self._stored = network, stored
+        # found once: to look for them in every module at every switch took 4 ms, 1 % of an iteration with a KL term
+        self._layers = [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
 
     def fill(self) -> None:
         if self._stored is not None:
@@ -38,15 +40,15 @@ class LoraAdapter:
         Switching clears and sets `requires_grad` of the adapter, so enter it before a forward pass that needs a
         gradient, not between that pass and its backward.
         """
-        network: Any = self._network
-        if any(layer.disable_adapters for layer in network.modules() if isinstance(layer, BaseTunerLayer)):
+        network = self._network
+        if any(layer.disable_adapters for layer in self._layers):
             yield network  # already off: it stays off
             return
-        network.disable_adapters()
+        self._switch(False)
         try:
             yield network
         finally:
-            network.enable_adapters()
+            self._switch(True)
 
     @contextmanager
     def scaled(self, scale: float) -> Iterator[None]:
@@ -60,6 +62,10 @@ class LoraAdapter:
             yield
         finally:
             network.set_adapters("default", weights=1.0)
+
+    def _switch(self, on: bool) -> None:
+        for layer in self._layers:
+            layer.enable_adapters(enabled=on)
 
 
 def attach_lora(network: nn.Module, rank: int, alpha: int, targets: Sequence[str], seed: int) -> None:

@@ -83,7 +83,7 @@ class PromptEncoder:
         Args:
             negative: whether they are for the unconditional branch, see `Policy.encode`.
         """
-        kind = _kind(torch.device(device), negative)
+        kind = _kind(getattr(self._policy, "text_device", torch.device(device)), negative)
         rows = {text: self._row(text, kind, negative) for text in dict.fromkeys(prompts)}
         while self._size > self._limit:
             _, dropped = self._kept.popitem(last=False)
@@ -107,6 +107,6 @@ class PromptEncoder:
 
 
 def _kind(device: torch.device, negative: bool) -> str:
-    """Of an encoding: for which branch, and in which precision if autocast decides."""
+    """Of an encoding on this device: for which branch, and in which precision if autocast decides."""
     branch = "negative" if negative else "prompt"
     return f"{branch} {torch.get_autocast_dtype(device.type)}" if torch.is_autocast_enabled(device.type) else branch

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
-from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
+from torchmetrics.functional.image.lpips import _NoTrainLpips
 from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
@@ -211,4 +211,10 @@ class LpipsEncoder:
             images = images_B3HW.float() * 2 - 1
             if self.resize is not None:
                 images = interpolate(images, size=(self.resize, self.resize), mode="bilinear", antialias=True)
-            return [_normalize_tensor(output) for output in self.net.net(self.net.scaling_layer(images))]
+            return [_unit_length(output) for output in self.net.net(self.net.scaling_layer(images))]
+
+
+def _unit_length(output_BCHW: Tensor) -> Tensor:
+    """Features divided by their length in every position, in place; 1e-8 as in LPIPS's own code."""
+    length_B1HW = output_BCHW.square().sum(1, keepdim=True).add_(1e-8).sqrt_()
+    return output_BCHW.div_(length_B1HW)

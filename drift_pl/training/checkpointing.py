@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
@@ -117,6 +118,11 @@ class RunIdentity(L.Callback):
         checkpoint |= self._marks
 
 
+def saves_alone(strategy: Strategy) -> bool:
+    """Whether the first process holds the whole state, and can save it without the others."""
+    return not isinstance(strategy, ModelParallelStrategy)
+
+
 class BoundaryCheckpoint(L.Callback):
     """Copies the trainable state at the start of each iteration; a run that fails inside one saves the copy.
 
@@ -135,6 +141,10 @@ class BoundaryCheckpoint(L.Callback):
         self._boundary: dict[str, Any] | None = None
         self._started = self._within = False
         self._saved = 0
+
+    def saved(self) -> int:
+        """Iterations that the last checkpoint holds."""
+        return self._saved
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint_iteration(checkpoint)
@@ -170,11 +180,18 @@ class BoundaryCheckpoint(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
+        together = trainer.world_size == 1 or getattr(exception, "together", False)
+        if not together and not (trainer.is_global_zero and saves_alone(trainer.strategy)):
+            return
         settle(pl_module.network)
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
-        if trainer.datamodule.iteration != self._saved:
+        if trainer.datamodule.iteration == self._saved:
+            return
+        if together:
             trainer.save_checkpoint(self._path)
+        else:  # the others are elsewhere, or gone: without Lightning's barrier
+            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), self._path)
 
     @torch.no_grad()
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:

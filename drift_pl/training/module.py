@@ -94,7 +94,8 @@ class DriftModule(L.LightningModule):
         optimizer.zero_grad()
         sampler = self.sample.sampler(self.device)
         for _ in self.update.run(UpdateContext(self, self.policy, sampler, experience, counts_U, report)):
-            report.add("policy/grad_norm", self.optimizer.clip(self.parameters(), iteration))
+            trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+            report.add("policy/grad_norm", self.optimizer.clip(trained, iteration))
             optimizer.step()
             optimizer.zero_grad()
             if self.average is not None:

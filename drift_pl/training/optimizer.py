@@ -31,7 +31,14 @@ class OptimizerPlan:
     ema_decay: float = 0.0
 
     def create(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        """AdamW, fused into one kernel on CUDA.
+
+        Not on a CPU, where it would gain 0.1 % of an iteration: its vector code rounds differently from its scalar
+        code, so that a weight's last bit would depend on how the weights are sharded.
+        """
+        parameters = list(parameters)
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
 
     def average(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> ParameterAverage | None:
         """The weight average of named parameters, if there is to be one."""
