@@ -130,8 +130,8 @@ def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> No
     for number, reward in enumerate(rewards):
         if world > whole and getattr(reward.reward, "groupwise", False):
             raise UserError(
-                f"rewards.{number}: {reward.name!r} scores whole groups, which {world} processes would split: use at "
-                f"most {whole} of them, or a number of groups per optimizer step (prompts.per_iteration / "
+                f"rewards.{number}: {reward.name!r} scores whole groups, which {world} processes would split: use "
+                f"{whole} of them, or a number of groups per optimizer step (prompts.per_iteration / "
                 f"objective.updates) that is a multiple of {world}"
             )
 

@@ -23,7 +23,10 @@ FUNCTIONS = (
 
 
 class Counting(L.Callback):
-    """Places: `start` before the first iteration, `rollout`, `step` for the rest of an iteration, `between`."""
+    """Places: `start` before the first iteration, `rollout`, `step` for the rest of an iteration, `between`.
+
+    An iteration begins with a call of `nothing`.
+    """
 
     def __init__(self) -> None:
         self._calls: list[tuple[str, str, int]] = []
@@ -41,6 +44,7 @@ class Counting(L.Callback):
 
     def on_train_batch_start(self, *args: Any) -> None:
         self._place = "between"
+        self._calls.append(("step", "nothing", 0))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         path = Path(os.environ[FOLDER]) / f"{trainer.global_rank}.json"
