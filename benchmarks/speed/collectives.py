@@ -20,8 +20,8 @@ from drift_pl.sampling.groups import GroupSampling
 from drift_pl.training.module import DriftModule
 
 NAMESPACES = ("c10d", "_c10d_functional")
-IGNORED = ("wait_tensor",)
-"""Ends an exchange that was counted when it began."""
+IGNORED = ("wait_tensor", "_wrap_tensor_autograd")
+"""They end an exchange that was counted when it began."""
 STAGES = {"rollout": (GroupSampling, "__call__"), "update": (DriftModule, "update_policy")}
 """Stage -> class and method; what happens outside of them is `between`."""
 
@@ -45,8 +45,9 @@ class Collectives(TorchDispatchMode):
             return NotImplemented  # comes back as operations on its shards
         name = function._schema.name.split("::")[1]
         if function.namespace in NAMESPACES and name not in IGNORED:
-            self.calls[self.stage, name.strip("_")] += 1
-            self.bytes[self.stage, name.strip("_")] += max(map(size_of, args), default=0)
+            key = self.stage, name.replace("_", "")  # allreduce_ of c10d is all_reduce of its functional form
+            self.calls[key] += 1
+            self.bytes[key] += max(map(size_of, args), default=0)
         return function(*args, **(kwargs or {}))
 
     def take(self) -> dict[str, dict[str, list[int]]]:

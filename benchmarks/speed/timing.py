@@ -72,12 +72,17 @@ def options_of(argv: Sequence[str], **defaults: Any) -> dict[str, Any]:
     return options
 
 
-def finish(result: Mapping[str, Any], lines: Sequence[str], out: str) -> None:
-    """Prints the table, and writes the result as JSON where `out` says; parts that are not measured anew stay."""
-    print("\n".join(lines))
+def save(result: Mapping[str, Any], out: str) -> None:
+    """Writes the result as JSON where `out` says, if anywhere; parts of the file that it does not name stay."""
     if out:
         before = json.loads(Path(out).read_text(encoding="utf-8")) if Path(out).exists() else {}
         Path(out).write_text(json.dumps({**before, **result}, indent=2) + "\n", encoding="utf-8")
+
+
+def finish(result: Mapping[str, Any], lines: Sequence[str], out: str) -> None:
+    """Prints the table, and saves the result."""
+    print("\n".join(lines))
+    save(result, out)
 
 
 def rounded(values: Any, digits: int = 4) -> Any:

@@ -9,10 +9,15 @@ from drift_pl.builders.scoring import check_scorer
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.registry import create, find
+from drift_pl.core.registry import find
 from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
+from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.policies.loading import loading_options
+from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.calls import switches_kept
+
+BASES: dict[str, type] = {"callback": L.Callback, "method": RewardMethod, "sampler": StochasticStep}
+"""Kind -> what its classes inherit from."""
 
 
 def refuse_unfit(config: Config, only: Sequence[str] = ("",), further: Sequence[NamedConfig] = ()) -> None:
@@ -39,28 +44,10 @@ def _import(thing: Thing) -> None:
         check_scorer(thing.kind, NamedConfig(name=thing.name, args=dict(thing.args or {})), thing.setting)
         return
     with naming(thing.key):
-        found = find(thing.kind, thing.name)
+        found, base = find(thing.kind, thing.name), BASES.get(thing.kind)
+        if base and inspect.isclass(found) and not issubclass(found, base):
+            raise UserError(f"{named(repr(thing.name))} is no {base.__name__}: name a subclass of it")
     if thing.args is None:
         return
     with naming("incentive" if thing.kind == "method" else thing.setting):
         check_signature(thing.name, signature_of(found), thing.args)
-        if thing.kind == "callback" and inspect.isclass(found) and not issubclass(found, L.Callback):
-            raise UserError(
-                f"{named()}: {thing.name!r} is no Lightning callback: name a subclass of lightning.Callback"
-            )
-
-
-def build_further_callbacks(config: Config) -> list[L.Callback]:
-    """Those of `trainer.callbacks`.
-
-    Raises:
-        UserError: one cannot be made, or is none.
-    """
-    made = []
-    for number, callback in enumerate(config.trainer.callbacks):
-        with naming(f"trainer.callbacks.{number}"):
-            made.append(create("callback", callback.name, callback.args))
-            if not isinstance(made[-1], L.Callback):
-                kind = type(made[-1]).__name__
-                raise UserError(f"{named()}: {callback.name!r} makes a {kind}, which is no Lightning callback")
-    return made

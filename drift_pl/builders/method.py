@@ -117,7 +117,9 @@ def build_reward_method(config: Config, rewards: Sequence[WeightedReward]) -> Re
     args = {key: value for key, value in incentive.args.items() if key != "categories" or not method.needs_categories}
     with naming("incentive"):
         check_signature(incentive.method, signature_of(method), args)
-        return construct(incentive.method, method, args)
+        made: RewardMethod = construct(incentive.method, method, args)
+        made.check_rewards([reward.name for reward in rewards])
+        return made
 
 
 def build_categories(config: Config, method: Method) -> Any:

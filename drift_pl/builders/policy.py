@@ -12,10 +12,13 @@ from drift_pl.config.batches import window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
+from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.prompt_cache import PromptStore
+from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 
 # A trained step that is more sensitive than this many median steps is warned of: those of the published SDEs and of
@@ -62,6 +65,23 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
         compile=policy.compile,
         sharded=sharded,
     )
+
+
+def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
+    """Keeps encoded prompts in main memory and, if a folder is given, on disk.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    prompts, store = config.prompts, None
+    if prompts.cache_dir is not None:
+        with naming("prompts.cache_dir"):
+            folder = local_path(prompts.cache_dir)
+            probe_folder(folder)
+            if not hasattr(policy, "encoder_key"):
+                raise UserError(f"policy.family={config.policy.family} has no encoder_key: use prompts.cache_dir=null")
+            store = PromptStore(folder, policy.encoder_key())
+    return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
 
 
 def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:

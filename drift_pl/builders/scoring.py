@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def _refuse_class(kind: str, name: str, thing: type) -> None:
 def _refuse_object(kind: str, name: str, made: Any) -> None:
     """`_refuse_class` for what a factory made."""
     if not callable(made):
-        raise UserError(f"{named()}: {name!r} makes a {type(made).__name__}, which cannot be called; {_called(kind)}")
+        raise UserError(f"{named()}: {name!r} makes {type(made).__name__}, which cannot be called; {_called(kind)}")
     _refuse_call(kind, name, made)
 
 
@@ -153,3 +154,16 @@ def prompts_of(config: Config, which: str) -> tuple[str, ...]:
     """The prompts of a list: `train`, `tuning` or `test`."""
     with naming(f"prompts.{which}"):
         return read_prompts(getattr(config.prompts, which))
+
+
+def overlap(config: Config, rewards: Sequence[WeightedReward]) -> tuple[int, bool]:
+    """Groups per call of the rewards, and whether they are called beside the sampling.
+
+    By default they are if all of them are asked over HTTP: whole requests then, so that servers see the same ones.
+    """
+    groups, thread = config.trainer.judge_groups, config.trainer.judge_thread
+    sizes = [getattr(reward.reward, "images_per_request", 0) for reward in rewards]
+    if thread is None:
+        thread = all(sizes)
+        groups = groups or (math.lcm(config.prompts.group_size, *sizes) // config.prompts.group_size if thread else 0)
+    return groups, thread

@@ -78,6 +78,11 @@ def most_processes_of_whole_groups(config: "Config") -> int:
     return max(number for number in range(1, world_size(config) + 1) if groups % number == 0)
 
 
+def sampling_micro_batch(config: "Config") -> int:
+    """Images per forward pass where nothing is trained; the default of `objective.micro_batch` if that is measured."""
+    return config.sampler.micro_batch or config.objective.micro_batch or 8
+
+
 def stochastic_steps(sampler: "SamplerConfig") -> int:
     """Number of leading steps of a rollout that may be stochastic."""
     return sampler.steps if sampler.noisy_last_step else sampler.steps - 1

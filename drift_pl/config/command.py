@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
@@ -84,8 +85,10 @@ def _refusal(error: BaseException) -> str | None:
     kind = type(error).__name__
     if kind == "OutOfMemoryError":
         return OUT_OF_MEMORY
-    if kind == "MisconfigurationException":
-        return f"Lightning refuses the settings of `trainer`, or a callback: {first_line(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    of_callback = bool(frames) and Path(frames[-1].filename).parent.parts[-3:] == ("lightning", "pytorch", "callbacks")
+    if kind == "MisconfigurationException" or of_callback:  # e.g. a measure to stop by that nobody logs
+        return f"Lightning refuses the settings of `trainer`, or of a callback: {first_line(error)}"
     return refused(error)
 
 

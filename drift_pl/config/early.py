@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.files import local_path
+from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.locate import locate, refuse_missing_extra
 from drift_pl.core.modules import refuse_missing_thing
 from drift_pl.core.prompt_files import DATASET, read_metadata, read_prompt_file
@@ -75,6 +75,9 @@ def refuse_missing(
         if f"prompts.{which}".startswith(beginnings):
             with naming(f"prompts.{which}"):
                 _refuse_list(getattr(config.prompts, which), runs)
+    if config.prompts.cache_dir is not None and runs and "prompts.cache_dir".startswith(beginnings):
+        with naming("prompts.cache_dir"):
+            probe_folder(local_path(config.prompts.cache_dir))
     given = config.ckpt_path if "ckpt_path".startswith(beginnings) else None
     if given not in (None, "last", "auto") and not local_path(given).exists():
         find_checkpoints([given])  # says what there is

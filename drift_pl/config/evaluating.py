@@ -29,7 +29,7 @@ class EvaluateOptions(Options):
         "seeds_per_prompt": "evaluation.seeds_per_prompt",
         "max_prompts": "evaluation.max_prompts",
         "accelerator": "trainer.accelerator",
-        "micro_batch": "objective.micro_batch",
+        "micro_batch": "sampler.micro_batch",
         "threads": "trainer.threads",
         **{key: key for key in RUN_KEYS},
     }

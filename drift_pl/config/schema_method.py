@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import ELSEWHERE, Flag, neutral, setting
+from drift_pl.config.fields import ELSEWHERE, Automatic, Flag, neutral, setting
 from drift_pl.config.schema_model import WEIGHTS, refuse_args_of_own
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
@@ -179,7 +179,9 @@ class ObjectiveConfig(Section):
     skip_zero_advantage: Flag = setting(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = setting(1, "passes over an iteration's images", ge=1)
     updates: int = setting(2, "optimizer steps per pass; each takes an equal share of the groups", ge=1)
-    micro_batch: int = neutral(8, "images per forward pass, in rollouts and training alike", ge=1)
+    micro_batch: Automatic = neutral(
+        8, "images per forward pass, in training and rollouts; auto (or 0): measured when the run begins", ge=0
+    )
     learning_rate: float = setting(3e-4, "AdamW learning rate", gt=0)
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     warmup: int = setting(0, "iterations over which the learning rate rises linearly", ge=0)

@@ -57,7 +57,7 @@ class PolicyConfig(Section):
         None, "image height and width in pixels; null: the model's own", ge=1, le=16384, example="512"
     )
     max_sequence_length: int = setting(
-        256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0, le=65536
+        256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0, le=8192
     )
     compile: Flag = neutral(False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)")
     gradient_checkpointing: Flag = neutral(False, "recompute activations in the backward pass to save memory")
@@ -91,6 +91,9 @@ class SamplerConfig(Section):
     kind: str = setting("flow_sde", "stochastic steps; the families sd15 and sdxl take ddim", registry="sampler")
     args: dict[str, Any] = setting({}, "keyword arguments of a sampler from elsewhere")
     steps: int = setting(10, "denoising steps of a rollout", ge=2, le=1000)
+    micro_batch: int | None = neutral(
+        None, "images per forward pass in rollouts and evaluation; null: as in training", ge=1, example="16"
+    )
     noise_level: float = setting(0.7, "a: scale of a stochastic step's noise (ddim: eta)", gt=0)
     window_size: int | None = setting(None, "SDE steps: with noise, and trained; null: all but the last")
     window_range: list[int] = setting(
@@ -146,8 +149,8 @@ class PromptsConfig(Section):
     )
     tuning: str = setting(f"{PROMPTS}/tuning.txt", "prompts for evaluations during training")
     test: str = setting(f"{PROMPTS}/test.txt", "held-out prompts for summary.json")
-    per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1)
-    group_size: int = setting(16, "images per prompt and iteration", ge=2)
+    per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1, le=65536)
+    group_size: int = setting(16, "images per prompt and iteration", ge=2, le=4096)
     cache_gb: float = neutral(4.0, "most gigabytes of encoded prompts in main memory, per process", ge=0)
     cache_dir: str | None = neutral(
         None, "folder that keeps encoded prompts on disk, for all runs; null: none", example="cache"

@@ -15,13 +15,13 @@ class EvaluationConfig(Section):
     every: int = neutral(
         0, "iterations between evaluations on the tuning prompts; 0: only before and after training", ge=0
     )
-    seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2)
-    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2)
+    seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2, le=4096)
+    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2, le=4096)
     max_prompts: int = setting(0, "number of prompts, from the start of a file; 0: all", ge=0)
     resolution: int | None = setting(
         None, "image height and width in evaluation; null: policy.resolution", ge=1, le=16384, example="512"
     )
-    vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0)
+    vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0, le=100)
     extra: list[str] = setting([], "further measures", registry="measure", elsewhere=False, example="[rke]")
     grid_prompts: int = neutral(4, "prompts shown in image grids", ge=1)
     grid_seeds: int = neutral(8, "images per prompt in image grids", ge=1)
@@ -63,8 +63,11 @@ class TrainerConfig(Section):
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
-    judge_thread: Flag = neutral(
-        False, "compute rewards of finished groups in a thread while the next are sampled; needs judge_groups"
+    judge_thread: Flag | None = neutral(
+        None,
+        "compute rewards of finished groups in a thread while the next are sampled (needs judge_groups); null: if all "
+        "rewards are asked over HTTP",
+        example="false",
     )
     save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1)
     keep_checkpoints: int = neutral(2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1)

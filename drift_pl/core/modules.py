@@ -12,7 +12,7 @@ from drift_pl.core.errors import UserError, named
 
 def is_module(name: str) -> bool:
     """Whether there is a module of this dotted name; none of its parts is imported."""
-    return name in sys.modules and sys.modules[name] is not None or _spec(name) is not None
+    return sys.modules.get(name) is not None or _spec(name) is not None
 
 
 def package_folders(name: str) -> list[Path]:
@@ -59,10 +59,20 @@ def _spec(name: str) -> ModuleSpec | None:
         whole = f"{whole}.{part}"
         if spec is None or spec.submodule_search_locations is None:
             return None
-        folders = list(spec.submodule_search_locations)
-        finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
-        spec = next((found for finder in finders if (found := finder.find_spec(whole, folders))), None)
+        spec = _spec_in(whole, [*spec.submodule_search_locations])
     return spec
+
+
+def _spec_in(name: str, folders: list[str]) -> ModuleSpec | None:
+    """The spec of a module whose package has these folders."""
+    finders = [finder for finder in sys.meta_path if hasattr(finder, "find_spec")]
+    try:
+        return next((found for finder in finders if (found := finder.find_spec(name, folders))), None)
+    except KeyError:  # a folder without __init__.py, of which Python wants the package imported
+        spec = ModuleSpec(name, None, is_package=True)
+        inside = [Path(folder) / name.rpartition(".")[2] for folder in folders]
+        spec.submodule_search_locations = [str(folder) for folder in inside if folder.is_dir()]
+        return spec
 
 
 def source_file(module: str) -> Path | None:

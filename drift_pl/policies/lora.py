@@ -123,6 +123,10 @@ def load_lora(
             f"policy.lora.pretrained: it adapts other layers than policy.lora.targets, e.g. {layers[0]}; "
             "name the layers that it has"
         )
+    other = [name for name, parameter in own.items() if given[name].shape != parameter.shape]
+    if other:
+        theirs, ours = tuple(given[other[0]].shape), tuple(own[other[0]].shape)
+        raise UserError(f"policy.lora.pretrained: its {other[0]} is {theirs}, and {ours} here: it is of another model")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(given[name])

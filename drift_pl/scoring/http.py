@@ -68,7 +68,7 @@ class HttpJudge:
         self.client = JsonClient(
             url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
         )
-        self.batch_size = batch_size
+        self.batch_size = self.images_per_request = batch_size
         self.normaliser = normaliser
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -132,6 +132,8 @@ class ChatJudge:
     Raises:
         UserError: as `HttpJudge`; or the range is empty, or the template lacks {prompt}.
     """
+
+    images_per_request = 1
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ def test_keys_that_stand_for_the_configs_go_into_it(tmp_path: Path) -> None:
     file.write_text(config_yaml(parse(["sampler.eval_importance_power=0.25"]).config))
     argv = ["ckpt_path=run", "prompt=x", "steps=3", "steps=4", "aig=null", "micro_batch=2", "policy.pretrained=base"]
     config = GenerateOptions.parse(argv).config(file)
-    assert (config.sampler.eval_steps, config.objective.micro_batch, config.policy.pretrained) == (4, 2, "base")
+    assert (config.sampler.eval_steps, config.sampler.micro_batch, config.policy.pretrained) == (4, 2, "base")
     assert config.sampler.eval_importance_power == 0.25
     argv = ["ckpt_path=[a, b]", "max_prompts=3", "max_prompts=4", "max_prompts=null", SIZE]
     options = EvaluateOptions.parse(argv)

@@ -92,16 +92,19 @@ class Gardo(RewardMethod):
             UserError: a name in `auxiliary` is not a reward.
         """
         main_PG = win_rate(scores.reward_PG)
-        missing = [name for name in self.auxiliary if name not in scores.by_reward]
-        if missing:
-            raise UserError(
-                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no reward {missing[0]!r}; "
-                f"there are {', '.join(scores.by_reward)}"
-            )
+        self.check_rewards([*scores.by_reward])
         if not self.auxiliary:
             return main_PG
         auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name]) for name in self.auxiliary])
         return main_PG - auxiliary_NPG.nanmean(0).nan_to_num(0)
+
+    def check_rewards(self, names: Sequence[str]) -> None:
+        missing = [name for name in self.auxiliary if name not in names]
+        if missing:
+            raise UserError(
+                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no reward {missing[0]!r}; "
+                f"there are {', '.join(names)}"
+            )
 
 
 def win_rate(score_PG: Tensor) -> Tensor:

@@ -226,7 +226,7 @@ BOUNDS = [
             "objective.kl_weight": ("-1",),
             "objective.updates": ("0",),
             "objective.inner_epochs": ("0",),
-            "objective.micro_batch": ("0", "-8"),
+            "objective.micro_batch": ("-8",),
             "incentive.selection.kappa": ("0", "-2"),
             "incentive.selection.keep": ("-1",),
             "incentive.shaping.weight": ("-1",),
