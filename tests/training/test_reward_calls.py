@@ -245,7 +245,7 @@ def test_servers_see_the_same_requests_beside_the_sampling(monkeypatch: pytest.M
         return [{"scores": [1.0] * len(part[1])} for part in parts]
 
     monkeypatch.setattr(judge.client, "post_all", answer)
-    rewards, prompts = [WeightedReward("http", judge)], [f"prompt {number}" for number in range(6)]
+    rewards, prompts = [WeightedReward("http", judge)], [f"prompt {number // 4}" for number in range(24)]
     groups, thread = overlap(build_config([("prompts.group_size", "4")]), rewards)
     images = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     found = []
