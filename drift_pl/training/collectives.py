@@ -27,7 +27,8 @@ def cut_connections() -> None:
     with suppress(OSError):
         for name in os.listdir("/proc/self/fd"):
             with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as connection:  # or no socket
-                if connection.family in (socket.AF_INET, socket.AF_INET6):
+                listens = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and not listens:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
