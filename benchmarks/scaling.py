@@ -1,6 +1,7 @@
 """What processes exchange and what an iteration takes on several; and, calculated, what many GPUs would do.
 
-    python benchmarks/scaling.py [out=FILE] [repeats=5] [strategies=ddp,fsdp] [parts=exchange,time,calculated]
+    python benchmarks/scaling.py [out=FILE] [repeats=5] [parts=exchange,time,calculated]
+                                 [strategies=ddp,fsdp] [processes=1,2,4]
 
 Runs `fit` on the built-in model, on CPUs with gloo: collectives and bytes per iteration of 1, 2 and 4 processes, and
 the time of an iteration on 1 and 2, in turn. `calculated` extends the counts of `limit.py` to 8, 64 and 512 GPUs.
@@ -13,6 +14,7 @@ import socket
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from drift_pl.config.loading import parse
 from drift_pl.fit import fit
 
 FORK = multiprocessing.get_context("fork")
-PROCESSES = {"exchange": (1, 2, 4), "time": (1, 2)}
+TIMED = (1, 2)
+"""Processes whose iterations are timed."""
 SMALL = ("prompts.per_iteration=8", "prompts.group_size=2", "objective.micro_batch=16")
 """For counts: one micro-batch per rollout and optimizer step on every process, 6 and 3 passes each."""
 RUN = (
@@ -116,9 +119,9 @@ def time_table(rows: dict[str, Any]) -> list[str]:
     ]
 
 
-def cases(strategies: list[str], part: str) -> list[tuple[str, int]]:
+def cases(strategies: list[str], numbers: Sequence[int]) -> list[tuple[str, int]]:
     """FSDP on one process shards nothing, so it is left out."""
-    pairs = [(strategy, processes) for processes in PROCESSES[part] for strategy in strategies]
+    pairs = [(strategy, processes) for processes in numbers for strategy in strategies]
     return [case for case in pairs if case != ("fsdp", 1)]
 
 
@@ -127,20 +130,20 @@ def name_of(case: tuple[str, int]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    options = options_of(argv, strategies="ddp,fsdp", parts="exchange,time,calculated")
+    options = options_of(argv, strategies="ddp,fsdp", parts="exchange,time,calculated", processes="1,2,4")
     strategies, parts = options["strategies"].split(","), options["parts"].split(",")
     result: dict[str, Any] = {}
     lines: list[str] = []
     if "exchange" in parts:
         found = result["exchange"] = {}
-        for case in cases(strategies, "exchange"):
+        for case in cases(strategies, [int(number) for number in options["processes"].split(",")]):
             found[name_of(case)] = exchange(*case)
             save(rounded(result), options["out"])
         lines += [*exchange_table(found), ""]
     if "time" in parts:
         seconds: dict[str, list[dict[str, float]]] = {}
         for number in range(options["repeats"]):
-            for case in cases(strategies, "time")[:: 1 if number % 2 == 0 else -1]:
+            for case in cases(strategies, TIMED)[:: 1 if number % 2 == 0 else -1]:
                 seconds[name_of(case)] = seconds.get(name_of(case), []) + times(case)
                 result["time"] = {name: summary(rows) for name, rows in seconds.items()}
                 save(rounded(result), options["out"])

@@ -45,7 +45,7 @@ class Collectives(TorchDispatchMode):
             return NotImplemented  # comes back as operations on its shards
         name = function._schema.name.split("::")[1]
         if function.namespace in NAMESPACES and name not in IGNORED:
-            key = self.stage, name.replace("_", "")  # allreduce_ of c10d is all_reduce of its functional form
+            key = self.stage, plain(name)
             self.calls[key] += 1
             self.bytes[key] += max(map(size_of, args), default=0)
         return function(*args, **(kwargs or {}))
@@ -58,6 +58,12 @@ class Collectives(TorchDispatchMode):
         self.calls.clear()
         self.bytes.clear()
         return found
+
+
+def plain(name: str) -> str:
+    """`all_gather` for `allgather_`, `_allgather_base_` and the like, which differ in who provides the memory."""
+    name = name.strip("_").removesuffix("_base")
+    return {"allreduce": "all_reduce", "allgather": "all_gather"}.get(name, name)
 
 
 def size_of(argument: Any) -> int:

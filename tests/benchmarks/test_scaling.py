@@ -1,6 +1,10 @@
 """benchmarks/scaling.py: exchanges are counted wherever they begin, and what is calculated is arithmetic."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +23,21 @@ def group() -> Iterator[None]:
     destroy_process_group()
 
 
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "scaling.py"
+ADAPTER_BYTES = 4 * 79_872
+"""Of the built-in model's LoRA of rank 8, in float32."""
+
+
+@pytest.mark.slow
+def test_two_processes_sum_gradients_once_per_optimizer_step(tmp_path: Path) -> None:
+    """Two optimizer steps, two sums of the adapter's gradients; and no exchange while images are sampled."""
+    command = [sys.executable, BENCHMARK, "parts=exchange", "strategies=ddp", "processes=2", f"out={tmp_path}/a.json"]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    found = json.loads((tmp_path / "a.json").read_text())["exchange"]["ddp, 2"]
+    assert found["update"] == {"all_reduce": [2, 2 * ADAPTER_BYTES]}
+    assert "rollout" not in found
+
+
 @pytest.mark.usefixtures("group")
 def test_collectives_of_python_are_counted() -> None:
     """16 bytes are summed, and gathered; they are counted where they happen, once."""
@@ -30,8 +49,8 @@ def test_collectives_of_python_are_counted() -> None:
         torch.distributed.barrier()
         vector.add(1)
     found = mode.take()
-    assert found["between"] == {"allreduce": [1, 16]}
-    assert found["rollout"]["allgather"] == [1, 16]
+    assert found["between"] == {"all_reduce": [1, 16]}
+    assert found["rollout"]["all_gather"] == [1, 16]
     assert found["rollout"]["barrier"][0] == 1
     assert mode.take() == {}
 
@@ -48,7 +67,7 @@ def test_what_ddp_starts_in_a_backward_pass_is_counted() -> None:
             network(torch.ones(2, 6)).sum().backward()
         assert mode.take() == {}
         network(torch.ones(2, 6)).sum().backward()
-    assert mode.take() == {"between": {"allreduce": [1, 140]}}
+    assert mode.take() == {"between": {"all_reduce": [1, 140]}}
 
 
 def test_bytes_of_lists_are_summed() -> None:
