@@ -8,7 +8,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,15 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["drift_pl.builders.run", "drift_pl.fit", "drift_pl.policies.sd3"])
 
 
-def run_processes(count: int, target: Callable[..., Any], *args: Any, limit_s: float = 120) -> None:
+def run_processes(
+    count: int, target: Callable[..., Any], *args: Any, limit_s: float = 120, codes: Collection[int] = (0,)
+) -> None:
     """Calls a function of a test module in `count` processes; fails with the first error, or at the time limit.
 
     Args:
         target: importable; a process group is made by whoever needs one, e.g. Lightning.
         limit_s: after it the processes are killed: one of them waits for the others.
+        codes: exit statuses that they may end with.
     """
     receiver, sender = SERVER.Pipe(duplex=False)
     with socket.socket() as free:
@@ -35,7 +38,7 @@ def run_processes(count: int, target: Callable[..., Any], *args: Any, limit_s: f
         process.start()
     sender.close()
     try:
-        failures = _wait(processes, receiver, time.monotonic() + limit_s)
+        failures = _wait(processes, receiver, time.monotonic() + limit_s, codes)
     finally:
         for process in processes:
             process.kill()
@@ -44,7 +47,7 @@ def run_processes(count: int, target: Callable[..., Any], *args: Any, limit_s: f
         pytest.fail("\n".join(failures), pytrace=False)
 
 
-def _wait(processes: Sequence[BaseProcess], receiver: Any, deadline: float) -> list[str]:
+def _wait(processes: Sequence[BaseProcess], receiver: Any, deadline: float, codes: Collection[int]) -> list[str]:
     while any(process.is_alive() for process in processes):
         if receiver.poll(0.02):
             try:
@@ -58,7 +61,7 @@ def _wait(processes: Sequence[BaseProcess], receiver: Any, deadline: float) -> l
             return [receiver.recv()]
         except EOFError:
             pass
-    return [f"a process ended with {process.exitcode}" for process in processes if process.exitcode]
+    return [f"a process ended with {process.exitcode}" for process in processes if process.exitcode not in codes]
 
 
 def _call(sender: Any, rank: int, count: int, port: int, target: Callable[..., Any], args: Sequence[Any]) -> None:

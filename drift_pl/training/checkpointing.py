@@ -159,7 +159,7 @@ class BoundaryCheckpoint(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._within = True
-        if not self._keep:
+        if not self._keep or (trainer.world_size > 1 and not saves_alone(trainer.strategy)):
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
         state = {

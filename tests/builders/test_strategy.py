@@ -23,7 +23,8 @@ def test_strategies() -> None:
     assert build_strategy(config_of()) == "auto"
     assert isinstance(build_strategy(config_of("trainer.devices=2")), DDPStrategy)
     assert isinstance(build_strategy(config_of("trainer.strategy=ddp")), DDPStrategy)
-    sharded = build_strategy(config_of("trainer.strategy=fsdp", "trainer.devices=2", "trainer.num_nodes=2"))
+    settings = ["trainer.strategy=fsdp", "trainer.devices=2", "trainer.num_nodes=2", "trainer.timeout_s=600"]
+    sharded = build_strategy(config_of(*settings))
     assert isinstance(sharded, ShardedStrategy)
     assert sharded._data_parallel_size == 4
     assert sharded._timeout == timedelta(minutes=10)

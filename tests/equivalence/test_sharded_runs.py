@@ -114,12 +114,17 @@ def test_two_processes_of_a_sharded_network_train_what_one_process_does(fit: Fit
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("count", [2, 4])
 def test_ddp_and_fsdp_train_the_same(fit: Fit, case: str, count: int) -> None:
-    """With an adapter both sum the same gradients once per step. With two processes that is one addition: no bit
-    differs. Without an adapter a sharded network sums them once per pass.
+    """With an adapter both sum the same gradients once per step; with two processes that is one addition, and no bit
+    differs. nft's gradients are clipped: their norm is added up from the processes' parts, and is 1e-7 off. Without an
+    adapter a sharded network sums gradients once per pass.
     """
     ddp, fsdp = fit("ddp", count, *CASES[case]), fit("fsdp", count, *CASES[case])
-    exact = count == 2 and "lora" in case
-    assert_same_run(fsdp, ddp, gradients=0 if exact else 1e-4, weights=0 if exact else 1e-5)
+    if (count, case) == (2, "surrogate-lora"):
+        assert_same_run(fsdp, ddp, gradients=0, weights=0)
+    elif (count, case) == (2, "nft-lora"):
+        assert_same_run(fsdp, ddp, gradients=1e-6, weights=1e-6)
+    else:
+        assert_same_run(fsdp, ddp, gradients=1e-4, weights=1e-5)
 
 
 @pytest.mark.slow
@@ -167,22 +172,29 @@ def breaking_fit(argv: list[str], run_dir: Path) -> None:
                 self.sample(experience.batch, self.device)
 
     DriftModule.update_policy = breaking
-    with pytest.raises(ZeroDivisionError):
+    try:
         fit_together(argv, run_dir)
+    except (ZeroDivisionError, SystemExit):
+        return
+    raise AssertionError("it has not broken")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", IN_SUITE)
-def test_a_run_that_breaks_within_a_pass_resumes_from_its_boundary(
-    fit: Fit, world: TinyWorld, tmp_path: Path, case: str
+@pytest.mark.parametrize(("count", "save_every"), [(1, 2), (2, 1)])
+def test_a_run_that_breaks_within_a_pass_resumes_to_the_same_bits(
+    fit: Fit, world: TinyWorld, tmp_path: Path, count: int, save_every: int
 ) -> None:
-    """Catches in training/checkpointing.py: the boundary is copied into weights that a broken pass had gathered."""
-    whole = fit("fsdp", 2, *CASES[case])
-    argv = [*world.overrides(), *SETTINGS, *CASES[case], "trainer.strategy=fsdp", "trainer.devices=2"]
-    run_processes(2, breaking_fit, argv, tmp_path / "run", limit_s=LIMIT_S)
+    """One process saves the copy from before the iteration; of several each has a part, and there is the checkpoint.
+
+    Catches in training/checkpointing.py: the boundary is copied into weights that a broken pass had gathered.
+    """
+    argv = [*world.overrides(), *SETTINGS, *CASES["nft-full"], f"trainer.save_every={save_every}"]
+    argv += ["trainer.strategy=fsdp", f"trainer.devices={count}"]
+    run_processes(count, breaking_fit, argv, tmp_path / "run", limit_s=LIMIT_S, codes=(0, 1, 2))
     assert load(tmp_path / "run")["PromptDataModule"] == {"iteration": 1}
-    run_processes(2, fit_together, [*argv, "ckpt_path=last"], tmp_path / "run", limit_s=LIMIT_S)
-    assert_same_training_state(load(tmp_path / "run"), whole)
+    run_processes(count, fit_together, [*argv, "ckpt_path=last"], tmp_path / "run", limit_s=LIMIT_S)
+    run_processes(count, fit_together, argv, tmp_path / "whole", limit_s=LIMIT_S)
+    assert_same_training_state(load(tmp_path / "run"), load(tmp_path / "whole"))
 
 
 @pytest.mark.slow
