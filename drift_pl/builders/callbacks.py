@@ -55,7 +55,7 @@ def build_callbacks(
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
     callbacks: list[L.Callback] = [
         identity,
-        DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
+        DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         RatioWatch(config.objective.clip_range),
         evaluation,
