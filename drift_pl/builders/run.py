@@ -22,7 +22,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
-from drift_pl.builders.scoring import build_rewards, overlap, prompts_of
+from drift_pl.builders.scoring import build_rewards, overlap, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
@@ -34,6 +34,7 @@ from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
+from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks import (
     HeldOutEvaluation,
@@ -88,13 +89,14 @@ def build_run(
         config = with_micro_batch(config, whole, run_dir)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
+    refuse_split_groups(config, rewards)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config, sharded) if whole is None else whole
     refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
-    module = build_module(config, policy, stochastic, rewards)
+    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder)
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config):
         trainer = build_trainer(config, run_dir, callbacks, done)
@@ -126,7 +128,7 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
 
 
 def build_module(
-    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward]
+    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward], monitor: Encoder
 ) -> DriftModule:
     objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
@@ -136,6 +138,7 @@ def build_module(
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
+            monitor,
             *overlap(config, rewards),
         ),
         method=method,

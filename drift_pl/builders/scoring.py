@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from drift_pl.config.batches import most_processes_of_whole_groups
+from drift_pl.config.processes import world_size
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import construct, find
@@ -115,6 +117,24 @@ def build_rewards(
         count = 1 + sum(other.name.partition("#")[0] == name for other in [*taken, *built])
         built.append(WeightedReward(name if count == 1 else f"{name}#{count}", thing, reward.weight))
     return built
+
+
+def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> None:
+    """
+    Args:
+        rewards: those trained on, as built from `config.rewards`.
+
+    Raises:
+        UserError: a reward scores whole groups, and the run's processes would split them.
+    """
+    world, whole = world_size(config), most_processes_of_whole_groups(config)
+    for number, reward in enumerate(rewards):
+        if world > whole and getattr(reward.reward, "groupwise", False):
+            raise UserError(
+                f"rewards.{number}: {reward.name!r} scores whole groups, which {world} processes would split: use "
+                f"{whole} of them, or a number of groups per optimizer step (prompts.per_iteration / "
+                f"objective.updates) that is a multiple of {world}"
+            )
 
 
 def build_encoder(encoder: NamedConfig, setting: str) -> Any:

@@ -25,7 +25,10 @@ def build_strategy(config: Config) -> Strategy | str:
     world, timeout = world_size(config), timedelta(seconds=trainer.timeout_s)
     if trainer.strategy == "fsdp":
         return ShardedStrategy(data_parallel_size=world, timeout=timeout)
-    return "auto" if trainer.strategy == "auto" and world == 1 else DDPStrategy(timeout=timeout)
+    if trainer.strategy == "auto" and world == 1:
+        return "auto"
+    # buffers are the same on all processes, and large: Stable Diffusion 3 keeps its position embeddings in one
+    return DDPStrategy(timeout=timeout, broadcast_buffers=False)
 
 
 def build_environment(config: Config) -> list[ClusterEnvironment]:

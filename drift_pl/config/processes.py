@@ -2,6 +2,7 @@
 
 import os
 
+from drift_pl.config.batches import world_size as world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -30,10 +31,6 @@ def reports_errors() -> bool:
     if "RANK" in os.environ:
         return _number("LOCAL_RANK") == 0
     return "LOCAL_RANK" in os.environ or _number("SLURM_LOCALID") == 0
-
-
-def world_size(config: Config) -> int:
-    return config.trainer.devices * config.trainer.num_nodes
 
 
 def check_launch(config: Config) -> None:

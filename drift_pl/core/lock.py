@@ -1,5 +1,6 @@
 """One process at a time in a folder: a lock file that names its holder and shows that it is alive."""
 
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ REFRESH = 10.0
 STALE = 60.0
 """Seconds: a holder touches its file every `REFRESH`; one on another host that has not done so for `STALE` is gone."""
 JOB = "SLURM_JOB_ID"
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""Of a file system without hard links."""
 
 
 class FolderLock:
@@ -97,7 +100,7 @@ def _acquire(folder: Path, setting: str) -> FolderLock:
     file, me = folder / NAME, _me()
     while True:
         try:
-            opened = file.open("x", encoding="utf-8")
+            _write(file, me)
         except FileExistsError:
             holder, age = _read(file), _age(file)
             if holder is None and age is None:  # released in this moment
@@ -106,13 +109,28 @@ def _acquire(folder: Path, setting: str) -> FolderLock:
                 raise UserError(_refusal(folder, setting, holder or {}, me)) from None
             _take_away(file, holder)
             continue
-        try:
-            with opened:
-                json.dump(me, opened)
         except OSError as error:  # no room
-            file.unlink()
             raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
         return FolderLock(folder, setting, me)
+
+
+def _write(file: Path, me: dict[str, Any]) -> None:
+    """Makes a lock that is whole from its first moment: a kill here must not leave one that names nobody.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    own = _beside(file)
+    try:
+        own.write_text(json.dumps(me), encoding="utf-8")
+        os.link(own, file)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with file.open("x", encoding="utf-8") as opened:
+            json.dump(me, opened)
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def _take_away(file: Path, holder: dict[str, Any] | None) -> None:

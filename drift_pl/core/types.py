@@ -33,6 +33,7 @@ class PromptBatch:
         prompts: P prompts, one per group.
         groups: indices of the groups within the iteration, over all processes.
         group_size: G, images per prompt.
+        split: None where this process has the groups' images; else its part of them, see `Split`.
 
     Example: with prompts ("a circle", "something red") and groups (1, 3) it is the share of the second of two processes
     when four groups are trained in two optimizer steps, groups 0 and 1 in the first.
@@ -43,6 +44,7 @@ class PromptBatch:
     prompts: tuple[str, ...]
     groups: tuple[int, ...]
     group_size: int
+    split: "Split | None" = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -52,12 +54,48 @@ class PromptBatch:
     @property
     def samples(self) -> list[int]:
         """Index of every image in the iteration, over all processes, in the order of B."""
+        if self.split is not None:
+            return list(self.split.samples)
         return [group * self.group_size + image for group in self.groups for image in range(self.group_size)]
+
+    @property
+    def parts(self) -> list[tuple[int, slice]]:
+        """Of each group with images on this process: its place in `prompts`, and its rows of B."""
+        place = {group: number for number, group in enumerate(self.groups)}
+        found: dict[int, list[int]] = {}
+        for row, sample in enumerate(self.samples):
+            found.setdefault(place[sample // self.group_size], []).append(row)
+        return [(number, slice(rows[0], rows[-1] + 1)) for number, rows in found.items()]
+
+    @property
+    def most_images(self) -> int:
+        """Images of the process that has most."""
+        return len(self.samples) if self.split is None else self.split.most_images
+
+    @property
+    def most_groups(self) -> int:
+        """Groups with images on the process that has most of those."""
+        return len(self.groups) if self.split is None else self.split.most_groups
 
     @property
     def repeated_prompts(self) -> list[str]:
         """The prompt of every image, B of them."""
-        return [prompt for prompt in self.prompts for _ in range(self.group_size)]
+        return [self.prompts[number] for number, rows in self.parts for _ in range(rows.start, rows.stop)]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A process's part of an iteration whose groups are split over processes; its batch has all the groups.
+
+    Attributes:
+        samples: indices of its images in the iteration, ascending.
+        most_images: images of the process that has most.
+        most_groups: groups with images on the process that has most of those.
+    """
+
+    samples: tuple[int, ...]
+    most_images: int
+    most_groups: int
 
 
 @dataclass(frozen=True)
@@ -192,6 +230,11 @@ class Scores:
         embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
         predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
         category_PGC: how well an image fits each of C named categories, float32; or None without categories.
+        monitor_embedding_PGD: unit embeddings by the evaluation encoder, or None. Nothing may be trained on them.
+        counts_N: numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the
+            CPU; or None.
+        of_all: whether they are those of all groups of the iteration, the same on every process, and not of this
+            process's own.
     """
 
     reward_PG: Tensor
@@ -199,6 +242,9 @@ class Scores:
     embedding_PGD: Tensor | None
     predicted_embedding_KPGD: Tensor | None = None
     category_PGC: Tensor | None = None
+    monitor_embedding_PGD: Tensor | None = None
+    counts_N: Tensor | None = None
+    of_all: bool = False
 
     @property
     def valid_PG(self) -> Tensor:

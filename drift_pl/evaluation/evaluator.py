@@ -121,19 +121,18 @@ class Evaluator:
                 has NaN.
         """
         rank, world = rank_and_world()
-        rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
         total = len(prompts)
         sizes = (total, min(self.grid_prompts, total), total if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
-        own = range(rank, len(prompts), world)
+        own = range(rank, max(total, rank + 1), world)  # a process without a prompt repeats another's, for the shapes
         missing = [index for index in own if partial is None or partial.read(index, ()) is None]
         further = common_passes(model.policy.network, len(missing), model.device) - len(missing)
         for index in own:
             row = None if partial is None or index in missing else partial.read(index, names)
             if row is None:
-                row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
-                if partial:
+                row = self._sample_and_measure(model, sampler, prompts[index % total], seeds_per_prompt)
+                if partial and index < total:
                     partial.write(index, row, [True, *(index < size for size in sizes)])
             values, lost, *kept = row
             names = names or list(values)
@@ -153,9 +152,9 @@ class Evaluator:
         for _ in range(further):  # the passes of a sharded network that other processes still make
             self._sample(model, sampler, prompts[0], seeds_per_prompt)
         table_PN, grid_PS3HW, embedding_PSD = parts
-        if world > 1:  # every row is zero on all processes but one
-            table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
-            grid_PS3HW = sum_over_processes(grid_PS3HW, model.device, everywhere=False)
+        # every row is zero on all processes but one
+        table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
+        grid_PS3HW = sum_over_processes(grid_PS3HW, model.device, everywhere=False)
         self._report_nan(int(table_PN[:, -1].sum()), len(prompts) * seeds_per_prompt)
         values_P = dict(zip(names, table_PN[:, :-1].T, strict=True))
         if not self.drift:

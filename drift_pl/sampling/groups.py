@@ -4,7 +4,7 @@ Everything drawn here is a function of (seed, iteration, sample), so an image de
 nor on the micro-batch that it is sampled in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,19 +94,14 @@ class GroupSampling:
         Args:
             ready: is called with each micro-batch's images [b, 3, H, W] once they are sampled, in the order of B.
         """
-        key, samples, sampler, window = (
-            batch.key,
-            batch.samples,
-            self.sampler(device),
-            self.plan.window.steps(*batch.key),
-        )
-        condition = self._conditions(batch, device)
+        key, samples, sampler = batch.key, batch.samples, self.sampler(device)
+        window, condition = self.plan.window.steps(*key), self._conditions(batch, device)
         prefix_BCHW = self._prefix(batch, sampler, window[0], device) if self.plan.shared_prefix else None
         first_step = 0 if prefix_BCHW is None else window[0]
 
-        def micro_batch(rows: slice) -> Trajectory:
+        def micro_batch(rows: slice, ready: Callable[[Tensor], None] | None = ready) -> Trajectory:
             if prefix_BCHW is None:
-                latents_BCHW = self._noise(batch, rows, device)
+                latents_BCHW = self._noise(batch, samples[rows], device)
             else:
                 latents_BCHW = prefix_BCHW[rows]
             generators = sample_generators("step_noise", *key, samples=samples[rows])
@@ -116,7 +111,10 @@ class GroupSampling:
                 ready(sampled.images_B3HW)
             return sampled
 
-        return condition, Trajectory.concatenate(map(micro_batch, self._micro_batches(len(samples))), len(samples))
+        whole = Trajectory.concatenate(map(micro_batch, self._micro_batches(len(samples))), len(samples))
+        for _ in range(self._further_passes(len(samples), batch.most_images)):
+            micro_batch(slice(0, 1), ready=None)
+        return condition, whole
 
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""
@@ -139,19 +137,30 @@ class GroupSampling:
         above all the layout, is the same in all images of a group, so the group's advantages cannot credit it and its
         measured diversity is not that of independent samples.
         """
-        size = batch.group_size
-        noise_PCHW = self._noise(batch, slice(None, None, size), device)
-        clean = VariedCondition(self.encode(batch.prompts, device))
-        parts = [
+        samples = [batch.groups[number] * batch.group_size for number, _ in batch.parts]
+        noise_PCHW = self._noise(batch, samples, device)
+        clean = VariedCondition(self.encode([batch.prompts[number] for number, _ in batch.parts], device))
+        parts, further = self._micro_batches(len(samples)), self._further_passes(len(samples), batch.most_groups)
+        states = [
             sample_ode(self.policy, sampler, noise_PCHW[rows], clean[rows], end=start)
-            for rows in self._micro_batches(len(noise_PCHW))
+            for rows in [*parts, *[slice(0, 1)] * further]
         ]
-        return torch.cat(parts).repeat_interleave(size, dim=0)
+        sizes = torch.tensor([rows.stop - rows.start for _, rows in batch.parts], device=device)
+        return torch.cat(states[: len(parts)]).repeat_interleave(sizes, dim=0)
 
-    def _noise(self, batch: PromptBatch, rows: slice, device: torch.device) -> Tensor:
+    def _noise(self, batch: PromptBatch, samples: Sequence[int], device: torch.device) -> Tensor:
         """What images start from, each from its own, [b, C, H, W]."""
-        generators = sample_generators("initial_latents", *batch.key, samples=batch.samples[rows])
+        generators = sample_generators("initial_latents", *batch.key, samples=samples)
         return normal_per_sample(generators, self.policy.latent_shape, device)
 
     def _micro_batches(self, num_images: int) -> list[slice]:
         return [slice(start, start + self.micro_batch) for start in range(0, num_images, self.micro_batch)]
+
+    def _further_passes(self, count: int, most: int) -> int:
+        """Passes whose results nobody needs. Processes pass a sharded network together: each makes as many as any.
+
+        Args:
+            count: rows of this process.
+            most: rows of the process that has most.
+        """
+        return len(self._micro_batches(most)) - len(self._micro_batches(count))

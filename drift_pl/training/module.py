@@ -23,7 +23,7 @@ from drift_pl.training.description import describe_iteration
 from drift_pl.training.experience import Experience
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.parallel import IterationStatistics, gather_statistics
-from drift_pl.training.reporting import IterationReport
+from drift_pl.training.reporting import IterationReport, observe
 from drift_pl.training.scoring import GroupScoring
 from drift_pl.training.updates.protocol import Update, UpdateContext
 
@@ -66,7 +66,8 @@ class DriftModule(L.LightningModule):
         reward_PG = self.method.effective_reward(scores)
         kept_PG = self.method.selection(reward_PG)
         bonus_PG = self.method.bonus(scores, trajectory)
-        statistics = gather_statistics(reward_PG, kept_PG, self.update.updates, self.device)
+        statistics = gather_statistics(scores, reward_PG, kept_PG, self.update.updates, self.device)
+        self.score.check(statistics.scored_N)
         spread = (statistics.batch_std, self.base_spread(statistics))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
@@ -75,6 +76,7 @@ class DriftModule(L.LightningModule):
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
         describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
+        observe(self.trainer.callbacks, report, scores, trajectory.images_B3HW, batch)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 

@@ -1,11 +1,14 @@
 """Metrics of an iteration: sums and counts on each process, one exchange, the same means on all."""
 
 import time
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from drift_pl.core.processes import gather_vectors
+from drift_pl.core.types import PromptBatch, Scores
 
 
 class IterationReport:
@@ -51,3 +54,27 @@ class IterationReport:
         means = gathered[:, :size].sum(0) / gathered[:, size : 2 * size].sum(0)
         maxima = gathered[:, 2 * size :].amax(0)
         return dict(zip([*self._totals, *self._maxima], torch.cat([means, maxima]).tolist(), strict=True))
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A callback that adds metrics of its own to an iteration's, and so needs no exchange of its own."""
+
+    def observe_iteration(
+        self, report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
+    ) -> None:
+        """Is called after the update, on every process, which must all add the same names in the same order.
+
+        Args:
+            images_B3HW: of this process, in the order of `batch.samples`.
+        """
+        ...
+
+
+def observe(
+    callbacks: Iterable[object], report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
+) -> None:
+    """Lets the observers among the callbacks see the iteration."""
+    for callback in callbacks:
+        if isinstance(callback, Observer):
+            callback.observe_iteration(report, scores, images_B3HW, batch)

@@ -46,6 +46,7 @@ def install(notes: str, root: str, moment: dict[str, Any] | None) -> None:
         root: the run's folder.
         moment: `{"in": "file", "number": n, "bytes": b}`: in the n-th file that is opened to be written, after b bytes;
             `{"in": "call", "number": n}`: before the n-th change of the folder (a file made, synced, renamed, removed);
+            with `"name": text`, only files and changes count whose path has it;
             `{"in": "base" | "look" | "final", "number": n, "delay_s": s}`: in an evaluation, s seconds after it has
             begun with its n-th prompt. None: never.
     """
@@ -53,9 +54,9 @@ def install(notes: str, root: str, moment: dict[str, Any] | None) -> None:
     note = Notes(notes)
     _note_parts(note)
     if moment["in"] == "file":
-        _die_in_file(note, root, moment["number"], moment["bytes"])
+        _die_in_file(note, root, **moment)
     elif moment["in"] == "call":
-        _die_before_call(note, root, moment["number"])
+        _die_before_call(note, root, **moment)
     elif moment["in"] in PARTS.values():
         _die_in_evaluation(note, **moment)
 
@@ -123,12 +124,12 @@ def _die_in_evaluation(note: Notes, number: int, delay_s: float, **where: str) -
     _wrap(evaluator, "sample_images", sampling)
 
 
-def _die_in_file(note: Notes, root: str, number: int, size: int) -> None:
+def _die_in_file(note: Notes, root: str, number: int, name: str = "", **moment: Any) -> None:
     opened = [0]
 
     def look(path: str, mode: str, rest: dict[str, Any]) -> Any:
-        opened[0] += 1
-        return _DyingFile.open(path, mode, note, size, **rest) if opened[0] == number else None
+        opened[0] += name in path
+        return _DyingFile.open(path, mode, note, moment["bytes"], **rest) if opened[0] == number else None
 
     _watch_opened(root, look)
 
@@ -175,11 +176,11 @@ class _DyingFile(io.FileIO):
             self._note.die(self._text)
 
 
-def _die_before_call(note: Notes, root: str, number: int) -> None:
+def _die_before_call(note: Notes, root: str, number: int, name: str = "", **moment: Any) -> None:
     seen = [0]
 
     def look(text: str) -> None:
-        seen[0] += 1
+        seen[0] += name in text
         if seen[0] == number:
             note.die(f"before call: {text}")
 

@@ -36,6 +36,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 """What differs between the runs: what is trained, what is kept, what is measured, where it is logged."""
+FOREIGN_SEED = 7
+FOREIGN = (f"seed={FOREIGN_SEED}", "sampler.eval_steps=1", "prompts.group_size=2")
+"""Of another run, which was killed in the same folder before its first checkpoint."""
+SHORT = ("trainer.iterations=4", *SETTINGS["adapter"][1:])
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,13 @@ class Whole:
     calls: int
 
     @classmethod
-    def of(cls, name: str, server: Server, world: TinyWorld, folder: Path) -> "Whole":
-        """Runs it twice, the second time to count; both must be the same run."""
-        argv, notes = [*world.overrides(), *LEARNING, *SETTINGS[name]], folder / f"{name}.notes"
-        seconds = 0.0
-        for run_dir in (folder / name, folder / f"{name}-counted"):
-            hooks = {"campaign.dying:count": {"notes": str(notes), "root": str(run_dir)}}
-            ended = server.fit(*argv, f"run_dir={run_dir}", hooks=hooks if run_dir.name.endswith("counted") else None)
-            assert ended.status == 0, ended.stderr
-            seconds = seconds or ended.seconds
-        files, calls = map(int, notes.read_text().split())
-        assert_same_run(folder / f"{name}-counted", folder / name)
-        return cls(name, argv, folder / name, seconds, files, calls)
+    def of(cls, name: str, settings: tuple[str, ...], server: Server, world: TinyWorld, folder: Path) -> "Whole":
+        """Runs it, with a hook that counts."""
+        argv, run_dir, notes = [*world.overrides(), *LEARNING, *settings], folder / name, folder / f"{name}.notes"
+        hooks = {"campaign.dying:count": {"notes": str(notes), "root": str(run_dir)}}
+        ended = server.fit(*argv, f"run_dir={run_dir}", hooks=hooks)
+        assert ended.status == 0, ended.stderr
+        return cls(name, argv, run_dir, ended.seconds, *map(int, notes.read_text().split()))
 
     @property
     def looks(self) -> bool:
@@ -88,9 +87,20 @@ class Killed:
     starts: int = 0
     failure: str = ""
 
+    def takes_over(self, server: Server) -> None:
+        """Begins in a folder with the remains of another run, of which nothing was trained."""
+        moment = {"in": "call", "name": "checkpoints/", "number": 1}
+        hooks = {"campaign.dying:install": {**self._noting, "moment": moment}}
+        ended = server.fit(*self.whole.argv, *FOREIGN, f"run_dir={self.run_dir}", hooks=hooks)
+        assert ended.status == KILLED, ended.stderr
+        assert (self.run_dir / "evaluation" / "test.json").exists()
+        self.kills.append(("another run, before its first checkpoint", "call"))
+
     def go_through(self, server: Server, numbers: random.Random, kills: int) -> None:
         """Is killed at random moments, and then completed."""
         goes_on = True
+        if numbers.random() < 0.2:
+            self.takes_over(server)
         while goes_on and len(self.kills) < kills:
             goes_on = self.attempt(server, draw(numbers, self.whole, self.run_dir), numbers.random() < 0.5)
         if goes_on:
@@ -102,14 +112,8 @@ class Killed:
         Args:
             by_folder: go on by `ckpt_path=RUN` and not by the first command line with `ckpt_path=auto`.
         """
-        notes = self.run_dir.with_suffix(".notes")
-        after_s = (moment or {}).get("after_s")
-        hooks = {
-            "campaign.dying:install": {
-                **{"notes": str(notes), "root": str(self.run_dir)},
-                "moment": moment if after_s is None else None,
-            }
-        }
+        notes, after_s = Path(self._noting["notes"]), (moment or {}).get("after_s")
+        hooks = {"campaign.dying:install": {**self._noting, "moment": moment if after_s is None else None}}
         ended = server.fit(*self._argv(by_folder), hooks=hooks, kill_after_s=after_s)
         self.starts += 1
         if ended.status == KILLED:
@@ -121,8 +125,13 @@ class Killed:
             raise AssertionError(f"{self.story()}: status {ended.status}\n{ended.stderr}")
         return False
 
+    @property
+    def _noting(self) -> dict[str, str]:
+        return {"notes": str(self.run_dir.with_suffix(".notes")), "root": str(self.run_dir)}
+
     def _argv(self, by_folder: bool) -> list[str]:
-        if by_folder and (self.run_dir / "config.yaml").exists():
+        config = self.run_dir / "config.yaml"
+        if by_folder and config.exists() and f"seed: {FOREIGN_SEED}\n" not in config.read_text():
             return [f"ckpt_path={self.run_dir}"]
         return [*self.whole.argv, f"run_dir={self.run_dir}", *(["ckpt_path=auto"] if self.starts else [])]
 

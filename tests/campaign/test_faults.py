@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     yield mount
     for folder in reversed(mounted):
         subprocess.run(["umount", "-l", str(folder)], check=True)
+        with suppress(OSError):  # it is where a run has put something beside the disk
+            folder.rmdir()
 
 
 def refusal(ended: Ended) -> str:

@@ -1,5 +1,6 @@
 """The lock of a folder: who holds it is named, and who is gone holds nothing."""
 
+import errno
 import json
 import os
 import shutil
@@ -102,6 +103,39 @@ def test_a_half_written_lock_counts_until_it_is_old(tmp_path: Path) -> None:
     os.utime(tmp_path / NAME, (0, 0))
     with hold(tmp_path, "run_dir"):
         pass
+
+
+def test_a_kill_that_hits_its_writing_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody gets the folder for a minute. Found by tests/campaign/test_kills.py.
+
+    Catches in core/lock.py: a lock that is made first, and filled then.
+    """
+    held = ""
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal held
+        held = source.read_text()
+        assert not target.exists()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", killed)
+        with pytest.raises(MemoryError), hold(tmp_path, "run_dir"):
+            pass
+    assert json.loads(held)["pid"] == os.getpid()
+    with hold(tmp_path, "run_dir"):
+        pass
+
+
+def test_a_file_system_without_links_has_a_lock_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with hold(tmp_path, "run_dir"):
+        assert [path.name for path in tmp_path.iterdir()] == [NAME]
+        assert "is in use by process" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_is_refreshed_and_its_loss_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

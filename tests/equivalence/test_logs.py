@@ -42,7 +42,7 @@ def test_what_is_compared(whole: Path) -> None:
 BREAKS: dict[str, tuple[type, str]] = {
     "reward": (GroupScoring, "__call__"),
     "update": (DriftModule, "update_policy"),
-    "monitor": (DiversityMonitor, "on_train_batch_end"),
+    "monitor": (DiversityMonitor, "observe_iteration"),
     "evaluation": (HeldOutEvaluation, "on_train_batch_end"),
 }
 

@@ -29,6 +29,7 @@ from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
 SIZE = 3
+REPEATED = [prompt for prompt in PROMPTS for _ in range(SIZE)]
 
 
 class Watched:
@@ -49,7 +50,7 @@ class Watched:
 def score_all(
     parts: Sequence[Tensor], rewards: list[WeightedReward], groups: int = 0, thread: bool = False
 ) -> dict[str, Tensor]:
-    with RewardCalls(rewards, PROMPTS, SIZE, groups, thread) as calls:
+    with RewardCalls(rewards, REPEATED, SIZE, groups, thread) as calls:
         for part in parts:
             calls.take(part)
         return calls.scores(torch.cat(list(parts)))
@@ -97,7 +98,7 @@ def test_the_next_images_come_while_a_reward_is_called() -> None:
         return images.mean((1, 2, 3))
 
     images = torch.rand(15, 3, 2, 2)
-    with RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True) as calls:
+    with RewardCalls([WeightedReward("slow", slow)], REPEATED, SIZE, 1, True) as calls:
         calls.take(images[:3])
         calls.take(images[3:])
         sampled_more.set()
@@ -128,7 +129,7 @@ def test_a_failing_reward_ends_the_iteration_as_it_does_without_a_thread() -> No
 
 
 def test_sampling_ends_at_the_first_images_after_a_reward_has_failed() -> None:
-    calls = RewardCalls([WeightedReward("broken", Broken())], PROMPTS, SIZE, 1, True)
+    calls = RewardCalls([WeightedReward("broken", Broken())], REPEATED, SIZE, 1, True)
     images = torch.rand(3, 3, 2, 2)
     with calls:
         calls.take(images)
@@ -147,7 +148,7 @@ def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
         go_on.wait(10)
         return reward(images, prompts)
 
-    calls = RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True)
+    calls = RewardCalls([WeightedReward("slow", slow)], REPEATED, SIZE, 1, True)
     calls.take(torch.rand(9, 3, 2, 2))
     begun.wait(10)
     with pytest.raises(MemoryError), calls:
@@ -244,7 +245,7 @@ def test_servers_see_the_same_requests_beside_the_sampling(monkeypatch: pytest.M
         return [{"scores": [1.0] * len(part[1])} for part in parts]
 
     monkeypatch.setattr(judge.client, "post_all", answer)
-    rewards, prompts = [WeightedReward("http", judge)], [f"prompt {number}" for number in range(6)]
+    rewards, prompts = [WeightedReward("http", judge)], [f"prompt {number // 4}" for number in range(24)]
     groups, thread = overlap(build_config([("prompts.group_size", "4")]), rewards)
     images = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     found = []

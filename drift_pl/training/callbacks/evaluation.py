@@ -69,7 +69,7 @@ class HeldOutEvaluation(L.Callback):
     ) -> None:
         metrics = outputs["metrics"]
         self._seconds += sum(metrics[f"time/{part}_s"] for part in ("rollout", "judges", "update"))
-        self._images += len(outputs["images_B3HW"]) * trainer.world_size
+        self._images += trainer.datamodule.per_iteration * trainer.datamodule.group_size
         if self._every and trainer.datamodule.iteration % self._every == 0:
             self._look_at_tuning_prompts(trainer, pl_module)
 
