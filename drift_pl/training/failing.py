@@ -148,10 +148,9 @@ class RankWatch(L.Callback):
         if ending is None and not ended:
             return
         if ending is None:
-            gone = Ending(
-                "another process ended while this one waited for it; its own message says why", LOST, lost=True
-            )
-            ending = Ending("", TERMINATED) if isinstance(error, JobEnded) else gone
+            gone = "another process ended while this one waited for it; its own message says why"
+            lost = Ending(self._waited() if timed_out(error) else gone, LOST, lost=True)
+            ending = Ending("", TERMINATED) if isinstance(error, JobEnded) else lost
         trainer = self._trainer
         if trainer is not None and not self._told:  # interrupted on the way to where Lightning tells its callbacks
             for callback in trainer.callbacks:
@@ -209,7 +208,7 @@ class RankWatch(L.Callback):
         if link is None or link.ending is None:
             return
         first = link.rank == 0
-        if not self._told and not self._cut and now - self._since > LEAVE_S:
+        if first and not self._told and not self._cut and now - self._since > LEAVE_S:
             self._cut = True
             cut_connections()
         if not self._told and now - self._since < (LEAVE_FIRST_S if first else LEAVE_S):

@@ -2,12 +2,14 @@
 
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from jobs import SECOND_ITERATION, Job, errors_of
+from jobs import LONGEST_S, SECOND_ITERATION, Job, errors_of
 from runs import TinyWorld, assert_same_training_state, gradient_difference, load
 
 FAILS = f"1 {SECOND_ITERATION} fails"
@@ -109,6 +111,21 @@ def test_a_process_that_answers_nothing_ends_all_after_the_timeout(world: TinyWo
         assert process.returncode == 2
     assert "waited for each other for trainer.timeout_s=60 seconds" in line
     assert load(job.run_dir)["PromptDataModule"]["iteration"] == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_was_not_started(world: TinyWorld, tmp_path: Path) -> None:
+    """torchrun's variables say two; the second host's job was forgotten."""
+    job = Job.create(world, tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    started = {"TORCHELASTIC_RUN_ID": "a", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "2"}
+    command, environment = job.command("trainer.timeout_s=3"), job.environment(**started, **address)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    (line,) = errors_of(process, within_s=LONGEST_S)
+    assert process.returncode == 2
+    assert "for trainer.timeout_s=3 seconds: one of them hangs or was not started" in line
+    assert "no iteration is saved yet" in line
 
 
 @pytest.mark.slow
