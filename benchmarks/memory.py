@@ -96,11 +96,15 @@ def measured(overrides: Sequence[str]) -> dict[str, Any]:
     module, device = run.module, torch.device("cpu")
     batches = iter(run.datamodule.train_dataloader())
     kept = [module.sample(next(batches), device)]  # what is allocated once: caches, buffers of kernels
-    before = resident()
+    before, texts = resident(), module.encode_prompts._size
     kept += [module.sample(next(batches), device) for _ in range(ROLLOUTS)]
     grown = resident() - before
     further = kept[1:]
-    shapes = held(*(trajectory for _, trajectory in further), *(condition.clean for condition, _ in further))
+    shapes = (
+        module.encode_prompts._size
+        - texts
+        + held(*(trajectory for _, trajectory in further), *(condition.clean for condition, _ in further))
+    )
     return {
         "images": sum(len(condition) for condition, _ in further),
         "condition_rows": sum(len(condition.clean) for condition, _ in further),
