@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.config.command import describe
@@ -88,14 +88,16 @@ def build_callbacks(
     return callbacks
 
 
-def build_loggers(config: Config, run_dir: Path, done: int) -> list[Any]:
+def build_loggers(config: Config, run_dir: Path, done: int) -> list[Logger]:
     """
     Raises:
-        UserError: one cannot be made.
+        UserError: one cannot be made, or is none.
     """
     made = []
     for number, name in enumerate(config.trainer.logger):
         with naming(f"trainer.logger.{number}"):
             maker = find("logger", name)
             made.append(construct(name, partial(maker, run_dir), named_by(maker, {"done": done})))
+            if not isinstance(made[-1], Logger):
+                raise UserError(f"{named()}: {name!r} makes a {type(made[-1]).__name__}, which is no Lightning logger")
     return made

@@ -11,7 +11,7 @@ from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError, naming
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.policies.loading import LowRank, load_policy
@@ -51,7 +51,10 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
         given = arguments("family", "policy.family", family, policy, vars(adapter))
         with naming("policy.family"):
-            return construct(policy.family, family, given)
+            made = construct(policy.family, family, given)
+            if not hasattr(made, "at_resolution"):
+                raise UserError(f"{named(policy.family)} makes a {type(made).__name__}, which is no policy")
+            return made
     constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     return load_policy(
         family,

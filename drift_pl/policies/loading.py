@@ -124,7 +124,26 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     if Path(location).exists():
         entries = read_index(family, Path(location))
         absent = {part: None for part in family.optional_parts if entries.get(part, [None, None])[0] is None}
-    return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)  # it logs what it then raises
+    try:
+        pipeline = family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options)
+    finally:
+        diffusers_logging.set_verbosity(level)
+    _refuse_missing_weights(pipeline)
+    return family.prepare(pipeline)
+
+
+def _refuse_missing_weights(pipeline: Any) -> None:
+    """Diffusers leaves a weight that is not in the files without memory, and says nothing.
+
+    Raises:
+        ValueError: there is one; the message names the first.
+    """
+    for part, network in pipeline.components.items():
+        for name, parameter in network.named_parameters() if isinstance(network, nn.Module) else ():
+            if parameter.is_meta:
+                raise ValueError(f"{name} of its {part} is not in the files")
 
 
 def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
@@ -142,6 +161,9 @@ def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
         )
+    for part, entry in entries.items():
+        if isinstance(entry, list) and entry and entry[0] is not None and not (folder / part).is_dir():
+            raise OSError(f"its folder {part} is missing")
     return entries
 
 

@@ -19,6 +19,7 @@ from drift_pl.functional.spread import PairSpread
 from drift_pl.scoring.calls import row_per_image
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
+from drift_pl.scoring.weight_files import whole
 
 LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
 
@@ -36,7 +37,7 @@ class PooledEncoder:
 
     def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: Count = 64) -> None:
         with naming(".args.pretrained"):
-            self.model = load_pretrained(AutoModel.from_pretrained, pretrained)
+            self.model = load_pretrained(whole(AutoModel), pretrained)
             self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
@@ -73,7 +74,7 @@ class ClipEncoder(PooledEncoder):
         self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: Count = 64
     ) -> None:
         with naming(".args.pretrained"):
-            self.model = load_pretrained(CLIPModel.from_pretrained, pretrained)
+            self.model = load_pretrained(whole(CLIPModel), pretrained)
         with naming(".args.processor"):
             self.processor = load_pretrained(AutoImageProcessor.from_pretrained, processor or pretrained)
         self.model.requires_grad_(False).eval().float()

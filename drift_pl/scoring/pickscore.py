@@ -13,6 +13,7 @@ from drift_pl.core.locate import load_pretrained, split_revision
 from drift_pl.core.signatures import Count, Positive
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.weight_files import whole
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 # PickScore_v1 is published without a processor.
@@ -33,7 +34,7 @@ class ClipReward:
     """
 
     def __init__(self, pretrained: str, processor: str, batch_size: Count, revision: str | None = None) -> None:
-        load_model = partial(CLIPModel.from_pretrained, revision=revision)
+        load_model = partial(whole(CLIPModel), revision=revision)
         with naming(".args.pretrained"):
             self.model = load_pretrained(load_model, pretrained)
         load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)

@@ -95,7 +95,7 @@ class Stage:
         """Makes a row's files in the empty folder `here` and calls its command there."""
         make(here, row.files, self.sources)
         command, argv = self.argv(row.line)
-        with _in_folder(here, row.env):
+        with in_folder(here, row.env):
             return self.call(command, argv, here, capture)
 
     def call(self, command: str, argv: list[str], here: Path, capture: pytest.CaptureFixture[str]) -> Ended:
@@ -124,7 +124,7 @@ def _touched(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _in_folder(here: Path, env: Mapping[str, str]) -> Iterator[None]:
+def in_folder(here: Path, env: Mapping[str, str]) -> Iterator[None]:
     """As in a process of its own that was started in `here`: modules of that folder can be imported, and are gone
     afterwards; the environment is as it was before."""
     environment, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
