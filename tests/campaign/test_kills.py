@@ -26,7 +26,15 @@ CHOSEN: tuple[Moment, ...] = (
 def test_a_run_that_is_killed_six_times(server: Server, world: TinyWorld, tmp_path: Path) -> None:
     """The first time as another run.
 
-    MUTATIONS
+    Catches in core/files.py: a file written in its place; temporaries that stay.
+    Catches in core/lock.py: a holder that is gone counts as alive.
+    Catches in config/resuming.py: a summary that is taken for granted.
+    Catches in evaluation/record.py: points of another run in this one's record.
+    Catches in evaluation/partial.py: what was measured of a point stays beside it.
+    Catches in training/callbacks/evaluation.py: images are counted from the resume on.
+    Catches in training/datamodule.py: prompts from the start again.
+    Catches in training/ema.py: an average that is not restored.
+    Catches in training/loggers.py: rows deleted by a resume; steps that stand twice.
     """
     run = Killed(Whole.of("short", SHORT, server, world, tmp_path), tmp_path / "run")
     run.takes_over(server)

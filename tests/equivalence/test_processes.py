@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import torch
+from processes import fit_together, run_processes
 from runs import TinyWorld, gradient_difference, largest_difference, load
 
 SETTINGS = (
@@ -98,6 +99,19 @@ def test_several_processes_equal_one(
     for rank in range(processes):
         calls = json.loads((tmp_path / f"{rank}.json").read_text())
         assert_few_exchanges(calls, many, split=processes > 2)
+
+
+@slow
+def test_a_sharded_network_with_split_groups_equals_one_process(world: TinyWorld, tmp_path: Path) -> None:
+    """Three processes have 4, 6 and 6 images of 2, 4 and 2 groups, and so need unequal numbers of passes.
+
+    Catches in sampling/groups.py: a process with fewer images makes fewer passes, and the others wait for it.
+    """
+    settings = [*SETTINGS, "objective.micro_batch=1", "sampler.shared_prefix=true", "trainer.iterations=2"]
+    argv = [*world.overrides(), "objective.ema_decay=0.5", *settings, "trainer.strategy=fsdp", "trainer.devices=3"]
+    run_processes(3, fit_together, argv, tmp_path / "many", limit_s=300)
+    one = world.fit(tmp_path / "one", *settings)
+    assert gradient_difference(one, load(tmp_path / "many")) < 1e-3
 
 
 def assert_same_metrics(run_dir: Path, expected: Path, split: bool) -> None:
