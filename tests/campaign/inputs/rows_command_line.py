@@ -294,8 +294,7 @@ CHOICES = [
 ARITHMETIC = [
     row("fit prompts.per_iteration=5 objective.updates=2", "prompts.per_iteration", "use a multiple of"),
     row("fit prompts.per_iteration=2 objective.updates=3", "objective.updates"),
-    row("fit trainer.devices=3", "cannot be shared by 3 process(es)", "use a multiple of 3"),
-    row("fit trainer.devices=64", "cannot be shared by 64 process(es)", "use a multiple of 64"),
+    row("fit trainer.devices=64", "are 64 processes for the 8 images", "use at most 8 processes"),
     row("fit sampler.steps=2 sampler.window_size=2 'sampler.window_range=[]'", "sampler.window_size=2"),
     row("fit 'sampler.window_range=[2, 1]'", "sampler.window_range=[2,1] does not lie in"),
     row("fit 'sampler.window_range=[-1, 2]'", "sampler.window_range=[-1,2] does not lie in"),
