@@ -65,7 +65,7 @@ def evaluate_together(folder: Path, out: Path, count: int, done: list[int]) -> N
             torch.testing.assert_close(values[name], value_P, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "done"), [(5, []), (4, [0, 2]), (1, [])])
+@pytest.mark.parametrize(("count", "done"), [(5, []), (4, [0, 2]), pytest.param(1, [], marks=pytest.mark.slow)])
 def test_prompts_that_do_not_divide_are_measured_as_by_one_process(
     tiny_pipeline: Path, tmp_path: Path, count: int, done: list[int]
 ) -> None:

@@ -40,7 +40,9 @@ def same_as_whole(folders: dict[str, Path], tuning: str, dtype: str | None) -> N
                 torch.testing.assert_close(whole(value.grad), gradients[name].grad, rtol=0, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize(("tuning", "dtype"), [("lora", "bfloat16"), ("full", None)])
+@pytest.mark.parametrize(
+    ("tuning", "dtype"), [("lora", "bfloat16"), pytest.param("full", None, marks=pytest.mark.slow)]
+)
 def test_every_family_has_the_weights_of_the_whole_network(
     tiny_pipeline: Path,
     tiny_flux: Path,

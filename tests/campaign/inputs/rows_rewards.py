@@ -229,8 +229,8 @@ TRUST = [
     *foreign("objective: {loss: 'mine:Loss'}", "objective.loss=mine:Loss is code"),
     *foreign("rewards: [{name: 'drift_pl.core.registry:create'}]", "is code"),
     *foreign("rewards: [{name: 'drift_pl.core.locate:importlib'}]", "is code"),
-    *foreign("policy: {pretrained: 'pkg:theirs/x'}", "policy.pretrained=pkg:theirs/x imports a package"),
-    *foreign("prompts: {train: 'pkg:theirs/x.txt'}", "prompts.train=pkg:theirs/x.txt imports a package"),
+    *foreign("policy: {pretrained: 'pkg:theirs/x'}", "policy.pretrained=pkg:theirs/x reads files"),
+    *foreign("prompts: {train: 'pkg:theirs/x.txt'}", "prompts.train=pkg:theirs/x.txt reads files"),
     *foreign("policy: {negative_prompt: '${oc.env:HOME}'}", "reads an environment variable"),
     *foreign("policy: {negative_prompt: 'a ${oc.env:HOME,x} b'}", "reads an environment variable"),
     *foreign(

@@ -2,6 +2,16 @@
 
 The whole table: `python -m pytest tests/campaign/inputs/test_bad_inputs.py -m "slow or not slow"`. The ordinary suite
 tries one row of each kind.
+
+Catches in config/yaml_text.py: keys compared before it is known that they are texts.
+Catches in training/checkpoint_content.py: a parameter without moments; loops without a count; an identity of no run.
+Catches in reports/summaries.py: a summary whose parts are not looked at.
+Catches in evaluation/record.py: numbers whose sum is infinite.
+Catches in evaluation/bundle.py: a file without evaluations.
+Catches in evaluation/arrays.py: an array that is no picture.
+Catches in core/json_files.py: a file of any size is read.
+Catches in policies/loading.py: weights that are not in the files; a part whose folder is missing.
+Catches in scoring/weight_files.py: random numbers for weights that are not in the files.
 """
 
 import shutil

@@ -2,11 +2,6 @@
 
 The short form has the same examples every time. The long form: `DRIFT_FUZZ_SECONDS=120 python -m pytest -s -m "slow or
 not slow" tests/campaign/inputs/test_fuzz.py`, seconds for each target.
-
-Catches in config/yaml_text.py: keys compared before it is known that they are texts.
-Catches in training/checkpoint_content.py: a parameter without moments; loops without a count.
-Catches in reports/summaries.py: a summary whose parts are not looked at.
-Catches in evaluation/record.py: numbers whose sum is infinite.
 """
 
 import json
