@@ -272,9 +272,10 @@ def test_a_reward_server_that_goes_down(
     ended = server.fit(*served_argv, f"run_dir={tmp_path / 'run'}")
     down.close()
     check_served(ended, "no answer in 2 attempts (ConnectError", tmp_path / "run")
+    kept = last(tmp_path / "run")
     with_right_answers(server, served_argv, tmp_path / "run", port, "ckpt_path=auto")
     assert_same_run(tmp_path / "run", served_whole)
-    row("reward server: down", ended.status, f"whole, of iteration {last(tmp_path / 'run')}", "same bits")
+    row("reward server: down", ended.status, f"whole, of iteration {kept}", "same bits")
 
 
 @pytest.mark.slow
