@@ -130,17 +130,20 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
         pipeline = family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options)
     finally:
         diffusers_logging.set_verbosity(level)
-    _refuse_missing_weights(pipeline)
+    _refuse_missing_weights({name: part for name, part in pipeline.components.items() if name not in options})
     return family.prepare(pipeline)
 
 
-def _refuse_missing_weights(pipeline: Any) -> None:
+def _refuse_missing_weights(parts: Mapping[str, Any]) -> None:
     """Diffusers leaves a weight that is not in the files without memory, and says nothing.
+
+    Args:
+        parts: of a pipeline, that were read from its folder.
 
     Raises:
         ValueError: there is one; the message names the first.
     """
-    for part, network in pipeline.components.items():
+    for part, network in parts.items():
         for name, parameter in network.named_parameters() if isinstance(network, nn.Module) else ():
             if parameter.is_meta:
                 raise ValueError(f"{name} of its {part} is not in the files")
