@@ -130,8 +130,9 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
         pipeline = family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options)
     finally:
         diffusers_logging.set_verbosity(level)
+    pipeline = family.prepare(pipeline)  # first: it says what a model is that has other layers on purpose
     _refuse_missing_weights({name: part for name, part in pipeline.components.items() if name not in options})
-    return family.prepare(pipeline)
+    return pipeline
 
 
 def _refuse_missing_weights(parts: Mapping[str, Any]) -> None:
@@ -165,7 +166,8 @@ def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
             f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
         )
     for part, entry in entries.items():
-        if isinstance(entry, list) and entry and entry[0] is not None and not (folder / part).is_dir():
+        listed = isinstance(entry, list) and entry and entry[0] is not None and part not in family.load_options
+        if listed and not (folder / part).is_dir():
             raise OSError(f"its folder {part} is missing")
     return entries
 
