@@ -14,7 +14,7 @@ from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.locate import locate, refuse_missing_extra
 from drift_pl.core.modules import refuse_missing_thing
-from drift_pl.core.prompt_files import DATASET, read_metadata, read_prompt_file
+from drift_pl.core.prompt_files import DATASET, dataset_parts, read_metadata, read_prompt_file
 from drift_pl.core.registry import TABLES, target_of
 from drift_pl.core.servers import check_url, read_token
 from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, without_first
@@ -157,7 +157,9 @@ def _refuse_path(name: str) -> None:
 def _refuse_list(name: str, runs: bool) -> None:
     if not name.startswith(DATASET):
         read_prompt_file(name)
-    elif runs:
+        return
+    dataset_parts(name)
+    if runs:
         refuse_missing_extra("datasets", "datasets", name)
 
 
