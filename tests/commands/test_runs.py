@@ -329,6 +329,16 @@ def test_what_a_kill_left_of_a_write_is_removed(name: str, argv: list[str], tmp_
     assert not left.exists()
 
 
+def test_what_a_kill_left_of_a_point_is_removed(argv: list[str], tmp_path: Path) -> None:
+    """Catches in training/callbacks/evaluation.py: a partial base that is left where the base is on record."""
+    run_dir = tmp_path / "run"
+    assert main([*argv, "trainer.iterations=1", "evaluation.every=1", f"run_dir={run_dir}"]) == 0
+    left = run_dir / "evaluation" / "test" / "partial"
+    (left / "base-0123456789abcdef").mkdir(parents=True)
+    assert main([f"ckpt_path={run_dir}", "trainer.iterations=2"]) == 0
+    assert not left.exists()
+
+
 def test_evaluate_goes_on_within_a_point(argv: list[str], whole: Path, tmp_path: Path, sampled: Sampled) -> None:
     given = [f"ckpt_path={whole}", "prompts=tuning", f"out={tmp_path / 'mine.json'}"]
     sampled.breaks_at, sampled.error = 4, RuntimeError

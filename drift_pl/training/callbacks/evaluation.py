@@ -95,9 +95,11 @@ class HeldOutEvaluation(L.Callback):
         """The record with the base model's point; the first process's files decide whether all processes sample."""
         compared = "embedding" if self.bench.evaluator.drift else "grid"
         there = record.base is not None and read_array(record, BASE.name, compared) is not None
-        if trainer.strategy.broadcast(there):
-            return record
         partial = PartialPoint.of(record, BASE)
+        if trainer.strategy.broadcast(there):
+            if trainer.is_global_zero:
+                partial.remove()  # a process that was killed while it did so has left some
+            return record
         seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
         if not trainer.is_global_zero:
             return record
