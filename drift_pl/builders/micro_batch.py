@@ -105,7 +105,7 @@ def _seconds(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> float:
-    """Of one pass of so many images, the fastest of a few; infinite if it takes too much memory."""
+    """Of one pass of `size` images, the fastest of a few; infinite if it takes too much memory."""
     cuda, guidance = device.type == "cuda", config.policy.guidance_scale
     generator = make_generator("micro_batch_trial", size)
     latents_BCHW = torch.randn(size, *policy.latent_shape, generator=generator).to(device)

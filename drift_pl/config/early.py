@@ -3,7 +3,6 @@
 Nothing that the settings name is imported for it: modules are searched for, and their text is read.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
+from drift_pl.core.json_files import read_model_index
 from drift_pl.core.locate import locate, refuse_missing_extra
 from drift_pl.core.modules import refuse_missing_thing
 from drift_pl.core.prompt_files import DATASET, dataset_parts, read_metadata, read_prompt_file
@@ -23,7 +23,6 @@ from drift_pl.core.sources import written_signature
 LISTS = ("train", "tuning", "test")
 FILES = ("pretrained", "processor", "head", "tokenizer")
 """Arguments of this package's rewards and encoders that may name a file or folder."""
-INDEX = "model_index.json"
 
 
 class Thing(NamedTuple):
@@ -175,10 +174,6 @@ def _refuse_pipeline(config: Config) -> None:
         if not folder.exists() or config.policy.family not in TABLES["family"]:
             return
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            reason = f"{INDEX} is {'missing' if missing else 'damaged'}: this is not a diffusers pipeline folder"
-            raise UserError(f"{named(name)}: cannot be loaded: {reason}") from error
-        if not isinstance(index, dict):
-            raise UserError(f"{named(name)}: cannot be loaded: {INDEX} is damaged: it holds no keys")
+            read_model_index(folder)
+        except ValueError as error:
+            raise UserError(f"{named(name)}: cannot be loaded: {error}") from error

@@ -5,8 +5,26 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+INDEX = "model_index.json"
 LARGEST = 2**28
 """Bytes; a record of a thousand points on a thousand prompts has a tenth of them."""
+
+
+def read_model_index(folder: Path) -> dict[str, Any]:
+    """What `model_index.json` says of a diffusers pipeline's folder.
+
+    Raises:
+        ValueError: it is missing or damaged; one line.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        reason = f"{INDEX} is {'missing' if missing else 'damaged'}: this is not a diffusers pipeline folder"
+        raise ValueError(reason) from error
+    if not isinstance(index, dict):
+        raise ValueError(f"{INDEX} is damaged: it holds no keys")
+    return index
 
 
 def read_json(path: Path) -> Any:

@@ -212,7 +212,7 @@ class Trajectory:
         return {name: suffix.index("B") for name, suffix in suffixes.items()}
 
     def _empty(self, num_images: int) -> "Trajectory":
-        """Tensors without values for so many images."""
+        """Uninitialised tensors for `num_images` images."""
 
         def empty(value: Tensor, axis: int) -> Tensor:
             return value.new_empty(*value.shape[:axis], num_images, *value.shape[axis + 1 :])

@@ -1,6 +1,5 @@
 """From a folder to a policy: load the pipeline, attach the adapter, compile the blocks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, naming
+from drift_pl.core.json_files import read_model_index
 from drift_pl.core.locate import load_pretrained
 from drift_pl.policies.full import FullTuning, ShardedFullTuning
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
@@ -156,10 +156,7 @@ def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: it is none, or it belongs to another family.
     """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-    entries = json.loads(index.read_text(encoding="utf-8"))
+    entries = read_model_index(folder)
     expected = family.pipeline_class.__name__
     if entries.get("_class_name") != expected:
         raise ValueError(
