@@ -74,7 +74,8 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 def read_listed_run(folder: Path) -> ListedRun:
     """What a run's folder shows; a damaged file shows nothing."""
     config, summary, status = _config(folder), _summary(folder), read_status(folder)
-    trainer = config.get("trainer") if isinstance(config.get("trainer"), dict) else {}
+    section = config.get("trainer")
+    trainer = section if isinstance(section, dict) else {}
     iterations, done = _number(trainer.get("iterations")), _number(summary.get("iterations"))
     state = _state(folder, summary, done, iterations)
     if state not in ("finished", "ended early"):
