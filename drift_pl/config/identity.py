@@ -23,6 +23,7 @@ SINCE_0_1 = (
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
+    "incentive.prompting.update",
 )
 """Keys that hashes of version 0.1 left out at their defaults, or did not know."""
 
