@@ -152,7 +152,8 @@ def _drawn(line: Line, scale: _Scale, ring: bool) -> Iterator[str]:
     if line.has_points:
         for number, (x, y) in enumerate(places):
             final = ring and line.style == "run" and number == len(places) - 1
-            yield f'<circle cx="{x}" cy="{y}" r="{6 if final else 3.2}"{' class="final"' if final else ""}/>'
+            look = 'r="6" class="final"' if final else 'r="3.2"'
+            yield f'<circle cx="{x}" cy="{y}" {look}/>'
     yield "</g>"
 
 

@@ -88,8 +88,10 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
     groups: Groups = {}
     for run in sorted(runs, key=lambda run: (run.experiment, run.summary["seed"])):
         for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
-            if run.summary[key] != runs[0].summary[key]:
-                raise UserError(f"{run.folder} and {runs[0].folder} differ in {key}: they cannot be compared")
+            mine, first = run.summary[key], runs[0].summary[key]
+            if mine != first:
+                values = f"{key} ({mine} and {first})"
+                raise UserError(f"{run.folder} and {runs[0].folder} differ in {values}: they cannot be compared")
         for which, grid_PS3HW in run.grids.items():
             if grid_PS3HW.shape[1:] != runs[0].grids["base"].shape[1:]:
                 raise UserError(

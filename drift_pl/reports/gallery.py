@@ -67,7 +67,7 @@ def held_out_gallery(runs: Sequence[RunFacts]) -> Gallery:
         strips.append(Strip("fine-tuned", [*_measured(first), Frame(last, grids["tuned"])]))
     else:
         strips += [
-            Strip(run.name, [Frame("", run.run.grids["tuned"].transpose(0, 1, 3, 4, 2))]) for run in one_each(runs)
+            Strip(run.label, [Frame("", run.run.grids["tuned"].transpose(0, 1, 3, 4, 2))]) for run in one_each(runs)
         ]
     return Gallery("Test prompts", "Held-out prompts; the same noise in each column.", labels, strips)
 
@@ -173,7 +173,5 @@ def _image(tiles_SHW3: np.ndarray, about: str, hidden: bool) -> str:
         data = base64.b64encode(buffer.getvalue()).decode()
     kind, small = ("webp" if lossy else "png"), ' class="small"' * (width < SMALL_TILE)
     alt = escape(f"{about}; {count} images, each from its own noise")
-    return (
-        f'<img{small} alt="{alt}" width="{strip.width}" height="{strip.height}" style="max-width:{WIDEST_REM * count}rem"'
-        f'{" hidden" * hidden} src="data:image/{kind};base64,{data}">'
-    )
+    size = f'width="{strip.width}" height="{strip.height}" style="max-width:{WIDEST_REM * count}rem"'
+    return f'<img{small} alt="{alt}" {size}{" hidden" * hidden} src="data:image/{kind};base64,{data}">'

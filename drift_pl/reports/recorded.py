@@ -10,8 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.protocol import Protocol, Training, first_difference
@@ -72,7 +70,7 @@ def all_recorded() -> tuple[Recorded, ...]:
     with resources.as_file(resources.files("drift_pl.reports").joinpath(FILE)) as path:
         content = read_json(path)
     assert (content["format"], content["version"]) == (FORMAT, VERSION)
-    return tuple(TypeAdapter(list[Recorded]).validate_python(content["baselines"]))
+    return tuple(Recorded(**each) for each in content["baselines"])
 
 
 def baseline_of(record: Evaluation | None) -> Recorded | None:
