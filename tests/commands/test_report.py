@@ -174,7 +174,10 @@ def test_one_run_is_reported_in_its_own_folder_and_several_in_report(
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        ('<meta name="generator" content="drift_pl report 99">', "is a report, of version 99 (this one writes 1): give"),
+        (
+            '<meta name="generator" content="drift_pl report 99">',
+            "is a report, of version 99 (this one writes 1): give",
+        ),
         ('<meta name="generator" content="drift_pl report 1">', "is a report: give its run's folder"),
         ("something else", "is a file: give the folders of runs"),
     ],
