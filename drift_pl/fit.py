@@ -15,8 +15,9 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.early import refuse_missing
+from drift_pl.config.fit_help import fit_help
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
-from drift_pl.config.loading import config_help, config_yaml, parse
+from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.own_run import CONFIG
 from drift_pl.config.processes import check_launch, is_first_process, reports_errors
 from drift_pl.config.publishing import with_names
@@ -97,6 +98,8 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     _work(run, folder, lock)
+    if lock is not None:
+        conclude(folder.path)
     return True
 
 
@@ -120,6 +123,10 @@ def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
     finally:
         if run.watch:
             run.watch.close()
+
+
+def conclude(run_dir: Path) -> None:
+    """What follows in a run's folder when its `summary.json` is written: the first process makes its report here."""
 
 
 def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
@@ -151,7 +158,7 @@ def _close(run_dir: Path, config: Config) -> None:
 
 def _run(argv: list[str]) -> None:
     if asks_for_help(argv):
-        print(config_help(), end="")
+        print(fit_help(argv), end="")
         return
     request = parse(argv)
     refuse_missing(request.config, runs=not request.print_config)

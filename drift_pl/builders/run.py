@@ -176,6 +176,7 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         plan,
         sampling_micro_batch(config),
         keep,
+        learn_clean=config.incentive.prompting.update == "clean",
     )
 
 

@@ -21,6 +21,7 @@ SHOWN = 4
 SINCE_0_1 = (
     *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
+    "incentive.prompting.update",
 )
 """Keys that hashes of version 0.1 left out at their defaults."""
 

@@ -15,8 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command_line import FLAGS as COMMON_FLAGS
 from drift_pl.config.command_line import read_value, split_line
-from drift_pl.config.experiments import list_experiments, load_experiment
-from drift_pl.config.help import entry, help_text, table
+from drift_pl.config.experiments import load_experiment
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.interpolation import refuse_explosions
 from drift_pl.config.own_run import with_own_config
@@ -81,16 +80,6 @@ def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
     """
     header = f"# run folder: {config.run_dir or default_run_dir(config)}\n# {derive_batches(config).describe()}\n"
     return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.published.model_dump()))
-
-
-def config_help(width: int | None = None) -> str:
-    """The help of the command that takes a whole `Config`; see `help_text` for `width`."""
-    blocks = {
-        "flags": table(FLAGS),
-        "experiments (experiment=NAME, or the path of a .yaml file)": table(list_experiments()),
-        "keys": [line for name, key in all_keys(Config).items() for line in entry(name, key)],
-    }
-    return help_text("python -m drift_pl.fit [experiment=NAME]", str(Config.__doc__), blocks, width)
 
 
 class _Draft:

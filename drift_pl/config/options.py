@@ -10,6 +10,7 @@ from drift_pl.config.command_line import FLAGS, NULLS, asks_for_help, read_value
 from drift_pl.config.early import Thing, refuse_missing
 from drift_pl.config.fields import Key, setting
 from drift_pl.config.help import entry, help_text, table
+from drift_pl.config.help_topics import topic_blocks, topics_of
 from drift_pl.config.inputs import with_kept_lists
 from drift_pl.config.loading import build_config
 from drift_pl.config.schema import Config
@@ -53,21 +54,33 @@ class Options(Section):
         """The options of a command line; None after printing the help, for `--help` and for no arguments."""
         if argv and not asks_for_help(argv):
             return cls.parse(argv)
-        print(cls.help(), end="")
+        print(cls.help(topics=topics_of(argv)), end="")
         return None
 
     @classmethod
-    def help(cls, width: int | None = None) -> str:
-        """The text of `--help`; see `help_text` for `width`."""
+    def help(cls, width: int | None = None, topics: Sequence[str] = ()) -> str:
+        """The text of `--help`; see `help_text` for `width`.
+
+        Args:
+            topics: keys, or kinds of names, that alone are explained.
+
+        Raises:
+            UserError: a topic is neither.
+        """
         own = [key for name, key in all_keys(cls).items() if name in cls.model_fields and name != "paths"]
         required = ["PATHS ..."] if "paths" in cls.model_fields else []
         required += [f"{key.name}=..." for key in own if key.field.is_required()]
-        run_keys = [entry(name, all_keys(Config)[key], f"the run's {key}") for name, key in cls.run_keys.items()]
+        run_keys = {name: entry(name, all_keys(Config)[key], f"the run's {key}") for name, key in cls.run_keys.items()}
+        usage = " ".join([cls.program, *required])
+        entries = {key.name: entry(key.name, key) for key in own} | run_keys
+        blocks = topic_blocks(topics, entries, ignore_unknown="paths" in cls.model_fields)
+        if blocks:
+            return help_text(usage, str(cls.__doc__), blocks, width)
         blocks = {"keys": [line for key in own for line in entry(key.name, key)]}
         if run_keys:
-            blocks["keys that replace a setting of the run, or one below it"] = sum(run_keys, [])
+            blocks["keys that replace a setting of the run, or one below it"] = sum(run_keys.values(), [])
         blocks |= {"flags": table(FLAGS), "example": [f"  {cls.program} {cls.example}"]}
-        return help_text(" ".join([cls.program, *required]), str(cls.__doc__), blocks, width)
+        return help_text(usage, str(cls.__doc__), blocks, width)
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:

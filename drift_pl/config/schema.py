@@ -75,6 +75,7 @@ class Config(Section):
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
+        _refuse_clean_replay(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:
             raise UserError(
@@ -149,4 +150,15 @@ def _refuse_nft(config: Config) -> None:
         raise UserError(
             "incentive.method=diverse_grpo diverges in early steps only, and objective.loss=nft has no steps: use "
             "objective.loss=surrogate"
+        )
+
+
+def _refuse_clean_replay(config: Config) -> None:
+    """A replayed step has its probability under the condition that it was sampled under, and under no other."""
+    entry, prompting = TABLES["update"].get(config.objective.loss), config.incentive.prompting
+    if entry is not None and entry.replays and prompting.update == "clean" and prompting.rule != "none":
+        raise UserError(
+            f"incentive.prompting.update=clean needs an update that trains on the images alone, and objective.loss="
+            f"{config.objective.loss} replays the sampled steps: use objective.loss=nft, or "
+            "incentive.prompting.update=varied"
         )

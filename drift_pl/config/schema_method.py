@@ -13,6 +13,7 @@ from drift_pl.core.registry import TABLES
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
 BAND, QUANTILE = (SELECTION, "band"), (SELECTION, "quantile")
 NOISE, VARIANTS = (PROMPTING, "embedding_noise", "variants_noise"), (PROMPTING, "variants", "variants_noise")
+VARIED = (PROMPTING, "embedding_noise", "variants", "variants_noise")
 SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
 
 
@@ -76,6 +77,11 @@ class SelectionConfig(Section):
 class PromptingConfig(Section):
     rule: Literal["none", "embedding_noise", "variants", "variants_noise"] = setting(
         "none", "how each image's condition varies"
+    )
+    update: Literal["varied", "clean"] = setting(
+        "varied",
+        "the condition that an image is learnt under: varied (that of its rollout), clean (the prompt's own; nft only)",
+        only=VARIED,
     )
     scale: float = setting(0.1, "s, in standard deviations of the prompt's own tokens", ge=0, only=NOISE)
     low: float = setting(0.6, "tau1, noise level (1 noise .. 0 image) up to which nothing is added", only=NOISE)

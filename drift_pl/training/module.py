@@ -75,7 +75,8 @@ class DriftModule(L.LightningModule):
         experience = Experience(batch, finite, condition, kept_PG, advantage_PG, divergence_KPG)
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
+        shaping = (bonus_PG, self.method.potential(scores))
+        describe_iteration(report, scores, *shaping, experience, trajectory.final_BCHW)
         observe(self.trainer.callbacks, report, scores, trajectory.images_B3HW, batch)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
