@@ -24,7 +24,7 @@ from drift_pl.config.schema import RENAMED, Config
 from drift_pl.config.section import all_keys
 
 ROOT = Path(__file__).parents[2]
-DEFAULTS = {2: "7f1090a31a01"}
+DEFAULTS = {2: "78c64cbaeb7b"}
 """Number of the hash's format -> digest of the defaults that it was made for."""
 
 
