@@ -78,8 +78,8 @@ def hash_of(identity: str) -> str:
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/EXPERIMENT-HASH-sSEED; an experiment given as a path counts by its file's name."""
-    return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
+    """runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED; an experiment given as a path counts by its file's name."""
+    return Path("runs") / "-".join(filter(None, [Path(config.experiment).stem, config.run_name, run_identity(config)]))
 
 
 def differences(
