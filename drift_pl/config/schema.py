@@ -110,7 +110,9 @@ def has_effect(config: Config, key: str) -> bool:
         return True
     chooser, *values = found.about.only
     chosen, about = get_value(config, chooser), Config.require_key(chooser).about
-    return chosen in values or bool(about.registry and not about.is_own(chosen))
+    return (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values or bool(
+        about.registry and not about.is_own(chosen)
+    )
 
 
 def _process_of(kind: str, name: str) -> str:

@@ -218,6 +218,7 @@ class ObjectiveConfig(Section):
     ema_decay: float = setting(
         0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
     )
+    ema_every: int = setting(1, "optimizer steps between two updates of that average", ge=1, le=65536)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
