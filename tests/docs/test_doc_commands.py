@@ -20,7 +20,7 @@ from drift_pl.config.options import Options
 
 SHORT = (
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=1", "objective.micro_batch=8"),
-    *("evaluation.max_prompts=1", "evaluation.seeds_per_prompt=8", "evaluation.seeds_while_training=16"),
+    *("evaluation.max_prompts=1", "evaluation.seeds_per_prompt=8", "evaluation.seeds_while_training=2"),
     *("sampler.eval_steps=8", "trainer.save_every=1", "trainer.accelerator=cpu", "trainer.logger=[]"),
     *("trainer.threads=1", "evaluation.every=0"),
 )
