@@ -31,7 +31,6 @@ from drift_pl.config.run_folder import (
     resume_command,
     run_path,
     settings_to_keep,
-    shown_measures,
 )
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
@@ -137,7 +136,13 @@ def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
 
 
 def conclude(run_dir: Path) -> None:
-    """What follows in a run's folder when its `summary.json` is written: the first process makes its report here."""
+    """What follows in a run's folder when its `summary.json` is written: its report, without which it is complete."""
+    from drift_pl.reports.run_page import write_run_page
+
+    try:
+        write_run_page(run_dir)
+    except Exception as error:  # whatever it is, the run is done and kept
+        print(f"warning: report.html was not written ({first_line(error)}): the run is complete", file=sys.stderr)
 
 
 def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
@@ -145,22 +150,17 @@ def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> No
         print(line, file=stream, flush=True)
 
 
-def summary_table(summary: dict) -> str:
-    """Base against tuned on the held-out prompts, as text."""
-    lines = [f"{'':24}{'base':>10}{'tuned':>10}{'change':>10}"]
-    for name in shown_measures(summary["base"], summary["tuned"]):
-        base, tuned = summary["base"][name], summary["tuned"][name]
-        change = f"{(tuned - base) / abs(base):+.1%}" if base and tuned is not None else "-"
-        cells = ("-" if value is None else f"{value:.4f}" for value in (base, tuned))
-        lines.append(f"{name:24}" + "".join(f"{cell:>10}" for cell in (*cells, change)))
-    return "\n".join(lines)
-
-
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
+    from drift_pl.reports.closing import closing_table, how_to_read
+    from drift_pl.reports.recorded import baseline_of_run
+
+    summary, recorded = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8")), baseline_of_run(run_dir)
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
-    print(summary_table(summary))
-    print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
+    print(closing_table(summary, recorded))
+    print(how_to_read(summary, recorded) + "\n")
+    if (run_dir / "report.html").is_file():
+        print(f"report:  {run_dir / 'report.html'}")
+    print(f"images:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
     if "stopped" in summary:
         print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
