@@ -14,8 +14,8 @@ import diffusers
 import torch
 import transformers
 from diffusers.training_utils import cast_training_params
-from speed import architectures
-from speed.architectures import CLIPS, PIPELINES, VISION_SIDE, Pipeline
+from drift_pl.builders import published as architectures
+from drift_pl.builders.published import CLIPS, PIPELINES, VISION_SIDE, Pipeline
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -60,7 +60,7 @@ def random_policy(config: Config, device: torch.device, seed: int = 0) -> Pipeli
     """The policy of a config, as `build_policy` would make it from a published folder.
 
     Raises:
-        KeyError: `policy.pretrained` has no entry in `speed/architectures.py`.
+        KeyError: `policy.pretrained` has no entry in `drift_pl/builders/published.py`.
     """
     policy, published = config.policy, PIPELINES[config.policy.pretrained]
     torch.manual_seed(seed)
@@ -144,7 +144,7 @@ class RandomJudge:
     """Image network of a published CLIP at full size with random weights; the score is a fixed direction's.
 
     Args:
-        pretrained: a key of `speed.architectures.CLIPS`.
+        pretrained: a key of `builders.published.CLIPS`.
         batch_size: images per forward pass.
     """
 

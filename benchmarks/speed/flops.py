@@ -14,7 +14,7 @@ import diffusers
 import torch
 import transformers
 from peft import LoraConfig
-from speed.architectures import CLIPS, PIPELINES, T5_XXL, VISION, VISION_SIDE, Pipeline
+from drift_pl.builders.published import CLIPS, PIPELINES, T5_XXL, VISION, VISION_SIDE, Pipeline
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import alexnet, squeezenet1_1, vgg16
@@ -59,7 +59,7 @@ def pipeline_of(pretrained: str) -> Pipeline:
     """The numbers of a published model, or of a folder in diffusers' format.
 
     Raises:
-        KeyError: a hub id without an entry in `architectures.py`.
+        KeyError: a hub id without an entry in `builders/published.py`.
     """
     if not pretrained.startswith("pkg:"):
         return PIPELINES[pretrained]
@@ -151,7 +151,7 @@ def vision(pretrained: str) -> float:
     """Of one image through a reward's or an encoder's image network; a prompt's text is encoded once and left out.
 
     Raises:
-        KeyError: a hub id without an entry in `architectures.py`.
+        KeyError: a hub id without an entry in `builders/published.py`.
     """
     if pretrained.startswith("pkg:"):
         config = transformers.AutoConfig.from_pretrained(locate(pretrained))

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 from accelerate import init_empty_weights
 from plan import read_plan
-from speed.architectures import PIPELINES
+from drift_pl.builders.published import PIPELINES
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.builders.method import build_prompting, build_selection, build_shaping

@@ -1,4 +1,4 @@
-"""Published configurations, as numbers: what FLOPs are counted from, without a download.
+"""Published configurations, as numbers: what memory and FLOPs are counted from, without a download.
 
 Each entry's comment names the repository of the Hugging Face hub whose config.json has the numbers; keys are the
 library's own. Numbers that the library has as defaults are left out.
@@ -80,6 +80,7 @@ class Pipeline:
         clip: CLIP text encoders: class, configuration, tokens.
         clip_tokens: tokens that the denoiser sees besides T5's.
         has_t5: whether T5 encodes `policy.max_sequence_length` tokens.
+        dtype: that the denoiser's weights are published in.
     """
 
     denoiser: str
@@ -88,6 +89,7 @@ class Pipeline:
     clip: tuple[tuple[str, dict[str, Any], int], ...] = ()
     clip_tokens: int = 0
     has_t5: bool = False
+    dtype: str = "bfloat16"
 
 
 KL_VAE = {
@@ -103,6 +105,7 @@ STABLE_DIFFUSION_1 = Pipeline(
     {**KL_VAE, "latent_channels": 4},
     (CLIP_L,),
     clip_tokens=77,
+    dtype="float32",
 )
 
 PIPELINES: dict[str, Pipeline] = {

@@ -1,0 +1,94 @@
+"""A policy from configurations alone, without a folder: networks as the current device mode makes them, no tokenizer.
+
+Under `torch.device("cuda")` they have random weights, which is enough to measure speed and memory; under
+`torch.device("meta")` they have shapes only, which is enough to count both (`builders/footprint.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.training_utils import cast_training_params
+from torch import Tensor, nn
+
+from drift_pl.core.types import Condition
+from drift_pl.policies.lora import LoraAdapter, attach_lora
+from drift_pl.policies.pipeline import PipelinePolicy
+
+CLIP_TOKENS = 77
+TEXT_WIDTHS = ("joint_attention_dim", "cross_attention_dim", "cap_feat_dim", "caption_channels", "text_dim")
+"""Keys of a denoiser's config, one for each kind of denoiser: channels of a text token."""
+
+
+def network_of(kind: str, config: Mapping[str, Any], dtype: torch.dtype, package: Any = diffusers) -> nn.Module:
+    """A frozen network of a class of diffusers, or of another package with the same way to make one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        network: nn.Module = getattr(package, kind).from_config(dict(config))
+    finally:
+        torch.set_default_dtype(before)
+    return network.to(dtype).requires_grad_(False).eval()
+
+
+def hollow_policy(
+    family: type[PipelinePolicy],
+    network: nn.Module,
+    vae: nn.Module,
+    scheduler: Any,
+    lora: tuple[int, int, Sequence[str]],
+    resolution: int | None = None,
+    max_sequence_length: int = 256,
+) -> PipelinePolicy:
+    """The policy of a family around networks that are there; see `PipelinePolicy` for its arguments.
+
+    Args:
+        lora: rank, alpha and targets of the adapter.
+    """
+    attach_lora(network, *lora, seed=0)
+    cast_training_params(network, torch.float32)
+    pipeline = SimpleNamespace(vae=vae, scheduler=scheduler, vae_scale_factor=scale_factor(vae))
+    vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
+    hollow: Any = type(f"Hollow{family.__name__}", (HollowText, family), {})
+    return hollow(pipeline, LoraAdapter(network), resolution, max_sequence_length)
+
+
+def scale_factor(vae: Any) -> int:
+    """Pixels per latent."""
+    return int(2 ** (len(vae.config.block_out_channels) - 1))
+
+
+class HollowText(PipelinePolicy):
+    """Random embeddings, as long and as wide as the text encoders' and a function of the text, in their place."""
+
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
+        length, width, pooled = text_shape(self.family, self.network.config, self.max_sequence_length)
+        rows = []
+        for prompt in prompts:
+            generator = torch.Generator().manual_seed(sum(prompt.encode()) + len(prompt))
+            rows.append(torch.randn(length + 1, max(width, pooled), generator=generator))
+        rows_BLE = torch.stack(rows)
+        pooled_BE = rows_BLE[:, -1, :pooled] if pooled else None
+        return self.condition(rows_BLE[:, :-1, :width], pooled_BE)
+
+    def condition(self, tokens_BLE: Tensor, pooled_BE: Tensor | None) -> Condition:
+        return Condition(tokens_BLE, pooled_BE, torch.full(tokens_BLE.shape[1:2], tokens_BLE.shape[2]))
+
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Nothing is cut: there is no tokenizer."""
+
+    @property
+    def text_device(self) -> torch.device:
+        return torch.device("cpu")
+
+
+def text_shape(family: str, config: Any, max_sequence_length: int) -> tuple[int, int, int]:
+    """Tokens of a prompt, channels of a token, and channels of the pooled embedding (0: none)."""
+    width = next(int(config[key]) for key in TEXT_WIDTHS if config.get(key))
+    pooled = int(config.get("pooled_projection_dim") or 0)
+    if family == "sdxl":
+        pooled = int(config["projection_class_embeddings_input_dim"]) - 6 * int(config["addition_time_embed_dim"])
+    fixed = CLIP_TOKENS if family in ("sd3", "sd15", "sdxl") else 0
+    return fixed + (0 if family in ("sd15", "sdxl") else max_sequence_length), width, pooled
