@@ -2,9 +2,9 @@
 
     python benchmarks/limit.py [out=FILE] [experiment=NAME] [peak_tflops=989] [float32_tflops=494.5] [images_per_s=2.0]
 
-Counted on the meta device from published configurations (`drift_pl/builders/published.py`): nothing is downloaded, computed or
-timed. `peak_tflops` is an accelerator's dense peak in the denoiser's precision and `float32_tflops` the one at which it
-decodes and judges; the defaults are NVIDIA's figures for an H100 SXM, bfloat16 and TF32. With the measured
+Counted on the meta device from published configurations (`drift_pl/builders/published.py`): nothing is downloaded,
+computed or timed. `peak_tflops` is an accelerator's dense peak in the denoiser's precision and `float32_tflops` the one
+at which it decodes and judges; the defaults are NVIDIA's figures for an H100 SXM, bfloat16 and TF32. With the measured
 `images_per_s` of one accelerator (`time/images_per_s` of a run, divided by its processes) it prints the share of the
 possible.
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "export": "write a run's weights for diffusers, with a model card",
     "report": "show finished runs side by side",
     "pareto": "compare methods by their reward-diversity fronts",
+    "plan": "count a run's memory and speed on a device, without its weights",
     "runs": "list runs: state, iteration, reward, diversity, and what differs from the experiment",
     "sweep": "train every combination of values, here or as a SLURM array",
 }

@@ -26,6 +26,7 @@ FLOOR = {
     "export": 7,
     "pareto": 7,
     "report": 7,
+    "plan": 7,
     "runs": 7,
     "sweep": 7,
     "__main__": 8,

@@ -4,26 +4,22 @@ Speed and memory of a denoiser and an autoencoder do not depend on their weights
 in the experiments, on the CPU; in their place stands a function from a text to random embeddings of the same shape.
 """
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from diffusers.training_utils import cast_training_params
-from drift_pl.builders import published as architectures
-from drift_pl.builders.published import CLIPS, PIPELINES, VISION_SIDE, Pipeline
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from drift_pl.builders import published as architectures
+from drift_pl.builders.planned_model import vae_class
+from drift_pl.builders.published import CLIPS, PIPELINES, VISION_SIDE, Pipeline
 from drift_pl.config.schema import Config
 from drift_pl.core.registry import find
-from drift_pl.core.types import Condition
-from drift_pl.policies.loading import DTYPES
-from drift_pl.policies.lora import LoraAdapter, attach_lora
+from drift_pl.policies.hollow import hollow_policy, network_of
 from drift_pl.policies.pipeline import PipelinePolicy
 
 SD3, UNET = "SD3Transformer2DModel", "UNet2DConditionModel"
@@ -63,36 +59,20 @@ def random_policy(config: Config, device: torch.device, seed: int = 0) -> Pipeli
         KeyError: `policy.pretrained` has no entry in `drift_pl/builders/published.py`.
     """
     policy, published = config.policy, PIPELINES[config.policy.pretrained]
+    lora, family = (policy.lora.rank, policy.lora.alpha, policy.lora.targets), find("family", policy.family)
     torch.manual_seed(seed)
-    network = made(published.denoiser, published.config, device, DTYPES[policy.dtype or "float32"])
+    with device:
+        network = network_of(published.denoiser, published.config, getattr(torch, policy.dtype or published.dtype))
+        vae = network_of(vae_class(published), published.vae, torch.float32)
     wake(network)
-    vae = made("AutoencoderKL", published.vae, device, torch.float32)
-    lora = policy.lora
-    attach_lora(network, lora.rank, lora.alpha, lora.targets, seed)
-    cast_training_params(network, torch.float32)
-    family = find("family", policy.family)
-    pipeline = SimpleNamespace(vae=vae, vae_scale_factor=8, scheduler=scheduler_of(published))
-    vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
-    made_up = type(f"Random{family.__name__}", (RandomText, family), {"published": published})
-    built = made_up(pipeline, LoraAdapter(network), policy.resolution, policy.max_sequence_length)
+    scheduler = scheduler_of(published)
+    built = hollow_policy(family, network, vae, scheduler, lora, policy.resolution, policy.max_sequence_length)
     if policy.gradient_checkpointing:
-        network.enable_gradient_checkpointing()
+        built.network.enable_gradient_checkpointing()  # type: ignore[operator]
     if policy.compile:
         for block in built.blocks():
             block.compile()
     return built
-
-
-def made(kind: str, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
-    """A network of a class of diffusers, filled on the device."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with device:
-            network = getattr(diffusers, kind).from_config(config)
-    finally:
-        torch.set_default_dtype(before)
-    return network.to(dtype).requires_grad_(False).eval()
 
 
 def wake(network: nn.Module) -> None:
@@ -109,35 +89,6 @@ def scheduler_of(published: Pipeline) -> Any:
         return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return diffusers.DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
-
-
-class RandomText(PipelinePolicy):
-    """Embeddings that depend on a text and on nothing else, in place of the text encoders."""
-
-    published: Pipeline
-
-    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        config, published = self.network.config, self.published
-        width = config.get("joint_attention_dim") or config.cross_attention_dim
-        length = published.clip_tokens + (self.max_sequence_length if published.has_t5 else 0)
-        rows = []
-        for prompt in prompts:
-            generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))
-            rows.append(torch.randn(length + 1, max(width, self._pooled), generator=generator))
-        rows_BLE = torch.stack(rows)
-        pooled_BE = rows_BLE[:, -1, : self._pooled] if self._pooled else None
-        return Condition(rows_BLE[:, :-1, :width], pooled_BE, torch.full((length,), width))
-
-    def expect_prompts(self, prompts: Sequence[str]) -> None:
-        """Nothing is cut: there is no tokenizer."""
-
-    @property
-    def text_device(self) -> torch.device:
-        return torch.device("cpu")
-
-    @property
-    def _pooled(self) -> int:
-        return int(self.network.config.get("pooled_projection_dim") or 0)
 
 
 class RandomJudge:

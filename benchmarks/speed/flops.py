@@ -14,11 +14,11 @@ import diffusers
 import torch
 import transformers
 from peft import LoraConfig
-from drift_pl.builders.published import CLIPS, PIPELINES, T5_XXL, VISION, VISION_SIDE, Pipeline
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import alexnet, squeezenet1_1, vgg16
 
+from drift_pl.builders.published import CLIPS, PIPELINES, T5_XXL, VISION, VISION_SIDE, Pipeline
 from drift_pl.core.locate import locate
 
 META = torch.device("meta")

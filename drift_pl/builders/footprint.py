@@ -1,8 +1,8 @@
 """Memory and FLOPs of passes through networks that have shapes and no weights.
 
-Every tensor of a pass is made as a `FakeTensor`, which knows shape, dtype and lifetime; `LiveBytes` adds up what is alive
-after every operation. The passes are the policy's own, under the precision's own casts, so that copies of weights,
-recomputed activations and the two branches of guidance count as they are.
+Every tensor of a pass is made as a `FakeTensor`, which knows shape, dtype and lifetime; `LiveBytes` adds up what is
+alive after every operation. The passes are the policy's own, under the precision's own casts, so that copies of
+weights, recomputed activations and the two branches of guidance count as they are.
 """
 
 import weakref

@@ -1,6 +1,6 @@
 """Rewards and encoders of a config as networks without weights: bytes, and passes over images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torchvision.models import alexnet, squeezenet1_1, vgg16
 
 from drift_pl.builders.footprint import Pass, bytes_of, give_shapes, measure, shapes_only
 from drift_pl.builders.published import CLIPS, VISION, VISION_SIDE
-from drift_pl.config.schema import Config
+from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.locate import locate
 
 BACKBONES = {"alex": alexnet, "squeeze": squeezenet1_1, "vgg": vgg16}
@@ -39,10 +39,10 @@ class Scorer:
 
 
 def scorers_of(config: Config, images: int) -> list[Scorer]:
-    """Every network that scores or embeds images; those of an unknown model count as nothing, and `unknown` has them."""
+    """Every network that scores or embeds images; `unknown_scorers` has those that are left out."""
     found = []
     for setting, pretrained, in_training in named_networks(config):
-        network, side = network_of_scorer(pretrained)
+        network, side = network_of_scorer(pretrained, config.policy.resolution)
         if network is not None:
             batch = max(1, min(images, IMAGES_PER_PASS))
             name = f"{setting} {pretrained}"
@@ -57,9 +57,10 @@ def unknown_scorers(config: Config) -> list[str]:
 def named_networks(config: Config) -> Iterator[tuple[str, str, bool]]:
     """Setting, name of the weights, and whether it sees every training image; each weights once."""
     shaping, evaluation = config.incentive.shaping, config.evaluation
-    entries = [("rewards", reward, True) for reward in config.rewards]
+    entries: list[tuple[str, NamedConfig, bool]] = [("rewards", reward, True) for reward in config.rewards]
     if shaping.weight > 0:
-        entries += [("shaping", encoder, True) for encoder in shaping.encoders or [shaping.encoder]]
+        encoders: Sequence[NamedConfig] = shaping.encoders or [shaping.encoder]
+        entries += [("shaping", encoder, True) for encoder in encoders]
     entries += [("evaluation.encoder", evaluation.encoder, True)]
     entries += [("evaluation.lpips", evaluation.lpips, config.trainer.monitor_lpips)]
     entries += [("evaluation.rewards", reward, False) for reward in evaluation.rewards]
@@ -71,11 +72,11 @@ def named_networks(config: Config) -> Iterator[tuple[str, str, bool]]:
             yield setting, pretrained, in_training
 
 
-def network_of_scorer(pretrained: str) -> tuple[nn.Module | None, int]:
+def network_of_scorer(pretrained: str, resolution: int | None = None) -> tuple[nn.Module | None, int]:
     """On the meta device, in float32, and the height of its images; None for weights that are not known."""
     with torch.device("meta"):
         if pretrained in BACKBONES:
-            return BACKBONES[pretrained]().features, VISION_SIDE
+            return BACKBONES[pretrained]().features, resolution or VISION_SIDE
         if pretrained in CLIPS:
             return transformers.CLIPModel(transformers.CLIPConfig(**CLIPS[pretrained])), VISION_SIDE
         if pretrained in VISION:

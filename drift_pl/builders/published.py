@@ -7,7 +7,8 @@ library's own. Numbers that the library has as defaults are left out.
 from dataclasses import dataclass
 from typing import Any
 
-VIT_H_14 = {  # yuvalkirstain/PickScore_v1, laion/CLIP-ViT-H-14-laion2B-s32B-b79K; xswu/HPSv2 is the same network
+# yuvalkirstain/PickScore_v1, laion/CLIP-ViT-H-14-laion2B-s32B-b79K; xswu/HPSv2 is the same network
+VIT_H_14: dict[str, Any] = {
     "vision_config": {
         **{"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16},
         **{"patch_size": 14, "image_size": 224, "projection_dim": 1024},
@@ -18,7 +19,7 @@ VIT_H_14 = {  # yuvalkirstain/PickScore_v1, laion/CLIP-ViT-H-14-laion2B-s32B-b79
     },
     "projection_dim": 1024,
 }
-VIT_L_14 = {  # openai/clip-vit-large-patch14
+VIT_L_14: dict[str, Any] = {  # openai/clip-vit-large-patch14
     "vision_config": {
         **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
         **{"patch_size": 14, "image_size": 224, "projection_dim": 768},
@@ -55,7 +56,7 @@ VISION: dict[str, tuple[str, dict[str, Any]]] = {
 VISION_SIDE = 224
 """Pixels that the processors of these networks make of an image."""
 
-CLIP_L = ("CLIPTextModel", {**VIT_L_14["text_config"]}, 77)
+CLIP_L: tuple[str, dict[str, Any], int] = ("CLIPTextModel", {**VIT_L_14["text_config"]}, 77)
 CLIP_BIG_G = (  # text_encoder_2 of Stable Diffusion 3 and 3.5
     "CLIPTextModelWithProjection",
     {

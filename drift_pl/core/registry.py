@@ -67,6 +67,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         ),
         "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "small JPEG size"),
         "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "large JPEG size"),
+        "vote": Entry("scoring.vote:Vote", "people: a local page on which they rank or click the images of a group"),
         "http_judge": Entry("scoring.http:HttpJudge", "scores from your own HTTP server"),
         "chat_judge": Entry("scoring.http:ChatJudge", "scores from a vision-language model behind a chat endpoint"),
     },

@@ -30,7 +30,7 @@ def network_of(kind: str, config: Mapping[str, Any], dtype: torch.dtype, package
         network: nn.Module = getattr(package, kind).from_config(dict(config))
     finally:
         torch.set_default_dtype(before)
-    return network.to(dtype).requires_grad_(False).eval()
+    return nn.Module.to(network, dtype).requires_grad_(False).eval()  # diffusers' own `to` prints a warning
 
 
 def hollow_policy(
@@ -38,20 +38,25 @@ def hollow_policy(
     network: nn.Module,
     vae: nn.Module,
     scheduler: Any,
-    lora: tuple[int, int, Sequence[str]],
+    lora: tuple[int, int, Sequence[str]] | None,
     resolution: int | None = None,
     max_sequence_length: int = 256,
+    clip_tokens: int = CLIP_TOKENS,
 ) -> PipelinePolicy:
     """The policy of a family around networks that are there; see `PipelinePolicy` for its arguments.
 
     Args:
-        lora: rank, alpha and targets of the adapter.
+        lora: rank, alpha and targets of the adapter; None: all weights train.
+        clip_tokens: of a prompt by a CLIP text encoder, in the families that have one.
     """
-    attach_lora(network, *lora, seed=0)
-    cast_training_params(network, torch.float32)
+    if lora is None:
+        network.requires_grad_(True)
+    else:
+        attach_lora(network, *lora, seed=0)
+        cast_training_params(network, torch.float32)
     pipeline = SimpleNamespace(vae=vae, scheduler=scheduler, vae_scale_factor=scale_factor(vae))
     vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
-    hollow: Any = type(f"Hollow{family.__name__}", (HollowText, family), {})
+    hollow: Any = type(f"Hollow{family.__name__}", (HollowText, family), {"clip_tokens": clip_tokens})
     return hollow(pipeline, LoraAdapter(network), resolution, max_sequence_length)
 
 
@@ -63,8 +68,11 @@ def scale_factor(vae: Any) -> int:
 class HollowText(PipelinePolicy):
     """Random embeddings, as long and as wide as the text encoders' and a function of the text, in their place."""
 
+    clip_tokens: int
+
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
-        length, width, pooled = text_shape(self.family, self.network.config, self.max_sequence_length)
+        config = self.network.config
+        length, width, pooled = text_shape(self.family, config, self.max_sequence_length, self.clip_tokens)
         rows = []
         for prompt in prompts:
             generator = torch.Generator().manual_seed(sum(prompt.encode()) + len(prompt))
@@ -84,11 +92,11 @@ class HollowText(PipelinePolicy):
         return torch.device("cpu")
 
 
-def text_shape(family: str, config: Any, max_sequence_length: int) -> tuple[int, int, int]:
+def text_shape(family: str, config: Any, max_sequence_length: int, clip_tokens: int) -> tuple[int, int, int]:
     """Tokens of a prompt, channels of a token, and channels of the pooled embedding (0: none)."""
     width = next(int(config[key]) for key in TEXT_WIDTHS if config.get(key))
     pooled = int(config.get("pooled_projection_dim") or 0)
     if family == "sdxl":
         pooled = int(config["projection_class_embeddings_input_dim"]) - 6 * int(config["addition_time_embed_dim"])
-    fixed = CLIP_TOKENS if family in ("sd3", "sd15", "sdxl") else 0
+    fixed = clip_tokens if family in ("sd3", "sd15", "sdxl") else 0
     return fixed + (0 if family in ("sd15", "sdxl") else max_sequence_length), width, pooled

@@ -8,10 +8,10 @@ import diffusers
 import pytest
 from accelerate import init_empty_weights
 from plan import read_plan
-from drift_pl.builders.published import PIPELINES
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.builders.method import build_prompting, build_selection, build_shaping
+from drift_pl.builders.published import PIPELINES
 from drift_pl.config.batches import derive_batches, noise_is_untrained, window_bounds
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import build_config, parse

@@ -1,0 +1,222 @@
+"""What a run takes of a device: bytes by part, the phase that is the peak, the speed, and what to change for less.
+
+Counted from shapes, without weights (`footprint.py`), for one process. Not counted: what the allocator loses to gaps
+(`MARGIN`), kernels' workspaces, and rewards that are not networks of this package. Prompts are encoded once, before.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from drift_pl.builders.planned_model import Model, model_of
+from drift_pl.builders.planned_scorers import Scorer, scorers_of, unknown_scorers
+from drift_pl.config.batches import derive_batches, sampling_micro_batch, world_size
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+
+FLOAT, GB = 4, 1e9
+CONTEXT = int(0.6e9)
+"""Bytes that CUDA and its libraries take before the first tensor; not part of torch.cuda.max_memory_allocated."""
+MARGIN = 0.05
+"""Share of the memory that gaps between blocks make useless: an estimate."""
+
+
+class Device(NamedTuple):
+    """Memory in GB of 10^9 bytes, and the dense peak of bfloat16 in TFLOP/s by its maker."""
+
+    gigabytes: float
+    tflops: float
+
+
+DEVICES: Mapping[str, Device] = {
+    "rtx3090": Device(24, 71),
+    "rtx4090": Device(24, 165),
+    "rtx5090": Device(32, 209),
+    "l40s": Device(48, 362),
+    "a100": Device(80, 312),
+    "h100": Device(80, 989),
+    "h200": Device(141, 989),
+}
+BY_MEMORY = {24: "rtx4090", 32: "rtx5090", 48: "l40s", 80: "h100", 141: "h200"}
+"""GB -> the device whose peak stands for that memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts for one process.
+
+    Attributes:
+        parts: what is there in every phase -> bytes.
+        phases: rollout, decode, score, update -> bytes on top of the parts.
+        images: of an iteration, over all processes.
+        flops: of an iteration, over all processes.
+        model: its passes.
+        unknown: rewards and encoders that are not counted.
+    """
+
+    parts: Mapping[str, int]
+    phases: Mapping[str, int]
+    images: int
+    flops: float
+    processes: int
+    model: Model
+    unknown: tuple[str, ...]
+
+    @property
+    def peak_phase(self) -> str:
+        return max(self.phases, key=lambda phase: self.phases[phase])
+
+    @property
+    def peak(self) -> int:
+        """Bytes of tensors at the highest point: to compare with torch.cuda.max_memory_allocated."""
+        return sum(self.parts.values()) + self.phases[self.peak_phase]
+
+    def fits(self, device: Device) -> bool:
+        return self.peak * (1 + MARGIN) + CONTEXT <= device.gigabytes * GB
+
+
+def plan_of(config: Config) -> Plan:
+    """Counts a run of a config; `objective.micro_batch=auto` counts as 1.
+
+    Raises:
+        UserError: the model's configuration is not known.
+    """
+    model, batches, processes = model_of(config), derive_batches(config), world_size(config)
+    images = batches.images_per_process
+    scorers = scorers_of(config, config.prompts.group_size)
+    micro, sampled = config.objective.micro_batch or 1, sampling_micro_batch(config) or 1
+    parts = {
+        **weights_of(config, model, processes),
+        **{scorer.name: scorer.bytes for scorer in scorers},
+        "kept of the iteration": kept_bytes(config, model, images),
+    }
+    once = weight_copies(config, model)
+    phases = {
+        "rollout": model.sample.peak * sampled,
+        "decode": model.decode.peak * sampled,
+        "score": max((scorer.run.peak for scorer in scorers if scorer.in_training), default=0),
+        "update": once + (model.update.peak - model.update.kept - once) * micro,
+    }
+    flops = iteration_flops(config, model, scorers)
+    unknown = tuple(unknown_scorers(config))
+    return Plan(parts, phases, batches.images_per_iteration, flops, processes, model, unknown)
+
+
+def weights_of(config: Config, model: Model, processes: int) -> dict[str, int]:
+    """Weights and the state of their training, after the first optimizer step."""
+    objective, whole = config.objective, config.policy.tuning == "full"
+    shards = processes if config.trainer.strategy == "fsdp" else 1
+    average = FLOAT if objective.ema_decay else 0
+    state = model.trained * (2 * FLOAT + 2 * FLOAT + average)
+    if whole and objective.kl_weight and config.policy.reference_device == "device":
+        state += model.trained * FLOAT
+    named = f"{model.trained / 1e6:.1f} M trained weights: gradients, Adam" + (", average" if average else "")
+    parts = {
+        f"denoiser, {model.parameters / 1e9:.2f} B weights, {config.policy.quantisation or model.dtype}": model.frozen,
+        named: state,
+        "autoencoder, float32": model.vae,
+        "text encoders": model.text,
+    }
+    return {name: size // (shards if name != "autoencoder, float32" else 1) for name, size in parts.items() if size}
+
+
+def weight_copies(config: Config, model: Model) -> int:
+    """Copies of float32 weights in the precision of a pass, which the backward pass keeps once for all images."""
+    cast = config.trainer.precision in ("bf16-mixed", "16-mixed") and model.dtype == "float32"
+    return 2 * model.parameters if cast and not config.policy.gradient_checkpointing else 0
+
+
+def kept_bytes(config: Config, model: Model, images: int) -> int:
+    """Latents of the trained steps, final latents, images and conditions of an iteration, in float32."""
+    batches = derive_batches(config)
+    prompting = config.incentive.prompting.rule
+    rows = images if prompting.startswith("variants") else max(1, images // config.prompts.group_size)
+    levels = 4 * batches.noise_levels if batches.noise_levels else batches.trained_steps + 1
+    return images * FLOAT * (model.latent * (levels + 1) + 3 * model.side**2) + (rows + 1) * model.condition
+
+
+def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> float:
+    """Of all images of an iteration; each is trained on."""
+    objective, batches = config.objective, derive_batches(config)
+    trained = (batches.noise_levels or batches.trained_steps) * objective.inner_epochs
+    old = trained * (1 - 1 / objective.updates) if batches.noise_levels else 0.0
+    reference = trained * (objective.kl_weight > 0)
+    denoiser = (config.sampler.steps + old + reference) * model.sample.flops + trained * model.update.flops
+    score = sum(scorer.run.flops / scorer.images for scorer in scorers if scorer.in_training)
+    return batches.images_per_iteration * (denoiser + model.decode.flops + score)
+
+
+REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
+    ("policy.text_encoder_device", lambda c: "cpu" if c.policy.text_encoder_device is None else None),
+    ("policy.dtype", lambda c: "bfloat16" if c.policy.tuning == "lora" and c.policy.dtype == "float32" else None),
+    ("policy.gradient_checkpointing", lambda c: None if c.policy.gradient_checkpointing else "true"),
+    ("objective.micro_batch", lambda c: "4" if c.objective.micro_batch > 4 else None),
+    ("objective.micro_batch", lambda c: "1" if c.objective.micro_batch > 1 else None),
+    ("prompts.per_iteration", lambda c: "8" if c.prompts.per_iteration > 8 else None),
+    ("prompts.group_size", lambda c: "8" if c.prompts.group_size > 8 else None),
+    ("policy.quantisation", lambda c: "bitsandbytes_4bit" if c.policy.quantisation is None else None),
+)
+"""Keys in the order in which they are tried -> a value that takes less memory, or None where it is taken already."""
+
+
+def remedies(config: Config, device: Device, change: Callable[[Mapping[str, str]], Config]) -> dict[str, str] | None:
+    """Keys and values with which the run fits, one after the other until it does; None if it does not with all.
+
+    Args:
+        change: the config with other values.
+    """
+    changed: dict[str, str] = {}
+    for key, better in REMEDIES:
+        value = better(config)
+        if value is None:
+            continue
+        try:
+            config = change({**changed, key: value})
+        except UserError:  # of this config the key cannot be changed like that
+            continue
+        changed[key] = value
+        if plan_of(config).fits(device):
+            return changed
+    return None
+
+
+def device_of(text: str, tflops: float | None) -> tuple[str, Device]:
+    """The name and numbers of `24GB`, or of a key of `DEVICES`.
+
+    Raises:
+        UserError: it is neither.
+    """
+    word = text.lower().replace(" ", "").replace("-", "").removesuffix("gib").removesuffix("gb")
+    if word in DEVICES:
+        found, name = DEVICES[word], word
+    else:
+        try:
+            gigabytes = float(word)
+        except ValueError:
+            gigabytes = 0.0
+        if not 0 < gigabytes < 1e5:
+            raise UserError(f"device={text} is no memory and no known device: use e.g. 24GB, {', '.join(DEVICES)}")
+        name = BY_MEMORY.get(int(gigabytes), "h100")
+        found = Device(gigabytes, DEVICES[name].tflops)
+    return name, found if tflops is None else Device(found.gigabytes, tflops)
+
+
+def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict[str, Any]:
+    """The plan as JSON."""
+    seconds = plan.flops / (device.tflops * 1e12 * utilisation * plan.processes)
+    return {
+        "device": name,
+        "device_gb": device.gigabytes,
+        "device_tflops": device.tflops,
+        "utilisation": utilisation,
+        "processes": plan.processes,
+        "parts_bytes": dict(plan.parts),
+        "phases_bytes": dict(plan.phases),
+        "peak_phase": plan.peak_phase,
+        "peak_bytes": plan.peak,
+        "fits": plan.fits(device),
+        "images_per_iteration": plan.images,
+        "flops_per_iteration": plan.flops,
+        "images_per_s": plan.images / seconds,
+        "not_counted": list(plan.unknown),
+    }

@@ -1,0 +1,112 @@
+"""The command that counts what a run takes: `python -m drift_pl.plan experiment=NAME device=24GB [KEY=VALUE ...]`."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drift_pl.builders.quiet import quieten
+from drift_pl.config.command import run_command
+from drift_pl.config.command_line import FLAGS, asks_for_help
+from drift_pl.config.help import help_text, table
+from drift_pl.config.loading import parse
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+
+KEYS = {
+    "device": "memory in GB, e.g. 24GB, or a device, e.g. rtx4090, a100, h100 (default 24GB)",
+    "utilisation": "share of the device's peak that the networks reach, for the images per second (default 0.4)",
+    "tflops": "the device's dense peak in bfloat16, in TFLOP/s (default: its maker's figure)",
+    "out": "also write a JSON file",
+}
+PURPOSE = """Count the memory and time of a run without its weights: nothing is downloaded or trained.
+
+Every setting of fit may follow. Works for local folders and for the models of the shipped experiments."""
+
+
+def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+    """The lines that are shown, and the record.
+
+    Raises:
+        UserError: the device is none, or the model's configuration is not known.
+    """
+    quieten()
+    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, device_of, plan_of, remedies
+
+    tflops, utilisation = number("tflops", options, None), number("utilisation", options, 0.4)
+    name, device = device_of(options.get("device", "24GB"), tflops)
+    if utilisation is None or utilisation > 1:
+        raise UserError(f"utilisation={utilisation} must lie in (0, 1], such as 0.4")
+    found = plan_of(config)
+    record = as_record(found, name, device, utilisation)
+    lines = [f"{config.experiment}: counted, not measured; one of {found.processes} process(es)", ""]
+    lines += [f"{part:78}{size / 1e9:8.2f} GB" for part, size in found.parts.items()]
+    lines += ["", "on top of it, in the phase"]
+    for phase, size in found.phases.items():
+        mark = "  <- peak" if phase == found.peak_phase else ""
+        lines.append(f"  {phase:76}{size / 1e9:8.2f} GB{mark}")
+    need = found.peak * (1 + MARGIN) + CONTEXT
+    lines += ["", f"peak {found.peak / 1e9:.2f} GB; with {MARGIN:.0%} for gaps and {CONTEXT / 1e9:.1f} GB for CUDA"]
+    lines[-1] += f" {need / 1e9:.1f} of {device.gigabytes:g} GB: {'fits' if found.fits(device) else 'does not fit'}"
+    if not found.fits(device):
+        changed = remedies(config, device, change)
+        record["remedies"] = changed
+        lines.append(_advice(changed))
+    lines.append(
+        f"{record['images_per_s']:.3g} images/s at {utilisation:.0%} of {device.tflops:g} TFLOP/s ({name}): "
+        f"{found.flops / 1e15:.3g} PFLOP for {found.images} images"
+    )
+    lines += [f"not counted: {each}" for each in found.unknown]
+    return lines, record
+
+
+def _advice(changed: Mapping[str, str] | None) -> str:
+    if changed is None:
+        return "no change of the memory settings makes it fit: take a smaller policy.resolution, or another device"
+    return f"it fits with: {' '.join(f'{key}={value}' for key, value in changed.items())}"
+
+
+def number(key: str, options: Mapping[str, str], default: float | None) -> float | None:
+    """
+    Raises:
+        UserError: it is no positive number.
+    """
+    if key not in options:
+        return default
+    try:
+        value = float(options[key])
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
+    return value
+
+
+def _run(argv: list[str]) -> None:
+    if asks_for_help(argv) or not argv:
+        blocks = {
+            "keys": table(KEYS),
+            "flags": table(FLAGS),
+            "example": ["  drift-pl plan experiment=pickscore_div device=24GB"],
+        }
+        print(help_text("python -m drift_pl.plan [KEY=VALUE ...]", PURPOSE, blocks), end="")
+        return
+    own = dict(item.split("=", 1) for item in argv if item.partition("=")[0] in KEYS and "=" in item)
+    rest = [item for item in argv if item.partition("=")[0] not in KEYS]
+
+    def change(values: Mapping[str, str]) -> Config:
+        return parse([*rest, *(f"{key}={value}" for key, value in values.items())]).config
+
+    lines, record = plan(parse(rest).config, change, own)
+    if own.get("out"):
+        Path(own["out"]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(_run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""What `plan` counts: against numbers by hand, torch's own counter, and the resident memory of a process."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import limit
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from drift_pl import plan as command
+from drift_pl.builders.footprint import bytes_of, give_shapes, measure, shapes_only
+from drift_pl.builders.planning import DEVICES, device_of, plan_of
+from drift_pl.config.loading import parse
+
+WIDTH, ROWS, LAYERS = 64, 32, 4
+STEP = 4 * WIDTH * ROWS
+"""Bytes of one layer's output."""
+
+
+class Tower(nn.Module):
+    """Layers of a product and a ReLU, whose weights are frozen."""
+
+    def __init__(self, recomputed: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS))
+        self.requires_grad_(False)
+        self.recomputed = recomputed
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+
+            def step(given: torch.Tensor, layer: nn.Module = layer) -> torch.Tensor:
+                return layer(given).relu()
+
+            rows = checkpoint(step, rows, use_reentrant=False) if self.recomputed else step(rows)
+        return rows
+
+
+def tower(recomputed: bool = False) -> Tower:
+    with torch.device("meta"):
+        network = Tower(recomputed)
+    give_shapes(network)
+    return network
+
+
+def test_a_pass_without_gradient_holds_three_layers_outputs() -> None:
+    """By hand: a layer's input, its product and the ReLU of it are alive together, and nothing after it.
+
+    Catches in builders/footprint.py: storages that are never forgotten; weights counted as activations.
+    """
+    with shapes_only(), torch.no_grad():
+        network, rows = tower(), torch.empty(ROWS, WIDTH)
+        found = measure(lambda: network(rows), "32-true", network)
+    assert found.peak == 3 * STEP
+    assert found.kept == STEP
+    assert found.flops == LAYERS * 2 * ROWS * WIDTH**2
+
+
+@pytest.mark.parametrize(("recomputed", "flops"), [(False, 2), (True, 3)])
+def test_a_backward_pass_keeps_what_checkpointing_recomputes(recomputed: bool, flops: int) -> None:
+    """By hand: of frozen layers a ReLU's output is kept for the backward pass, or a layer's input alone.
+
+    Both are a layer's width here, so the sums are alike but for what is recomputed; FLOPs say which is which.
+    """
+    with shapes_only():
+        network, rows = tower(recomputed), torch.empty(ROWS, WIDTH, requires_grad=True)
+        found = measure(lambda: network(rows).sum().backward(), "32-true", network)
+    assert found.flops == flops * LAYERS * 2 * ROWS * WIDTH**2
+    assert found.kept == STEP  # the gradient of the input
+    assert found.peak >= LAYERS * STEP
+
+
+def test_casts_of_weights_are_kept_for_the_backward_pass() -> None:
+    """By hand: under bf16-mixed every float32 weight has a copy of half its size until its backward pass."""
+    with shapes_only():
+        network, rows = tower(), torch.empty(ROWS, WIDTH, requires_grad=True)
+        cast = measure(lambda: network(rows).sum().backward(), "bf16-mixed", network)
+    assert cast.peak >= bytes_of(network) // 2 + LAYERS * STEP // 2
+
+
+def test_flops_are_those_of_the_benchmark() -> None:
+    """Against `benchmarks/limit.py`, which asks torch's FlopCounterMode, on the meta device.
+
+    Catches in builders/planning.py: the reference's passes left out; decoding counted per step.
+    """
+    config = parse(["experiment=shapes_div"]).config
+    ours, theirs = plan_of(config), limit.work_of(config)
+    lpips = ours.images * limit.perceptual(config.evaluation.lpips.args["pretrained"], 32)  # is not counted
+    assert "evaluation.lpips" in ours.unknown[0]
+    assert ours.flops == pytest.approx(theirs.total - lpips, rel=0.01)
+
+
+@pytest.mark.slow
+def test_published_sizes() -> None:
+    """Stable Diffusion 3.5 Medium: its card's 2.2 B weights of the transformer, and its file of 4.94 GB."""
+    found = plan_of(parse(["experiment=pickscore_div"]).config)
+    assert found.model.parameters == pytest.approx(2.24e9, rel=0.01)
+    assert found.model.frozen == pytest.approx(4.94e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["device=much"], "device=much is no memory and no known device: use e.g. 24GB"),
+        (["utilisation=2"], "utilisation=2.0 must lie in (0, 1], such as 0.4"),
+        (["tflops=fast"], "tflops=fast must be a positive number, such as 165"),
+        (["policy.pretrained=who/knows"], "policy.pretrained=who/knows: its configuration is not known here"),
+    ],
+)
+def test_refusals_are_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["experiment=shapes_flowgrpo", *argv]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}")
+    assert error.count("\n") == 1
+
+
+def test_a_device_by_name_and_by_memory() -> None:
+    assert device_of("24GB", None) == ("rtx4090", DEVICES["rtx4090"])
+    assert device_of("H100", None) == ("h100", DEVICES["h100"])
+    assert device_of("16 GB", 100.0)[1] == (16.0, 100.0)
+
+
+def test_what_does_not_fit_says_what_would(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The built-in model in 700 MB, most of them CUDA's: the keys that are named make it fit."""
+    argv = ["experiment=shapes_flowgrpo", "device=0.7GB", "objective.micro_batch=128"]
+    assert command.main([*argv, f"out={tmp_path}/plan.json"]) == 0
+    said = capsys.readouterr().out
+    assert "does not fit" in said
+    changed = re.search(r"it fits with: (.*)", said)
+    assert changed is not None, said
+    assert command.main(argv[:2] + [*argv[2:], *changed[1].split()]) == 0
+    assert ": fits" in capsys.readouterr().out
+
+
+MEASURED = """
+import resource, sys
+from pathlib import Path
+import torch
+from drift_pl.policies.loading import LowRank, load_policy
+from drift_pl.policies.sd3 import StableDiffusion3Policy
+
+def take(folder, side, images):
+    lora = LowRank(8, 8, ("attn.to_q", "attn.to_k", "attn.to_v"))
+    policy = load_policy(StableDiffusion3Policy, folder, lora, {"resolution": side, "max_sequence_length": 0})
+    optimizer = torch.optim.AdamW([p for _, p in policy.trainable_parameters()])
+    condition, negative = policy.encode(["a dog"] * images), policy.encode([""], negative=True)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again: loading is not counted
+    for _ in range(2):
+        noise = torch.randn(images, *policy.latent_shape)
+        prediction = policy.predict(noise, torch.tensor(0.5), condition, negative, 4.5)
+        prediction.float().square().mean().backward()
+        del prediction
+        optimizer.step()
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+take(sys.argv[1], 16, 1)  # the same imports and kernels, next to no memory
+before = peak()
+if sys.argv[2] != "none":
+    take(sys.argv[2], 32, 2)
+print(before, peak())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory from /proc")
+def test_the_peak_is_that_of_a_process(tiny_pipeline: Path, tmp_path: Path) -> None:
+    """A model of 230 M weights: weights, adapter, gradients, Adam and the update's peak, within 15 %.
+
+    Catches in builders/planning.py: the micro-batch left out. Catches in builders/footprint.py: inputs of modules kept.
+    """
+    import shutil
+
+    from diffusers import SD3Transformer2DModel
+
+    folder = tmp_path / "large"
+    shutil.copytree(tiny_pipeline, folder)
+    network = SD3Transformer2DModel(
+        **{"sample_size": 16, "patch_size": 2, "in_channels": 4, "out_channels": 4, "num_layers": 11},
+        **{"attention_head_dim": 64, "num_attention_heads": 12, "joint_attention_dim": 32},
+        **{"caption_projection_dim": 768, "pooled_projection_dim": 32, "pos_embed_max_size": 16},
+    )
+    network.save_pretrained(folder / "transformer")
+    assert sum(parameter.numel() for parameter in network.parameters()) > 200e6
+    del network
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tiny_pipeline), str(folder)],
+        env=environment, capture_output=True, text=True, check=True, timeout=900,
+    )  # fmt: skip
+    before, after = map(int, ran.stdout.split())
+    settings = [
+        *("experiment=shapes_flowgrpo", f"policy.pretrained={folder}", "policy.resolution=32", "rewards=[]"),
+        *("policy.lora.rank=8", "policy.lora.targets=[attn.to_q,attn.to_k,attn.to_v]", "policy.guidance_scale=4.5"),
+        *("objective.micro_batch=2", "objective.ema_decay=0"),
+    ]
+    settings[3] = "rewards=[{name: jpeg_compressibility}]"
+    found = plan_of(parse(settings).config)
+    counted = sum(size for part, size in found.parts.items() if part[:8] in ("denoiser", "autoenco", "text enc"))
+    counted += next(size for part, size in found.parts.items() if "trained weights" in part)
+    assert counted + found.phases["update"] == pytest.approx(after - before, rel=0.15)
