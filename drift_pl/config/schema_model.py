@@ -65,7 +65,7 @@ class PolicyConfig(Section):
         None, "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached"
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
-        None, "dtype of the frozen weights; null: as stored or float32"
+        None, "dtype of the frozen weights; null: as stored (the autoencoder is float32 in any case)"
     )
     quantisation: Literal["bitsandbytes_4bit", "bitsandbytes_8bit"] | None = setting(
         None, "of the denoiser's frozen weights; null: not quantised"
