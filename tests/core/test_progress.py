@@ -1,7 +1,7 @@
 """What a command shows of its work: lines without a terminal, a bar on one, and nothing that stays when it fails.
 
-Catches in core/progress.py: a time left that counts what an earlier part of the run did; a silent minute; a stage within
-another that ends it; a thread that goes on after the work.
+Catches in core/progress.py: a time left that counts what an earlier part of the run did; a silent minute; a stage
+within another that ends it; a thread that goes on after the work.
 """
 
 import os
