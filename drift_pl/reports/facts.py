@@ -1,14 +1,13 @@
 """All that report.html needs of a run, read once. No torch."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.loading import build_config
+from drift_pl.config.overrides import differences_of
 from drift_pl.config.own_run import CONFIG
-from drift_pl.config.paths import same_file_names
-from drift_pl.config.schema import Config
+from drift_pl.config.schema import Config, get_value
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.record import Evaluation, default_file, read_evaluation
@@ -16,13 +15,10 @@ from drift_pl.reports.curves import FinishedRun, read_run
 from drift_pl.reports.recorded import Recorded, baseline_of
 from drift_pl.reports.series import Series, read_series
 
-OWN = ("experiment", "seed", "run_dir", "ckpt_path")
-"""Keys that the page shows elsewhere."""
-
 
 @dataclass(frozen=True)
 class Change:
-    """A setting of a run that its experiment has not, or has otherwise; values as YAML."""
+    """A setting in which a run differs from its experiment; values as YAML, `-` where that has none."""
 
     key: str
     experiment: str
@@ -37,7 +33,7 @@ class RunFacts:
         record, looks: measurements on the test prompts, and along training on the tuning prompts; None if there are
             none, as in runs of version 0.1.
         settings: None if config.yaml cannot be read.
-        changes: None if the experiment's file cannot be found.
+        changes: None if config.yaml is of another version.
         recorded: a baseline at the same budget.
     """
 
@@ -75,36 +71,28 @@ def read_facts(folder: Path) -> RunFacts:
     run = read_run(folder)
     record, looks = (_if_there(file) for file in (default_file(folder), folder / "evaluation" / "tuning.json"))
     settings = _settings(folder / CONFIG)
-    changes = None if settings is None else changes_of(settings)
+    changes = None if settings is None else changes_of(folder, settings)
     return RunFacts(run, record, looks, read_series(folder), settings, changes, baseline_of(record))
 
 
-def changes_of(config: Config) -> list[Change] | None:
-    """How a run's settings differ from its experiment's; None if that is not to be found."""
+def changes_of(folder: Path, settings: Config) -> list[Change] | None:
+    """How a run differs from its experiment as it is now; None if that is not to be found."""
+    lines = differences_of(folder)
     try:
-        plain = build_config([("experiment", config.experiment)])
+        plain = build_config([("experiment", settings.experiment)])
     except UserError:
+        plain = None
+    if any("=" not in line for line in lines):
         return None
-    theirs, ours = (dict(_leaves(each.published.model_dump(), "")) for each in (plain, config))
-    longer = {key.rpartition(".0.")[0] for side in (theirs, ours) for key in side}  # lists with entries on one side
-    keys = [key for key in dict.fromkeys([*ours, *theirs]) if key not in {*OWN, *longer}]
-    return [
-        Change(key, *(format_value(side[key]) if key in side else "-" for side in (theirs, ours)))
-        for key in keys
-        if (key in theirs) != (key in ours) or not same_file_names(theirs[key], ours[key])
-    ]
+    pairs = [line.split("=", 1) for line in lines]
+    return [Change(key, _value_of(plain, key), value) for key, value in pairs]
 
 
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; entries of lists of sections by their number."""
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from _leaves(value, f"{key}.{name}" if key else name)
-    elif isinstance(node, list) and node and isinstance(node[0], dict):
-        for number, value in enumerate(node):
-            yield from _leaves(value, f"{key}.{number}")
-    else:
-        yield key, node
+def _value_of(config: Config | None, key: str) -> str:
+    try:
+        return "-" if config is None else format_value(get_value(config.published, key))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return "-"
 
 
 def _settings(file: Path) -> Config | None:

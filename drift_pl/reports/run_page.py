@@ -148,6 +148,7 @@ def _what_was_run(run: RunFacts) -> str:
         "folder": str(run.run.folder),
         "experiment": run.run.experiment,
         "seed": str(summary["seed"]),
+        **_named(run),
         "iterations": str(summary.get("iterations", "-")) + (f", {summary['stopped']}" if "stopped" in summary else ""),
         "images": f"{summary['images']:,}",
         "training time": _hours(summary.get("seconds")),
@@ -158,11 +159,15 @@ def _what_was_run(run: RunFacts) -> str:
     return f'<dl class="facts">{shown}</dl><h3>Settings that differ from the experiment</h3>{_changes(run)}'
 
 
+def _named(run: RunFacts) -> dict[str, str]:
+    """The name and the tags that a run was given."""
+    name, tags = (run.settings.run_name, run.settings.tags) if run.settings else (None, [])
+    return ({"name": name} if name else {}) | ({"tags": ", ".join(tags)} if tags else {})
+
+
 def _changes(run: RunFacts) -> str:
     if run.changes is None:
-        return (
-            '<p class="notes">The experiment, or config.yaml, cannot be read here; config.yaml has every setting.</p>'
-        )
+        return '<p class="notes">Unknown: config.yaml cannot be read by this version.</p>'
     if not run.changes:
         return '<p class="notes">None: the experiment as it is.</p>'
     rows = [[change.key, change.experiment, change.run] for change in run.changes]
