@@ -21,7 +21,8 @@ SHOWN = 4
 SINCE_0_1 = (
     *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
-    "incentive.prompting.update",
+    *("incentive.prompting.update", "incentive.prompting.vocabulary", "incentive.prompting.writers"),
+    *("incentive.prompting.texts", "incentive.prompting.named"),
 )
 """Keys that hashes of version 0.1 left out at their defaults."""
 
