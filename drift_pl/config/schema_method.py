@@ -17,6 +17,7 @@ VARIANTS, EXPANSIONS = (PROMPTING, "variants", "variants_noise"), (PROMPTING, "e
 TEXTS = (*VARIANTS, *EXPANSIONS[1:])
 VARIED = (*TEXTS, "embedding_noise")
 SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
+LAGGING = ("objective.loss", "nft")
 
 
 class NamedConfig(Section):
@@ -193,7 +194,29 @@ class ObjectiveConfig(Section):
     loss: str = setting("surrogate", "the loss of the base algorithm", registry="update")
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
     nft_times: int = setting(4, "noise levels per image", ge=1, only=NFT)
-    nft_beta: float = setting(1.0, "strength of the pull towards the sampling policy", gt=0, only=NFT)
+    noise_levels: Literal["uniform", "sampler"] = setting(
+        "uniform", "uniform: stratified over (0, 1); sampler: levels of the rollout's grid", only=NFT
+    )
+    nft_beta: float = setting(1.0, "strength of the pull towards the old policy", gt=0, only=NFT)
+    branch_weight: Literal["shared", "own"] = setting(
+        "shared", "error by which a branch of the loss is divided: shared (the old policy's), own (its own)", only=NFT
+    )
+    kl_scale: Literal["weighted", "plain"] = setting(
+        "weighted", "the divergence is weighted like the loss, or plain", only=NFT
+    )
+    adv_mode: Literal["all", "positive_only", "negative_only", "one_only", "binary"] = setting(
+        "all", "which advantages count; one_only: 1 if positive, else 0; binary: their signs", only=NFT
+    )
+    old_decay_max: float = setting(
+        0.0,
+        "most of an old policy that is kept after an iteration; 0: none (on policy)",
+        ge=0,
+        lt=1,
+        only=LAGGING,
+        example="0.5",
+    )
+    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=LAGGING)
+    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=LAGGING)
     clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=SURROGATE)
     advantage_clip: float = setting(5.0, "largest magnitude of an advantage", gt=0)
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")
@@ -223,6 +246,7 @@ class ObjectiveConfig(Section):
     ema_decay: float = setting(
         0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
     )
+    ema_every: int = setting(1, "optimizer steps between two updates of that average", ge=1, le=65536)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -52,7 +52,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "update": {
         "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps", replays=True),
-        "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT's loss, on policy; for flows"),
+        "nft": Entry("training.updates.nft:NftUpdate", "DiffusionNFT's loss, on policy or as published; for flows"),
     },
     "reward": {
         "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),

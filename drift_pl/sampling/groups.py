@@ -56,6 +56,7 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
+        last_step_noise: see `Sampler`.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class RolloutPlan:
     negative_prompt: str
     window: Window
     shared_prefix: bool = False
+    last_step_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class GroupSampling:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
         negative = self.encode([plan.negative_prompt], device, negative=True)
-        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
+        grid = (self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
+        return Sampler(*grid, last_step_noise=plan.last_step_noise)
 
     def _conditions(self, batch: PromptBatch, device: torch.device, rule: PromptingRule) -> VariedCondition:
         """The condition of every image, varied by a rule; each distinct text is one row."""
