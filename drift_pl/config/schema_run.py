@@ -1,14 +1,21 @@
 """The sections `evaluation` and `trainer`: measurements, hardware, checkpoints and logs."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from drift_pl.config.fields import Flag, neutral, setting
 from drift_pl.config.schema_method import NamedConfig, RewardConfig, refuse_kind
 from drift_pl.config.schema_model import WEIGHTS
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
+
+PROGRESS = {"true": "auto", "yes": "auto", "on": "auto", "1": "auto"}
+PROGRESS |= {"false": "none", "no": "none", "off": "none", "0": "none"}
+"""What version 0.2 took for `trainer.progress`."""
+Shown = Annotated[
+    Literal["auto", "bar", "lines", "none"], BeforeValidator(lambda value: PROGRESS.get(str(value).lower(), value))
+]
 
 
 class EvaluationConfig(Section):
@@ -79,7 +86,7 @@ class TrainerConfig(Section):
         True, "copy the trained state to main memory before each iteration, to be saved if the run breaks"
     )
     logger: list[str] = neutral(["tensorboard"], "where metrics go; []: nowhere", registry="logger")
-    progress: Flag = neutral(True, "show the progress bar")
+    progress: Shown = neutral("auto", "what is shown while it runs; auto: a bar on a terminal, else a line per minute")
     monitor_lpips: Flag = neutral(
         True, "also measure pairwise LPIPS of the training groups, the slowest of the measures"
     )
