@@ -12,7 +12,7 @@ from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
 from drift_pl.builders.early import refuse_unfit
-from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
+from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
     build_method,
@@ -46,6 +46,7 @@ from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
+from drift_pl.training.precision import FLOAT16
 from drift_pl.training.scoring import GroupScoring
 
 ANNOUNCED = 1000
@@ -211,11 +212,11 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
         strategy=build_strategy(config),
-        precision=trainer.precision,
+        precision=None if trainer.precision in FLOAT16 else trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
         logger=build_loggers(config, run_dir, done),
-        plugins=[AtomicCheckpointIO(), *build_environment(config)],
+        plugins=[AtomicCheckpointIO(), *build_environment(config), *build_precision(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,

@@ -67,7 +67,11 @@ class TrainerConfig(Section):
     timeout_s: float = neutral(
         600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
     )
-    precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "16-true"] = setting(
+        "32-true",
+        "32-true (float32), bf16-mixed (autocast), 16-mixed (autocast to float16, with a scaled loss), 16-true "
+        "(float16 with a scaled loss and no autocast: needs policy.dtype=float16)",
+    )
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
     judge_thread: Flag | None = neutral(
