@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import neutral, setting
+from drift_pl.config.fields import Flag, neutral, setting
 from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
@@ -50,6 +50,7 @@ class Config(Section):
     run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED")
     run_name: str | None = neutral(None, "a name of your own within the folder's name", example="short-kl")
     tags: list[str] = neutral([], "words by which `drift-pl runs` shows and selects runs", example="[paper, kl]")
+    dry_run: Flag = neutral(False, "one tiny iteration of everything, to see that it works; its folder ends in -dry")
     ckpt_path: str | None = neutral(
         None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
     )
