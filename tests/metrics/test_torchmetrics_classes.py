@@ -26,7 +26,7 @@ def members(rows: Tensor) -> list[np.ndarray]:
 
 
 def test_distance_is_scipys_mean_over_groups(rows: Tensor) -> None:
-    """Catches in metrics/groups.py: means over all rows together."""
+    """Catches in evaluation/group_metrics.py: means over all rows together."""
     metric = metrics.PairwiseDistance()
     metric.update(rows, PROMPTS)
     expected = np.mean([pdist(group, metric="cosine").mean() for group in members(rows)])

@@ -44,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_nothing_is_wider_than_the_window(
     browser: Chromium, files: dict[str, Path], tmp_path: Path, name: str, width: int
 ) -> None:
-    """Tables scroll by themselves. Catches in reports/report.html: words that are not broken."""
+    """Tables scroll by themselves, and words without an end are broken."""
     browser.open(files[name], width)
     assert browser.ask("document.documentElement.scrollWidth") <= width
     outside = "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroll') && !e.closest('svg') && "
