@@ -60,7 +60,10 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
             measures.append(measure)
     size = (evaluation.grid_prompts, evaluation.grid_seeds)
     micro_batch, order = sampling_micro_batch(config), evaluation.vendi_order
-    evaluator = Evaluator(rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order)
+    offload = config.policy.offload
+    evaluator = Evaluator(
+        rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order, offload=offload
+    )
     return Bench(evaluator, build_sampling(config))
 
 

@@ -24,7 +24,7 @@ def refuse_hardware(config: Config) -> None:
     trainer = config.trainer
     refuse_precision(trainer.accelerator, trainer.precision)
     with lightning_refusals(config):
-        L.Trainer(
+        trial = L.Trainer(
             accelerator=trainer.accelerator,
             devices=trainer.devices,
             precision=None if trainer.precision in FLOAT16 else trainer.precision,
@@ -34,6 +34,10 @@ def refuse_hardware(config: Config) -> None:
             enable_model_summary=False,
         )
     refuse_text_device(config.policy.text_encoder_device)
+    if config.policy.offload and trial.strategy.root_device.type == "cpu":
+        raise UserError(
+            "policy.offload=true needs an accelerator, and this run computes on the cpu: use policy.offload=false"
+        )
 
 
 def refuse_text_device(place: str | None) -> None:

@@ -81,20 +81,25 @@ def plan_of(config: Config) -> Plan:
     Raises:
         UserError: the model's configuration is not known.
     """
+    offload = config.policy.offload
     model, batches, processes = model_of(config), derive_batches(config), world_size(config)
     images = batches.images_per_process
     scorers = scorers_of(config, config.prompts.group_size)
     micro, sampled = config.objective.micro_batch or 1, sampling_micro_batch(config) or 1
     parts = {
         **weights_of(config, model, processes),
-        **{scorer.name: scorer.bytes for scorer in scorers},
+        **({} if offload else {scorer.name: scorer.bytes for scorer in scorers}),
         "kept of the iteration": kept_bytes(config, model, images),
     }
+    training = [scorer for scorer in scorers if scorer.in_training]
+    score = max((scorer.run.peak for scorer in training), default=0)
+    if offload:
+        score += sum(scorer.bytes for scorer in training)
     once = weight_copies(config, model)
     phases = {
-        "rollout": model.sample.peak * sampled,
-        "decode": model.decode.peak * sampled,
-        "score": max((scorer.run.peak for scorer in scorers if scorer.in_training), default=0),
+        "rollout": model.sample.peak * sampled + offload * model.vae,
+        "decode": model.decode.peak * sampled + offload * model.vae,
+        "score": score,
         "update": once + (model.update.peak - model.update.kept - once) * micro,
     }
     flops = iteration_flops(config, model, scorers)
@@ -114,8 +119,8 @@ def weights_of(config: Config, model: Model, processes: int) -> dict[str, int]:
     parts = {
         f"denoiser, {model.parameters / 1e9:.2f} B weights, {config.policy.quantisation or model.dtype}": model.frozen,
         named: state,
-        "autoencoder, float32": model.vae,
-        "text encoders": model.text,
+        "autoencoder, float32": 0 if config.policy.offload else model.vae,
+        "text encoders": 0 if config.policy.offload else model.text,
     }
     return {name: size // (shards if name != "autoencoder, float32" else 1) for name, size in parts.items() if size}
 
@@ -149,6 +154,7 @@ def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> floa
 REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
     ("policy.text_encoder_device", lambda c: "cpu" if c.policy.text_encoder_device is None else None),
     ("policy.dtype", lambda c: "bfloat16" if c.policy.tuning == "lora" and c.policy.dtype == "float32" else None),
+    ("policy.offload", lambda c: None if c.policy.offload else "true"),
     ("policy.gradient_checkpointing", lambda c: None if c.policy.gradient_checkpointing else "true"),
     ("objective.micro_batch", lambda c: "4" if c.objective.micro_batch > 4 else None),
     ("objective.micro_batch", lambda c: "1" if c.objective.micro_batch > 1 else None),

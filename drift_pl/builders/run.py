@@ -161,6 +161,7 @@ def build_module(
             build_categories(config, method),
             monitor,
             *overlap(config, rewards),
+            offload=config.policy.offload,
         ),
         method=method,
         update=update,

@@ -82,6 +82,11 @@ class Config(Section):
             )
         if not self.rewards and "rewards" in self.model_fields_set:
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
+        if self.policy.offload and self.trainer.judge_thread:
+            raise UserError(
+                "policy.offload=true moves rewards away while images are sampled, when trainer.judge_thread=true calls "
+                "them: use trainer.judge_thread=false"
+            )
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
         _refuse_float16(self)

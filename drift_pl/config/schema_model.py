@@ -64,6 +64,10 @@ class PolicyConfig(Section):
     text_encoder_device: str | None = neutral(
         None, "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached"
     )
+    offload: Flag = neutral(
+        False,
+        "keep text encoders, autoencoder, rewards and encoders in main memory while another phase runs (accelerators)",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
         None, "dtype of the frozen weights; null: as stored (the autoencoder is float32 in any case)"
     )

@@ -21,10 +21,12 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_met
 from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
+from drift_pl.policies.protocol import Offloadable
 from drift_pl.policies.sharding import common_passes
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
+from drift_pl.scoring.residence import PARKED, resident
 from drift_pl.scoring.rewards import WeightedReward, score_images
 
 ENCODER = "evaluation.encoder"
@@ -70,6 +72,7 @@ class Evaluator:
         grid_prompts, grid_seeds: number of images kept for the grid.
         vendi_order: q of `vendi`.
         after_prompt: called after each prompt, to show progress.
+        offload: networks are in main memory but for the time in which they measure; LPIPS, which is small, stays.
     """
 
     rewards: Sequence[WeightedReward]
@@ -83,6 +86,7 @@ class Evaluator:
     grid_seeds: int = 8
     vendi_order: float = 1.0
     after_prompt: Callable[[], object] = lambda: None
+    offload: bool = False
 
     @cached_property
     def per_prompt(self) -> dict[str, GroupedMetric]:
@@ -96,9 +100,14 @@ class Evaluator:
 
     def to(self, device: torch.device | str) -> None:
         """Moves everything that holds a network."""
+        for metric in self.per_prompt.values():
+            move(metric, device)
+        for part in self._networks():
+            move(part, PARKED if self.offload else device)
+
+    def _networks(self) -> tuple[object, ...]:
         rewards = [named.reward for named in (*self.rewards, *self.heldout_rewards)]
-        for part in (self.encoder, *self.per_prompt.values(), *rewards, *self.measures):
-            move(part, device)
+        return (self.encoder, *rewards, *self.measures)
 
     def run(
         self,
@@ -164,7 +173,8 @@ class Evaluator:
 
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
-        return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
+        with resident(self._networks(), images_S3HW.device, self.offload):
+            return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
@@ -179,8 +189,11 @@ class Evaluator:
         """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
         images_S3HW = self._sample(model, sampler, prompt, seeds)
         lost = (~finite_images(images_S3HW)).sum().double().cpu()
-        embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
-        values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
+        if isinstance(model.policy, Offloadable):
+            model.policy.rest()
+        with resident(self._networks(), images_S3HW.device, self.offload):
+            embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
+            values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
         return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 

@@ -34,6 +34,8 @@ class PipelinePolicy(PromptWarnings, ABC):
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
         text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest.
+        offload: the autoencoder is in main memory until it is needed and after `rest`, text encoders but for the time
+            in which they encode; see `encoding`.
 
     Attributes:
         family: name in `policy.family`.
@@ -68,13 +70,15 @@ class PipelinePolicy(PromptWarnings, ABC):
         resolution: int | None = None,
         max_sequence_length: int = 256,
         text_encoder_device: str | None = None,
+        offload: bool = False,
     ) -> None:
         self.pipeline, self.adapter, self.max_sequence_length = pipeline, adapter, max_sequence_length
         self.network: nn.Module = getattr(pipeline, self.denoiser)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
         for part in (pipeline.vae, *self._text_encoders()):
             part.requires_grad_(False).eval()
-        self._text_encoder_device = text_encoder_device
+        self._text_encoder_device, self._offload = text_encoder_device, offload
+        self._home = torch.device("cpu")
         super().__init__()
         with naming("policy.resolution"):
             self.latent_shape: tuple[int, ...] = self._latent_shape(resolution)
@@ -122,6 +126,8 @@ class PipelinePolicy(PromptWarnings, ABC):
         whose seams would affect rewards.
         """
         vae, config = self.pipeline.vae, self.pipeline.vae.config
+        if self._offload:
+            vae.to(latents_BCHW.device)  # and there it stays until `rest`
         if config.get("force_upcast") and vae.dtype == torch.float16:
             vae.float()
         latents_BCHW, scale = latents_BCHW.float(), config.get("scaling_factor", 1.0)
@@ -163,10 +169,31 @@ class PipelinePolicy(PromptWarnings, ABC):
             self.latent_shape = before
 
     def to(self, device: torch.device | str) -> Self:
+        self._home = torch.device(device)
+        if self._offload:
+            return self.rest()
         self.pipeline.vae.to(device)
         for part in self._text_encoders():
             part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    def rest(self) -> Self:
+        """The end of a phase that decodes or encodes: with `offload` the autoencoder and text encoders leave."""
+        if self._offload:
+            for part in (self.pipeline.vae, *self._text_encoders()):
+                part.to("cpu")
+        return self
+
+    @contextmanager
+    def encoding(self) -> Iterator[None]:
+        """Within it the text encoders are where they encode."""
+        if self._offload and self._text_encoder_device is None:
+            for part in self._text_encoders():
+                part.to(self._home)
+        yield
+        if self._offload:
+            for part in self._text_encoders():
+                part.to("cpu")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -187,6 +214,8 @@ class PipelinePolicy(PromptWarnings, ABC):
     @property
     def text_device(self) -> torch.device:
         """Where prompts are encoded."""
+        if self._offload and self._text_encoder_device is None:
+            return self._home
         return next(self._text_encoders()[0].parameters()).device
 
     @classmethod

@@ -91,6 +91,19 @@ class Shardable(Protocol):
         ...
 
 
+@runtime_checkable
+class Offloadable(Protocol):
+    """A policy whose parts besides the network may leave the accelerator."""
+
+    def rest(self) -> object:
+        """The end of a phase that decodes."""
+        ...
+
+    def encoding(self) -> AbstractContextManager[None]:
+        """Within it the text encoders are where they encode."""
+        ...
+
+
 class Adapter(Protocol):
     """The trained part of a network, whose other parameters are frozen."""
 

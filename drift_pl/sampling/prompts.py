@@ -3,6 +3,7 @@
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -10,7 +11,7 @@ from drift_pl.core.errors import named
 from drift_pl.core.prompt_files import read_prompt_file
 from drift_pl.core.rng import make_generator
 from drift_pl.core.types import Condition
-from drift_pl.policies.protocol import Policy
+from drift_pl.policies.protocol import Offloadable, Policy
 from drift_pl.sampling.prompt_cache import PromptStore
 
 DEFAULT_LIMIT = 4 * 2**30
@@ -84,7 +85,10 @@ class PromptEncoder:
             negative: whether they are for the unconditional branch, see `Policy.encode`.
         """
         kind = _kind(getattr(self._policy, "text_device", torch.device(device)), negative)
-        rows = {text: self._row(text, kind, negative) for text in dict.fromkeys(prompts)}
+        texts = dict.fromkeys(prompts)
+        known = all((text, kind) in self._kept for text in texts)
+        with nullcontext() if known or not isinstance(self._policy, Offloadable) else self._policy.encoding():
+            rows = {text: self._row(text, kind, negative) for text in texts}
         while self._size > self._limit:
             _, dropped = self._kept.popitem(last=False)
             self._size -= dropped.nbytes

@@ -56,21 +56,18 @@ class VoteBook:
         self._changed = threading.Condition()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+", encoding="utf-8") as file:
-                file.seek(0)
-                lines = file.read().splitlines()
+            lines = _without_cut_end(path)
         except OSError as error:
             raise UserError(f"votes={path}: it cannot be read and written ({first_line(error)})") from error
         for number, line in enumerate(lines, 1):
-            self._recall(line, number, last=number == len(lines))
+            self._recall(line, number)
 
-    def _recall(self, line: str, number: int, last: bool) -> None:
+    def _recall(self, line: str, number: int) -> None:
         try:
             vote = json.loads(line)
             self._orders.setdefault(vote["group"], {})[vote["voter"]] = [int(index) for index in vote["order"]]
         except (ValueError, KeyError, TypeError) as error:
-            if not last:  # the last one may have been cut by a kill
-                raise UserError(f"votes={self.path}, line {number}: it is no vote; mend or remove it") from error
+            raise UserError(f"votes={self.path}, line {number}: it is no vote; mend or remove it") from error
 
     def scores(self, groups: Sequence[Group], deadline: float) -> list[list[float]] | None:
         """Waits for the votes of groups, and gives a score in [0, 1] to each image; None if they are not all there.
@@ -123,17 +120,25 @@ class VoteBook:
             self._changed.notify_all()
 
     def _keep(self, vote: Mapping[str, Any]) -> None:
-        with self.path.open("rb+") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # what a kill left of the last vote
-                    file.write(b"\n")
+        with self.path.open("ab") as file:
             file.write((json.dumps(vote, ensure_ascii=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
 
     def _complete(self, key: str) -> bool:
         return len(self._orders.get(key, {})) >= self.voters
+
+
+def _without_cut_end(path: Path) -> list[str]:
+    """The lines of a file, which is made if there is none; what a kill left of the last one is removed."""
+    with path.open("ab+") as file:
+        file.seek(0)
+        content = file.read()
+        whole = content.rpartition(b"\n")[0]
+        kept = len(whole) + 1 if whole else 0
+        if kept < len(content):
+            file.truncate(kept)
+    return whole.decode("utf-8", errors="replace").splitlines()
 
 
 def mean_scores(orders: Any, count: int, mode: Mode) -> list[float]:

@@ -2,8 +2,8 @@
 
     python -m drift_pl.scoring.vote_server [--votes votes.jsonl] [--mode ranking|clicks] [--voters 1] [--port 8002]
 
-Whoever has the address can vote: it has a random token in its path. The server listens on this machine alone unless told
-otherwise, answers no other `Host`, takes votes from its own page only (`Origin`), and bounds every request.
+Whoever has the address can vote: it has a random token in its path. The server listens on this machine alone unless
+told otherwise, answers no other `Host`, takes votes from its own page only (`Origin`), and bounds every request.
 """
 
 import argparse
@@ -97,7 +97,7 @@ class VoteHandler(BaseHTTPRequestHandler):
         name = routes.get(parts[1] if len(parts) > 1 else "")
         if name is None:
             return self._say(404, "there is nothing here")
-        return getattr(self, name)(parts[2:])  # type: ignore[no-any-return]
+        return getattr(self, name)(parts[2:])
 
     def _page(self, rest: list[str]) -> None:
         nonce = secrets.token_urlsafe(16)

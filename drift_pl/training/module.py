@@ -14,7 +14,7 @@ from torch import Tensor
 
 from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.method import Method
-from drift_pl.policies.protocol import Shardable
+from drift_pl.policies.protocol import Offloadable, Shardable
 from drift_pl.policies.sharding import collected, is_sharded
 from drift_pl.sampling.groups import GroupSampling
 from drift_pl.training.checkpoint_content import optimizer_entries
@@ -64,6 +64,8 @@ class DriftModule(L.LightningModule):
         with self.score.calls(batch) as calls:
             with self.sampling_policy():
                 condition, trajectory = self.sample(batch, self.device, calls.take)
+            if isinstance(self.policy, Offloadable):
+                self.policy.rest()
             report.lap("rollout")
             scores = self.score(trajectory, batch, calls)
         report.lap("judges")

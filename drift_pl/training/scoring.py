@@ -11,6 +11,7 @@ from drift_pl.core.processes import is_first_process
 from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, move
+from drift_pl.scoring.residence import PARKED, resident
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
 from drift_pl.training.reward_calls import RewardCalls
 from drift_pl.training.whole_groups import rows_of_groups
@@ -29,6 +30,7 @@ class GroupScoring:
         categories: (images [B, 3, H, W], prompts) -> how well each fits each of C categories, [B, C]; or None.
         monitor: embeds images for the diversity monitor; None if nobody monitors.
         groups_per_call, thread: how rewards are called, see `RewardCalls`.
+        offload: networks are in main memory but for the time in which they score.
     """
 
     rewards: Sequence[WeightedReward]
@@ -38,12 +40,16 @@ class GroupScoring:
     monitor: Encoder | None = None
     groups_per_call: int = 0
     thread: bool = False
+    offload: bool = False
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def to(self, device: torch.device) -> None:
         """Moves the networks of rewards, encoders and categories."""
-        for part in (*(reward.reward for reward in self.rewards), self.encoder, self.categories, self.monitor):
-            move(part, device)
+        for part in self._networks():
+            move(part, PARKED if self.offload else device)
+
+    def _networks(self) -> tuple[object, ...]:
+        return (*(reward.reward for reward in self.rewards), self.encoder, self.categories, self.monitor)
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
@@ -56,7 +62,9 @@ class GroupScoring:
             UserError: a reward, an encoder or the categories fail.
         """
         shape = (len(batch.prompts), batch.group_size)
-        known = rows_of_groups(self._look(trajectory, batch, calls), batch)
+        with resident(self._networks(), trajectory.images_B3HW.device, self.offload):
+            said = self._look(trajectory, batch, calls)
+        known = rows_of_groups(said, batch)
         by_reward = {reward.name: known[f"reward/{reward.name}"] for reward in self.rewards}
         reward_B = weighted_sum(self.rewards, by_reward, known["finite"])
         known = {name: rows.unflatten(0, shape) for name, rows in known.items()}
