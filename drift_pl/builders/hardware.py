@@ -34,7 +34,12 @@ def refuse_hardware(config: Config) -> None:
             enable_model_summary=False,
         )
     refuse_text_device(config.policy.text_encoder_device)
-    if config.policy.offload and trial.strategy.root_device.type == "cpu":
+    refuse_offload(config, trial.strategy.root_device)
+
+
+def refuse_offload(config: Config, device: torch.device) -> None:
+    """Raises a `UserError` for offload where there is nothing to leave."""
+    if config.policy.offload and device.type == "cpu":
         raise UserError(
             "policy.offload=true needs an accelerator, and this run computes on the cpu: use policy.offload=false"
         )
