@@ -159,6 +159,10 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         sampler.window_schedule,
         sampler.window_stride,
         sampler.window_every,
+        sampler.window_every_last or max(1, sampler.window_every // 4),
+        sampler.window_decay,
+        sampler.window_decay_from,
+        sampler.noisy_steps,
     )
     plan = RolloutPlan(
         steps=sampler.steps,
@@ -167,6 +171,7 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         negative_prompt=config.policy.negative_prompt,
         window=window,
         shared_prefix=sampler.shared_prefix,
+        solver=sampler.solver,
     )
     return GroupSampling(
         policy,

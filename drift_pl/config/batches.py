@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from drift_pl.config.updates import learns_from_images
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # its sections are checked by these functions
@@ -64,7 +65,7 @@ def derive_batches(config: "Config") -> BatchArithmetic:
         images_per_update=images,
         optimizer_steps_per_iteration=updates * config.objective.inner_epochs,
         trained_steps=stochastic_steps(config.sampler) if window is None else window,
-        noise_levels=config.objective.nft_times if config.objective.loss == "nft" else 0,
+        noise_levels=config.objective.nft_times if learns_from_images(config) else 0,
     )
 
 

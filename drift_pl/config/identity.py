@@ -22,6 +22,8 @@ SINCE_0_1 = (
     *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
+    *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
+    *("sampler.noisy_steps", "sampler.solver"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
     "incentive.prompting.update",
 )

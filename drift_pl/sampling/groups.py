@@ -12,11 +12,12 @@ from torch import Tensor
 
 from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
 from drift_pl.core.types import PromptBatch, Trajectory
-from drift_pl.functional.schedule import sliding_window, window_steps
+from drift_pl.functional.schedule import exponential_stay, linear_stay, moving_window, random_steps, window_steps
 from drift_pl.incentive.prompting import PromptingRule, VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.sampling.rollout import Sampler, rollout, sample_ode
+from drift_pl.sampling.rollout import rollout, sample_ode
+from drift_pl.sampling.sampler import Sampler
 from drift_pl.sampling.stochastic import StochasticStep
 
 
@@ -26,9 +27,14 @@ class Window:
 
     Attributes:
         first, end: bounds, [first, end), of where the window may lie.
-        size: trained steps K, from 1 to end - first.
-        schedule: `random`, drawn for each iteration, or `sliding`.
-        stride, every: of a sliding window, see `sliding_window`.
+        size: trained steps K, from 0 (the whole rollout follows the ODE) to end - first.
+        schedule: `random`, a window drawn for each iteration; `subset`, steps drawn for each iteration that need not
+            follow one another; or a window that moves on: `sliding`, `linear_decay`, `exp_decay` (see `stay`).
+        stride: steps by which it moves on.
+        every: iterations until it does.
+        every_last: `linear_decay`: towards the end of the range.
+        decay, decay_from: `exp_decay`: rate, and the position from which on it stays shorter.
+        noisy: which other steps have noise, untrained: `trained`, none; `last`, the last one of the rollout; `all`.
     """
 
     first: int
@@ -37,12 +43,32 @@ class Window:
     schedule: str = "random"
     stride: int = 1
     every: int = 1
+    every_last: int = 1
+    decay: float = 0.1
+    decay_from: int = 13
+    noisy: str = "trained"
 
     def steps(self, seed: int, iteration: int) -> tuple[int, ...]:
         """The trained steps, ascending: a function of (seed, iteration), so the same on all processes."""
-        if self.schedule == "sliding":
-            return sliding_window(self.first, self.end, self.size, iteration, self.stride, self.every)
-        return window_steps(self.first, self.end, self.size, make_generator("window", seed, iteration))
+        if self.size == 0:
+            return ()
+        bounds = (self.first, self.end, self.size)
+        if self.schedule in ("random", "subset"):
+            draw = window_steps if self.schedule == "random" else random_steps
+            return draw(*bounds, make_generator("window", seed, iteration))
+        return moving_window(*bounds, iteration, self.stride, self.stay)
+
+    def stay(self, start: int) -> int:
+        """Iterations for which a window that moves on stays where it starts at position `start`."""
+        if self.schedule == "linear_decay":
+            return linear_stay(start, self.first, self.end, self.every, self.every_last)
+        if self.schedule == "exp_decay":
+            return exponential_stay(start, self.every, self.decay, self.decay_from)
+        return self.every
+
+    def noisy_steps(self, num_steps: int) -> range:
+        """Steps of a rollout that have noise whether they are trained or not."""
+        return {"trained": range(0), "last": range(num_steps - 1, num_steps), "all": range(num_steps)}[self.noisy]
 
 
 @dataclass(frozen=True)
@@ -56,6 +82,7 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
+        solver: of the steps without noise, see `DeterministicSteps`.
     """
 
     steps: int
@@ -64,6 +91,7 @@ class RolloutPlan:
     negative_prompt: str
     window: Window
     shared_prefix: bool = False
+    solver: str = "euler"
 
 
 @dataclass(frozen=True)
@@ -112,7 +140,8 @@ class GroupSampling:
                 latents_BCHW = prefix_BCHW[rows]
             generators = sample_generators("step_noise", *key, samples=samples[rows])
             inputs = (condition[rows], window, latents_BCHW, generators)
-            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep)
+            noisy = self.plan.window.noisy_steps(self.plan.steps)
+            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep, noisy)
             if ready is not None:
                 ready(sampled.images_B3HW)
             return sampled
@@ -127,7 +156,8 @@ class GroupSampling:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
         negative = self.encode([plan.negative_prompt], device, negative=True)
-        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
+        grid = self.policy.sigmas(plan.steps)
+        return Sampler(grid, plan.guidance_scale, negative, plan.stochastic, solver=plan.solver)
 
     def _conditions(self, batch: PromptBatch, device: torch.device, rule: PromptingRule) -> VariedCondition:
         """The condition of every image, varied by a rule; each distinct text is one row."""

@@ -18,7 +18,8 @@ from drift_pl.functional.losses import (
     normalised_step_weights,
     step_weight,
 )
-from drift_pl.sampling.rollout import ReplayedStep, Sampler, replay
+from drift_pl.sampling.rollout import ReplayedStep, replay
+from drift_pl.sampling.sampler import Sampler
 from drift_pl.training.updates.passes import Passes
 from drift_pl.training.updates.protocol import UpdateContext
 
