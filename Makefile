@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint type format venv docs docs-serve clean
+.PHONY: help run gpu-check test test-slow lint type format venv docs docs-serve clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -20,6 +20,9 @@ help: ## list the targets
 
 run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo seed=1" passes overrides
 	$(BIN)/python -m drift_pl.fit $(ARGS)
+
+gpu-check: $(DEV) ## full-size models with random weights on your GPU: speed, memory, checks; ARGS=--quick for three minutes
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)

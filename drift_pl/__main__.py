@@ -16,6 +16,8 @@ COMMANDS = {
     "export": "write a run's weights for diffusers, with a model card",
     "report": "show finished runs side by side",
     "pareto": "compare methods by their reward-diversity fronts",
+    "runs": "list runs: state, iteration, reward, diversity, and what differs from the experiment",
+    "sweep": "train every combination of values, here or as a SLURM array",
 }
 """Name, which is a module of this package with a function `main`, and what it does."""
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from drift_pl.builders.arguments import arguments
-from drift_pl.config.batches import window_bounds
+from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.config.updates import replays_steps
@@ -140,14 +140,10 @@ def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy
     """
     (first, end), kind = window_bounds(config.sampler), config.sampler.kind
     sigmas, last = policy.sigmas(config.sampler.steps), config.sampler.steps - 1
-    if config.sampler.noisy_steps == "last" and step.spread(sigmas, last) == 0:
-        raise UserError(
-            f"sampler.noisy_steps=last: with this model sampler.kind={kind} has no noise in the last step; use trained"
-        )
     if config.sampler.window_size == 0:
         return
     noiseless = [number for number in range(first, end) if step.spread(sigmas, number) == 0]
-    if last in noiseless:
+    if last in noiseless or (noise_is_untrained(config.sampler) and step.spread(sigmas, last) == 0):
         raise UserError(
             f"sampler.noisy_last_step=true: with this model sampler.kind={kind} has no noise in the last step; "
             "use false"

@@ -85,8 +85,21 @@ def sampling_micro_batch(config: "Config") -> int:
 
 
 def stochastic_steps(sampler: "SamplerConfig") -> int:
-    """Number of leading steps of a rollout that may be stochastic."""
-    return sampler.steps if sampler.noisy_last_step else sampler.steps - 1
+    """Number of leading steps of a rollout that may be stochastic and trained."""
+    return sampler.steps if sampler.noisy_last_step and sampler.train_last_step else sampler.steps - 1
+
+
+def noise_is_untrained(sampler: "SamplerConfig") -> bool:
+    """Whether the last step of a rollout has noise and is not trained."""
+    return sampler.noisy_last_step and not sampler.train_last_step
+
+
+def noisy_steps(sampler: "SamplerConfig") -> range:
+    """Steps of a rollout that have noise whether they are trained or not."""
+    last = sampler.steps - 1
+    if sampler.noisy_steps == "all":
+        return range(sampler.steps if sampler.noisy_last_step else last)
+    return range(last, sampler.steps) if noise_is_untrained(sampler) else range(0)
 
 
 def window_bounds(sampler: "SamplerConfig") -> tuple[int, int]:

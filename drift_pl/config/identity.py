@@ -24,6 +24,7 @@ SINCE_0_1 = (
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
     *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
     *("sampler.noisy_steps", "sampler.solver"),
+    *("objective.kl_limit", "objective.awm_weighting", "objective.awm_power", "objective.awm_pull"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
     "incentive.prompting.update",
 )
@@ -80,8 +81,8 @@ def hash_of(identity: str) -> str:
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/EXPERIMENT-HASH-sSEED; an experiment given as a path counts by its file's name."""
-    return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
+    """runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED; an experiment given as a path counts by its file's name."""
+    return Path("runs") / "-".join(filter(None, [Path(config.experiment).stem, config.run_name, run_identity(config)]))
 
 
 def differences(

@@ -34,12 +34,14 @@ class Request(NamedTuple):
     Attributes:
         tree: the merged settings as they were written, `${...}` unresolved.
         ignored: keys that were set and have no effect, each with the condition under which it has one.
+        overrides: the arguments KEY=VALUE, as they were written.
     """
 
     config: Config
     tree: dict[str, Any]
     ignored: tuple[str, ...]
     print_config: bool
+    overrides: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -54,7 +56,8 @@ def parse(argv: Sequence[str]) -> Request:
     if not trusted:
         draft.refuse_strangers(by_fit=True)
     config = draft.config()
-    return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags)
+    overrides = tuple(f"{key}={text}" for key, text in pairs)
+    return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags, overrides)
 
 
 def build_config(overrides: Sequence[tuple[str, str]], trusted: bool = True) -> Config:

@@ -5,6 +5,7 @@ refuses what cannot be run; only `builders` turns a `Config` into objects.
 """
 
 import functools
+import re
 from typing import Any, Self
 
 from pydantic import PrivateAttr, model_validator
@@ -47,7 +48,9 @@ class Config(Section):
 
     experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
     seed: int = neutral(0, "seed of everything that training draws", ge=-(2**63), le=2**63 - 1)
-    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
+    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED")
+    run_name: str | None = neutral(None, "a name of your own within the folder's name", example="short-kl")
+    tags: list[str] = neutral([], "words by which `drift-pl runs` shows and selects runs", example="[paper, kl]")
     ckpt_path: str | None = neutral(
         None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
     )
@@ -72,6 +75,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.run_name is not None and not re.fullmatch(r"[\w.+-]{1,64}", self.run_name):
+            raise UserError(
+                f"run_name={self.run_name} is not a part of a folder's name: use up to 64 letters, digits, dots, "
+                "underscores and dashes, e.g. run_name=short-kl"
+            )
         if not self.rewards and "rewards" in self.model_fields_set:
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler)
@@ -102,7 +110,9 @@ def has_effect(config: Config, key: str) -> bool:
         return True
     chooser, *values = found.about.only
     chosen, about = get_value(config, chooser), Config.require_key(chooser).about
-    return chosen in values or bool(about.registry and not about.is_own(chosen))
+    return (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values or bool(
+        about.registry and not about.is_own(chosen)
+    )
 
 
 def _process_of(kind: str, name: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.batches import stochastic_steps, window_bounds
+from drift_pl.config.batches import noisy_steps, stochastic_steps, window_bounds
 from drift_pl.config.fields import Flag, about_of, neutral, setting
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
@@ -67,7 +67,7 @@ class PolicyConfig(Section):
         None, "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached"
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
-        None, "dtype of the frozen weights; null: as stored or float32"
+        None, "dtype of the frozen weights; null: as stored (the autoencoder is float32 in any case)"
     )
     quantisation: Literal["bitsandbytes_4bit", "bitsandbytes_8bit"] | None = setting(
         None, "of the denoiser's frozen weights; null: not quantised"
@@ -121,14 +121,19 @@ class SamplerConfig(Section):
         0.1, "rate at which stays become shorter, per step", gt=0, only=(SCHEDULE, "exp_decay")
     )
     window_decay_from: int = setting(13, "the step from which on they do", ge=0, only=(SCHEDULE, "exp_decay"))
-    noisy_steps: Literal["trained", "last", "all"] = setting(
-        "trained", "steps with noise: the trained ones, and also, untrained, the last one, or all"
+    noisy_steps: Literal["trained", "all"] = setting(
+        "trained", "steps with noise: the trained ones, or all but the last (see noisy_last_step)"
     )
     solver: Literal["euler", "dpm2"] = setting(
         "euler", "steps without noise of a rollout: euler, dpm2 (second-order DPM-Solver++; flows)"
     )
     shared_prefix: Flag = setting(False, "one ODE prefix per group up to the window, then a branch per image")
-    noisy_last_step: Flag = setting(False, "let the window cover the last step: its noise goes straight into the image")
+    noisy_last_step: Flag = setting(False, "also put noise into the last step (its noise goes straight into the image)")
+    train_last_step: Flag = setting(
+        True,
+        "train the last step as well; false: noise that is not trained",
+        only=("sampler.noisy_last_step", "true"),
+    )
     eval_steps: int = setting(40, "ODE steps in evaluation", ge=1, le=1000)
     eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = setting(
@@ -166,19 +171,17 @@ class SamplerConfig(Section):
         return self
 
     def _check_noise(self) -> None:
-        if self.kind == "flow_cps" and self.noisy_steps == "last":
-            raise UserError("sampler.noisy_steps=last: flow_cps has no noise in its last step; use trained")
         if self.window_size == 0 and self.shared_prefix:
             raise UserError("sampler.window_size=0 leaves nothing to branch into: use sampler.shared_prefix=false")
-        if self.window_size == 0 and self.noisy_steps != "trained":
+        if self.window_size == 0 and noisy_steps(self):
             raise UserError(
-                f"sampler.window_size=0 is a rollout without noise, and sampler.noisy_steps={self.noisy_steps}: use "
-                "sampler.noisy_steps=trained"
+                "sampler.window_size=0 is a rollout without noise: use sampler.noisy_steps=trained and "
+                "sampler.noisy_last_step=false"
             )
         if self.shared_prefix and self.noisy_steps == "all":
             raise UserError(
                 "sampler.shared_prefix=true samples the steps before the window without noise, and "
-                "sampler.noisy_steps=all: use trained or last"
+                "sampler.noisy_steps=all has noise in them: use sampler.noisy_steps=trained"
             )
 
 

@@ -73,6 +73,11 @@ def _refuse_under_images(config: "Config") -> None:
         )
     _refuse_levels(config)
     _refuse_lost_sizes(config)
+    if config.objective.loss == "awm" and config.objective.old_decay_max > 0 and config.objective.awm_pull == 0:
+        raise UserError(
+            f"objective.old_decay_max={config.objective.old_decay_max}: with objective.loss=awm an old policy only "
+            "pulls: use e.g. objective.awm_pull=1, or objective.old_decay_max=0"
+        )
 
 
 def _refuse_levels(config: "Config") -> None:

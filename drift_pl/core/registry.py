@@ -53,9 +53,11 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "update": {
         "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps", replays=True),
+        "flow_dppo": Entry("training.updates.divergence:FlowDppoUpdate", "masked by the exact KL", replays=True),
         "nft": Entry(
             "training.updates.nft:NftUpdate", "DiffusionNFT, by default its loss on policy; for flows", "flow"
         ),
+        "awm": Entry("training.updates.matching:MatchingUpdate", "advantage-weighted matching; for flows", "flow"),
     },
     "reward": {
         "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),

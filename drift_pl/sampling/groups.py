@@ -4,7 +4,7 @@ Everything drawn here is a function of (seed, iteration, sample), so an image de
 nor on the micro-batch that it is sampled in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +34,6 @@ class Window:
         every: iterations until it does.
         every_last: `linear_decay`: towards the end of the range.
         decay, decay_from: `exp_decay`: rate, and the position from which on it stays shorter.
-        noisy: which other steps have noise, untrained: `trained`, none; `last`, the last one of the rollout; `all`.
     """
 
     first: int
@@ -46,7 +45,6 @@ class Window:
     every_last: int = 1
     decay: float = 0.1
     decay_from: int = 13
-    noisy: str = "trained"
 
     def steps(self, seed: int, iteration: int) -> tuple[int, ...]:
         """The trained steps, ascending: a function of (seed, iteration), so the same on all processes."""
@@ -66,10 +64,6 @@ class Window:
             return exponential_stay(start, self.every, self.decay, self.decay_from)
         return self.every
 
-    def noisy_steps(self, num_steps: int) -> range:
-        """Steps of a rollout that have noise whether they are trained or not."""
-        return {"trained": range(0), "last": range(num_steps - 1, num_steps), "all": range(num_steps)}[self.noisy]
-
 
 @dataclass(frozen=True)
 class RolloutPlan:
@@ -82,6 +76,7 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
+        noisy: steps that have noise whether they are trained or not.
         solver: of the steps without noise, see `DeterministicSteps`.
     """
 
@@ -91,6 +86,7 @@ class RolloutPlan:
     negative_prompt: str
     window: Window
     shared_prefix: bool = False
+    noisy: Collection[int] = ()
     solver: str = "euler"
 
 
@@ -140,8 +136,7 @@ class GroupSampling:
                 latents_BCHW = prefix_BCHW[rows]
             generators = sample_generators("step_noise", *key, samples=samples[rows])
             inputs = (condition[rows], window, latents_BCHW, generators)
-            noisy = self.plan.window.noisy_steps(self.plan.steps)
-            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep, noisy)
+            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep, self.plan.noisy)
             if ready is not None:
                 ready(sampled.images_B3HW)
             return sampled

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.core.rng import normal_per_sample
 from drift_pl.core.types import Trajectory
 from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
@@ -70,15 +69,13 @@ def rollout(
         if step in window and step - 1 not in window:
             states.append(latents_BCHW)
         transition = sampler.transition(policy, latents_BCHW, step, condition)
-        mean_BCHW, std = transition.mean_BCHW, transition.std
-        noise = normal_per_sample(generators, mean_BCHW.shape[1:], mean_BCHW.device)
-        latents_BCHW = mean_BCHW + std * noise
+        latents_BCHW = transition.drawn(generators)
         if step not in window:
             continue
-        log_probs.append(gaussian_log_prob(latents_BCHW, mean_BCHW, std))
+        log_probs.append(gaussian_log_prob(latents_BCHW, transition.mean_BCHW, transition.std))
         states.append(latents_BCHW)
         if "means" in keep:
-            means.append(mean_BCHW)
+            means.append(transition.mean_BCHW)
         if "predictions" in keep:
             predictions.append(transition.predicted_BCHW)
     return Trajectory(

@@ -1,9 +1,12 @@
 """How a policy is sampled: noise levels, guidance, and the step that it would take."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from drift_pl.core.rng import normal_per_sample
 from drift_pl.core.types import Condition
 from drift_pl.functional.guidance import aig_weight, mix_predictions
 from drift_pl.incentive.prompting import VariedCondition
@@ -23,6 +26,11 @@ class Transition:
     mean_BCHW: Tensor
     std: Tensor
     predicted_BCHW: Tensor
+
+    def drawn(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A next state, [B, C, H, W]; the noise of row b comes from `generators[b]` alone."""
+        noise_BCHW = normal_per_sample(generators, self.mean_BCHW.shape[1:], self.mean_BCHW.device)
+        return self.mean_BCHW + self.std * noise_BCHW
 
 
 @dataclass(frozen=True)

@@ -16,24 +16,26 @@ from drift_pl.policies.sharding import laid_out_like
 
 
 class ParameterAverage:
-    """Averages named parameters after each optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
+    """Averages named parameters after every Nth optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
 
     Args:
         parameters: names and parameters; the average starts as their copy.
         decay: in [0, 1); with 0 the average equals the parameters.
+        every: N, optimizer steps between two changes of the average, at least 1. Steps that change nothing count in k.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float, every: int = 1) -> None:
         self._parameters = dict(parameters)
-        self.decay = decay
+        self.decay, self.every = decay, every
         self.num_updates = 0
         self.average = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
     def update(self) -> None:
-        """Updates the average with the current parameters."""
+        """Counts an optimizer step, and every Nth time takes the current parameters into the average."""
         decay = min((1 + self.num_updates) / (10 + self.num_updates), self.decay)
         self.num_updates += 1
-        self._follow(decay)
+        if self.num_updates % self.every == 0:
+            self._follow(decay)
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:

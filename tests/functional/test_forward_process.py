@@ -10,6 +10,7 @@ from drift_pl.functional.forward_process import (
     ADVANTAGE_MODES,
     error_weight,
     grid_levels,
+    matching_log_prob,
     nft_loss,
     noised,
     stratified_times,
@@ -198,3 +199,25 @@ def test_advantages_that_count() -> None:
         "binary": [-1.0, -1.0, 0.0, 1.0],
     }
     assert {mode: change(advantage).tolist() for mode, change in ADVANTAGE_MODES.items()} == expected
+
+
+@pytest.mark.parametrize("form", ["uniform", "t", "t2", "huber", "ghuber"])
+def test_a_matching_loss_as_a_log_density(generator: torch.Generator, form: str) -> None:
+    """Oracle: the forms of AWM's code (arXiv 2509.25050), in float64; and a perfect prediction has a finite gradient.
+
+    Catches in functional/forward_process.py: the power left out of the divisor; t in place of t^2.
+    """
+    v, u, t = torch.randn(SHAPE, generator=generator), torch.randn(SHAPE, generator=generator), 0.3
+    e = ((v - u).double() ** 2).mean((1, 2, 3))
+    expected = {
+        "uniform": -e,
+        "t": -e * t,
+        "t2": -e * t**2,
+        "huber": -((e + 1e-10).sqrt() - 1e-5) * t,
+        "ghuber": -((e + 1e-10) ** 0.25 - 1e-10**0.25) * t / 0.25,
+    }
+    torch.testing.assert_close(matching_log_prob(v, u, t, form, 0.25).double(), expected[form], rtol=1e-5, atol=1e-6)
+    v = u.clone().requires_grad_()
+    matching_log_prob(v, u, t, form, 0.25).sum().backward()
+    assert v.grad is not None
+    assert v.grad.isfinite().all()

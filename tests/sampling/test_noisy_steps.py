@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from drift_pl.config.batches import noisy_steps
+from drift_pl.config.loading import parse
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.core.types import PromptBatch, Trajectory
 from drift_pl.incentive.prompting import PromptingRule, VariedCondition
@@ -97,13 +99,24 @@ def test_untrained_steps_may_have_noise(tiny_policy: StableDiffusion3Policy) -> 
     assert not torch.equal(plain.final_BCHW, some.final_BCHW)
 
 
-@pytest.mark.parametrize(("noisy", "steps"), [("trained", ()), ("last", (5,)), ("all", (0, 1, 2, 3, 4, 5))])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ([], ()),
+        (["sampler.noisy_steps=all"], (0, 1, 2, 3, 4)),
+        (["sampler.noisy_steps=all", "sampler.noisy_last_step=true"], (0, 1, 2, 3, 4, 5)),
+        (["sampler.noisy_last_step=true", "sampler.train_last_step=false"], (5,)),
+    ],
+)
 def test_which_untrained_steps_have_noise(
-    tiny_policy: StableDiffusion3Policy, noisy: str, steps: tuple[int, ...]
+    tiny_policy: StableDiffusion3Policy, settings: list[str], steps: tuple[int, ...]
 ) -> None:
-    """Catches in sampling/groups.py: another step for the last."""
-    plan = replace(PLAN, window=replace(PLAN.window, noisy=noisy))
-    sampling = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), PromptingRule(), plan, micro_batch=4)
+    """Catches in config/batches.py: noise in the last step without its own setting."""
+    noisy = noisy_steps(parse(["experiment=shapes_drift", "sampler.steps=6", *settings]).config.sampler)
+    assert tuple(noisy) == steps
+    sampling = GroupSampling(
+        tiny_policy, PromptEncoder(tiny_policy), PromptingRule(), replace(PLAN, noisy=noisy), micro_batch=4
+    )
     condition, trajectory = sampling(BATCH, torch.device("cpu"))
     noise = sampling._noise(BATCH, BATCH.samples, torch.device("cpu"))
     drawn = sample_generators("step_noise", *BATCH.key, samples=BATCH.samples)

@@ -49,11 +49,12 @@ def walk(
     condition: VariedCondition,
     window: tuple[int, ...] = WINDOW,
     micro_batch: int | None = None,
+    noisy: tuple[int, ...] = (),
 ) -> Trajectory:
     count = len(condition)
     noise = initial_noise(policy, count)
     parts = [slice(first, first + (micro_batch or count)) for first in range(0, count, micro_batch or count)]
-    runs = (rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p]) for p in parts)
+    runs = (rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p], noisy=noisy) for p in parts)
     return Trajectory.concatenate(runs, count)
 
 
@@ -101,6 +102,24 @@ def test_log_probabilities_are_those_of_the_transitions_taken(tiny_policy: Stabl
         expected = Normal(mean.double(), std.double()).log_prob(after.double()).flatten(1).mean(1)
         # float32: 256 squares of size 1 from differences of latents of size 3
         torch.testing.assert_close(trajectory.log_prob_KB[k].double(), expected, rtol=0, atol=2e-5)
+
+
+def test_noise_of_an_untrained_last_step_follows_that_of_the_window(tiny_policy: StableDiffusion3Policy) -> None:
+    """flow_grpo's rollouts of FLUX: the images are those of a window that reaches the end, of which one step less is
+    kept. Without it the last step is the ODE's.
+
+    Catches in sampling/rollout.py: noise in every step outside of the window; the last step scored as a trained one.
+    """
+    sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
+    last = sampler.num_steps - 1
+    window = tuple(range(1, last))
+    without, untrained = (walk(tiny_policy, sampler, condition, window, noisy=noisy) for noisy in ((), (last,)))
+    trained = walk(tiny_policy, sampler, condition, (*window, last))
+    assert torch.equal(untrained.final_BCHW, trained.final_BCHW)
+    assert torch.equal(untrained.latents_KBCHW, trained.latents_KBCHW[:-1])
+    assert torch.equal(untrained.log_prob_KB, trained.log_prob_KB[:-1])
+    assert torch.equal(untrained.latents_KBCHW, without.latents_KBCHW)
+    assert not torch.equal(untrained.final_BCHW, without.final_BCHW)
 
 
 def test_a_replayed_step_holds_its_mean_std_and_length(tiny_policy: StableDiffusion3Policy) -> None:

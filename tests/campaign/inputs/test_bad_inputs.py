@@ -10,7 +10,7 @@ Catches in evaluation/record.py: numbers whose sum is infinite.
 Catches in evaluation/bundle.py: a file without evaluations.
 Catches in evaluation/arrays.py: an array that is no picture.
 Catches in core/json_files.py: a file of any size is read.
-Catches in policies/loading.py: weights that are not in the files; a part whose folder is missing.
+Catches in policies/folders.py: weights that are not in the files; a part whose folder is missing.
 Catches in scoring/weight_files.py: random numbers for weights that are not in the files.
 """
 
