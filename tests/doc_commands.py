@@ -10,8 +10,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OURS = re.compile(r"(?:-m drift_pl[. ]|(?:^|\s)drift-pl )(?P<command>\w+)(?P<rest>.*)")
 FILE = re.compile(r"# (?P<name>\w+\.(?:py|yaml))\n")
-PLACEHOLDERS = {"METHOD": "shapes_div", "X": "1.0"}
-RUN = "runs/placeholder"
+LOOP = re.compile(r"^for (?P<name>\w+) in (?P<values>.*); do\n(?P<body>.*?)^done\n", re.MULTILINE | re.DOTALL)
+PLACEHOLDERS = {
+    **{"METHOD": "shapes_flowgrpo", "X": "1.0"},
+    **{"RUN": "runs/placeholder", "RUNS": "runs/placeholder", "BASELINE_RUN": "runs/baseline"},
+}
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,24 @@ def written_files(page: Path) -> dict[str, str]:
 
 def commands(page: Path) -> list[Command]:
     """Commands of this package, in the page's order, with RUN and other placeholders filled in."""
-    lines = [line for block in blocks(page) for line in re.sub(r"\\\n\s*", "", block).splitlines()]
-    lines = [re.sub(r"\s# .*", "", line).replace("$seed", "0") for line in lines]
+    texts = [LOOP.sub(_unrolled, re.sub(r"\\\n\s*", "", block)) for block in blocks(page)]
+    lines = [re.sub(r"\s# .*", "", line) for text in texts for line in text.splitlines()]
     found = [match for line in lines if not line.lstrip().startswith("docker") and (match := OURS.search(line))]
     return [Command(page.name, match["command"], _arguments(match["rest"])) for match in found]
 
 
+def _unrolled(loop: re.Match[str]) -> str:
+    """A shell loop written out."""
+    return "".join(loop["body"].replace(f"${loop['name']}", value) for value in loop["values"].split())
+
+
 def _arguments(text: str) -> tuple[str, ...]:
-    words = shlex.split(text)
-    for name, value in PLACEHOLDERS.items():
-        words = [re.sub(rf"(?<!\w){name}(?!\w)", value, word) for word in words]
-    return tuple(re.sub(r"^(ckpt_path=)?RUNS?(\.\.\.)?$", rf"\1{RUN}", word) for word in words)
+    words = shlex.split(text.replace("RUNS...", "RUNS"))
+    return tuple(re.sub(r"^(\w+=)?([A-Z_]+)$", lambda word: _filled(word[1] or "", word[2]), word) for word in words)
+
+
+def _filled(key: str, name: str) -> str:
+    return key + PLACEHOLDERS.get(name, name)
 
 
 ALL = [command for page in PAGES for command in commands(page)]

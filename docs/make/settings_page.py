@@ -27,7 +27,9 @@ field, not the page. `python -m drift_pl.fit --help` says the same.
 - The defaults are those of the package. An experiment file changes many of them:
   `python -m drift_pl.fit experiment=NAME --print-config` prints all values of an experiment.
 """
-COLUMNS = "| key | type | default | shapes results | meaning |\n|---|---|---|---|---|"
+LONGEST_BOUND = 24
+"""Characters; the bounds of 64-bit numbers say nothing to a reader."""
+COLUMNS = "| key | meaning | type | default | shapes results |\n|---|---|---|---|---|"
 
 
 def page() -> str:
@@ -36,7 +38,8 @@ def page() -> str:
     sections += [name for name, key in keys.items() if "." not in name and key.element and name not in sections]
     parts = [HEAD, "## Of the run\n", _table(_of_the_run(keys))]
     for name in (key for key in keys if key in sections):
-        parts += [f"\n## {name}\n", _sentence(keys[name].field.description or ""), ""]
+        about = _sentence(keys[name].field.description or "")
+        parts += [f"\n## {name}\n", about[:1].upper() + about[1:], ""]
         parts.append(_table({key: found for key, found in keys.items() if key == name or key.startswith(f"{name}.")}))
     return "\n".join(parts) + "\n"
 
@@ -52,13 +55,14 @@ def _table(keys: dict[str, Key]) -> str:
 def _rows(name: str, key: Key) -> Iterator[str]:
     if key.is_section:
         if "." in name:
-            yield f"| **`{name}`** | | | | *{_cell(key.field.description or '')}* |"
+            yield f"| **`{name}`** | *{_cell(key.field.description or '')}* | | | |"
         return
-    facts = _cell(", ".join([_type(key), *key.bounds]))
+    bounds = [bound for bound in key.bounds if len(bound) < LONGEST_BOUND]
+    facts = _cell(", ".join([_type(key), *bounds]))
     default = "required" if key.field.is_required() else f"`{_cell(format_value(key.default))}`"
     default = "" if default == "``" else default
     results = "yes" if key.about.shapes_results else "no"
-    yield f"| `{name}` | {facts} | {default} | {results} | {_meaning(key)} |"
+    yield f"| `{name}` | {_meaning(key)} | {facts} | {default} | {results} |"
 
 
 def _type(key: Key) -> str:

@@ -12,8 +12,10 @@ from drift_pl.core.registry import TABLES
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
 BAND, QUANTILE = (SELECTION, "band"), (SELECTION, "quantile")
-NOISE, VARIANTS = (PROMPTING, "embedding_noise", "variants_noise"), (PROMPTING, "variants", "variants_noise")
-VARIED = (PROMPTING, "embedding_noise", "variants", "variants_noise")
+NOISE = (PROMPTING, "embedding_noise", "variants_noise", "expansions_noise")
+VARIANTS, EXPANSIONS = (PROMPTING, "variants", "variants_noise"), (PROMPTING, "expansions", "expansions_noise")
+TEXTS = (*VARIANTS, *EXPANSIONS[1:])
+VARIED = (*TEXTS, "embedding_noise")
 LOSS = "objective.loss"
 STEPS, IMAGES = (LOSS, "surrogate", "flow_dppo"), (LOSS, "nft", "awm")
 CLIPPED, DPPO, NFT, AWM = (LOSS, "surrogate", "awm"), (LOSS, "flow_dppo"), (LOSS, "nft"), (LOSS, "awm")
@@ -48,6 +50,10 @@ class EncoderConfig(NamedConfig):
     weight: float = setting(1.0, "its share in the similarity of two images")
 
 
+class WriterConfig(NamedConfig):
+    name: str = setting(..., "a registered name, or `their_package.module:Thing`", registry="writer", example="chat")
+
+
 def _refuse_empty_interval(section: str, low: float, high: float, example: str) -> None:
     if not 0 <= low < high <= 1:
         raise UserError(f"{section}.low={low} and high={high} must satisfy 0 <= low < high <= 1, e.g. {example}")
@@ -77,7 +83,7 @@ class SelectionConfig(Section):
 
 
 class PromptingConfig(Section):
-    rule: Literal["none", "embedding_noise", "variants", "variants_noise"] = setting(
+    rule: Literal["none", "embedding_noise", "variants", "variants_noise", "expansions", "expansions_noise"] = setting(
         "none", "how each image's condition varies"
     )
     update: Literal["varied", "clean"] = setting(
@@ -94,15 +100,37 @@ class PromptingConfig(Section):
     rescale: float = setting(0.0, "share psi of the original mean and spread restored; CADS: 1", ge=0, le=1, only=NOISE)
     pooled: Flag = setting(False, "vary the pooled embedding as well", only=NOISE)
     templates: list[str] = setting([], "texts with {prompt}, e.g. 'a photo of {prompt}'", only=VARIANTS)
-    paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=VARIANTS)
+    paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=TEXTS)
+    vocabulary: str | None = setting(
+        None,
+        "JSON lines of word lists and templates, from which texts name what a prompt leaves open",
+        only=EXPANSIONS,
+        example="pkg:drift_pl.builtin/prompts/vocabulary.jsonl",
+    )
+    writers: list[WriterConfig] = setting(
+        [], "what writes texts that name what a prompt leaves open, such as a language model", only=EXPANSIONS
+    )
+    texts: int = setting(40, "texts per prompt, of a vocabulary or of each writer", ge=1, le=1000, only=EXPANSIONS)
+    named: int = setting(
+        0, "open attributes that a text of a vocabulary names at most; 0: all", ge=0, only=EXPANSIONS, example="2"
+    )
     share: float = setting(
-        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=VARIANTS, example="0.5"
+        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=TEXTS, example="0.5"
     )
     anneal_iterations: int = setting(0, "iterations of a linear fall of the scale to zero; 0: none", ge=0, only=NOISE)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _refuse_empty_interval("incentive.prompting", self.low, self.high, "0.6 and 0.9")
+        sources = {"vocabulary": self.vocabulary, "paraphrases": self.paraphrases, "writers": self.writers}
+        given = [f"incentive.prompting.{name}" for name, value in sources.items() if value]
+        if self.rule in EXPANSIONS and len(given) != 1:
+            raise UserError(
+                f"incentive.prompting.rule={self.rule} takes its texts from one source, and "
+                f"{' and '.join(given) or 'none'} {'are' if len(given) > 1 else 'is'} given: use one of "
+                "incentive.prompting.vocabulary=FILE, incentive.prompting.paraphrases=FILE, or "
+                "incentive.prompting.writers=[{name: chat, args: {url: ..., model: ...}}]"
+            )
         return self
 
 

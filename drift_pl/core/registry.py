@@ -97,6 +97,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "max_at_k": Entry("incentive.methods.max_at_k:MaxAtK", "Max@K"),
     },
     "categories": {},
+    "writer": {
+        "chat": Entry("scoring.writer:ChatWriter", "a language model behind a chat endpoint writes expansions"),
+    },
     "callback": {
         "diversity_monitor": Entry("training.callbacks.diversity:DiversityMonitor", "diversity of the training groups"),
     },
@@ -116,6 +119,7 @@ GROUPS = {
     "measure": "drift_pl.measures",
     "method": "drift_pl.rivals",
     "categories": "drift_pl.categories",
+    "writer": "drift_pl.writers",
     "callback": "drift_pl.callbacks",
 }
 """Kind -> entry point group for names from other packages."""

@@ -8,7 +8,7 @@ page's order, all that needs neither network nor accelerator nor several process
 import importlib
 import inspect
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,12 @@ from doc_commands import ALL, PAGES, ROOT, Command, written_files
 from drift_pl import fit as fit_module
 from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.options import Options
+from drift_pl.config.sweeping import SweptRun, read_sweep
 
 SHORT = (
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=1", "objective.micro_batch=8"),
-    *("evaluation.max_prompts=1", "evaluation.seeds_per_prompt=2", "evaluation.seeds_while_training=2"),
-    *("sampler.eval_steps=2", "trainer.save_every=1", "trainer.accelerator=cpu", "trainer.logger=[]"),
+    *("evaluation.max_prompts=1", "evaluation.seeds_per_prompt=8", "evaluation.seeds_while_training=2"),
+    *("sampler.eval_steps=8", "trainer.save_every=1", "trainer.accelerator=cpu", "trainer.logger=[]"),
     *("trainer.threads=1", "evaluation.every=0"),
 )
 NOT_RUN = {"scoring"}
@@ -87,24 +88,30 @@ def test_a_command_is_understood(command: Command, there: Path, capsys: pytest.C
         status = importlib.import_module(f"drift_pl.{command.name}").main([*command.arguments])
     elif command.name == "fit":
         status = print_config(command.arguments)
+    elif command.name == "sweep":
+        status = max(print_config(run.arguments) for run in planned(command))
     else:
         options_of(command).parse(command.arguments)
         status = 0
     assert status == 0, capsys.readouterr().err
 
 
-def shortened(command: Command) -> list[str]:
-    """The arguments of `fit`, with sizes that take seconds."""
+def planned(command: Command) -> tuple[SweptRun, ...]:
+    return read_sweep(command.arguments)[1].runs
+
+
+def shortened(command: Command, extended_to: int) -> list[str]:
+    """The arguments of `fit`, with sizes that take seconds; a run that is resumed goes on to `extended_to`."""
     words = [word for word in command.arguments if not word.startswith(("trainer.iterations", "trainer.devices"))]
     if any(word.startswith("ckpt_path=runs/") for word in words):
-        return [*words, "trainer.iterations=2"]
+        return [*words, f"trainer.iterations={extended_to}"]
     return [*words, *SHORT, "trainer.iterations=1"]
 
 
 def is_run_here(command: Command) -> bool:
     """Neither network, nor accelerator, nor several processes, nor code from elsewhere."""
-    if command.name != "fit":
-        return True
+    if command.name != "fit":  # sweeps have tests of their own, and the study's runs are not kept
+        return command.name != "sweep" and "runs/fronts/" not in " ".join(command.arguments)
     config = parse([word for word in command.arguments if word != "--print-config"]).config
     alone = config.trainer.devices * config.trainer.num_nodes == 1 and config.trainer.strategy == "auto"
     local = config.policy.pretrained.startswith("pkg:") and "http" not in " ".join(command.arguments)
@@ -112,18 +119,26 @@ def is_run_here(command: Command) -> bool:
 
 
 @pytest.fixture(scope="module")
-def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one iteration, for the run folders that a page names and does not make."""
-    folder = tmp_path_factory.mktemp("short") / "run"
-    assert fit_module.main([*SHORT, "trainer.iterations=1", f"run_dir={folder}"]) == 0
-    return folder
+def short_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a run of one iteration; the baseline's for a folder of that name."""
+    made: dict[str, Path] = {}
+
+    def make(name: str) -> Path:
+        experiment = "shapes_flowgrpo" if "baseline" in name else "shapes_div"
+        if experiment not in made:
+            made[experiment] = tmp_path_factory.mktemp("short") / experiment
+            words = [f"experiment={experiment}", f"run_dir={made[experiment]}"]
+            assert fit_module.main([*words, *SHORT, "trainer.iterations=1"]) == 0
+        return made[experiment]
+
+    return make
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", sorted({command.page for command in ALL}))
 def test_the_commands_of_a_page_run(
     page: str,
-    short_run: Path,
+    short_runs: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -133,12 +148,11 @@ def test_the_commands_of_a_page_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     ours = [command for command in ALL if command.page == page and command.name not in NOT_RUN]
-    made = {word.removeprefix("run_dir=") for command in ours for word in command.arguments if "run_dir=" in word}
-    for run in sorted({run for command in ours for run in command.runs} - made):
-        shutil.copytree(short_run, tmp_path / run)
-    for command in ours:
-        if not is_run_here(command):
-            continue
-        words = shortened(command) if command.name == "fit" else [*command.arguments]
+    run_here = [command for command in ours if is_run_here(command)]
+    made = {word.removeprefix("run_dir=") for command in run_here for word in command.arguments if "run_dir=" in word}
+    for run in sorted({run for command in run_here for run in command.runs} - made):
+        shutil.copytree(short_runs(run), tmp_path / run)
+    for number, command in enumerate(run_here, start=2):
+        words = shortened(command, number) if command.name == "fit" else [*command.arguments]
         status = importlib.import_module(f"drift_pl.{command.name}").main(words)
         assert status == 0, f"{command}: {capsys.readouterr().err}"

@@ -21,6 +21,7 @@ import pytest
 from campaign.inputs import (
     rows_command_line,
     rows_files,
+    rows_levers,
     rows_models,
     rows_records,
     rows_rewards,
@@ -32,6 +33,7 @@ from campaign.inputs.stage import Stage
 TABLE: dict[str, list[Row]] = {
     **rows_command_line.KINDS,
     **rows_files.KINDS,
+    **rows_levers.KINDS,
     **rows_models.KINDS,
     **rows_runs.KINDS,
     **rows_records.KINDS,
