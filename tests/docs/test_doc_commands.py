@@ -88,6 +88,9 @@ def test_a_command_is_understood(command: Command, there: Path, capsys: pytest.C
         status = importlib.import_module(f"drift_pl.{command.name}").main([*command.arguments])
     elif command.name == "fit":
         status = print_config(command.arguments)
+    elif command.name == "plan":  # settings of fit, besides its own keys
+        own = importlib.import_module("drift_pl.plan").KEYS
+        status = print_config([word for word in command.arguments if word.partition("=")[0] not in own])
     elif command.name == "sweep":
         status = max(print_config(run.arguments) for run in planned(command))
     else:
@@ -111,7 +114,7 @@ def shortened(command: Command, extended_to: int) -> list[str]:
 def is_run_here(command: Command) -> bool:
     """Neither network, nor accelerator, nor several processes, nor code from elsewhere."""
     if command.name != "fit":  # sweeps have tests of their own, and the study's runs are not kept
-        return command.name != "sweep" and "runs/fronts/" not in " ".join(command.arguments)
+        return command.name not in ("sweep", "plan") and "runs/fronts/" not in " ".join(command.arguments)
     config = parse([word for word in command.arguments if word != "--print-config"]).config
     alone = config.trainer.devices * config.trainer.num_nodes == 1 and config.trainer.strategy == "auto"
     local = config.policy.pretrained.startswith("pkg:") and "http" not in " ".join(command.arguments)
