@@ -148,7 +148,7 @@ BAD = [
     ),
     (
         "trainer.logger=[csvv]",
-        "trainer.logger=[csvv] should be a list of tensorboard, csv, their_package.module:Thing; use e.g. trainer.",
+        "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb, their_package.module:Thing; use e.g. t",
     ),
     (
         "sampler.kind=ddim",
