@@ -227,6 +227,7 @@ def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
     lists = [f"{name}={entries}" for name in named]
     lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    lists += ["incentive.prompting.rule=expansions", "incentive.prompting.writers=[{name: chat}]"] * ("writers" in key)
     name = {"policy.args": "family", "sampler.args": "kind", "objective.args": "loss"}.get(key)
     if name:
         lists.append(f"{key.removesuffix('args')}{name}=their.module:Thing")
