@@ -135,6 +135,16 @@ class PromptingConfig(Section):
 
 class ShapingConfig(Section):
     weight: float = setting(0.0, "alpha: weight of the diversity potential in the advantage; 0 switches it off", ge=0)
+    target: float = setting(
+        0.0,
+        "share of the base model's group diversity that the weight is adjusted to keep; 0: the weight is fixed",
+        ge=0,
+        le=2,
+        example="0.95",
+    )
+    target_gain: float = setting(1.0, "how fast a target adjusts the weight, per iteration", gt=0, le=10)
+    target_low: float = setting(0.1, "lowest weight of a target", gt=0)
+    target_high: float = setting(100.0, "highest weight of a target", gt=0)
     gamma: float = setting(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T", ge=0)
     potential: Literal["mean", "nearest", "logdet", "vendi"] = setting(
         "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
@@ -167,7 +177,21 @@ class ShapingConfig(Section):
                 raise UserError(
                     f"incentive.shaping.encoders.{number}.weight={encoder.weight} must be positive: use e.g. 1.0"
                 )
+        self._check_target()
         return self
+
+    def _check_target(self) -> None:
+        low, high = self.target_low, self.target_high
+        if not low < high:
+            raise UserError(
+                f"incentive.shaping.target_low={low} and target_high={high} must satisfy low < high, e.g. 0.1 and 100"
+            )
+        if self.target and not low <= self.weight <= high:
+            raise UserError(
+                f"incentive.shaping.target={self.target} adjusts incentive.shaping.weight={self.weight}, which must "
+                f"start within target_low={low} and target_high={high}: use e.g. incentive.shaping.weight="
+                f"{min(high, max(low, 5.0)):g}"
+            )
 
 
 class IncentiveConfig(Section):
