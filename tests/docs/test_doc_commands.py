@@ -17,6 +17,7 @@ from doc_commands import ALL, PAGES, ROOT, Command, written_files
 from drift_pl import fit as fit_module
 from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.options import Options
+from drift_pl.config.sweeping import SweptRun, read_sweep
 
 SHORT = (
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=1", "objective.micro_batch=8"),
@@ -87,10 +88,16 @@ def test_a_command_is_understood(command: Command, there: Path, capsys: pytest.C
         status = importlib.import_module(f"drift_pl.{command.name}").main([*command.arguments])
     elif command.name == "fit":
         status = print_config(command.arguments)
+    elif command.name == "sweep":
+        status = max(print_config(run.arguments) for run in planned(command))
     else:
         options_of(command).parse(command.arguments)
         status = 0
     assert status == 0, capsys.readouterr().err
+
+
+def planned(command: Command) -> tuple[SweptRun, ...]:
+    return read_sweep(command.arguments)[1].runs
 
 
 def shortened(command: Command, extended_to: int) -> list[str]:
@@ -103,8 +110,8 @@ def shortened(command: Command, extended_to: int) -> list[str]:
 
 def is_run_here(command: Command) -> bool:
     """Neither network, nor accelerator, nor several processes, nor code from elsewhere."""
-    if command.name != "fit":
-        return "runs/fronts/" not in " ".join(command.arguments)  # the study's runs are not kept
+    if command.name != "fit":  # sweeps have tests of their own, and the study's runs are not kept
+        return command.name != "sweep" and "runs/fronts/" not in " ".join(command.arguments)
     config = parse([word for word in command.arguments if word != "--print-config"]).config
     alone = config.trainer.devices * config.trainer.num_nodes == 1 and config.trainer.strategy == "auto"
     local = config.policy.pretrained.startswith("pkg:") and "http" not in " ".join(command.arguments)
