@@ -24,16 +24,16 @@ class Method:
     Attributes:
         selection: lever 1; `KeepAll` switches it off.
         shaping: lever 3; None switches it off. (Lever 2, prompting, acts where images are sampled.)
-        target: adjusts the weight of `shaping` from iteration to iteration; None: it is fixed.
         advantage_rule: from rewards to advantages.
         reward_method: what another method makes of rewards, advantages and the divergence; the base class changes none.
+        target: adjusts the weight of `shaping` from iteration to iteration; None: it is fixed.
     """
 
     selection: SelectionRule = KeepAll()
     shaping: DiversityShaping | None = None
-    target: WeightTarget | None = None
     advantage_rule: AdvantageRule = AdvantageRule()
     reward_method: RewardMethod = field(default_factory=RewardMethod)
+    target: WeightTarget | None = None
 
     @property
     def keep(self) -> frozenset[str]:

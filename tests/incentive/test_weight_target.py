@@ -42,7 +42,7 @@ def test_a_plant_linear_in_the_log_is_approached_geometrically(gain: float) -> N
 @pytest.mark.parametrize("lag", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("difficulty", [0.02, 0.2, 2.0])
 def test_one_setting_finds_the_weight_of_every_reward(difficulty: float, lag: float) -> None:
-    """With rho = w / (w + c), c the reward's pull, the share is kept at w* = c share / (1 - share), behind a lag, too."""
+    """With rho = w / (w + c), c the reward's pull, the share is kept at w* = c share / (1 - share), behind a lag."""
     share = 0.95
     fixed = difficulty * share / (1 - share)
     weights = simulated(WeightTarget(share, 1.0, 0.01, 1000.0), lambda w: w / (w + difficulty), 2000, 5.0, lag)
