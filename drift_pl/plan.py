@@ -12,7 +12,6 @@ from drift_pl.config.command_line import FLAGS, asks_for_help
 from drift_pl.config.help import help_text, table
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError
 
 KEYS = {
     "device": "memory in GB, e.g. 24GB, or a device, e.g. rtx4090, a100, h100 (default 24GB)",
@@ -32,12 +31,10 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
         UserError: the device is none, or the model's configuration is not known.
     """
     quieten()
-    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, device_of, plan_of, remedies
+    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, device_of, number, plan_of, remedies, share
 
-    tflops, utilisation = number("tflops", options, None), number("utilisation", options, 0.4)
+    tflops, utilisation = number("tflops", options, None), share("utilisation", options, 0.4)
     name, device = device_of(options.get("device", "24GB"), tflops)
-    if utilisation is None or utilisation > 1:
-        raise UserError(f"utilisation={utilisation} must lie in (0, 1], such as 0.4")
     found = plan_of(config)
     record = as_record(found, name, device, utilisation)
     lines = [f"{config.experiment}: counted, not measured; one of {found.processes} process(es)", ""]
@@ -65,22 +62,6 @@ def _advice(changed: Mapping[str, str] | None) -> str:
     if changed is None:
         return "no change of the memory settings makes it fit: take a smaller policy.resolution, or another device"
     return f"it fits with: {' '.join(f'{key}={value}' for key, value in changed.items())}"
-
-
-def number(key: str, options: Mapping[str, str], default: float | None) -> float | None:
-    """
-    Raises:
-        UserError: it is no positive number.
-    """
-    if key not in options:
-        return default
-    try:
-        value = float(options[key])
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
-    return value
 
 
 def _run(argv: list[str]) -> None:

@@ -207,6 +207,33 @@ def device_of(text: str, tflops: float | None) -> tuple[str, Device]:
     return name, found if tflops is None else Device(found.gigabytes, tflops)
 
 
+def number(key: str, options: Mapping[str, str], default: float | None) -> float | None:
+    """
+    Raises:
+        UserError: it is no positive number.
+    """
+    if key not in options:
+        return default
+    try:
+        value = float(options[key])
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
+    return value
+
+
+def share(key: str, options: Mapping[str, str], default: float) -> float:
+    """
+    Raises:
+        UserError: it does not lie in (0, 1].
+    """
+    value = number(key, options, default)
+    if value is None or value > 1:
+        raise UserError(f"{key}={value} must lie in (0, 1], such as {default}")
+    return value
+
+
 def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict[str, Any]:
     """The plan as JSON."""
     seconds = plan.flops / (device.tflops * 1e12 * utilisation * plan.processes)
