@@ -46,7 +46,7 @@ venv: $(DEV) ## create the virtual environment with everything for development
 
 docs: $(DEV) ## build the documentation's site into build/site, strictly: settings and links are checked
 	$(BIN)/python docs/make/settings_page.py
-	$(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python -m mkdocs build
 
 docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
 	$(BIN)/python -m mkdocs serve
