@@ -74,9 +74,10 @@ def test_base_file_comes_first_and_overrides_last_wherever_experiment_stands() -
         ("objective.learning_rate=1", 1.0),
         ("trainer.iterations=1_000", 1000),
         ("seed=010", 10),
-        ("trainer.progress=no", False),
-        ("trainer.progress=On", True),
-        ("trainer.progress=0", False),
+        ("trainer.progress=no", "none"),
+        ("trainer.progress=On", "auto"),
+        ("trainer.progress=0", "none"),
+        ("trainer.progress=lines", "lines"),
         ("sampler.window_size=3", 3),
         ("sampler.window_size=null", None),
         ("sampler.window_range=[1, 4]", [1, 4]),
@@ -209,7 +210,7 @@ def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
     """Set in an argument, or in an experiment's own file; what its base says is for the base's choices."""
     ignored = parse(["objective.nft_times=3", "incentive.selection={kappa: 1, low: 0.1}", "seed=3"]).ignored
     assert ignored == (
-        "objective.nft_times (only with objective.loss=nft)",
+        "objective.nft_times (only with objective.loss=nft or awm)",
         "incentive.selection.low (only with incentive.selection.rule=quantile)",
     )
     assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()
