@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run gpu-check test test-slow test-browser lint type format venv docs docs-serve clean
+.PHONY: help run gpu-check test test-slow test-browser lint type format venv docs docs-serve release-check clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -54,6 +54,9 @@ docs: $(DEV) ## build the documentation's site into build/site, strictly: settin
 docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
 	$(BIN)/python -m mkdocs serve
 
+release-check: $(BIN)/python ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
+	.ci/release-check $(BIN)/python
+
 clean: ## remove the environment, caches and builds; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find drift_pl tests -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -65,9 +68,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): $(SOURCES) | $(BIN)/python
+	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(SOURCES) | $(BIN)/python
+	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(RUN)
