@@ -52,7 +52,16 @@ PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 SD15 = ["policy.pretrained={sd15}", *JUDGES]
 AESTHETIC = [f"rewards.0.args.pretrained={BUILTIN}/preference", "rewards.0.args.head={aesthetic}"]
+FURTHER = ("zimage", "qwen_image", "flux2_klein", "sana")
 PATHS = {
+    "sd35_large_pickscore_div": [*SD3, *PICKSCORE],
+    **{
+        f"{family}_pickscore_div": [
+            *(f"policy.pretrained={{{family}}}", "policy.max_sequence_length=40", *JUDGES, *PICKSCORE),
+            *("evaluation.resolution=null", "policy.dtype=float32"),
+        ]
+        for family in FURTHER
+    },
     "pickscore_div": [*SD3, *PICKSCORE],
     "flux_pickscore_div": ["policy.pretrained={flux}", "policy.max_sequence_length=16", *JUDGES, *PICKSCORE],
     "sd15_ddpo_aesthetic": [*SD15, *AESTHETIC],
@@ -84,13 +93,19 @@ PATHS = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, tiny_flux: Path, tiny_unets: dict[str, Path]) -> dict[str, Path]:
+def folders(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_flux: Path,
+    tiny_unets: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> dict[str, Path]:
     """Small files of the published formats."""
     root = tmp_path_factory.mktemp("published")
     for name in ("hps", "image_reward"):
         (root / name).mkdir()
     return {
         "flux": tiny_flux,
+        **{family: request.getfixturevalue(f"tiny_{family}") for family in FURTHER},
         "sd15": tiny_unets["sd15"],
         "hps": save_tiny_hps(root / "hps"),
         "image_reward": save_tiny_image_reward(root / "image_reward"),
@@ -162,6 +177,8 @@ def test_the_levers_of_shapes_drift_are_their_rules_own_defaults() -> None:
         "shapes_drift",
         "pickscore_div",
         "flux_pickscore_div",
+        "sd35_large_pickscore_div",
+        *(f"{family}_pickscore_div" for family in FURTHER),
         "sd15_ddpo_aesthetic_div",
         "sd15_ddpo_compressibility_div",
     ],
@@ -229,6 +246,19 @@ def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
     assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
     assert (flux.policy.lora.rank, flux.policy.lora.alpha, flux.policy.max_sequence_length) == (64, 128, 128)
     assert (noise_is_untrained(flux.sampler), window_bounds(flux.sampler)) == (True, (0, 5))
+
+
+def test_qwen_image_and_klein_take_the_published_settings() -> None:
+    """Flow-GRPO's config/grpo.py and scripts/train_qwenimage.py; Flow-Factory's example, and its issue 108."""
+    qwen, klein = (build_config([("experiment", f"{name}_pickscore_div")]) for name in ("qwen_image", "flux2_klein"))
+    sampler, objective = qwen.sampler, qwen.objective
+    assert (sampler.steps, sampler.eval_steps, sampler.noise_level) == (10, 50, 1.2)
+    assert (sampler.window_size, window_bounds(sampler), qwen.policy.guidance_scale) == (2, (0, 5), 4.0)
+    assert (qwen.prompts.per_iteration, qwen.prompts.group_size) == (32, 16)
+    assert (objective.kl_weight, objective.ema_decay, objective.clip_range) == (0.0, 0.0, 1e-4)
+    assert (qwen.policy.lora.rank, qwen.policy.lora.alpha, len(qwen.policy.lora.targets)) == (64, 128, 12)
+    assert (klein.sampler.steps, klein.sampler.window_size, window_bounds(klein.sampler)) == (8, 1, (1, 4))
+    assert (klein.policy.guidance_scale, klein.objective.clip_range) == (4.0, 1e-5)
 
 
 def test_ddpos_published_settings_are_in_its_experiments() -> None:
