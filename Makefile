@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run gpu-check test test-slow lint type format venv docs docs-serve clean
+.PHONY: help run gpu-check test test-slow test-browser lint type format venv docs docs-serve clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -28,7 +28,10 @@ test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(DEV) ## run all tests, including the slow ones
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+
+test-browser: $(DEV) ## layout and keys of report.html, in Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

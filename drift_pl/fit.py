@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.dry_folder import clear_dry_run, dry_run_report
 from drift_pl.config.early import refuse_missing
 from drift_pl.config.fit_help import fit_help
 from drift_pl.config.help import table
@@ -39,7 +41,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
-from drift_pl.core.progress import Display
+from drift_pl.core.progress import Display, clock
 
 if TYPE_CHECKING:
     from drift_pl.builders.run import Run
@@ -83,6 +85,8 @@ def _fit(config: Config, tree: dict[str, Any] | None, overrides: Sequence[str] |
     first = is_first_process(config)
     held, kind = hold(run_path(config), "run_dir") if first else nullcontext(), config.trainer.progress
     with held as lock, Display(kind if first else "none") as display:
+        if lock is not None and config.dry_run:
+            clear_dry_run(run_path(config))
         return _train(_Job(config, tree, overrides, choose_run_folder(config), lock, display))
 
 
@@ -199,9 +203,14 @@ def _run(argv: list[str]) -> None:
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
+        began = time.monotonic()
         worked = _fit(request.config, request.tree, request.overrides)
         if worked and is_first_process(request.config):
-            _close(run_path(request.config), request.config)
+            folder, seconds = run_path(request.config), clock(time.monotonic() - began)
+            if request.config.dry_run:
+                print(dry_run_report(folder, request.config, request.overrides, seconds))
+            else:
+                _close(folder, request.config)
 
 
 def _run_reporting(argv: list[str]) -> None:

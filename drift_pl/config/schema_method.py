@@ -16,8 +16,9 @@ NOISE = (PROMPTING, "embedding_noise", "variants_noise", "expansions_noise")
 VARIANTS, EXPANSIONS = (PROMPTING, "variants", "variants_noise"), (PROMPTING, "expansions", "expansions_noise")
 TEXTS = (*VARIANTS, *EXPANSIONS[1:])
 VARIED = (*TEXTS, "embedding_noise")
-SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
-LAGGING = ("objective.loss", "nft")
+LOSS = "objective.loss"
+STEPS, IMAGES = (LOSS, "surrogate", "flow_dppo"), (LOSS, "nft", "awm")
+CLIPPED, DPPO, NFT, AWM = (LOSS, "surrogate", "awm"), (LOSS, "flow_dppo"), (LOSS, "nft"), (LOSS, "awm")
 
 
 class NamedConfig(Section):
@@ -193,9 +194,9 @@ class IncentiveConfig(Section):
 class ObjectiveConfig(Section):
     loss: str = setting("surrogate", "the loss of the base algorithm", registry="update")
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
-    nft_times: int = setting(4, "noise levels per image", ge=1, only=NFT)
+    nft_times: int = setting(4, "noise levels per image", ge=1, only=IMAGES)
     noise_levels: Literal["uniform", "sampler"] = setting(
-        "uniform", "uniform: stratified over (0, 1); sampler: levels of the rollout's grid", only=NFT
+        "uniform", "uniform: stratified over (0, 1); sampler: levels of the rollout's grid", only=IMAGES
     )
     nft_beta: float = setting(1.0, "strength of the pull towards the old policy", gt=0, only=NFT)
     branch_weight: Literal["shared", "own"] = setting(
@@ -212,12 +213,20 @@ class ObjectiveConfig(Section):
         "most of an old policy that is kept after an iteration; 0: none (on policy)",
         ge=0,
         lt=1,
-        only=LAGGING,
+        only=IMAGES,
         example="0.5",
     )
-    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=LAGGING)
-    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=LAGGING)
-    clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=SURROGATE)
+    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=IMAGES)
+    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=IMAGES)
+    clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=CLIPPED)
+    kl_limit: float = setting(
+        1e-7, "divergence, mean over latents, above which no step leads further away", gt=0, only=DPPO
+    )
+    awm_weighting: Literal["uniform", "t", "t2", "huber", "ghuber"] = setting(
+        "ghuber", "what a matching loss weighs at noise level t", only=AWM
+    )
+    awm_power: float = setting(0.25, "power of ghuber", gt=0, le=1, only=AWM)
+    awm_pull: float = setting(0.0, "pull towards a policy that lags behind (old_decay_*); published 1", ge=0, only=AWM)
     advantage_clip: float = setting(5.0, "largest magnitude of an advantage", gt=0)
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")
     kl_weight: float = setting(0.0, "beta: weight of the divergence from the reference model", ge=0)
@@ -225,13 +234,16 @@ class ObjectiveConfig(Section):
         "sum", "several rewards: sum, or per_judge (each by its own group spread: GDPO)"
     )
     kl_form: Literal["exact", "flow_grpo", "mean"] = setting(
-        "exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std", only=SURROGATE
+        "exact", "exact: Gaussian KL of a step; flow_grpo: times the step length; mean: without std", only=STEPS
     )
-    ratio: Literal["plain", "guard"] = setting(
-        "plain", "plain, or guard: GRPO-Guard's ratio, with the same mean and scale at every step", only=SURROGATE
+    ratio: Literal["plain", "guard", "unscaled"] = setting(
+        "plain",
+        "plain; guard: GRPO-Guard's, with the same mean and scale at every step; unscaled: without 1 / (2 std^2), "
+        "Flow-CPS's",
+        only=STEPS,
     )
     step_weights: Literal["none", "inverse_length", "std"] = setting(
-        "none", "weight of a step's loss; inverse_length: GRPO-Guard", only=SURROGATE
+        "none", "weight of a step's loss; inverse_length: GRPO-Guard", only=STEPS
     )
     skip_zero_advantage: Flag = setting(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = setting(1, "passes over an iteration's images", ge=1)

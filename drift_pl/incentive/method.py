@@ -95,4 +95,5 @@ class Method:
 
     def divergence(self, scores: Scores, trajectory: Trajectory) -> Tensor | None:
         """Factor of the KL term, see `RewardMethod.divergence`."""
-        return self.reward_method.divergence(scores, trajectory.steps_K, trajectory.num_steps)
+        steps_K = trajectory.steps_K or (0,)  # without trained steps: of the image
+        return self.reward_method.divergence(scores, steps_K, trajectory.num_steps)
