@@ -55,6 +55,8 @@ AESTHETIC = [f"rewards.0.args.pretrained={BUILTIN}/preference", "rewards.0.args.
 FURTHER = ("zimage", "qwen_image", "flux2_klein", "sana")
 PATHS = {
     "sd35_large_pickscore_div": [*SD3, *PICKSCORE],
+    "pickscore_nft": [*SD3, *PICKSCORE, "objective.nft_times=5"],
+    "pickscore_nft_div": [*SD3, *PICKSCORE, "objective.nft_times=5"],
     **{
         f"{family}_pickscore_div": [
             *(f"policy.pretrained={{{family}}}", "policy.max_sequence_length=40", *JUDGES, *PICKSCORE),
@@ -135,6 +137,7 @@ def test_no_shipped_experiment_sets_what_has_no_effect(name: str) -> None:
     "names",
     [
         ("shapes_drift", "shapes_flowgrpo"),
+        ("pickscore_nft_div", "pickscore_nft"),
         ("sd15_ddpo_aesthetic_div", "sd15_ddpo_aesthetic"),
         ("sd15_ddpo_compressibility_div", "sd15_ddpo_compressibility"),
     ],
@@ -246,6 +249,18 @@ def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
     assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
     assert (flux.policy.lora.rank, flux.policy.lora.alpha, flux.policy.max_sequence_length) == (64, 128, 128)
     assert (noise_is_untrained(flux.sampler), window_bounds(flux.sampler)) == (True, (0, 5))
+
+
+def test_diffusion_nfts_published_settings_are_in_its_experiment() -> None:
+    """https://github.com/NVlabs/DiffusionNFT, config/nft.py (sd3_pickscore), scripts/train_nft_sd3.py."""
+    config = build_config([("experiment", "pickscore_nft")])
+    sampler, objective, plain = config.sampler, config.objective, build_config([("experiment", "pickscore_flowgrpo")])
+    assert (sampler.steps, sampler.solver, sampler.window_size, config.policy.guidance_scale) == (10, "dpm2", 0, 1.0)
+    assert (objective.loss, objective.updates, objective.nft_times, objective.nft_beta) == ("nft", 1, 9, 1.0)
+    assert (objective.noise_levels, objective.branch_weight, objective.kl_scale) == ("sampler", "own", "plain")
+    assert (objective.kl_weight, objective.old_decay_max, objective.old_decay_rate) == (1e-4, 0.5, 0.001)
+    assert (objective.advantage_std, objective.learning_rate, objective.ema_decay) == ("global", 3e-4, 0.9)
+    assert (objective.ema_every, config.policy.lora, config.prompts) == (1, plain.policy.lora, plain.prompts)
 
 
 def test_qwen_image_and_klein_take_the_published_settings() -> None:
