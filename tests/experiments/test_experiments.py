@@ -48,6 +48,7 @@ JUDGES = [
     "policy.resolution=32",
 ]
 SD3 = [f"policy.pretrained={BUILTIN}/pipeline", "policy.max_sequence_length=0", *JUDGES]  # it has no T5
+SD3 += ["policy.dtype=null"]  # float16 is slow on a CPU
 PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 SD15 = ["policy.pretrained={sd15}", *JUDGES]
