@@ -12,7 +12,8 @@ from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import Flag, neutral, setting
-from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
+from drift_pl.config.schema_levers import IncentiveConfig
+from drift_pl.config.schema_method import EncoderConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
 from drift_pl.config.section import Section

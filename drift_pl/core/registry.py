@@ -109,6 +109,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     "logger": {
         "tensorboard": Entry("training.loggers:tensorboard", "TensorBoard events"),
         "csv": Entry("training.loggers:csv", "metrics.csv"),
+        "wandb": Entry("training.loggers:wandb", "Weights & Biases", needs=("wandb", "wandb")),
     },
 }
 """Kind -> name -> entry, in the order in which names are listed."""
