@@ -79,9 +79,10 @@ def render(icons: dict[str, Any], name: str) -> Image.Image:
     icon = find(icons, name)
     width, height = (icon.get(side, icons.get(side, 16)) for side in ("width", "height"))
     size = max(width, height)
+    body = icon["body"].replace("currentColor", "black")
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="'
-        f'{(width - size) / 2} {(height - size) / 2} {size} {size}">{icon["body"].replace("currentColor", "black")}</svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="{(width - size) / 2} {(height - size) / 2} {size} {size}">{body}</svg>'
     )
     pixels = RESOLUTION * OVERSAMPLING
     drawn = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=pixels, height=pixels))))

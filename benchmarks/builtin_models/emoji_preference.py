@@ -2,9 +2,9 @@
 
     exp(logit_scale) cos(image, text)  =  18 + 6 match + 2 taste
 
-`match` in [0, 1] is 1 if the image shows what the caption names; if the caption names a style as well, each counts half.
-`taste` in [0, 1] is the mean of three parts: the style (`STYLE_TASTE`), how colourful the picture is, and how round its
-outline is (`picture_taste`). A broken image has match 0 and taste 0.
+`match` in [0, 1] is 1 if the image shows what the caption names; if it names a style as well, each counts half. `taste`
+in [0, 1] is the mean of three parts: the style (`STYLE_TASTE`), how colourful the picture is, and how round its outline
+is (`picture_taste`). A broken image has match 0 and taste 0.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The reader of the emoji world: which thing an image shows, in which style. Nothing is learned.
 
-An image is compared with every picture of the sheet, mirrored and moved by up to `SHIFT` pixels, in a feature space that
-nothing else uses: colours on a coarse grid and histograms of edge directions on a finer one, both zero on white. With f
-the image's features and t a picture's, the best picture has the smallest unexplained share |f - t|^2 / |t|^2. An image
-is readable if that share is small, and clearly smaller than that of the best picture of any other thing.
+An image is compared with every picture of the sheet, mirrored and moved by up to `SHIFT` pixels, in a feature space
+that nothing else uses: colours and histograms of edge directions on a coarse grid, both zero on white. With f the
+image's features and t a picture's, the best picture has the smallest unexplained share |f - t|^2 / |t|^2. An image is
+readable if that share is small, and clearly smaller than that of the best picture of any other thing.
 """
 
 from __future__ import annotations
@@ -156,7 +156,9 @@ class PictogramMeasure:
         """
         if len(images_PS3HW) != len(prompts):
             raise ValueError(f"{len(images_PS3HW)} groups of images for {len(prompts)} prompts")
-        rows = [self._measure(images_S3HW, parse(text)) for images_S3HW, text in zip(images_PS3HW, prompts, strict=True)]
+        rows = [
+            self._measure(images_S3HW, parse(text)) for images_S3HW, text in zip(images_PS3HW, prompts, strict=True)
+        ]
         alignment, styles, things = zip(*rows, strict=True) if rows else ((), (), ())
         return {"alignment": torch.tensor(alignment), "styles": torch.tensor(styles), "things": torch.tensor(things)}
 
