@@ -7,17 +7,15 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.checkpoints import CONFIG, find_checkpoints
 from drift_pl.config.command import run_command
-from drift_pl.config.fields import Flag, NonNegative, setting
+from drift_pl.config.evaluating import EvaluateOptions
 from drift_pl.config.inputs import inputs_now
-from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
-from drift_pl.config.schema import Config, RewardConfig
-from drift_pl.config.yaml_text import format_value
+from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder
 
@@ -29,54 +27,6 @@ if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     """Points to be measured, each with its checkpoint (None: the base model)."""
 
 
-RUN_KEYS = (
-    *("policy.pretrained", "sampler.eval_steps", "sampler.eval_guidance_scale", "trainer.precision"),
-    *("evaluation.encoder", "evaluation.lpips", "evaluation.rewards", "evaluation.measures", "evaluation.extra"),
-    *("evaluation.vendi_order", "evaluation.resolution", "evaluation.grid_prompts", "evaluation.grid_seeds"),
-)
-
-
-class EvaluateOptions(Options):
-    """Measure a run's checkpoints and its base model on prompts and noise that training never saw.
-
-    Writes the run's record, evaluation/test.json, and pictures of the same noise through all checkpoints. Points that
-    the file already holds are not measured again; an interrupted evaluation is resumed.
-    """
-
-    program = "python -m drift_pl.evaluate"
-    example = "ckpt_path=runs/shapes_div-d738dcc0-s0"
-    run_keys = {
-        "seeds_per_prompt": "evaluation.seeds_per_prompt",
-        "max_prompts": "evaluation.max_prompts",
-        "accelerator": "trainer.accelerator",
-        "micro_batch": "objective.micro_batch",
-        "threads": "trainer.threads",
-        **{key: key for key in RUN_KEYS},
-    }
-
-    ckpt_path: list[str] = checkpoint_key(
-        "a run folder (all its checkpoints), a checkpoint, a glob, or a list of these"
-    )
-    prompts: str = setting("test", "test or tuning (the run's own), or a text file with one prompt per line")
-    method: str | None = setting(None, "label in comparisons; null: the experiment's name", example="plain")
-    out: str | None = setting(None, "file to write; null: the run's record", example="evaluation-tuning.json")
-    weights: Weights = weights_key()
-    trust: Flag = trust_key()
-    lora_scale: list[NonNegative] = setting(
-        [], "factors of the adapter's output, each a point per checkpoint; []: the run's own", example="[0.5, 1.0]"
-    )
-    importance_power: list[NonNegative | None] = setting(
-        [], "powers of annealed importance guidance (null: none), likewise; []: the run's own", example="[0.5, 2.0]"
-    )
-    judges: list[RewardConfig] = setting([], "held-out rewards besides the config's: [{name: NAME, args: {...}}]")
-    base: str | None = setting(
-        None,
-        "another evaluation file, or its run folder, with the base model's point",
-        example="runs/other/evaluation.json",
-    )
-    fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
-
-
 def evaluate(options: EvaluateOptions) -> "Evaluation":
     """Measures the missing points, and returns the whole record.
 
@@ -84,42 +34,33 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
         UserError: an input cannot be used, or the file belongs to another run or protocol; nothing has been written
             then.
     """
-    _refuse_options(options)
+    options.refuse_contradictions()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.checkpoint_weights import read_checkpoints
+    from drift_pl.builders.early import refuse_unfit
+    from drift_pl.builders.hardware import choose_device
     from drift_pl.evaluation.base import read_base
+    from drift_pl.evaluation.points import read_array
     from drift_pl.evaluation.shared import write_shared
 
+    device, autocast = choose_device(config)
+    refuse_unfit(config, options.needs(), options.judges)
     checkpoints = read_checkpoints(paths, run_dir / CONFIG, options.weights)
     evaluation = _open(options, config, run_dir, checkpoints[0].config_hash)
     evaluation = replace(evaluation, points=_current(evaluation.points, checkpoints))
     base = read_base(local_path(options.base), evaluation) if options.base else None
     jobs = _jobs(options, config, checkpoints)
+    for point in evaluation.points:
+        read_array(evaluation, point.name, "grid")  # needed at the end: damaged ones are refused before hours of work
     probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
-        evaluation = _measure(options, config, jobs, evaluation, base)
+        evaluation = _measure(options, config, jobs, evaluation, base, device, autocast)
     evaluation = write_shared(evaluation)
     _write_sheet(evaluation)
     return evaluation
-
-
-def _refuse_options(options: EvaluateOptions) -> None:
-    if options.out is not None and not options.out.endswith(".json"):
-        raise UserError(f"out={options.out}: use e.g. out=evaluation-tuning.json, or leave it out")
-    prompts = options.prompts
-    if prompts not in ("test", "tuning") and not prompts.startswith("pkg:") and not local_path(prompts).is_file():
-        raise UserError(f"prompts={prompts}: no such file; use test, tuning, or a text file with one prompt per line")
-    if any("?" in str(judge.args.get("url")) for judge in options.judges):
-        raise UserError(
-            "judges: the record would keep what follows the question mark of a url; give the reward by "
-            "evaluation.rewards, with url: '${oc.env:NAME}' and the whole url in that environment variable"
-        )
-    for key, values in (("lora_scale", options.lora_scale), ("importance_power", options.importance_power)):
-        if len(set(values)) < len(values):
-            raise UserError(f"{key}={format_value(values)} names a number twice: give each once")
 
 
 def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: str) -> "Evaluation":
@@ -188,12 +129,17 @@ def _missing(jobs: "Jobs", evaluation: "Evaluation") -> "Jobs":
 
 
 def _measure(
-    options: EvaluateOptions, config: Config, jobs: "Jobs", evaluation: "Evaluation", base: "Evaluation | None"
+    options: EvaluateOptions,
+    config: Config,
+    jobs: "Jobs",
+    evaluation: "Evaluation",
+    base: "Evaluation | None",
+    device: Any,
+    autocast: Any,
 ) -> "Evaluation":
     """Measures point by point; each is written when it is done."""
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
-    from drift_pl.builders.hardware import choose_device
     from drift_pl.builders.run import build_policy
     from drift_pl.builders.scoring import build_rewards
     from drift_pl.core.text_length import expect_prompts
@@ -203,7 +149,6 @@ def _measure(
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import Progress, headline
 
-    device, autocast = choose_device(config)
     bench = build_bench(config, build_rewards(config.rewards, "rewards"), options.judges)
     model = Model.on(build_policy(without_warm_start(config)), device, autocast)
     bench.evaluator.to(device)

@@ -44,8 +44,10 @@ def export(options: ExportOptions) -> Path:
     config = options.config(run_dir / CONFIG)
     quieten()
     from drift_pl.builders.checkpoint_weights import load_tuned
+    from drift_pl.builders.early import refuse_unfit
     from drift_pl.policies.export import save_full, save_lora
 
+    refuse_unfit(config, options.needs())
     tuned = load_tuned(config, run_dir, path, options.weights)
     card = _card(config, run_dir, out, options.format, tuned)
     save = save_lora if options.format == "lora" else save_full

@@ -8,22 +8,23 @@ import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.command import INTERRUPTED, TERMINATED, leaving_at_second_sigterm, run_command
+from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.early import refuse_missing
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_help, config_yaml, parse
 from drift_pl.config.own_run import CONFIG
+from drift_pl.config.processes import check_launch, is_first_process, reports_errors
 from drift_pl.config.publishing import with_names
 from drift_pl.config.resuming import same_run, what_is_left
 from drift_pl.config.run_folder import (
     SUMMARY,
     RunFolder,
     choose_run_folder,
-    is_first_process,
     resume_command,
     run_path,
     settings_to_keep,
@@ -35,6 +36,9 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
+
+if TYPE_CHECKING:
+    from drift_pl.builders.run import Run
 
 TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
@@ -54,6 +58,7 @@ def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
 
 def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
     """`fit`; False if there is nothing left to do."""
+    check_launch(config)
     with hold(run_path(config), "run_dir") if is_first_process(config) else nullcontext() as lock:
         return _train(config, tree, choose_run_folder(config), lock)
 
@@ -61,18 +66,19 @@ def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
 def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock: FolderLock | None) -> bool:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines
     quieten()
     # Imported late: `--help` and wrong keys answer at once.
     from drift_pl.builders.run import build_run
-    from drift_pl.training.checkpoint_content import RestoredShapes, damaged, raised_while_restoring
+    from drift_pl.training.checkpoint_content import RestoredShapes
     from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
     mark, restored, done, stopped = read_mark(config), None, 0, None
     if folder.resume_from is not None:
-        content = read_checkpoint(folder.resume_from)
+        content = read_checkpoint(folder.resume_from, mapped=True)
         mark, stopped = same_run(content, folder, config, mark), content.get("stopped")
         done, restored = checkpoint_iteration(content), RestoredShapes.of(content)
-        del content  # of a whole network it is large
+        del content
     left = what_is_left(folder, config, mark, done, stopped)
     if left == "nothing":
         _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
@@ -90,23 +96,35 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
         keep_inputs(folder.path, mark)
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
-    try:
-        with leaving_at_second_sigterm():
-            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
-    except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
-        done = run.datamodule.iteration
-        print(f"stopped after iteration {done}; resume with: {resume_command(folder.path)}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
-    except Exception as error:
-        if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
-            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
-        raise
+    _work(run, folder, lock)
     return True
 
 
-def _say(lock: FolderLock | None, line: str) -> None:
+def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
+    """Trains, and says how to go on after an end that was asked for."""
+    from drift_pl.training.checkpoint_content import damaged, raised_while_restoring
+
+    try:
+        with nullcontext() if run.watch else leaving_at_second_sigterm():
+            run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
+    except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
+        line = f"stopped after iteration {run.datamodule.iteration}; resume with: {resume_command(folder.path)}"
+        _say(lock, line, sys.stderr)
+        raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
+    except BaseException as error:
+        if run.watch:
+            run.watch.end(error)
+        if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
+            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
+        raise
+    finally:
+        if run.watch:
+            run.watch.close()
+
+
+def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
     if lock is not None:  # the first process
-        print(line, flush=True)
+        print(line, file=stream, flush=True)
 
 
 def summary_table(summary: dict) -> str:
@@ -136,6 +154,7 @@ def _run(argv: list[str]) -> None:
         print(config_help(), end="")
         return
     request = parse(argv)
+    refuse_missing(request.config, runs=not request.print_config)
     if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:
@@ -146,8 +165,17 @@ def _run(argv: list[str]) -> None:
             _close(run_path(request.config), request.config)
 
 
+def _run_reporting(argv: list[str]) -> None:
+    try:
+        _run(argv)
+    except UserError as error:
+        if reports_errors():
+            raise
+        raise SystemExit(USER_ERROR) from error
+
+
 def main(argv: list[str] | None = None) -> int:
-    return run_command(_run, argv)
+    return run_command(_run_reporting, argv)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.quiet import quieten
+from drift_pl.config.batches import sampling_micro_batch
 from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
@@ -29,15 +30,19 @@ class GenerateOptions(Options):
         "steps": "sampler.eval_steps",
         "guidance_scale": "sampler.eval_guidance_scale",
         "accelerator": "trainer.accelerator",
-        "micro_batch": "objective.micro_batch",
+        "micro_batch": "sampler.micro_batch",
         "policy.pretrained": "policy.pretrained",
     }
 
     ckpt_path: str = checkpoint_key()
     prompt: str = setting(..., "what the images are to show", example="a red circle")
-    n: int = setting(16, "images of each model", ge=1)
+    n: int = setting(16, "images of each model", ge=1, le=4096)
     seed: int = setting(
-        0, "of the noise; image k of a seed has the same noise for every prompt, run and method", example="1"
+        0,
+        "of the noise; image k of a seed has the same noise for every prompt, run and method",
+        ge=-(2**63),
+        le=2**63 - 1,
+        example="1",
     )
     out: str | None = setting(
         None,
@@ -49,6 +54,9 @@ class GenerateOptions(Options):
     measure: Flag = setting(
         False, "also print mean reward and diversity, by the run's rewards and encoder", example="true"
     )
+
+    def needs(self) -> tuple[str, ...]:
+        return (*super().needs(), *(("rewards", "evaluation.encoder") if self.measure else ()))
 
 
 def generate(options: GenerateOptions) -> Path:
@@ -66,15 +74,17 @@ def generate(options: GenerateOptions) -> Path:
     quieten()
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.checkpoint_weights import load_tuned
+    from drift_pl.builders.early import refuse_unfit
     from drift_pl.builders.hardware import choose_device
     from drift_pl.evaluation.drawing import draw, measure, save_pictures
     from drift_pl.evaluation.points import trained_point
     from drift_pl.evaluation.sampling import Model
 
     device, autocast = choose_device(config)
+    refuse_unfit(config, options.needs())
     evaluator = build_picture_evaluator(config) if options.measure else None
     tuned = load_tuned(config, run_dir, path, options.weights)
-    plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, config.objective.micro_batch
+    plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, sampling_micro_batch(config)
     if evaluator is not None:
         evaluator.to(device)
     model = Model.on(tuned.policy, device, autocast)

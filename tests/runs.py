@@ -60,7 +60,11 @@ class TinyWorld:
 
 
 def load(run_dir: Path) -> dict[str, Any]:
-    return torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    return load_checkpoint(run_dir / "checkpoints" / "last.ckpt")
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
 
 
 def assert_same_training_state(first: dict[str, Any], second: dict[str, Any]) -> None:

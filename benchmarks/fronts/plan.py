@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 
 PLAN = Path(__file__).with_name("plan.yaml")
@@ -87,7 +86,7 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
     Raises:
         UserError: a key is unknown, or a source or baseline is not among the methods.
     """
-    plan = yaml.safe_load(path.read_text())
+    plan = load_yaml(path.read_text())
     frozen = plan["frozen"]
     return {name: _read_tier(name, tier, frozen, path) for name, tier in plan["tiers"].items()}
 

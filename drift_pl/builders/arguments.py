@@ -5,10 +5,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.section import Section
 from drift_pl.core.errors import naming
-from drift_pl.core.registry import check_arguments, find, names
+from drift_pl.core.registry import find, names
+from drift_pl.core.signatures import check_signature, signature_of
 
 
 def parameters_of(thing: Callable[..., Any]) -> set[str]:
@@ -40,13 +41,13 @@ def arguments(
     place, _, chooser = setting.partition(".")
     settings, name = dict(section), getattr(section, chooser)
     plain = {key: value for key, value in settings.items() if not isinstance(value, Section | dict)}
-    given = {**named_by(thing, {**plain, **others}), **settings.get("args", {})}
+    own, args = named_by(thing, {**plain, **others}), settings.get("args", {})
     with naming(place):
-        check_arguments(name, thing, given)
+        check_signature(name, signature_of(thing), args, own)
     if ":" in name and is_first_process():
         known = set().union(*(parameters_of(find(kind, own)) for own in names(kind))) - parameters_of(thing)
         fields = type(section).model_fields
         unused = [f"{place}.{key}" for key in plain if key in known and plain[key] != fields[key].default]
         if unused:
             warnings.warn(f"without effect: {', '.join(unused)} (not taken by {setting}={name})", stacklevel=1)
-    return given
+    return {**own, **args}

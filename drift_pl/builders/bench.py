@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.builders.scoring import build_encoder, build_rewards, create_scorer, prompts_of
-from drift_pl.config.batches import derive_batches
+from drift_pl.config.batches import derive_batches, sampling_micro_batch
 from drift_pl.config.identity import config_hash
 from drift_pl.config.inputs import RunMark
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
@@ -58,7 +58,7 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
         else:
             measures.append(measure)
     size = (evaluation.grid_prompts, evaluation.grid_seeds)
-    micro_batch, order = config.objective.micro_batch, evaluation.vendi_order
+    micro_batch, order = sampling_micro_batch(config), evaluation.vendi_order
     evaluator = Evaluator(rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order)
     return Bench(evaluator, build_sampling(config))
 
@@ -67,7 +67,7 @@ def build_picture_evaluator(config: Config) -> Evaluator:
     """Reward and diversity of a few pictures, by the run's own rewards and its evaluation encoder."""
     rewards = build_rewards(config.rewards, "rewards")
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
-    return Evaluator(rewards, encoder, None, config.objective.micro_batch)
+    return Evaluator(rewards, encoder, None, sampling_micro_batch(config))
 
 
 def build_held_out_evaluation(

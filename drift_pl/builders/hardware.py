@@ -1,15 +1,67 @@
 """The device and precision of a run."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.fabric import Fabric
 
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+
+
+def refuse_hardware(config: Config) -> None:
+    """Checks what a run computes on, before anything is loaded.
+
+    Raises:
+        UserError: an accelerator, a device or a precision is not there.
+    """
+    trainer = config.trainer
+    refuse_precision(trainer.accelerator, trainer.precision)
+    with lightning_refusals(config):
+        L.Trainer(
+            accelerator=trainer.accelerator,
+            devices=trainer.devices,
+            precision=trainer.precision,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    refuse_text_device(config.policy.text_encoder_device)
+
+
+def refuse_text_device(place: str | None) -> None:
+    """Raises a `UserError` for a device of the text encoders that is not there."""
+    try:
+        torch.empty(0, device=place).tolist()  # which a device without memory, `meta`, cannot do
+    except Exception as error:  # torch has several classes of errors for missing devices
+        raise UserError(
+            f"policy.text_encoder_device={place} cannot be used here ({first_line(error)}): use cpu, or null"
+        ) from error
+
+
+@contextmanager
+def lightning_refusals(config: Config) -> Iterator[None]:
+    """Turns what Lightning says of its own settings into one line.
+
+    Raises:
+        UserError: an accelerator is not there, or settings do not go together.
+    """
+    trainer = config.trainer
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Lightning has several classes of errors for missing hardware and for settings
+        settings = {name: getattr(trainer, name) for name in ("accelerator", "devices", "num_nodes", "precision")}
+        given = " ".join(f"trainer.{name}={value}" for name, value in settings.items())
+        raise UserError(
+            f"{given} cannot be used here ({first_line(error)}): use e.g. trainer.accelerator=cpu trainer.devices=1"
+        ) from error
 
 
 def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
@@ -21,6 +73,8 @@ def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractCo
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
+    refuse_precision(trainer.accelerator, trainer.precision)
+    refuse_text_device(config.policy.text_encoder_device)
     try:
         fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
     except Exception as error:  # Lightning has several classes of errors for missing hardware

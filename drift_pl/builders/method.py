@@ -8,7 +8,8 @@ from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import check_arguments, find
+from drift_pl.core.registry import construct, find
+from drift_pl.core.signatures import check_signature, signature_of
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
@@ -58,7 +59,9 @@ def build_update(config: Config) -> Update:
     objective, steps = config.objective, {"trainable_steps": window_bounds(config.sampler)}
     with naming("objective.loss"):
         update = find("update", objective.loss)
-    return update(**arguments("update", "objective.loss", update, objective, steps))
+    given = arguments("update", "objective.loss", update, objective, steps)
+    with naming("objective.loss"):
+        return construct(objective.loss, update, given)
 
 
 def build_selection(config: Config) -> SelectionRule:
@@ -113,17 +116,31 @@ def build_reward_method(config: Config, rewards: Sequence[WeightedReward]) -> Re
         method = find("method", incentive.method)
     args = {key: value for key, value in incentive.args.items() if key != "categories" or not method.needs_categories}
     with naming("incentive"):
-        check_arguments(incentive.method, method, args)
-        return method(**args)
+        check_signature(incentive.method, signature_of(method), args)
+        made: RewardMethod = construct(incentive.method, method, args)
+        made.check_rewards([reward.name for reward in rewards])
+        return made
 
 
 def build_categories(config: Config, method: Method) -> Any:
     """The categories of `incentive.args.categories`; None if the method does not count images by category."""
     if not method.reward_method.needs_categories:
         return None
-    entry = config.incentive.args.get("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
-    named = NamedConfig(name=entry["name"], args=entry.get("args", {}))
-    return create_scorer("categories", named, "incentive.args.categories")
+    return create_scorer("categories", categories_of(config), "incentive.args.categories")
+
+
+def categories_of(config: Config) -> NamedConfig:
+    """`incentive.args.categories`, or that of the built-in world.
+
+    Raises:
+        UserError: it is no name with arguments.
+    """
+    given = config.incentive.args.get("categories", {"name": "drift_pl.builtin.categories:AttributeCategories"})
+    try:
+        return NamedConfig.model_validate(given)
+    except ValueError as error:
+        works = "{name: my_module:Thing, args: {}}"
+        raise UserError(f"incentive.args.categories={given} is no name with arguments: use e.g. {works}") from error
 
 
 def build_method_encoder(config: Config, method: Method) -> Any:

@@ -9,13 +9,16 @@ from typing import Any
 
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import window_bounds
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import TABLES, find
+from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.files import local_path, probe_folder
+from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.prompt_cache import PromptStore
+from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
 
 # A trained step that is more sensitive than this many median steps is warned of: those of the published SDEs and of
@@ -23,21 +26,35 @@ from drift_pl.sampling.stochastic import StochasticStep
 MOST_SENSITIVE = 30
 
 
-def build_policy(config: Config) -> Policy:
+def build_policy(config: Config, sharded: bool = False) -> Policy:
     """The policy of a family: a subclass of `PipelinePolicy`, or any other class that follows the protocol `Policy`.
 
     Its constructor is given the keys of the section `policy` that it names, `policy.args`, and, where it names them,
     `seed` and the adapter's `rank`, `alpha`, `targets` and `warm_start`.
 
+    Args:
+        sharded: it will be sharded over processes; until then a `PipelinePolicy` has no weights.
+
     Raises:
         UserError: something cannot be loaded, or the model does not support a setting.
     """
+    policy = _make_policy(config, sharded)
+    with policy.at_resolution(config.evaluation.resolution):  # refused here and not at the first evaluation
+        return policy
+
+
+def _make_policy(config: Config, sharded: bool) -> Policy:
     policy, lora = config.policy, config.policy.lora
     adapter = LowRank(lora.rank, lora.alpha, lora.targets, config.seed, lora.pretrained)
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
-        return family(**arguments("family", "policy.family", family, policy, vars(adapter)))
+        given = arguments("family", "policy.family", family, policy, vars(adapter))
+        with naming("policy.family"):
+            made = construct(policy.family, family, given)
+            if not hasattr(made, "at_resolution"):
+                raise UserError(f"{named(policy.family)} makes a {type(made).__name__}, which is no policy")
+            return made
     constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     return load_policy(
         family,
@@ -49,7 +66,25 @@ def build_policy(config: Config) -> Policy:
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,
+        sharded=sharded,
     )
+
+
+def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
+    """Keeps encoded prompts in main memory and, if a folder is given, on disk.
+
+    Raises:
+        UserError: the folder cannot be used.
+    """
+    prompts, store = config.prompts, None
+    if prompts.cache_dir is not None:
+        with naming("prompts.cache_dir"):
+            folder = local_path(prompts.cache_dir)
+            probe_folder(folder)
+            if not hasattr(policy, "encoder_key"):
+                raise UserError(f"policy.family={config.policy.family} has no encoder_key: use prompts.cache_dir=null")
+            store = PromptStore(folder, policy.encoder_key())
+    return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
 
 
 def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
@@ -62,7 +97,9 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     kind = config.sampler.kind
     with naming("sampler.kind"):
         sampler = find("sampler", kind)
-    step: StochasticStep = sampler(**arguments("sampler", "sampler.kind", sampler, config.sampler, {}))
+    given = arguments("sampler", "sampler.kind", sampler, config.sampler, {})
+    with naming("sampler.kind"):
+        step: StochasticStep = construct(kind, sampler, given)
     _refuse_other_processes(config, step.process, policy.process.name)
     _refuse_noiseless_steps(config, step, policy)
     _warn_of_sensitive_steps(config, step, policy)

@@ -3,17 +3,16 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
-from drift_pl.builders.hardware import refuse_precision
+from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
+from drift_pl.builders.early import refuse_unfit
+from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
     build_method,
@@ -21,45 +20,41 @@ from drift_pl.builders.method import (
     build_prompting,
     build_update,
 )
-from drift_pl.builders.policy import build_policy, build_stochastic_step
-from drift_pl.builders.scoring import build_rewards, prompts_of
-from drift_pl.config.batches import derive_batches, window_bounds
+from drift_pl.builders.micro_batch import with_micro_batch
+from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
+from drift_pl.builders.scoring import build_rewards, overlap, prompts_of, refuse_split_groups
+from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
+from drift_pl.config.batches import derive_batches, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.run_folder import is_first_process
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import naming
-from drift_pl.core.registry import create, find
+from drift_pl.core.errors import UserError
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
-from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import StochasticStep
+from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.callbacks import (
-    DiversityAlarm,
-    DiversityMonitor,
     HeldOutEvaluation,
-    RunLength,
-    RunProgress,
 )
-from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
+from drift_pl.training.checkpointing import AtomicCheckpointIO, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
+from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
 
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""Time after which a lost host is noticed, in place of torch's half hour."""
-
 
 @dataclass(frozen=True)
 class Run:
-    """The objects of `fit`."""
+    """The objects of `fit`; `watch` if there are several processes."""
 
     trainer: L.Trainer
     module: DriftModule
     datamodule: PromptDataModule
+    watch: RankWatch | None = None
 
 
 def build_run(
@@ -81,17 +76,32 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    mark, train = mark or read_mark(config), prompts_of(config, "train")
+    sharded, whole = is_sharding(config), None
+    refuse_hardware(config)
+    refuse_unfit(config)
+    if not config.objective.micro_batch:
+        if sharded:
+            raise UserError(
+                "objective.micro_batch=auto measures a whole network, which no process has with trainer.strategy=fsdp: "
+                "use e.g. objective.micro_batch=8"
+            )
+        whole = build_policy(config)
+        config = with_micro_batch(config, whole, run_dir)
+    mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
+    refuse_split_groups(config, rewards)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
-    policy = build_policy(config)
+    policy = build_policy(config, sharded) if whole is None else whole
+    refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained)
-    module = build_module(config, policy, stochastic, rewards)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
+    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder)
     announce_prompts(module, train, evaluation)
+    with lightning_refusals(config):
+        trainer = build_trainer(config, run_dir, callbacks, done)
     return Run(
-        trainer=build_trainer(config, run_dir, callbacks, done),
+        trainer=trainer,
         module=module,
         datamodule=PromptDataModule(
             train,
@@ -101,6 +111,7 @@ def build_run(
             config.seed,
             config.trainer.save_every,
         ),
+        watch=next((each for each in callbacks if isinstance(each, RankWatch)), None),
     )
 
 
@@ -117,7 +128,7 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
 
 
 def build_module(
-    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward]
+    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward], monitor: Encoder
 ) -> DriftModule:
     objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
@@ -127,8 +138,8 @@ def build_module(
             build_method_encoder(config, method),
             policy.decode,
             build_categories(config, method),
-            config.trainer.judge_groups,
-            config.trainer.judge_thread,
+            monitor,
+            *overlap(config, rewards),
         ),
         method=method,
         update=update,
@@ -158,65 +169,29 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         shared_prefix=sampler.shared_prefix,
     )
     return GroupSampling(
-        policy, PromptEncoder(policy), build_prompting(config), plan, config.objective.micro_batch, keep
+        policy,
+        build_prompt_encoder(config, policy),
+        build_prompting(config),
+        plan,
+        sampling_micro_batch(config),
+        keep,
     )
-
-
-def build_callbacks(
-    config: Config, evaluation: HeldOutEvaluation, run_dir: Path, identity: RunIdentity, trained: bool
-) -> list[L.Callback]:
-    """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
-    trainer, evaluator = config.trainer, evaluation.bench.evaluator
-    callbacks: list[L.Callback] = [
-        identity,
-        DiversityMonitor(evaluator.encoder, evaluator.lpips if trainer.monitor_lpips else None),
-        DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
-        evaluation,
-    ]
-    if trainer.progress:
-        callbacks.append(RunProgress(trainer.iterations))
-    for number, callback in enumerate(trainer.callbacks):
-        with naming(f"trainer.callbacks.{number}"):
-            callbacks.append(create("callback", callback.name, callback.args))
-    callbacks.append(RunLength(trainer.iterations, trained))
-    folder = run_dir / "checkpoints"
-    callbacks.append(BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary))
-    callbacks.append(
-        ModelCheckpoint(
-            dirpath=folder,
-            filename="iteration-{iteration:06.0f}",
-            auto_insert_metric_name=False,
-            monitor="iteration",
-            mode="max",
-            save_top_k=trainer.keep_checkpoints,
-            save_last=True,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-    )
-    return callbacks
 
 
 def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
-    refuse_precision(trainer.accelerator, trainer.precision)
-    alone = trainer.strategy == "auto" and trainer.devices * trainer.num_nodes == 1
-    with naming("trainer.logger"):
-        makers = [find("logger", name) for name in trainer.logger]
-        loggers = [maker(run_dir, **named_by(maker, {"done": done})) for maker in makers]
     return L.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy="auto" if alone else DDPStrategy(timeout=PROCESS_GROUP_TIMEOUT),
+        strategy=build_strategy(config),
         precision=trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
-        logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        logger=build_loggers(config, run_dir, done),
+        plugins=[AtomicCheckpointIO(), *build_environment(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,

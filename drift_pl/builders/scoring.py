@@ -2,25 +2,21 @@
 
 import functools
 import inspect
-import re
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from drift_pl.config.batches import most_processes_of_whole_groups
+from drift_pl.config.processes import world_size
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
-from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import check_arguments, find
+from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.registry import construct, find
+from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, signature_of, without_first
+from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.calls import switches_kept
 from drift_pl.scoring.encoders import CombinedEncoder
 from drift_pl.scoring.rewards import WeightedReward
-
-CALLED_WITH = {
-    "reward": ("images", "prompts"),
-    "encoder": ("images",),
-    "measure": ("images", "prompts"),
-    "categories": ("images", "prompts"),
-}
-"""Kind -> the first parameters of a function that is itself a reward, an encoder, a measure or categories."""
 
 
 def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
@@ -35,24 +31,75 @@ def create_scorer(kind: str, entry: NamedConfig, setting: str) -> Any:
         setting: place of the entry, e.g. `rewards.0`.
 
     Raises:
-        UserError: unknown name, or unknown or missing arguments.
+        UserError: unknown name, unknown or missing arguments, or what is made cannot be called as such a thing is.
     """
-    called_with = CALLED_WITH[kind]
+    thing, is_scorer = check_scorer(kind, entry, setting)
+    if is_scorer:
+        return functools.update_wrapper(functools.partial(thing, **entry.args), thing) if entry.args else thing
+    with naming(setting), switches_kept():
+        made = construct(entry.name, thing, entry.args)
+        if not isinstance(made, (GroupedMetric, DriftMetric)):
+            _refuse_object(kind, entry.name, made)
+        return made
+
+
+def check_scorer(kind: str, entry: NamedConfig, setting: str) -> tuple[Any, bool]:
+    """What a name stands for, imported, and whether it is itself called with images; makes nothing.
+
+    Raises:
+        UserError: unknown name, unknown or missing arguments, or a class that cannot be called as such a thing is.
+    """
+    first = CALLED_WITH[kind]
     with naming(setting), switches_kept():
         with naming(".name"):
             thing = find(kind, entry.name)
-        if _is_called_with(thing, called_with):
-            rest = functools.partial(thing, *[None] * len(called_with))
-            check_arguments(entry.name, rest, entry.args)
-            return functools.update_wrapper(functools.partial(thing, **entry.args), thing) if entry.args else thing
+        signature, is_class = signature_of(thing), inspect.isclass(thing)
+        if signature and not is_class and is_called_with(signature, first):
+            check_signature(entry.name, without_first(signature, len(first)), entry.args)
+            return thing, True
         try:
-            check_arguments(entry.name, thing, entry.args)
+            check_signature(entry.name, signature, entry.args)
         except UserError as error:
-            if inspect.isclass(thing):
+            if is_class:
                 raise
-            parameters = ", ".join(called_with)
-            raise UserError(f"{error} (the first parameters of a function of images are: {parameters})") from error
-        return thing(**entry.args)
+            of_images = ", ".join(first)
+            raise UserError(f"{error} (the first parameters of a function of images are: {of_images})") from error
+        if is_class and not issubclass(thing, (GroupedMetric, DriftMetric)):
+            _refuse_class(kind, entry.name, thing)
+        return thing, False
+
+
+def _refuse_class(kind: str, name: str, thing: type) -> None:
+    """
+    Raises:
+        UserError: the objects of a class cannot be called as their kind is.
+    """
+    calls = [vars(base)["__call__"] for base in thing.__mro__ if "__call__" in vars(base)]
+    if not calls:
+        raise UserError(f"{named()}: {name!r} makes objects that cannot be called; {_called(kind)}")
+    if inspect.isfunction(calls[0]):
+        _refuse_call(kind, name, functools.partial(calls[0], None))
+
+
+def _refuse_object(kind: str, name: str, made: Any) -> None:
+    """`_refuse_class` for what a factory made."""
+    if not callable(made):
+        raise UserError(f"{named()}: {name!r} makes {type(made).__name__}, which cannot be called; {_called(kind)}")
+    _refuse_call(kind, name, made)
+
+
+def _refuse_call(kind: str, name: str, called: Any) -> None:
+    signature = signature_of(called)
+    try:
+        if signature is not None:
+            signature.bind(*[None] * len(CALLED_WITH[kind]))
+    except TypeError as error:
+        raise UserError(f"{named()}: {name!r} is called in another way ({error}); {_called(kind)}") from error
+
+
+def _called(kind: str) -> str:
+    article = "an" if kind == "encoder" else "a"
+    return f"{article} {kind} is called with ({', '.join(CALLED_WITH[kind])})"
 
 
 def build_rewards(
@@ -70,6 +117,24 @@ def build_rewards(
         count = 1 + sum(other.name.partition("#")[0] == name for other in [*taken, *built])
         built.append(WeightedReward(name if count == 1 else f"{name}#{count}", thing, reward.weight))
     return built
+
+
+def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> None:
+    """
+    Args:
+        rewards: those trained on, as built from `config.rewards`.
+
+    Raises:
+        UserError: a reward scores whole groups, and the run's processes would split them.
+    """
+    world, whole = world_size(config), most_processes_of_whole_groups(config)
+    for number, reward in enumerate(rewards):
+        if world > whole and getattr(reward.reward, "groupwise", False):
+            raise UserError(
+                f"rewards.{number}: {reward.name!r} scores whole groups, which {world} processes would split: use "
+                f"{whole} of them, or a number of groups per optimizer step (prompts.per_iteration / "
+                f"objective.updates) that is a multiple of {world}"
+            )
 
 
 def build_encoder(encoder: NamedConfig, setting: str) -> Any:
@@ -91,15 +156,14 @@ def prompts_of(config: Config, which: str) -> tuple[str, ...]:
         return read_prompts(getattr(config.prompts, which))
 
 
-def _is_called_with(thing: Any, called_with: Sequence[str]) -> bool:
-    """Whether a function's first parameters have these names and no defaults."""
-    if inspect.isclass(thing):
-        return False
-    try:
-        parameters = list(inspect.signature(thing).parameters.values())
-    except ValueError:  # some built-in functions have none
-        return False
-    return len(parameters) >= len(called_with) and all(
-        parameter.default is parameter.empty and re.fullmatch(rf"{name}(_[A-Z0-9]+)?", parameter.name)
-        for parameter, name in zip(parameters, called_with, strict=False)
-    )
+def overlap(config: Config, rewards: Sequence[WeightedReward]) -> tuple[int, bool]:
+    """Groups per call of the rewards, and whether they are called beside the sampling.
+
+    By default they are if all of them are asked over HTTP: whole requests then, so that servers see the same ones.
+    """
+    groups, thread = config.trainer.judge_groups, config.trainer.judge_thread
+    sizes = [getattr(reward.reward, "images_per_request", 0) for reward in rewards]
+    if thread is None:
+        thread = all(sizes)
+        groups = groups or (math.lcm(config.prompts.group_size, *sizes) // config.prompts.group_size if thread else 0)
+    return groups, thread

@@ -12,7 +12,8 @@ class BatchArithmetic(NamedTuple):
     """Numbers that follow from the batch settings.
 
     Example: 8 prompts of 16 images on 2 processes are 4 groups and 64 images per process; with 2 updates each
-    optimizer step takes 2 groups per process, 64 images in all.
+    optimizer step takes 2 groups per process, 64 images in all. On 16 processes each takes 4 images of a group in each
+    step, 8 in all: groups are split over processes, and `groups_per_process` is 0.
     """
 
     groups_per_process: int
@@ -25,8 +26,9 @@ class BatchArithmetic(NamedTuple):
 
     def describe(self) -> str:
         trained = f"{self.noise_levels} noise levels" if self.noise_levels else f"{self.trained_steps} trained steps"
+        groups = f"{self.groups_per_process} groups" if self.groups_per_process else "groups split over processes"
         return (
-            f"{self.images_per_iteration} images per iteration ({self.groups_per_process} groups, "
+            f"{self.images_per_iteration} images per iteration ({groups}, "
             f"{self.images_per_process} images per process), {trained}, "
             f"{self.optimizer_steps_per_iteration} optimizer steps of {self.images_per_update} images"
         )
@@ -36,29 +38,49 @@ def derive_batches(config: "Config") -> BatchArithmetic:
     """Batch sizes of a run.
 
     Raises:
-        UserError: the prompts cannot be shared equally between processes or updates.
+        UserError: the prompts cannot be shared equally between updates, or there are more processes than images of an
+            optimizer step.
     """
-    world = config.trainer.devices * config.trainer.num_nodes
-    per_iteration, updates = config.prompts.per_iteration, config.objective.updates
-    share = world * updates
-    if per_iteration % share:
-        below, above = per_iteration // share * share, (per_iteration // share + 1) * share
+    per_iteration, updates, size = config.prompts.per_iteration, config.objective.updates, config.prompts.group_size
+    if per_iteration % updates:
+        below, above = per_iteration // updates * updates, (per_iteration // updates + 1) * updates
         working = f"{above}" if below == 0 else f"{below} or {above}"
         raise UserError(
-            f"prompts.per_iteration={per_iteration} cannot be shared by {world} process(es) x "
-            f"objective.updates={updates}: use a multiple of {share}, e.g. {working}"
+            f"prompts.per_iteration={per_iteration} cannot be shared by objective.updates={updates} optimizer steps: "
+            f"use a multiple of {updates}, e.g. {working}"
         )
-    groups, size = per_iteration // world, config.prompts.group_size
-    window = config.sampler.window_size
+    world, images = world_size(config), per_iteration * size // updates
+    if world > images:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices} x trainer.num_nodes={config.trainer.num_nodes} are {world} "
+            f"processes for the {images} images of an optimizer step (prompts.per_iteration={per_iteration} x "
+            f"prompts.group_size={size} / objective.updates={updates}): use at most {images} processes"
+        )
+    whole, window = most_processes_of_whole_groups(config) == world, config.sampler.window_size
     return BatchArithmetic(
-        groups_per_process=groups,
-        images_per_process=groups * size,
+        groups_per_process=per_iteration // world if whole else 0,
+        images_per_process=updates * -(-images // world),
         images_per_iteration=per_iteration * size,
-        images_per_update=per_iteration * size // updates,
+        images_per_update=images,
         optimizer_steps_per_iteration=updates * config.objective.inner_epochs,
         trained_steps=stochastic_steps(config.sampler) if window is None else window,
         noise_levels=config.objective.nft_times if config.objective.loss == "nft" else 0,
     )
+
+
+def world_size(config: "Config") -> int:
+    return config.trainer.devices * config.trainer.num_nodes
+
+
+def most_processes_of_whole_groups(config: "Config") -> int:
+    """The largest number of processes, at most the run's, with which no group is split over processes."""
+    groups = config.prompts.per_iteration // config.objective.updates
+    return max(number for number in range(1, world_size(config) + 1) if groups % number == 0)
+
+
+def sampling_micro_batch(config: "Config") -> int:
+    """Images per forward pass where nothing is trained; the default of `objective.micro_batch` if that is measured."""
+    return config.sampler.micro_batch or config.objective.micro_batch or 8
 
 
 def stochastic_steps(sampler: "SamplerConfig") -> int:

@@ -29,6 +29,8 @@ def find_checkpoints(given: Sequence[str]) -> tuple[Path, list[Path]]:
     """
     files = [file for name in given for file in _files(name)]
     files = list({file.resolve(): file for file in files}.values())
+    if not files:
+        raise UserError("ckpt_path=[] names no checkpoint: use e.g. ckpt_path=runs/shapes_div-d738dcc0-s0")
     runs = [_run_of(file) for file in files]
     for file, run_dir in zip(files, runs, strict=True):
         if run_dir.resolve() != runs[0].resolve():

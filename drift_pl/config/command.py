@@ -9,12 +9,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
+from drift_pl.core.locate import first_line
 
-USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 2, 130, 143, 141
+BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
@@ -27,7 +29,8 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """Run a command and return its exit status.
 
     A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so are what the file system
-    refuses and an accelerator out of memory; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
+    refuses, an accelerator out of memory and what Lightning refuses of its settings; Ctrl-C is status 130; any other
+    error is a bug and keeps its traceback.
 
     Args:
         main: the command, which takes the arguments without the program's name.
@@ -35,17 +38,12 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """
     if argv is None:
         _use_utf8()
+        _find_modules_here()
     arguments = sys.argv[1:] if argv is None else argv
     _write_utf8()
     try:
         main(arguments)
         sys.stdout.flush()
-    except UserError as error:
-        return _refuse(error, str(error), arguments)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, by name: commands answer before torch is loaded
-            raise
-        return _refuse(error, OUT_OF_MEMORY, arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _leave(INTERRUPTED, argv is None)
@@ -57,12 +55,41 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         # `--help | head`: nobody reads on; keep the interpreter from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except OSError as error:
-        message = refused(error)
-        if message is None:
+    except Exception as error:
+        line, status = describe(error)
+        if status != USER_ERROR:
             raise
-        return _refuse(error, message, arguments)
+        if "--debug" in arguments:
+            traceback.print_exception(error)
+        print(f"error: {line}", file=sys.stderr)
+        return _leave(status, argv is None)
     return 0
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """The line that a user gets of an error, and the exit status; of a bug its kind and 1, beside the traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return "", INTERRUPTED
+    message = str(error) if isinstance(error, UserError) else _refusal(error)
+    status = BUG if message is None else USER_ERROR
+    message = f"{type(error).__name__}: {error}" if message is None else message
+    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
+    return " ".join(words), status
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What the user can do about an error of a library; None for a bug.
+
+    Errors of torch and Lightning are told by their names: commands answer before these are loaded.
+    """
+    kind = type(error).__name__
+    if kind == "OutOfMemoryError":
+        return OUT_OF_MEMORY
+    frames = traceback.extract_tb(error.__traceback__)
+    of_callback = bool(frames) and Path(frames[-1].filename).parent.parts[-3:] == ("lightning", "pytorch", "callbacks")
+    if kind == "MisconfigurationException" or of_callback:  # e.g. a measure to stop by that nobody logs
+        return f"Lightning refuses the settings of `trainer`, or of a callback: {first_line(error)}"
+    return refused(error)
 
 
 @contextmanager
@@ -88,14 +115,26 @@ def leaving_at_second_sigterm() -> Iterator[None]:
 
 
 def _leave(status: int, is_process: bool) -> int:
-    """The status of a command that was stopped; a process ends here if a thread would keep it, such as a reward's."""
-    if is_process and any(
-        not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()
-    ):
+    """The status of a command that was stopped; a process ends here if something would keep it.
+
+    That is a thread, such as a reward's, or a group of processes: gloo waits eight seconds for one that is broken.
+    """
+    group = sys.modules.get("torch.distributed")
+    threads = [thread for thread in threading.enumerate() if not thread.daemon]
+    grouped = group is not None and group.is_available() and group.is_initialized()
+    if is_process and (len(threads) > 1 or grouped):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _find_modules_here() -> None:
+    """Modules of the working folder are found by a console script as `python -m` finds them."""
+    with suppress(OSError):  # the folder is gone
+        here = os.getcwd()
+        if here not in sys.path and "" not in sys.path and not sys.flags.safe_path:
+            sys.path.insert(0, here)
 
 
 def _use_utf8() -> None:
@@ -109,11 +148,3 @@ def _write_utf8() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def _refuse(error: Exception, message: str, arguments: list[str]) -> int:
-    if "--debug" in arguments:
-        traceback.print_exception(error)
-    words = re.sub(rf"\S{{{LONGEST},}}", lambda word: f"{word[0][:100]}...{word[0][-40:]}", message).split()
-    print(f"error: {' '.join(words)}", file=sys.stderr)
-    return USER_ERROR

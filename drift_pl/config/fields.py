@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, Strict
+from pydantic import BaseModel, BeforeValidator, Field, Strict
 from pydantic.fields import FieldInfo
 
 from drift_pl.config.yaml_text import format_value
@@ -15,6 +15,8 @@ ELSEWHERE = "their_package.module:Thing"
 """How a thing of another package is named."""
 Flag = Annotated[bool, Strict(False)]
 """true or false; yes, no, on, off, 1 and 0 as well."""
+Automatic = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" else value)]
+"""A number, or `auto`, which is 0."""
 NonNegative = Annotated[float, Field(ge=0)]
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 TYPES = {int: ("int", "8"), float: ("float", "1.0"), bool: ("bool", "true"), str: ("text", "NAME")}
@@ -55,9 +57,9 @@ def setting(default: Any, meaning: str, **facts: Any) -> Any:
     """A field with its default (`...`: required), the sentence that `--help` prints, and facts.
 
     Args:
-        facts: those of `About`, and pydantic's bounds `ge`, `gt`, `le` and `lt`.
+        facts: those of `About`, pydantic's bounds `ge`, `gt`, `le` and `lt`, and a list's `min_length`.
     """
-    bounds = {name: facts.pop(name) for name in BOUNDS if name in facts}
+    bounds = {name: facts.pop(name) for name in (*BOUNDS, "min_length") if name in facts}
     extra: Any = {"about": About(**facts)}
     return Field(default, description=meaning, json_schema_extra=extra, **bounds)
 

@@ -17,6 +17,7 @@ from drift_pl.config.paths import names_a_file, with_absolute_paths
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import write_json, write_text
+from drift_pl.core.json_files import read_json
 from drift_pl.core.locate import locate
 from drift_pl.core.prompt_files import DATASET, read_prompt_file
 
@@ -126,9 +127,9 @@ def kept_file(run_dir: Path, key: str) -> Path:
 def kept_mark(run_dir: Path) -> RunMark | None:
     """The mark of the run in a folder; None if there is none that can be read."""
     try:
-        content = json.loads((run_dir / MARK).read_text(encoding="utf-8"))
+        content = read_json(run_dir / MARK)
         return RunMark(str(content["identity"]), dict(content["inputs"]), {})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -18,6 +18,7 @@ from drift_pl.config.command_line import read_value, split_line
 from drift_pl.config.experiments import list_experiments, load_experiment
 from drift_pl.config.help import entry, help_text, table
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.interpolation import refuse_explosions
 from drift_pl.config.own_run import with_own_config
 from drift_pl.config.publishing import published, with_names
 from drift_pl.config.schema import RENAMED, Config, get_value, has_effect
@@ -109,6 +110,7 @@ class _Draft:
         for key, value in values:
             if key != "experiment":
                 self._put(key, value, "")
+        refuse_explosions(self.tree)
 
     def _put(self, key: str, value: Any, file: str) -> None:
         """Sets a key; a section merges."""

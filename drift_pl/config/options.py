@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import PrivateAttr
 
 from drift_pl.config.command_line import FLAGS, NULLS, asks_for_help, read_value, split_line
+from drift_pl.config.early import Thing, refuse_missing
 from drift_pl.config.fields import Key, setting
 from drift_pl.config.help import entry, help_text, table
 from drift_pl.config.inputs import with_kept_lists
@@ -99,7 +100,7 @@ class Options(Section):
         """The config of the run that wrote `file`, with the options put in, and with the run's own prompt lists.
 
         Raises:
-            UserError: the file cannot be read, or a value does not fit.
+            UserError: the file cannot be read, a value does not fit, or something that the command needs is missing.
         """
         targets = {name: str(self._target(name)) for name in self._overrides}
         overrides = [(targets[name], text) for name, text in self._overrides.items()]
@@ -110,7 +111,17 @@ class Options(Section):
             for name, target in targets.items():
                 message = message.replace(target, name)
             raise UserError(message) from error
-        return with_kept_lists(config, file.parent, self.replaced())
+        config = with_kept_lists(config, file.parent, self.replaced())
+        refuse_missing(config, self.needs(), self.things())
+        return config
+
+    def needs(self) -> tuple[str, ...]:
+        """Beginnings of the settings whose files and modules the command needs."""
+        return ("policy.family", "policy.pretrained")
+
+    def things(self) -> list[Thing]:
+        """What the command names besides the config."""
+        return []
 
     def replaced(self) -> set[str]:
         """Keys of the run's config that were given another value."""

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.core.files import local_path
+from drift_pl.core.prompt_files import DATASET
 
 NAMES_A_FILE = (
     *("prompts.train", "prompts.tuning", "prompts.test", "incentive.prompting.paraphrases"),
     *("policy.pretrained", "policy.lora.pretrained"),
 )
-DATASET = "hf:"
 LOCAL = ("/", "./", "../", "~")
 
 

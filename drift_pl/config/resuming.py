@@ -1,6 +1,5 @@
 """A run that goes on: whether a checkpoint and a folder are its own, and what is left to do."""
 
-import json
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
 from drift_pl.config.run_folder import SUMMARY, RunFolder, resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.json_files import read_json
 
 Left = Literal["training", "evaluation", "nothing"]
 
@@ -96,8 +96,8 @@ def _identity_of(path: Path) -> str:
 def _is_summarised(path: Path, identities: Collection[str], iterations: int) -> bool:
     """Whether a folder has the summary of this run, written after exactly `iterations` iterations."""
     try:
-        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+        summary = read_json(path / SUMMARY)
         identity = f"{summary['config_hash']}-s{summary['seed']}"
         return identity in identities and summary["iterations"] == iterations
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return False

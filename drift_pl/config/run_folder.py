@@ -1,6 +1,5 @@
 """The folder of a run: where it is, whether it may be used, what it starts from."""
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from drift_pl.config.identity import default_run_dir
 from drift_pl.config.inputs import MARK
 from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
 from drift_pl.config.paths import absolute, with_absolute_paths
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
@@ -84,19 +84,6 @@ def resume_command(path: Path, *overrides: str) -> str:
     """How to go on with a run, quoted for the shell."""
     name = str(path) if path.is_absolute() or len(path.parts) > 1 else f"./{path}"
     return shlex.join(["python", "-m", "drift_pl.fit", f"ckpt_path={name}", *overrides])
-
-
-def is_first_process(config: Config | None = None) -> bool:
-    """False in the further processes that a launcher starts, which find the folder in use by the first.
-
-    Args:
-        config: of the run: one of a single process has no others, whatever the environment says.
-    """
-    if config is not None and config.trainer.devices * config.trainer.num_nodes == 1:
-        return True
-    if "RANK" in os.environ:
-        return os.environ["RANK"] == "0"
-    return all(os.environ.get(name, "0") == "0" for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
 def settings_to_keep(config: Config, tree: dict[str, Any] | None = None) -> dict[str, Any]:

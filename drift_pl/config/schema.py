@@ -45,7 +45,7 @@ class Config(Section):
     """
 
     experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
-    seed: int = neutral(0, "seed of everything that training draws")
+    seed: int = neutral(0, "seed of everything that training draws", ge=-(2**63), le=2**63 - 1)
     run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
     ckpt_path: str | None = neutral(
         None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"

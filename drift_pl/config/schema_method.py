@@ -4,10 +4,11 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import ELSEWHERE, Flag, neutral, setting
+from drift_pl.config.fields import ELSEWHERE, Automatic, Flag, neutral, setting
 from drift_pl.config.schema_model import WEIGHTS, refuse_args_of_own
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import TABLES
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
 BAND, QUANTILE = (SELECTION, "band"), (SELECTION, "quantile")
@@ -20,6 +21,19 @@ class NamedConfig(Section):
 
     name: str = setting(..., "a registered name, or `their_package.module:Thing`", example=ELSEWHERE)
     args: dict[str, Any] = setting({}, "keyword arguments of its constructor")
+
+
+def refuse_kind(setting: str, encoder: NamedConfig, pairs: bool) -> None:
+    """An encoder embeds images, or gives distances of pairs; of this package's names it is known which.
+
+    Raises:
+        UserError: it is of the other kind.
+    """
+    entries = TABLES["encoder"]
+    if encoder.name in entries and entries[encoder.name].pairs != pairs:
+        does, takes = ("embeds images", "distances of pairs") if pairs else ("gives distances of pairs", "embeddings")
+        use = " or ".join(name for name, entry in entries.items() if entry.pairs == pairs)
+        raise UserError(f"{setting}.name={encoder.name} {does}, and this setting takes {takes}: use {use}")
 
 
 class RewardConfig(NamedConfig):
@@ -109,6 +123,17 @@ class ShapingConfig(Section):
     )
     encoders: list[EncoderConfig] = setting([], "several encoders with weights, in place of `encoder`")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse_kind("incentive.shaping.encoder", self.encoder, pairs=False)
+        for number, encoder in enumerate(self.encoders):
+            refuse_kind(f"incentive.shaping.encoders.{number}", encoder, pairs=False)
+            if encoder.weight <= 0:
+                raise UserError(
+                    f"incentive.shaping.encoders.{number}.weight={encoder.weight} must be positive: use e.g. 1.0"
+                )
+        return self
+
 
 class IncentiveConfig(Section):
     method: str = setting(
@@ -154,7 +179,9 @@ class ObjectiveConfig(Section):
     skip_zero_advantage: Flag = setting(True, "leave images of zero advantage out of the update's forward passes")
     inner_epochs: int = setting(1, "passes over an iteration's images", ge=1)
     updates: int = setting(2, "optimizer steps per pass; each takes an equal share of the groups", ge=1)
-    micro_batch: int = neutral(8, "images per forward pass, in rollouts and training alike", ge=1)
+    micro_batch: Automatic = neutral(
+        8, "images per forward pass, in training and rollouts; auto (or 0): measured when the run begins", ge=0
+    )
     learning_rate: float = setting(3e-4, "AdamW learning rate", gt=0)
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     warmup: int = setting(0, "iterations over which the learning rate rises linearly", ge=0)

@@ -25,8 +25,8 @@ def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
 
 
 class LoraConfig(Section):
-    rank: int = setting(32, "rank of the low-rank update", ge=1, only=LORA)
-    alpha: int = setting(64, "its scale: the update is multiplied by alpha / rank", ge=1, only=LORA)
+    rank: int = setting(32, "rank of the low-rank update", ge=1, le=4096, only=LORA)
+    alpha: int = setting(64, "its scale: the update is multiplied by alpha / rank", ge=1, le=65536, only=LORA)
     pretrained: str | None = setting(
         None, "warm start: a LoRA of diffusers, a .safetensors file or a folder", only=LORA
     )
@@ -34,6 +34,7 @@ class LoraConfig(Section):
         ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"],
         "names of the adapted linear layers",
         only=LORA,
+        min_length=1,
     )
 
 
@@ -52,8 +53,12 @@ class PolicyConfig(Section):
         4.5, "guidance in rollouts and training; 1 switches it off (flux: the guidance input of the network)", ge=1
     )
     negative_prompt: str = setting("", "prompt of the unconditional branch (flux has none)")
-    resolution: int | None = setting(None, "image height and width in pixels; null: the model's own")
-    max_sequence_length: int = setting(256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0)
+    resolution: int | None = setting(
+        None, "image height and width in pixels; null: the model's own", ge=1, le=16384, example="512"
+    )
+    max_sequence_length: int = setting(
+        256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0, le=8192
+    )
     compile: Flag = neutral(False, "torch.compile the transformer's blocks (pays off in long runs on an accelerator)")
     gradient_checkpointing: Flag = neutral(False, "recompute activations in the backward pass to save memory")
     text_encoder_device: str | None = neutral(
@@ -85,7 +90,10 @@ class PolicyConfig(Section):
 class SamplerConfig(Section):
     kind: str = setting("flow_sde", "stochastic steps; the families sd15 and sdxl take ddim", registry="sampler")
     args: dict[str, Any] = setting({}, "keyword arguments of a sampler from elsewhere")
-    steps: int = setting(10, "denoising steps of a rollout", ge=2)
+    steps: int = setting(10, "denoising steps of a rollout", ge=2, le=1000)
+    micro_batch: int | None = neutral(
+        None, "images per forward pass in rollouts and evaluation; null: as in training", ge=1, example="16"
+    )
     noise_level: float = setting(0.7, "a: scale of a stochastic step's noise (ddim: eta)", gt=0)
     window_size: int | None = setting(None, "SDE steps: with noise, and trained; null: all but the last")
     window_range: list[int] = setting(
@@ -98,7 +106,7 @@ class SamplerConfig(Section):
     window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
     shared_prefix: Flag = setting(False, "one ODE prefix per group up to the window, then a branch per image")
     noisy_last_step: Flag = setting(False, "also put noise into the last step (its noise goes straight into the image)")
-    eval_steps: int = setting(40, "ODE steps in evaluation", ge=1)
+    eval_steps: int = setting(40, "ODE steps in evaluation", ge=1, le=1000)
     eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = setting(
         None,
@@ -141,5 +149,9 @@ class PromptsConfig(Section):
     )
     tuning: str = setting(f"{PROMPTS}/tuning.txt", "prompts for evaluations during training")
     test: str = setting(f"{PROMPTS}/test.txt", "held-out prompts for summary.json")
-    per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1)
-    group_size: int = setting(16, "images per prompt and iteration", ge=2)
+    per_iteration: int = setting(8, "prompts (groups) per iteration, over all processes", ge=1, le=65536)
+    group_size: int = setting(16, "images per prompt and iteration", ge=2, le=4096)
+    cache_gb: float = neutral(4.0, "most gigabytes of encoded prompts in main memory, per process", ge=0)
+    cache_dir: str | None = neutral(
+        None, "folder that keeps encoded prompts on disk, for all runs; null: none", example="cache"
+    )

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from drift_pl.config.fields import Flag, neutral, setting
-from drift_pl.config.schema_method import NamedConfig, RewardConfig
+from drift_pl.config.schema_method import NamedConfig, RewardConfig, refuse_kind
 from drift_pl.config.schema_model import WEIGHTS
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
@@ -15,11 +15,13 @@ class EvaluationConfig(Section):
     every: int = neutral(
         0, "iterations between evaluations on the tuning prompts; 0: only before and after training", ge=0
     )
-    seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2)
-    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2)
+    seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2, le=4096)
+    seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2, le=4096)
     max_prompts: int = setting(0, "number of prompts, from the start of a file; 0: all", ge=0)
-    resolution: int | None = setting(None, "image height and width in evaluation; null: policy.resolution")
-    vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0)
+    resolution: int | None = setting(
+        None, "image height and width in evaluation; null: policy.resolution", ge=1, le=16384, example="512"
+    )
+    vendi_order: float = setting(1.0, "order q of the Vendi score", gt=0, le=100)
     extra: list[str] = setting([], "further measures", registry="measure", elsewhere=False, example="[rke]")
     grid_prompts: int = neutral(4, "prompts shown in image grids", ge=1)
     grid_seeds: int = neutral(8, "images per prompt in image grids", ge=1)
@@ -33,6 +35,12 @@ class EvaluationConfig(Section):
     rewards: list[RewardConfig] = setting([], "held-out rewards: evaluated, never trained on")
     measures: list[NamedConfig] = setting([], "further measures of evaluation images")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse_kind("evaluation.encoder", self.encoder, pairs=False)
+        refuse_kind("evaluation.lpips", self.lpips, pairs=True)
+        return self
+
 
 class AlarmConfig(Section):
     threshold: float = neutral(
@@ -44,14 +52,22 @@ class AlarmConfig(Section):
 class TrainerConfig(Section):
     iterations: int = neutral(200, "length of the run; may be raised later to extend it", ge=1)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
-    devices: int = neutral(1, "processes per node", ge=1)
-    num_nodes: int = neutral(1, "nodes", ge=1)
-    strategy: Literal["auto", "ddp"] = neutral("auto", "auto (one process, or DDP on several), ddp")
+    devices: int = neutral(1, "processes per node", ge=1, le=1024)
+    num_nodes: int = neutral(1, "nodes", ge=1, le=65536)
+    strategy: Literal["auto", "ddp", "fsdp"] = neutral(
+        "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
+    )
+    timeout_s: float = neutral(
+        600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
+    )
     precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
-    threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0)
+    threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
-    judge_thread: Flag = neutral(
-        False, "compute rewards of finished groups in a thread while the next are sampled; needs judge_groups"
+    judge_thread: Flag | None = neutral(
+        None,
+        "compute rewards of finished groups in a thread while the next are sampled (needs judge_groups); null: if all "
+        "rewards are asked over HTTP",
+        example="false",
     )
     save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1)
     keep_checkpoints: int = neutral(2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1)

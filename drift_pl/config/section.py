@@ -15,7 +15,7 @@ from drift_pl.config.fields import Key, about_of, inner_type, is_section
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError
 
-MESSAGES = {"missing": "is missing", "model_type": "should be a section of keys"}
+MESSAGES = {"missing": "is missing", "model_type": "should be a section of keys", "too_short": "is empty"}
 """Kinds of errors -> the sentence, where it is not pydantic's own."""
 
 

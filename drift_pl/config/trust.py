@@ -1,7 +1,7 @@
 """Settings of a file that make this machine run or tell something: taken from the user, not from whoever sent the file.
 
-A name with a colon is code, `pkg:` imports a package, a `url` beside a `token_env` is sent a token, and `${oc.env:X}`
-reads a variable. On the command line they are the user's own. In a file they need one of
+A name with a colon is code, `pkg:` reads the files of a package, a `url` beside a `token_env` is sent a token, and
+`${oc.env:X}` reads a variable. On the command line they are the user's own. In a file they need one of
 
 - `trust=true` on the command line;
 - a run of this user on this machine: `fit` writes what it took to a register, `$XDG_STATE_HOME/drift_pl/runs`;
@@ -61,7 +61,7 @@ def accesses(node: Any, key: str = "") -> Iterator[Access]:
         if "${oc.env:" in node:
             yield Access(key, node, "reads an environment variable", "", node)
         if node.startswith("pkg:") and not _is_ours(node.removeprefix("pkg:").partition("/")[0]):
-            yield Access(key, node, "imports a package", node.removeprefix("pkg:").partition("/")[0], node)
+            yield Access(key, node, "reads files of a package", node.removeprefix("pkg:").partition("/")[0], node)
         return
     if isinstance(node, dict):
         for word in NAMES:

@@ -10,6 +10,7 @@ from drift_pl.core.texts import is_plain
 
 MOST_NODES = 100_000
 """Values of a text with its aliases written out; a few lines of aliases can stand for billions."""
+MOST_LEVELS = 64
 RULES = {
     "bool": ("^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     "int": ("^[-+]?[0-9]+(?:_[0-9]+)*$", "-+0123456789"),
@@ -35,9 +36,11 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):  # what YAML calls a complex key; refused below
+                continue
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
     def construct_scalar(self, node: Any) -> Any:
@@ -48,7 +51,7 @@ class Loader(yaml.SafeLoader):
 
     def get_single_node(self) -> Any:
         node = super().get_single_node()
-        _size(node, {})
+        _measure(node, {})
         return node
 
 
@@ -65,16 +68,20 @@ Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.
 Loader.add_constructor("tag:yaml.org,2002:float", _finite)
 
 
-def _size(node: Any, known: dict[int, float]) -> float:
-    """Nodes with all aliases written out; an alias within what it stands for is infinitely large."""
+def _measure(node: Any, known: dict[int, tuple[float, int]]) -> tuple[float, int]:
+    """Number of nodes, and levels, with all aliases written out; an alias within what it stands for has no end."""
     if id(node) not in known:
-        known[id(node)] = math.inf  # as long as it is being counted
+        known[id(node)] = (math.inf, 0)  # as long as it is being counted
         below = node.value if isinstance(node, yaml.CollectionNode) else ()
-        parts = (part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,)))
-        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
-    if known[id(node)] > MOST_NODES:
+        parts = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
+        sizes, heights = zip(*(_measure(part, known) for part in parts), strict=True) if parts else ((), ())
+        known[id(node)] = (1 + sum(sizes), 1 + max(heights, default=0))
+    size, height = known[id(node)]
+    if size > MOST_NODES:
         raise yaml.composer.ComposerError(None, None, "its aliases stand for too much", node.start_mark)
-    return known[id(node)]
+    if height > MOST_LEVELS:
+        raise yaml.composer.ComposerError(None, None, f"it has more than {MOST_LEVELS} levels", node.start_mark)
+    return size, height
 
 
 def load_yaml(text: str) -> Any:
@@ -87,6 +94,8 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, Loader)  # a SafeLoader underneath
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if isinstance(error, RecursionError):
+            reason = f"it has more than {MOST_LEVELS} levels"
         mark = getattr(error, "problem_mark", None)
         raise ValueError(f"line {mark.line + 1}: {reason}" if mark and "\n" in text else reason) from error
 

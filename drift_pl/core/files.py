@@ -153,6 +153,8 @@ def refuse_taken(out: Path) -> None:
 
 def free_name(folder: Path) -> Path:
     """The folder itself if it does not exist, else its name with the first free number from 2."""
+    if folder.name in ("", ".."):  # of `.` and `/` there is no second
+        folder = folder / "new"
     candidate, number = folder, 1
     while candidate.exists() or candidate.is_symlink():
         number += 1
@@ -202,8 +204,8 @@ def _beside(target: Path) -> Path:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Removes what processes that were killed have left in a folder, and in those in it; nobody may write there."""
-    for file in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+    """Removes what processes that were killed have left in a folder, however deep; nobody may write there."""
+    for file in list(folder.rglob(".*.tmp")):
         if file.is_file():
             file.unlink(missing_ok=True)
 

@@ -5,12 +5,12 @@ A hub id may name a branch, tag or commit: `organisation/model@REVISION`.
 
 import importlib
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
 from drift_pl.core.errors import UserError, causes, named
 from drift_pl.core.files import local_path, refused
+from drift_pl.core.modules import is_module, package_folders
 
 Loaded = TypeVar("Loaded")
 
@@ -18,27 +18,30 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """Its byte order marks."""
 
 
-def locate(name: str) -> str:
+def locate(name: str, wanted: str = "a folder that does, or a hub id like org/model") -> str:
     """A path for `pkg:PACKAGE/FOLDER` and for local paths; a hub id unchanged.
 
     Args:
         name: `pkg:drift_pl.builtin/weights/pipeline`, `./my_model`, `/data/my_model` or `organisation/model`.
+        wanted: what to give, for the error if there is none.
 
     Raises:
         UserError: the package or the path does not exist.
     """
     if name.startswith("pkg:"):
         package, _, inside = name.removeprefix("pkg:").partition("/")
-        try:
-            path = Path(str(resources.files(package))) / inside
-        except ModuleNotFoundError as error:
-            raise UserError(f"{named(name)}: there is no installed package {package!r}") from error
+        folders = package_folders(package)
+        if not folders:
+            raise UserError(
+                f"{named(name)}: there is no installed package {package!r}; give pkg:PACKAGE/FOLDER, or a path"
+            )
+        path = next((folder / inside for folder in folders if (folder / inside).exists()), folders[0] / inside)
     elif name.startswith((".", "/", "~")) or Path(name).exists():
         path = local_path(name)
     else:
         return name
     if not path.exists():
-        raise UserError(f"{named(name)}: {path} does not exist; give a folder that does, or a hub id like org/model")
+        raise UserError(f"{named(name)}: {path} does not exist; give {wanted}")
     return str(path)
 
 
@@ -52,7 +55,7 @@ def read_text(name: str, content: str) -> str:
     Raises:
         UserError: there is no such file, or it is not text.
     """
-    path = Path(locate(name))
+    path = Path(locate(name, content))
     if not path.is_file():
         raise UserError(f"{named(name)}: no such file; give {content}")
     try:
@@ -87,11 +90,13 @@ def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
     location, pinned = (location, {}) if Path(location).exists() else split_revision(location)
     try:
         return loader(location, **pinned)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file: whatever its reader raises
         if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
         if Path(location).exists():
-            raise UserError(f"{named(name)}: cannot be loaded: {first_line(error)}") from error
+            raise UserError(f"{named(name)}: cannot be loaded: {_reason(error)}") from error
         folder = named("/path/to/folder")
         kinds = {type(cause).__name__ for cause in causes(error)}
         if "GatedRepoError" in kinds:
@@ -104,10 +109,24 @@ def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
                 f"{named(name)}: neither a folder nor a model on the hub (or a private one: log in with hf auth "
                 f"login); check the name, org/model, or give a local folder, {folder}"
             ) from error
+        if not isinstance(error, OSError | ValueError | KeyError | RuntimeError):  # a copy in the cache is damaged
+            raise UserError(f"{named(name)}: what the hub gave cannot be loaded: {_reason(error)}") from error
         raise UserError(
             f"{named(name)}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "
             f"without network access give a local folder, {folder}"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The message of an error of a library; of one that is no sentence, its kind as well."""
+    line = first_line(error)
+    return line if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: {line}"
+
+
+def refuse_missing_extra(module: str, extra: str, value: str | None = None) -> None:
+    """`import_extra` without the import: whether an optional package is installed."""
+    if not is_module(module):
+        raise _needs(module, extra, value)
 
 
 def import_extra(module: str, extra: str, value: str | None = None) -> Any:
@@ -124,9 +143,11 @@ def import_extra(module: str, extra: str, value: str | None = None) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(
-            f"{named(value)} needs the package {module}: pip install 'drift-pl[{extra}]' ({error})"
-        ) from error
+        raise _needs(module, extra, value, f" ({error})") from error
+
+
+def _needs(module: str, extra: str, value: str | None, reason: str = "") -> UserError:
+    return UserError(f"{named(value)} needs the package {module}: pip install 'drift-pl[{extra}]'{reason}")
 
 
 def first_line(error: BaseException) -> str:

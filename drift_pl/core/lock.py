@@ -1,5 +1,6 @@
 """One process at a time in a folder: a lock file that names its holder and shows that it is alive."""
 
+import errno
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ REFRESH = 10.0
 STALE = 60.0
 """Seconds: a holder touches its file every `REFRESH`; one on another host that has not done so for `STALE` is gone."""
 JOB = "SLURM_JOB_ID"
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""Of a file system without hard links."""
 
 
 class FolderLock:
@@ -25,11 +28,12 @@ class FolderLock:
 
     Args:
         folder: what is locked.
+        setting: what names the folder, for messages.
         holder: who holds it, as the file says.
     """
 
-    def __init__(self, folder: Path, holder: dict[str, Any]) -> None:
-        self._file, self._holder = folder / NAME, holder
+    def __init__(self, folder: Path, setting: str, holder: dict[str, Any]) -> None:
+        self._file, self._setting, self._holder = folder / NAME, setting, holder
         self._lost, self._done = False, threading.Event()
         self._thread = threading.Thread(target=self._refresh, name="folder-lock", daemon=True)
         self._thread.start()
@@ -37,10 +41,21 @@ class FolderLock:
     def check(self) -> None:
         """
         Raises:
-            UserError: another process has taken the folder over, because this one was stopped for too long.
+            UserError: the folder is gone, or another process has taken it over because this one stood still. Whatever
+                is written to it now would be lost, or would spoil what is there.
         """
+        folder = self._file.parent
         if self._lost:
-            raise UserError(f"{self._file.parent} was taken over by another process while this one stood still")
+            raise UserError(f"{folder} was taken over by another process while this one stood still")
+        try:
+            self._file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(
+                f"{self._setting}={folder} is gone, or {NAME} in it: removed, renamed or unmounted while it was in "
+                "use; put it back and resume the run, or start again"
+            ) from None
+        except OSError:
+            pass  # a file system that does not answer now may do so soon
 
     def release(self) -> None:
         self._done.set()
@@ -68,12 +83,15 @@ def hold(folder: Path, setting: str) -> Iterator[FolderLock]:
         setting: what names the folder, for the message.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it; or it is gone when the block fails.
     """
     with made_folder(folder):
         lock = _acquire(folder, setting)
         try:
             yield lock
+        except Exception:
+            lock.check()  # what has failed in a folder that is gone is a consequence of that
+            raise
         finally:
             lock.release()
 
@@ -82,7 +100,7 @@ def _acquire(folder: Path, setting: str) -> FolderLock:
     file, me = folder / NAME, _me()
     while True:
         try:
-            opened = file.open("x", encoding="utf-8")
+            _write(file, me)
         except FileExistsError:
             holder, age = _read(file), _age(file)
             if holder is None and age is None:  # released in this moment
@@ -91,24 +109,44 @@ def _acquire(folder: Path, setting: str) -> FolderLock:
                 raise UserError(_refusal(folder, setting, holder or {}, me)) from None
             _take_away(file, holder)
             continue
-        try:
-            with opened:
-                json.dump(me, opened)
-        except OSError:  # no room
-            file.unlink()
+        except OSError as error:  # no room
+            raise OSError(error.errno, os.strerror(error.errno or 0), str(folder)) from error
+        return FolderLock(folder, setting, me)
+
+
+def _write(file: Path, me: dict[str, Any]) -> None:
+    """Makes a lock that is whole from its first moment: a kill here must not leave one that names nobody.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    own = _beside(file)
+    try:
+        own.write_text(json.dumps(me), encoding="utf-8")
+        os.link(own, file)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
             raise
-        return FolderLock(folder, me)
+        with file.open("x", encoding="utf-8") as opened:
+            json.dump(me, opened)
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def _take_away(file: Path, holder: dict[str, Any] | None) -> None:
     """Removes the lock of a holder that is gone, and of no other: a third process may just have taken over."""
-    aside = file.with_name(f"{NAME}.{uuid.uuid4().hex}")
+    aside = _beside(file)
     with suppress(FileNotFoundError):
         os.rename(file, aside)
         if _read(aside) != holder:
             with suppress(FileExistsError):
                 os.link(aside, file)
         aside.unlink(missing_ok=True)
+
+
+def _beside(file: Path) -> Path:
+    """A name of its own; what a kill leaves under it counts as a temporary, see `remove_temporaries`."""
+    return file.with_name(f"{NAME}.{uuid.uuid4().hex}.tmp")
 
 
 def _is_alive(holder: dict[str, Any], me: dict[str, Any], age: float) -> bool:
@@ -184,7 +222,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _age(file: Path) -> float | None:
     """Seconds since a file was touched, by the clock of its file system; None if it is gone."""
-    probe = file.with_name(f"{NAME}.{uuid.uuid4().hex}")
+    probe = _beside(file)
     try:
         probe.touch()
         return probe.stat().st_mtime - file.stat().st_mtime

@@ -104,12 +104,22 @@ def _prompt_of(entry: Any, place: str) -> Prompt:
     return Prompt(stripped(text), entry)
 
 
-def _read_dataset(name: str) -> list[Prompt]:
+def dataset_parts(name: str) -> tuple[str, str, str]:
+    """Name or folder, split and column of `hf:NAME:SPLIT:COLUMN`.
+
+    Raises:
+        UserError: one of them is missing.
+    """
     # A split may contain a colon (train[:100]): the first colon ends the name, the last one starts the column.
     location, _, rest = name.removeprefix(DATASET).partition(":")
     split, _, column = rest.rpartition(":")
     if not (location and split and column):
         raise UserError(f"{named(name)}: a dataset needs a name, a split and a column, e.g. {RIGHT_DATASET}")
+    return location, split, column
+
+
+def _read_dataset(name: str) -> list[Prompt]:
+    location, split, column = dataset_parts(name)
     datasets = import_extra("datasets", "datasets", name)
     source, config = _dataset_source(location)
     try:

@@ -6,12 +6,14 @@ here. Classes of other packages need no line: use `their_package.module:Thing`, 
 
 import difflib
 import importlib
-import inspect
+import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.locate import first_line
+from drift_pl.core.signatures import check_signature, signature_of
 
 
 class Entry(NamedTuple):
@@ -21,11 +23,15 @@ class Entry(NamedTuple):
         target: `module:Thing`, relative to this package.
         about: one line for `--help`.
         process: for families and samplers, `flow` or `ddpm`; only those of the same process work together.
+        needs: an optional package, and the extra of this one that installs it.
+        pairs: for encoders, whether it gives distances of pairs in place of embeddings.
     """
 
     target: str
     about: str
     process: str = ""
+    needs: tuple[str, str] | None = None
+    pairs: bool = False
 
 
 TABLES: dict[str, dict[str, Entry]] = {
@@ -52,7 +58,11 @@ TABLES: dict[str, dict[str, Entry]] = {
         "imagereward": Entry("scoring.image_reward:ImageReward", "ImageReward: human preference, by BLIP"),
         "clip_score": Entry("scoring.clip_score:ClipScore", "CLIPScore: text-image similarity"),
         "aesthetic": Entry("scoring.aesthetic:Aesthetic", "the LAION aesthetic predictor"),
-        "ocr": Entry("scoring.ocr:Ocr", "the share of the prompt's quoted text that OCR reads in the image"),
+        "ocr": Entry(
+            "scoring.ocr:Ocr",
+            "the share of the prompt's quoted text that OCR reads in the image",
+            needs=("rapidocr", "ocr"),
+        ),
         "jpeg_compressibility": Entry("scoring.compressibility:JpegCompressibility", "small JPEG size"),
         "jpeg_incompressibility": Entry("scoring.compressibility:JpegIncompressibility", "large JPEG size"),
         "http_judge": Entry("scoring.http:HttpJudge", "scores from your own HTTP server"),
@@ -62,8 +72,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "dino": Entry("scoring.encoders:PooledEncoder", "the pooled output of a transformers vision model"),
         "pooled": Entry("scoring.encoders:PooledEncoder", "an alias of dino"),
         "clip": Entry("scoring.encoders:ClipEncoder", "CLIP's image embedding"),
-        "dreamsim": Entry("scoring.dreamsim:DreamSim", "DreamSim's embedding"),
-        "lpips": Entry("scoring.encoders:LpipsEncoder", "LPIPS: distances of all pairs"),
+        "dreamsim": Entry("scoring.dreamsim:DreamSim", "DreamSim's embedding", needs=("dreamsim", "dreamsim")),
+        "lpips": Entry("scoring.encoders:LpipsEncoder", "LPIPS: distances of all pairs", pairs=True),
     },
     "measure": {
         "rke": Entry("evaluation.metrics:RkeScore", "RKE: the Vendi score of order 2"),
@@ -109,24 +119,33 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(TABLES[kind])
 
 
-def find(kind: str, name: str) -> Any:
-    """The class or function of a name: from the table, else `package.module:Thing`, else an entry point.
+def target_of(kind: str, name: str) -> str:
+    """`module:Thing` of a name: from the table, else the name itself, else an entry point. Imports nothing.
 
     Raises:
         UserError: unknown name; the message names the setting (see `naming`) and lists the known names.
     """
     table = TABLES[kind]
     if name in table:
-        return _import(f"drift_pl.{table[name].target}")
+        return f"drift_pl.{table[name].target}"
     if ":" in name:
-        return _import(name)
+        return name
     offered = {entry.name: entry for entry in entry_points(group=GROUPS[kind])} if kind in GROUPS else {}
     if name in offered:
-        return offered[name].load()
+        return offered[name].value
     known = [*table, *offered]
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "or name your own, their_package.module:Thing"
     raise UserError(f"{named(repr(name))} is unknown: there are {', '.join(known) or 'none built in'}; {hint}")
+
+
+def find(kind: str, name: str) -> Any:
+    """The class or function of a name, see `target_of`.
+
+    Raises:
+        UserError: unknown name, or it cannot be imported.
+    """
+    return _import(target_of(kind, name))
 
 
 def create(kind: str, name: str, args: Mapping[str, Any]) -> Any:
@@ -135,38 +154,50 @@ def create(kind: str, name: str, args: Mapping[str, Any]) -> Any:
     The enclosing setting (see `naming`) is the section with `name` and `args`.
 
     Raises:
-        UserError: unknown name, or unknown or missing arguments.
+        UserError: unknown name, unknown or missing arguments, or the call fails.
     """
     with naming(".name"):
         thing = find(kind, name)
-    check_arguments(name, thing, args)
-    return thing(**args)
+    check_signature(name, signature_of(thing), args)
+    return construct(name, thing, args)
 
 
-def check_arguments(name: str, thing: Any, args: Mapping[str, Any]) -> None:
-    """Rejects unknown and missing arguments of a callable.
+def construct(name: str, thing: Any, args: Mapping[str, Any]) -> Any:
+    """`thing(**args)`.
 
     Raises:
-        UserError: one line that names the argument and lists the valid ones.
+        UserError: it raises an error; the message says which and where.
     """
     try:
-        signature = inspect.signature(thing)
-    except ValueError:  # some built-in classes have no signature; the call itself will fail
-        return
-    try:
-        signature.bind(**args)
-    except TypeError as error:
-        takes = ", ".join(str(parameter) for parameter in signature.parameters.values()) or "none"
-        with naming(".args"):
-            raise UserError(f"{named()}: {error} for {name!r}; its arguments are: {takes}") from error
+        return thing(**args)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
+            raise
+        raise UserError(f"{named(repr(name))} cannot be made: {described(error)}") from error
+
+
+def described(error: BaseException) -> str:
+    """An error of somebody's code in one line, with its place."""
+    kind, reason = type(error).__name__, error.msg if isinstance(error, SyntaxError) else first_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if not frame.filename.startswith("<frozen")), frames[-1])
+    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (place.filename, place.lineno)
+    return f"{kind if reason == kind else f'{kind}: {reason}'} ({file}, line {line}); --debug shows all"
 
 
 def _import(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
-        thing = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{named(repr(name))} cannot be imported: {error}") from error
+        thing = getattr(importlib.import_module(module_name), attribute, None)
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        reason = str(error) if missing else described(error)
+        raise UserError(f"{named(repr(name))} cannot be imported: {reason}") from error
+    if thing is None:
+        reason = f"module {module_name!r} has no attribute {attribute!r}"
+        raise UserError(f"{named(repr(name))} cannot be imported: {reason}")
     if not callable(thing):
         raise UserError(f"{named(repr(name))} is not a class or a function")
     return thing

@@ -40,4 +40,11 @@ def normal_per_sample(
     Drawn on the CPU, so that the noise is the same on every device.
     """
     rows = [torch.randn(tuple(shape), generator=generator) for generator in generators]
-    return torch.stack(rows).to(device)
+    return to_device(torch.stack(rows), device)
+
+
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the CPU on a device, without waiting for what the device is doing: loops must never wait for it."""
+    if torch.device(device).type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

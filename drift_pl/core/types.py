@@ -14,11 +14,13 @@ CHW is written for the latents of one sample; those of a family of videos are CF
 losses take any number of axes after B: they flatten them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from drift_pl.core.rng import to_device
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class PromptBatch:
         prompts: P prompts, one per group.
         groups: indices of the groups within the iteration, over all processes.
         group_size: G, images per prompt.
+        split: None where this process has the groups' images; else its part of them, see `Split`.
 
     Example: with prompts ("a circle", "something red") and groups (1, 3) it is the share of the second of two processes
     when four groups are trained in two optimizer steps, groups 0 and 1 in the first.
@@ -41,6 +44,7 @@ class PromptBatch:
     prompts: tuple[str, ...]
     groups: tuple[int, ...]
     group_size: int
+    split: "Split | None" = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -50,12 +54,48 @@ class PromptBatch:
     @property
     def samples(self) -> list[int]:
         """Index of every image in the iteration, over all processes, in the order of B."""
+        if self.split is not None:
+            return list(self.split.samples)
         return [group * self.group_size + image for group in self.groups for image in range(self.group_size)]
+
+    @property
+    def parts(self) -> list[tuple[int, slice]]:
+        """Of each group with images on this process: its place in `prompts`, and its rows of B."""
+        place = {group: number for number, group in enumerate(self.groups)}
+        found: dict[int, list[int]] = {}
+        for row, sample in enumerate(self.samples):
+            found.setdefault(place[sample // self.group_size], []).append(row)
+        return [(number, slice(rows[0], rows[-1] + 1)) for number, rows in found.items()]
+
+    @property
+    def most_images(self) -> int:
+        """Images of the process that has most."""
+        return len(self.samples) if self.split is None else self.split.most_images
+
+    @property
+    def most_groups(self) -> int:
+        """Groups with images on the process that has most of those."""
+        return len(self.groups) if self.split is None else self.split.most_groups
 
     @property
     def repeated_prompts(self) -> list[str]:
         """The prompt of every image, B of them."""
-        return [prompt for prompt in self.prompts for _ in range(self.group_size)]
+        return [self.prompts[number] for number, rows in self.parts for _ in range(rows.start, rows.stop)]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A process's part of an iteration whose groups are split over processes; its batch has all the groups.
+
+    Attributes:
+        samples: indices of its images in the iteration, ascending.
+        most_images: images of the process that has most.
+        most_groups: groups with images on the process that has most of those.
+    """
+
+    samples: tuple[int, ...]
+    most_images: int
+    most_groups: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +119,10 @@ class Condition:
     def __len__(self) -> int:
         return self.tokens_BLE.shape[0]
 
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for rows in self._rows().values()) + self.num_channels_L.nbytes
+
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         return replace(self, **{name: rows[index] for name, rows in self._rows().items()})
 
@@ -88,8 +132,9 @@ class Condition:
         return self[index]
 
     def to(self, device: torch.device | str) -> "Condition":
-        rows = {name: rows.to(device) for name, rows in self._rows().items()}
-        return replace(self, num_channels_L=self.num_channels_L.to(device), **rows)
+        """Moves the rows; `num_channels_L` is the same for all, and is read on the CPU."""
+        rows = {name: to_device(rows, device) for name, rows in self._rows().items()}
+        return replace(self, num_channels_L=self.num_channels_L.to("cpu"), **rows)
 
     @staticmethod
     def concatenate(conditions: Sequence["Condition"]) -> "Condition":
@@ -145,16 +190,34 @@ class Trajectory:
         )
 
     @staticmethod
-    def concatenate(parts: Sequence["Trajectory"]) -> "Trajectory":
-        """Joins rollouts of the same window along the image axis, in order."""
+    def concatenate(parts: Iterable["Trajectory"], num_images: int) -> "Trajectory":
+        """Joins rollouts of the same window along the image axis, in order, as they come: none of them is kept.
 
-        # a tensor's axis of images is the place of B in its suffix
-        joined = {
-            name: torch.cat([getattr(part, name) for part in parts], dim=name.rpartition("_")[2].index("B"))
-            for name, value in vars(parts[0]).items()
-            if isinstance(value, Tensor)
-        }
-        return replace(parts[0], **joined)
+        Args:
+            num_images: of all parts together.
+        """
+        whole, done = None, 0
+        for part in parts:
+            whole = whole or part._empty(num_images)
+            rows = slice(done, done := done + len(part.images_B3HW))
+            for name, axis in part._axes().items():
+                getattr(whole, name)[(slice(None),) * axis + (rows,)] = getattr(part, name)
+        if whole is None or done != num_images:
+            raise ValueError(f"{done} images are not {num_images}")
+        return whole
+
+    def _axes(self) -> dict[str, int]:
+        """The axis of images of each tensor: the place of B in its suffix."""
+        suffixes = {name: name.rpartition("_")[2] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return {name: suffix.index("B") for name, suffix in suffixes.items()}
+
+    def _empty(self, num_images: int) -> "Trajectory":
+        """Uninitialised tensors for `num_images` images."""
+
+        def empty(value: Tensor, axis: int) -> Tensor:
+            return value.new_empty(*value.shape[:axis], num_images, *value.shape[axis + 1 :])
+
+        return replace(self, **{name: empty(getattr(self, name), axis) for name, axis in self._axes().items()})
 
 
 @dataclass(frozen=True)
@@ -167,6 +230,11 @@ class Scores:
         embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
         predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
         category_PGC: how well an image fits each of C named categories, float32; or None without categories.
+        monitor_embedding_PGD: unit embeddings by the evaluation encoder, or None. Nothing may be trained on them.
+        counts_N: numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the
+            CPU; or None.
+        of_all: whether they are those of all groups of the iteration, the same on every process, and not of this
+            process's own.
     """
 
     reward_PG: Tensor
@@ -174,6 +242,9 @@ class Scores:
     embedding_PGD: Tensor | None
     predicted_embedding_KPGD: Tensor | None = None
     category_PGC: Tensor | None = None
+    monitor_embedding_PGD: Tensor | None = None
+    counts_N: Tensor | None = None
+    of_all: bool = False
 
     @property
     def valid_PG(self) -> Tensor:

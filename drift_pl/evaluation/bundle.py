@@ -16,6 +16,7 @@ from typing import Any
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.record import Evaluation, from_plain, read_evaluation, to_plain
 
 FORMAT, VERSION = "drift_pl.evaluations", 1
@@ -87,12 +88,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give a run folder, an evaluation file or a file of many, *{SUFFIX}")
     try:
-        content = json.loads(lzma.decompress(path.read_bytes()))
-    except (ValueError, OSError, EOFError, lzma.LZMAError) as error:
+        content = read_json(path)
+    except ValueError as error:
         raise _damaged(path, error) from error
     if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
         raise UserError(f"{path} is not a file of many evaluations ({FORMAT}, version {VERSION}): give a run folder")
-    return content["evaluations"]
+    entries = content.get("evaluations")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path} holds no evaluation: give another file, or a run folder")
+    return entries
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

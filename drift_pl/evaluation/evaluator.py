@@ -14,12 +14,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import is_first_process, rank_and_world, sum_over_processes
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
+from drift_pl.policies.sharding import common_passes
 from drift_pl.sampling.rollout import Sampler
 from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
@@ -35,7 +37,7 @@ class Evaluated:
     Attributes:
         prompts: P prompts, in the order of the values.
         values: name -> float64 [P]; NaN where a prompt has no such value.
-        grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU.
+        grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU; the first process has them.
         embedding_PSD: unit embeddings of all images by the evaluation encoder, float32, on the CPU; None unless drift
             is measured.
         overall: name -> value over the images of all prompts together.
@@ -118,26 +120,28 @@ class Evaluator:
             UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
                 has NaN.
         """
-        rank, world = _rank_and_world()
-        rank, world = (0, 1) if len(prompts) < world else (rank, world)  # then every process evaluates everything
+        rank, world = rank_and_world()
         total = len(prompts)
-        sizes = (total, total, min(self.grid_prompts, total), total if self.drift else 0)
+        sizes = (total, min(self.grid_prompts, total), total if self.drift else 0)
         names: list[str] = []
         parts: list[Tensor] = []
-        for index in range(rank, len(prompts), world):
-            row = partial.read(index, names) if partial else None
+        own = range(rank, max(total, rank + 1), world)  # a process without a prompt repeats another's, for the shapes
+        missing = [index for index in own if partial is None or partial.read(index, ()) is None]
+        further = common_passes(model.policy.network, len(missing), model.device) - len(missing)
+        for index in own:
+            row = None if partial is None or index in missing else partial.read(index, names)
             if row is None:
-                row = self._sample_and_measure(model, sampler, prompts[index], seeds_per_prompt)
-                if partial:
-                    partial.write(index, row, [index < size for size in sizes])
-            values, *kept = row
+                row = self._sample_and_measure(model, sampler, prompts[index % total], seeds_per_prompt)
+                if partial and index < total:
+                    partial.write(index, row, [True, *(index < size for size in sizes)])
+            values, lost, *kept = row
             names = names or list(values)
             if values.keys() != set(names):
                 raise UserError(
                     f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
                     "return NaN where a prompt has no value"
                 )
-            rows = (torch.stack([values[name] for name in names]), *kept)
+            rows = (torch.stack([*(values[name] for name in names), lost]), *kept)
             parts = parts or [
                 torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
             ]
@@ -145,11 +149,14 @@ class Evaluator:
                 if index < len(part):
                     part[index] = row
             self.after_prompt()
-        if world > 1:  # every row is zero on all processes but one
-            parts = [_sum_over_processes(part, model.device) for part in parts]
-        table_PN, lost_P, grid_PS3HW, embedding_PSD = parts
-        self._report_nan(int(lost_P.sum()), len(prompts) * seeds_per_prompt, rank)
-        values_P = dict(zip(names, table_PN.T, strict=True))
+        for _ in range(further):  # the passes of a sharded network that other processes still make
+            self._sample(model, sampler, prompts[0], seeds_per_prompt)
+        table_PN, grid_PS3HW, embedding_PSD = parts
+        # every row is zero on all processes but one
+        table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
+        grid_PS3HW = sum_over_processes(grid_PS3HW, model.device, everywhere=False)
+        self._report_nan(int(table_PN[:, -1].sum()), len(prompts) * seeds_per_prompt)
+        values_P = dict(zip(names, table_PN[:, :-1].T, strict=True))
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
@@ -163,21 +170,24 @@ class Evaluator:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
         return {name: drift_value(name, metric, embedding_ND, reference_MD) for name, metric in self.drift.items()}
 
-    def _report_nan(self, lost: int, total: int, rank: int) -> None:
+    def _report_nan(self, lost: int, total: int) -> None:
         refuse_nan_images(lost, total, "evaluation")
-        if lost and rank == 0:
+        if lost and is_first_process():
             warnings.warn(nan_images(lost, total, "evaluation"), stacklevel=1)
 
     def _sample_and_measure(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Row:
         """Values of one prompt, float64; number of NaN images; images for the grid; unit embeddings. All on the CPU."""
-        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
-        condition = model.encode([prompt], model.device)
-        images_S3HW = sample_images(model, sampler, condition, generators, self.micro_batch)
+        images_S3HW = self._sample(model, sampler, prompt, seeds)
         lost = (~finite_images(images_S3HW)).sum().double().cpu()
         embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
         values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
         grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
         return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
+
+    def _sample(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Tensor:
+        generators = sample_generators(f"evaluation_latents:{prompt}", samples=range(seeds))
+        condition = model.encode([prompt], model.device)
+        return sample_images(model, sampler, condition, generators, self.micro_batch)
 
     def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
         num_images = len(images_S3HW)
@@ -236,17 +246,3 @@ def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:
     """Mean pairwise distance of the kept images; NaN if there are fewer than two."""
     kept_SS = kernel_SS[kept_S][:, kept_S]
     return mean_pairwise_distance(1 - kept_SS) if len(kept_SS) > 1 else torch.tensor(torch.nan)
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
-
-
-def _sum_over_processes(part: Tensor, device: torch.device) -> Tensor:
-    if not part.numel():
-        return part
-    total = part.to(device)
-    torch.distributed.all_reduce(total)
-    return total.cpu()

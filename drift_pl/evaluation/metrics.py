@@ -1,16 +1,10 @@
-"""Diversity metrics for torchmetrics, and drift from the base model.
+"""Diversity of the images of one prompt, and drift from the base model.
 
-Diversity is measured per prompt, then averaged over prompts. Images of one prompt may arrive in several updates and on
-several processes: states are concatenated and grouped in `compute`, because a set's diversity is not the mean of its
-parts' diversities.
+A set's diversity is not the mean of its parts' diversities, so a metric is given a prompt's images together.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from drift_pl.functional.distribution import frechet_distance, kernel_distance
 from drift_pl.functional.diversity import (
@@ -22,74 +16,51 @@ from drift_pl.functional.diversity import (
 )
 from drift_pl.functional.similarity import structural_similarity
 from drift_pl.scoring.calls import as_numbers, call, wrong_answer
-from drift_pl.scoring.protocol import PairwiseDistance, move
+from drift_pl.scoring.protocol import MeanDistance, PairwiseDistance, move
 
 LPIPS = "evaluation.lpips"
 
 
-class GroupedMetric(Metric):
-    """Collects rows and the prompt of each; a subclass turns one prompt's rows into a number.
+class GroupedMetric:
+    """Turns what is known of one prompt's images into a number.
 
     Attributes:
-        of_images: whether a row is an image, or else its embedding by the evaluation encoder.
+        of_images: whether it is given the images, or else their embeddings by the evaluation encoder.
     """
 
-    full_state_update = False
-    is_differentiable = False
-    higher_is_better = True
     of_images = False
-    rows: list[Tensor]
-    prompt: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.add_state("prompt", default=[], dist_reduce_fx="cat")
-
-    def update(self, rows_BX: Tensor, prompt_B: Tensor) -> None:
-        """Adds one row per image, see `of_images`: embeddings [B, D], or images [B, 3, H, W] in [0, 1].
-
-        Args:
-            prompt_B: int64 [B], any number that identifies the prompt over all processes.
-        """
-        self.rows.append(rows_BX)
-        self.prompt.append(prompt_B)
-
-    def compute(self) -> Tensor:
-        """Mean over prompts with at least two images; NaN if there are none."""
-        if not len(self.rows):
-            return torch.tensor(torch.nan)
-        rows, prompt = dim_zero_cat(self.rows), dim_zero_cat(self.prompt)
-        values = [self.of_group(rows[prompt == index]) for index in prompt.unique() if (prompt == index).sum() > 1]
-        return torch.stack(values).mean() if values else torch.tensor(torch.nan)
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
+        """The value, 0-dimensional.
+
+        Args:
+            rows_SX: one row per image, at least two: embeddings [S, D], or images [S, 3, H, W] in [0, 1].
+        """
         raise NotImplementedError
 
 
 class MeanPairwiseDistance(GroupedMetric):
-    """Mean pairwise cosine distance, in [0, 2], of the embeddings given to `update`."""
+    """Mean pairwise cosine distance, in [0, 2]."""
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return mean_pairwise_distance(1 - cosine_kernel(rows_SX))
 
 
 class MeanNearestDistance(GroupedMetric):
-    """Mean cosine distance to the nearest other image, in [0, 2], of the embeddings given to `update`."""
+    """Mean cosine distance to the nearest other image, in [0, 2]."""
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return mean_nearest_distance(1 - cosine_kernel(rows_SX))
 
 
 class VendiScore(GroupedMetric):
-    """Vendi score on the cosine kernel, in [1, S], of the embeddings given to `update`.
+    """Vendi score on the cosine kernel, in [1, S].
 
     Args:
         order: q of the score; 1 is the original, 2 is RKE.
     """
 
-    def __init__(self, order: float = 1.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, order: float = 1.0) -> None:
         self.order = order
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
@@ -97,39 +68,43 @@ class VendiScore(GroupedMetric):
 
 
 class RkeScore(GroupedMetric):
-    """RKE, the Vendi score of order 2 without eigenvalues, in [1, S], of the embeddings given to `update`."""
+    """RKE, the Vendi score of order 2 without eigenvalues, in [1, S]."""
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         return rke_score(cosine_kernel(rows_SX))
 
 
 class PairwiseLpips(GroupedMetric):
-    """Mean pairwise LPIPS of the images given to `update`.
+    """Mean pairwise LPIPS of the images.
 
     Args:
-        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`; not a submodule.
+        distance: all-pairs LPIPS of a set, `drift_pl.scoring.encoders.LpipsEncoder`; of a `MeanDistance` the mean is
+            taken.
     """
 
     of_images = True
 
-    def __init__(self, distance: PairwiseDistance, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, distance: PairwiseDistance) -> None:
         self._distance = distance
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
+        if isinstance(self._distance, MeanDistance):
+            mean = as_numbers(LPIPS, call(LPIPS, self._distance.mean_distance, rows_SX), "the mean of all pairs", "")
+            if mean.ndim:
+                raise wrong_answer(LPIPS, tuple(mean.shape), "the mean of all pairs", "")
+            return mean
         size, wanted = len(rows_SX), "the distance of each pair of images"
         distance_SS = as_numbers(LPIPS, call(LPIPS, self._distance, rows_SX), wanted, f"{size}, {size}")
         if distance_SS.shape != (size, size):
             raise wrong_answer(LPIPS, tuple(distance_SS.shape), wanted, f"{size}, {size}")
         return mean_pairwise_distance(distance_SS)
 
-    def to(self, *args: Any, **kwargs: Any) -> "PairwiseLpips":
-        move(self._distance, args[0])
-        return super().to(*args, **kwargs)
+    def to(self, device: torch.device | str) -> None:
+        move(self._distance, device)
 
 
 class PairwiseSsim(GroupedMetric):
-    """Mean of 1 - SSIM over the pairs of the images given to `update`, in [0, 2]."""
+    """Mean of 1 - SSIM over the pairs of the images, in [0, 2]."""
 
     of_images = True
 

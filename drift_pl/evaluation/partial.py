@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.files import replacing
+from drift_pl.evaluation.arrays import DAMAGED
 from drift_pl.evaluation.record import Evaluation, Point
 
 Row = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
@@ -54,7 +54,7 @@ class PartialPoint:
                 values = dict(zip(arrays["names"].tolist(), torch.from_numpy(arrays["values"]), strict=True))
                 lost, grid_S3HW, embedding_SD = (_tensor(arrays, f"row{place}") for place in range(3))
                 return (values, lost, grid_S3HW, embedding_SD) if values.keys() == {*(names or values)} else None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (*DAMAGED, TypeError):
             return None
 
     def write(self, number: int, row: Row, needed: Sequence[bool]) -> None:

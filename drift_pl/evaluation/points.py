@@ -11,9 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from drift_pl.core.files import finite, replacing
+from drift_pl.evaluation.arrays import read_npz
 from drift_pl.evaluation.evaluator import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
-from drift_pl.evaluation.record import Evaluation, Point, Value, summarise
+from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, Value, summarise
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.evaluation.shared import write_shared
 
@@ -84,8 +85,8 @@ def read_array(evaluation: Evaluation, name: str, array: str) -> Tensor | None:
     path = _arrays(evaluation, name)
     if not path.is_file():
         return None
-    with np.load(path) as arrays:
-        return torch.from_numpy(arrays[array]) if array in arrays else None
+    found = read_npz(path, array, f"measure its points again, {EVALUATE}{evaluation.run_dir} fresh=true")
+    return None if found is None else torch.from_numpy(found)
 
 
 def _arrays(evaluation: Evaluation, name: str) -> Path:

@@ -16,12 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
+from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.protocol import Protocol, Training, first_difference
 from drift_pl.functional.intervals import t_quantile
 
 FORMAT, VERSION = "drift_pl.evaluation", 1
 EVALUATE = "python -m drift_pl.evaluate ckpt_path="
 LEVEL = 0.95
+LARGEST = 1e100
+"""Numbers of a record are smaller."""
 TUNED = "tuned"
 """Name of the point that a finished `fit` measures last."""
 
@@ -191,9 +194,9 @@ def read_evaluation(path: Path) -> Evaluation:
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it with {command}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} is not a JSON file; make it again with {command} fresh=true") from error
+        content = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path} is not a JSON file ({error}); make it again with {command} fresh=true") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not an evaluation file; make one with {command}")
     version = content.get("version")
@@ -226,12 +229,35 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
         raise ValueError("two points have one name" if names else "it has no points")
     num_prompts = len(evaluation.protocol["prompts"])
     for number, point in enumerate(evaluation.points):
-        if Path(point.name).name != point.name:
+        if not point.name or Path(point.name).name != point.name:
             raise ValueError(f"points.{number}.name is not the name of a file: {point.name!r}")
         for name, values in point.per_prompt.items():
             if len(values) != num_prompts:
                 raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
+        _refuse_unusable(point, f"points.{number}")
     return replace(evaluation, known=evaluation.identities)
+
+
+def _refuse_unusable(point: Point, place: str) -> None:
+    """
+    Raises:
+        ValueError: a number of the point cannot be computed with.
+    """
+    for name, values in point.per_prompt.items():
+        if not all(map(_is_usable, values)):
+            raise ValueError(f"{place}.per_prompt.{name} is not finite")
+    for name, value in point.values.items():
+        if not all(map(_is_usable, (value.mean, value.low, value.high))):
+            raise ValueError(f"{place}.values.{name} is not finite")
+    if not (_is_usable(point.lora_scale) and _is_usable(point.importance_power)):
+        raise ValueError(f"{place}.lora_scale or importance_power is not finite")
+    if not (0 <= point.iteration < 2**53 and 0 <= point.images < 2**53):
+        raise ValueError(f"{place}.iteration or images is not a count")
+
+
+def _is_usable(value: float | None) -> bool:
+    """Whether squares of a number, and sums of them, are finite."""
+    return value is None or abs(value) < LARGEST
 
 
 def to_plain(evaluation: Evaluation) -> dict[str, Any]:

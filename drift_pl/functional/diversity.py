@@ -6,8 +6,12 @@ are the potentials of the shaping lever, compared in `incentive/potentials.py`. 
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+
+LARGE_KERNEL = 128
+"""Images from which numpy finds eigenvalues faster than torch on a CPU (1.3 times as fast at 256)."""
 
 
 def cosine_kernel(embedding_XSD: Tensor) -> Tensor:
@@ -129,7 +133,7 @@ def vendi_score(kernel_XSS: Tensor, order: float = 1.0) -> Tensor:
     Returns:
         float64 [...].
     """
-    eigenvalues = torch.linalg.eigvalsh(kernel_XSS.double() / kernel_XSS.shape[-1]).clamp(min=0)
+    eigenvalues = _eigenvalues(kernel_XSS.double() / kernel_XSS.shape[-1]).clamp(min=0)
     # Eigenvalues that are zero up to rounding must not count as rare modes, which matters for orders below 1.
     cutoff = eigenvalues.shape[-1] * torch.finfo(torch.float64).eps * eigenvalues.amax(-1, keepdim=True)
     eigenvalues = torch.where(eigenvalues > cutoff, eigenvalues, 0)
@@ -151,6 +155,13 @@ def rke_score(kernel_XSS: Tensor) -> Tensor:
         kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S].
     """
     return kernel_XSS.shape[-1] ** 2 / kernel_XSS.double().square().sum((-2, -1))
+
+
+def _eigenvalues(matrix_XSS: Tensor) -> Tensor:
+    """Eigenvalues of symmetric matrices, ascending, float64 [..., S]: on a CPU by the faster of two LAPACKs."""
+    if matrix_XSS.device.type != "cpu" or matrix_XSS.shape[-1] < LARGE_KERNEL:
+        return torch.linalg.eigvalsh(matrix_XSS)
+    return torch.from_numpy(np.linalg.eigvalsh(matrix_XSS.numpy()))
 
 
 def _valid_pairs(embedding_PGD: Tensor, valid_PG: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,13 @@ class TextVariants(PromptingRule):
         drawn = candidates[int(torch.randint(len(candidates), (), generator=generator))]
         return drawn if float(torch.rand((), generator=generator)) < self.share else prompt
 
-    def __call__(self, condition: Condition, seed: int, iteration: int, samples: Sequence[int]) -> VariedCondition:
+    def __call__(
+        self,
+        condition: Condition,
+        seed: int,
+        iteration: int,
+        samples: Sequence[int],
+        row_B: Sequence[int] | None = None,
+    ) -> VariedCondition:
         rule = self.noise or PromptingRule()
-        return rule(condition, seed, iteration, samples)
+        return rule(condition, seed, iteration, samples, row_B)

@@ -11,7 +11,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.pipeline import checked_side
+from drift_pl.policies.inputs import checked_side, same_for_all
 
 PATCH = 2
 """Latents per token along each axis."""
@@ -73,7 +73,7 @@ class FluxPolicy(FlowPolicy):
 
     def _guidance_B(self, guidance_scale: float, latents_BCHW: Tensor) -> Tensor | None:
         if self.network.config.guidance_embeds:
-            return torch.full((latents_BCHW.shape[0],), float(guidance_scale), device=latents_BCHW.device)
+            return same_for_all(float(guidance_scale), latents_BCHW)
         if guidance_scale != 1:
             raise UserError(
                 f"policy.guidance_scale={guidance_scale}: this model takes no guidance, like FLUX.1 [schnell]; set "
@@ -85,13 +85,13 @@ class FluxPolicy(FlowPolicy):
         return self._velocity(latents_BCHW, sigma, condition, self._guidance_B(1.0, latents_BCHW))
 
     def _velocity(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition, guidance_B: Tensor | None) -> Tensor:
-        dtype, device = self.network.dtype, latents_BCHW.device
+        dtype, device = self.dtype, latents_BCHW.device
         assert condition.pooled_BE is not None
         tokens_BNC = pack(latents_BCHW)
         height, width = latents_BCHW.shape[-2] // PATCH, latents_BCHW.shape[-1] // PATCH
         velocity_BNC = self.network(
             hidden_states=tokens_BNC.to(dtype),
-            timestep=sigma.to(device).expand(latents_BCHW.shape[0]),
+            timestep=same_for_all(float(sigma), latents_BCHW),
             guidance=guidance_B,
             pooled_projections=condition.pooled_BE.to(dtype),
             encoder_hidden_states=condition.tokens_BLE.to(dtype),
@@ -123,5 +123,6 @@ def unpack(tokens_BNC: Tensor, height: int, width: int) -> Tensor:
 
 def image_positions(height: int, width: int, device: torch.device) -> Tensor:
     """(0, row, column) of each token, float32 [height * width, 3]."""
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).flatten(0, 1).float().to(device)
+    sides = (torch.arange(side, device=device) for side in (height, width))
+    rows, columns = torch.meshgrid(*sides, indexing="ij")
+    return torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).flatten(0, 1).float()

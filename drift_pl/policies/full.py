@@ -8,6 +8,27 @@ from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError
 from drift_pl.policies.lora import trainable_parameters
+from drift_pl.policies.sharding import shard_like
+from drift_pl.policies.stored import StoredNetwork
+
+
+class Changes:
+    """Whether the weights of a network have changed since this was made.
+
+    torch counts the in-place changes of every tensor; moving a network to a device does not count.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._versions: list[int] | None = [parameter._version for parameter in network.parameters()]
+
+    def none(self) -> bool:
+        """True until a weight changes; then False for good."""
+        if self._versions is not None:
+            if self._versions == [parameter._version for parameter in self._network.parameters()]:
+                return True
+            self._versions = None
+        return False
 
 
 class FullTuning:
@@ -38,25 +59,27 @@ class FullTuning:
         network.requires_grad_(True).float()
         self._network, self._load_original, self._on_cpu = network, load_original, reference_device == "cpu"
         self._original: dict[str, Tensor] | None = None
-        # torch counts the in-place changes of every tensor; moving a network to a device does not count
-        self._versions: list[int] | None = [parameter._version for parameter in network.parameters()]
+        self._changes = Changes(network)
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return trainable_parameters(self._network)
 
+    def fill(self) -> None:
+        """It has its weights."""
+
     @contextmanager
-    def reference(self) -> Iterator[None]:
-        if self._untouched():
-            yield
+    def reference(self) -> Iterator[nn.Module]:
+        if self._changes.none():
+            yield self._network
             return
         original = self._originals()
         with self._holding(lambda name, tuned: original[name].to(tuned.device)):
-            yield
+            yield self._network
 
     @contextmanager
     def scaled(self, scale: float) -> Iterator[None]:
         """Weights on the line through both models, reference + scale (tuned - reference), in a separate copy."""
-        if scale == 1 or self._untouched():
+        if scale == 1 or self._changes.none():
             yield
             return
         original = self._originals()
@@ -76,14 +99,6 @@ class FullTuning:
             for parameter, data in held:
                 parameter.data = data
 
-    def _untouched(self) -> bool:
-        """True until a weight changes; then False for good."""
-        if self._versions is not None:
-            if self._versions == [parameter._version for parameter in self._network.parameters()]:
-                return True
-            self._versions = None
-        return False
-
     def _originals(self) -> dict[str, Tensor]:
         """The copy; read on first use."""
         if self._original is None:
@@ -92,4 +107,64 @@ class FullTuning:
                 name: loaded[name].detach().to("cpu" if self._on_cpu else parameter.device, parameter.dtype)
                 for name, parameter in self._network.named_parameters()
             }
+        return self._original
+
+
+class ShardedFullTuning:
+    """All parameters of a sharded network train, in float32. See `Adapter`, and `FullTuning` for the dtype.
+
+    The reference is a network of its own, sharded in the same way: a sharded network gathers its weights from the
+    parts that it was made with, and would not notice tensors that were put in their places. It is read when it is
+    first needed after the weights have changed, by all processes together.
+
+    Args:
+        network: the denoiser, without weights.
+        stored: what its weights, and the reference, are read from.
+    """
+
+    def __init__(self, network: nn.Module, stored: StoredNetwork) -> None:
+        self._network, self._stored = network.requires_grad_(True).float(), stored
+        self._changes: Changes | None = None
+        self._original: nn.Module | None = None
+
+    def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return trainable_parameters(self._network)
+
+    def fill(self) -> None:
+        self._stored.fill(self._network)
+        self._changes = Changes(self._network)
+
+    @contextmanager
+    def reference(self) -> Iterator[nn.Module]:
+        yield self._network if self._untouched() else self._reference()
+
+    @contextmanager
+    def scaled(self, scale: float) -> Iterator[None]:
+        """Weights on the line through both models, reference + scale (tuned - reference), in place."""
+        if scale == 1 or self._untouched():
+            yield
+            return
+        originals = dict(self._reference().named_parameters())
+        tuned = {name: parameter.detach().clone() for name, parameter in self._network.named_parameters()}
+        self._write({name: torch.lerp(originals[name], value, scale) for name, value in tuned.items()})
+        try:
+            yield
+        finally:
+            self._write(tuned)
+
+    @torch.no_grad()
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._network.named_parameters():
+            parameter.copy_(values[name])
+
+    def _untouched(self) -> bool:
+        return self._changes is not None and self._changes.none()
+
+    def _reference(self) -> nn.Module:
+        """The frozen network; read on first use."""
+        if self._original is None:
+            original = self._stored.skeleton().float().requires_grad_(False).eval()
+            shard_like(original, self._network)
+            self._stored.fill(original)
+            self._original = original
         return self._original

@@ -1,13 +1,14 @@
 """From a folder to a policy: load the pipeline, attach the adapter, compile the blocks."""
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
+import diffusers
 import torch
 from diffusers import PipelineQuantizationConfig
 from diffusers.training_utils import cast_training_params
@@ -15,11 +16,13 @@ from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError, naming
+from drift_pl.core.json_files import read_model_index
 from drift_pl.core.locate import load_pretrained
-from drift_pl.policies.full import FullTuning
+from drift_pl.policies.full import FullTuning, ShardedFullTuning
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.stored import StoredNetwork, weightless_layers
 
 Family = TypeVar("Family", bound=PipelinePolicy)
 
@@ -62,6 +65,7 @@ def load_policy(
     reference_device: str = "device",
     gradient_checkpointing: bool = False,
     compile: bool = False,
+    sharded: bool = False,
 ) -> Family:
     """A policy of a family, on the CPU.
 
@@ -74,19 +78,27 @@ def load_policy(
         reference_device: see `FullTuning`.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
+        sharded: the denoiser is made without weights; `PipelinePolicy.shard` reads them.
 
     Raises:
         UserError: something cannot be loaded, or the model does not have or cannot do what is configured.
     """
     load = partial(load_pipeline, family, **loading_options(dtype, quantisation, family.denoiser))
+    stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
+        if sharded:
+            stored, skeleton = load_pretrained(partial(_find_denoiser, family, DTYPES.get(dtype or "")), pretrained)
+            load = partial(load, **{family.denoiser: skeleton})
         pipeline = load_pretrained(load, pretrained)
     network: nn.Module = getattr(pipeline, family.denoiser)
-    if adapter is None:
+    if adapter is None and stored is not None:
+        trained: Adapter = ShardedFullTuning(network, stored)
+    elif adapter is None:
         read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
-        trained: Adapter = FullTuning(network, read, reference_device)
+        trained = FullTuning(network, read, reference_device)
     else:
-        trained = _attach_adapter(family, network, adapter)
+        with nullcontext() if stored is None else weightless_layers(network):
+            trained = _attach_adapter(family, network, adapter, stored)
     policy = family(pipeline, trained, **arguments)
     if gradient_checkpointing:
         policy.network.enable_gradient_checkpointing()
@@ -109,21 +121,74 @@ def load_pipeline(family: type[PipelinePolicy], location: str, **options: Any) -
     """
     diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
     absent: dict[str, None] = {}
-    index = Path(location) / "model_index.json"
     if Path(location).exists():
-        if not index.is_file():
-            raise OSError("model_index.json is missing: this is not a diffusers pipeline folder")
-        entries = json.loads(index.read_text(encoding="utf-8"))
-        expected = family.pipeline_class.__name__
-        if entries.get("_class_name") != expected:
-            raise ValueError(
-                f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
-            )
+        entries = read_index(family, Path(location))
         absent = {part: None for part in family.optional_parts if entries.get(part, [None, None])[0] is None}
-    return family.prepare(family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options))
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)  # it logs what it then raises
+    try:
+        pipeline = family.pipeline_class.from_pretrained(location, **absent, **family.load_options, **options)
+    finally:
+        diffusers_logging.set_verbosity(level)
+    pipeline = family.prepare(pipeline)  # first: it says what a model is that has other layers on purpose
+    _refuse_missing_weights({name: part for name, part in pipeline.components.items() if name not in options})
+    return pipeline
 
 
-def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: LowRank) -> LoraAdapter:
+def _refuse_missing_weights(parts: Mapping[str, Any]) -> None:
+    """Diffusers leaves a weight that is not in the files without memory, and says nothing.
+
+    Args:
+        parts: of a pipeline, that were read from its folder.
+
+    Raises:
+        ValueError: there is one; the message names the first.
+    """
+    for part, network in parts.items():
+        for name, parameter in network.named_parameters() if isinstance(network, nn.Module) else ():
+            if parameter.is_meta:
+                raise ValueError(f"{name} of its {part} is not in the files")
+
+
+def read_index(family: type[PipelinePolicy], folder: Path) -> dict[str, Any]:
+    """The parts of a pipeline's folder.
+
+    Raises:
+        OSError, ValueError: it is none, or it belongs to another family.
+    """
+    entries = read_model_index(folder)
+    expected = family.pipeline_class.__name__
+    if entries.get("_class_name") != expected:
+        raise ValueError(
+            f"it holds a {entries.get('_class_name')}, and policy.family={family.family} needs a {expected}"
+        )
+    for part, entry in entries.items():
+        listed = isinstance(entry, list) and entry and entry[0] is not None and part not in family.load_options
+        if listed and not (folder / part).is_dir():
+            raise OSError(f"its folder {part} is missing")
+    return entries
+
+
+def _find_denoiser(
+    family: type[PipelinePolicy], dtype: torch.dtype | None, location: str, **pinned: str
+) -> tuple[StoredNetwork, nn.Module]:
+    """The denoiser of a folder, or of a hub id, whose files are downloaded: where it is stored, and without weights.
+
+    Raises:
+        OSError, ValueError: there is none, or it cannot be read by rows.
+    """
+    options = {**family.load_options, **pinned}
+    folder = Path(location if Path(location).exists() else family.pipeline_class.download(location, **options))
+    kind = getattr(diffusers, read_index(family, folder)[family.denoiser][1])
+    stored = StoredNetwork(folder / family.denoiser, kind, dtype)
+    network = stored.skeleton()
+    stored.refuse_others(network)
+    return stored, network
+
+
+def _attach_adapter(
+    family: type[PipelinePolicy], network: nn.Module, adapter: LowRank, stored: StoredNetwork | None
+) -> LoraAdapter:
     """Freezes the denoiser and adds the adapter, in float32.
 
     Raises:
@@ -135,7 +200,7 @@ def _attach_adapter(family: type[PipelinePolicy], network: nn.Module, adapter: L
         with naming("policy.lora.pretrained"):
             weights, metadata = load_pretrained(family.read_lora, adapter.warm_start)
         load_lora(network, weights, metadata, family.denoiser)
-    return LoraAdapter(network)
+    return LoraAdapter(network, stored)
 
 
 def _read_weights(kind: Any, part: str, dtype: torch.dtype, pretrained: str) -> dict[str, Tensor]:

@@ -4,17 +4,22 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
-from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.errors import naming
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
+from drift_pl.policies.encoder_key import text_encoders_key
+from drift_pl.policies.inputs import per_channel
 from drift_pl.policies.process import Process
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.sharding import shard
 
 
 class PipelinePolicy(ABC):
@@ -29,8 +34,7 @@ class PipelinePolicy(ABC):
         resolution: image height and width in pixels; None for the model's own.
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
-        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest. Each text is
-            encoded once per run.
+        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest.
 
     Attributes:
         family: name in `policy.family`.
@@ -87,7 +91,7 @@ class PipelinePolicy(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterator[nn.Module]:
-        """The parts of the network that are compiled one by one."""
+        """The parts of the network that are compiled, and sharded, one by one."""
 
     @abstractmethod
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
@@ -127,7 +131,7 @@ class PipelinePolicy(ABC):
         if mean is None or std is None:
             latents_BCHW = latents_BCHW / scale + (config.get("shift_factor") or 0.0)
         else:
-            mean_C11, std_C11 = (_per_channel(values, latents_BCHW) for values in (mean, std))
+            mean_C11, std_C11 = (per_channel(values, latents_BCHW) for values in (mean, std))
             latents_BCHW = latents_BCHW * std_C11 / scale + mean_C11
         with torch.no_grad(), torch.autocast(latents_BCHW.device.type, enabled=False):
             images = vae.decode(latents_BCHW.to(vae.dtype), return_dict=False)[0]
@@ -136,8 +140,14 @@ class PipelinePolicy(ABC):
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.adapter.trainable_parameters()
 
-    def reference(self) -> AbstractContextManager[None]:
-        return self.adapter.reference()
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        with self.adapter.reference() as network:
+            before, self.network = self.network, network
+            try:
+                yield
+            finally:
+                self.network = before
 
     def adapter_scale(self, scale: float) -> AbstractContextManager[None]:
         return self.adapter.scaled(scale)
@@ -159,6 +169,16 @@ class PipelinePolicy(ABC):
         for part in self._text_encoders():
             part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the network's frozen weights; diffusers looks for it in every module at every call."""
+        return self.network.dtype
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shards the denoiser over the processes of a mesh, block by block; then its weights are there."""
+        shard(self.network, self.blocks(), mesh)
+        self.adapter.fill()
 
     @property
     def text_device(self) -> torch.device:
@@ -185,6 +205,12 @@ class PipelinePolicy(ABC):
             location, use_safetensors=True, return_lora_metadata=True, **pinned
         )
         return weights, metadata
+
+    def encoder_key(self) -> str:
+        """Twelve hex digits of all that an encoded prompt depends on besides its text."""
+        settings = f"{type(self).__name__} {self.max_sequence_length} {self.text_device.type}"
+        tokenizers = [getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_parts]
+        return text_encoders_key(self._text_encoders(), [one for one in tokenizers if one is not None], settings)
 
     def _text_encoders(self) -> list[Any]:
         """Those that the folder has."""
@@ -222,19 +248,3 @@ class PipelinePolicy(ABC):
         if new:
             self._spelled.update(new)
             warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(new)}", stacklevel=2)
-
-
-def checked_side(side: int, unit: int) -> int:
-    """The side of an image in pixels, if it is a multiple of `unit`.
-
-    Raises:
-        UserError: it is not; the message names one that is.
-    """
-    if side % unit:
-        raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
-    return side
-
-
-def _per_channel(values: Sequence[float], latents_BCHW: Tensor) -> Tensor:
-    """One number per channel, shaped to be broadcast over latents of any number of axes: [C, 1, 1]."""
-    return torch.tensor(values, device=latents_BCHW.device).view(-1, *[1] * (latents_BCHW.ndim - 2))

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from drift_pl.core.types import Condition
 from drift_pl.policies.process import Process
@@ -15,7 +16,9 @@ class Policy(Protocol):
     """An image generator that is trained. Its `network` trains; the frozen parts stay outside of any module tree.
 
     It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
-    those that it cuts (`core.text_length.CutTexts`).
+    those that it cuts (`core.text_length.CutTexts`). It may have `encoder_key()`, a text that changes with all that
+    an encoded prompt depends on besides its text: only then are encoded prompts kept on disk.
+    `trainer.strategy=fsdp` needs a `Shardable` one.
 
     Attributes:
         network: the denoiser. Policies call only `network(...)`, no other method, so that it can be sharded.
@@ -79,15 +82,31 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Shardable(Protocol):
+    """A policy whose network can be sharded over processes."""
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shards `network` over the processes of a mesh (`policies.sharding.shard`); then its weights are there."""
+        ...
+
+
 class Adapter(Protocol):
     """The trained part of a network, whose other parameters are frozen."""
+
+    def fill(self) -> None:
+        """Once the network is sharded: reads the weights of one that was made without (`StoredNetwork`)."""
+        ...
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and parameters that train, in a fixed order."""
         ...
 
-    def reference(self) -> AbstractContextManager[None]:
-        """Within it the network computes what it did before training, bit for bit. It nests."""
+    def reference(self) -> AbstractContextManager[nn.Module]:
+        """Within it the network that it yields computes what the trained one did before training, bit for bit.
+
+        That is the trained network itself, or a second one. It nests.
+        """
         ...
 
     def scaled(self, scale: float) -> AbstractContextManager[None]:

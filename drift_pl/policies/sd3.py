@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.pipeline import checked_side
+from drift_pl.policies.inputs import checked_side, same_for_all
 
 
 class StableDiffusion3Policy(FlowPolicy):
@@ -66,11 +66,11 @@ class StableDiffusion3Policy(FlowPolicy):
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         timestep = sigma * self.pipeline.scheduler.config.num_train_timesteps
-        dtype = self.network.dtype
+        dtype = self.dtype
         assert condition.pooled_BE is not None
         return self.network(
             hidden_states=latents_BCHW.to(dtype),
-            timestep=timestep.to(latents_BCHW.device).expand(latents_BCHW.shape[0]),
+            timestep=same_for_all(float(timestep), latents_BCHW),
             encoder_hidden_states=condition.tokens_BLE.to(dtype),
             pooled_projections=condition.pooled_BE.to(dtype),
             return_dict=False,

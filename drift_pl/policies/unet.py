@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Condition
 from drift_pl.functional.ddim import PREDICTIONS, predicted_noise
-from drift_pl.policies.pipeline import PipelinePolicy, checked_side
+from drift_pl.policies.inputs import checked_side, same_for_all
+from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.process import DdpmProcess, Process
 
 
@@ -89,10 +90,10 @@ class StableDiffusionPolicy(PipelinePolicy):
         return (1 - self.pipeline.scheduler.alphas_cumprod.double()).sqrt()
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
-        dtype = self.network.dtype
+        dtype = self.dtype
         output_BCHW = self.network(
             latents_BCHW.to(dtype),
-            timestep=torch.tensor(self.timestep(sigma), device=latents_BCHW.device).expand(len(latents_BCHW)),
+            timestep=same_for_all(self.timestep(sigma), latents_BCHW),
             encoder_hidden_states=condition.tokens_BLE.to(dtype),
             added_cond_kwargs=self._added_conditions(latents_BCHW, condition),
             return_dict=False,
@@ -174,10 +175,10 @@ class StableDiffusionXLPolicy(StableDiffusionPolicy):
         """The pooled embedding; original height and width, crop's top and left, target height and width in pixels."""
         assert condition.pooled_BE is not None
         height, width = (side * self.pipeline.vae_scale_factor for side in latents_BCHW.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=self.network.dtype, device=latents_BCHW.device)
+        columns = [same_for_all(side, latents_BCHW) for side in (height, width, 0, 0, height, width)]
         return {
-            "text_embeds": condition.pooled_BE.to(self.network.dtype),
-            "time_ids": sizes.expand(len(latents_BCHW), -1),
+            "text_embeds": condition.pooled_BE.to(self.dtype),
+            "time_ids": torch.stack(columns, dim=1).to(self.dtype),
         }
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.pipeline import checked_side
+from drift_pl.policies.inputs import checked_side, same_for_all
 
 PATCH = 2
 """Latents per token along each axis."""
@@ -86,10 +86,10 @@ class ZImagePolicy(FlowPolicy):
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
         """The network's time is 1 - sigma, and it predicts x_0 - noise: the negative velocity."""
         assert condition.num_tokens_B is not None
-        dtype = self.network.dtype
+        dtype = self.dtype
         lengths = condition.num_tokens_B.tolist()
         rows = [tokens_LE[:length] for tokens_LE, length in zip(condition.tokens_BLE.to(dtype), lengths, strict=True)]
-        time_B = (1 - sigma).to(latents_BCHW.device).expand(latents_BCHW.shape[0])
+        time_B = same_for_all(float(1 - sigma), latents_BCHW)
         images = list(latents_BCHW.to(dtype)[:, :, None].unbind(0))  # frames are an axis of the network's
         return -torch.stack(self.network(images, time_B, rows, return_dict=False)[0]).squeeze(2)
 

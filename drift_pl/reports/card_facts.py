@@ -1,17 +1,17 @@
 """What a model card states beyond the config: measurements of the exported weights, and the base model's license."""
 
-import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from drift_pl.config.run_folder import SUMMARY_MEASURES
+from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
+from drift_pl.core.json_files import read_json
 from drift_pl.core.locate import split_revision
 from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evaluation, titles
 from drift_pl.reports.markdown import code, row
@@ -65,12 +65,12 @@ class Base:
 
 def front_matter(card: Path) -> dict[str, Any]:
     """The metadata block at the top of a card; empty if missing or unreadable."""
-    from huggingface_hub import metadata_load
-
     try:
-        return metadata_load(card) or {}
-    except (OSError, ValueError, yaml.YAMLError):
+        found = re.match(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(\n|$)", card.read_text(encoding="utf-8-sig"), re.DOTALL)
+        content = load_yaml(found[1]) if found else {}
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _card_on_hub(name: str) -> list[Path]:
@@ -118,7 +118,7 @@ def _from_summary(run_dir: Path, weights: Weights) -> str | None:
     if not file.is_file():
         return None
     try:
-        summary = json.loads(file.read_text(encoding="utf-8"))
+        summary = read_json(file)
         columns = (summary["base"], summary["tuned"])
         label = "average" if summary["tuned_is_ema"] else "live"
         if (summary["iterations"], label) != (weights.iteration, weights.label):

@@ -1,17 +1,20 @@
 """Finished runs side by side: a table over seeds, curves along training, and images from the same noise."""
 
-import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drift_pl.config.run_folder import SUMMARY, resume_command, shown_measures
+from drift_pl.config.run_folder import shown_measures
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.core.json_files import read_json
+from drift_pl.evaluation.arrays import read_grid
 from drift_pl.evaluation.record import EVALUATE, Evaluation, read_evaluation
 from drift_pl.reports.markdown import code, row
+from drift_pl.reports.summaries import read_summary
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,32 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         UserError: the folder is not that of a finished run.
     """
-    summary, arrays, tuned = folder / SUMMARY, folder / "evaluation", "tuned"
+    arrays, tuned = folder / "evaluation", "tuned"
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give the folders of runs, e.g. runs/shapes_*")
-    if not summary.is_file():
-        raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
+    summary = read_summary(folder)
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
-    history = json.loads(old.read_text(encoding="utf-8"))["history"] if old.is_file() else []
+    history = _old_history(old) if old.is_file() else []
     if tuning.is_file():
         history += _history(read_evaluation(tuning))
     record = read_evaluation(test) if test.is_file() else None
     if record is not None and record.tuned.weights != "base":
         arrays, tuned = record.folder, record.tuned.name
     files = {"base": arrays / "base.npz", "tuned": arrays / f"{tuned}.npz"}
+    remedy = f"make it with {EVALUATE}{folder} fresh=true"
     for file in files.values():
         if not file.is_file():
-            raise UserError(f"{file}: no such file; make it with {EVALUATE}{folder} fresh=true")
-    grids = {which: np.load(file)["grid"] for which, file in files.items()}
-    return FinishedRun(folder, json.loads(summary.read_text(encoding="utf-8")), history, grids)
+            raise UserError(f"{file}: no such file; {remedy}")
+    return FinishedRun(folder, summary, history, {which: read_grid(file, remedy) for which, file in files.items()})
+
+
+def _old_history(file: Path) -> list[dict[str, Any]]:
+    """What version 0.1 wrote along training."""
+    try:
+        history = read_json(file)["history"]
+        return [{name: float(value) for name, value in entry.items()} for entry in history]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{file} is damaged: remove it, and the report has no curve of this run") from error
 
 
 def _history(record: Evaluation) -> list[dict[str, Any]]:
@@ -79,6 +90,12 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
         for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
             if run.summary[key] != runs[0].summary[key]:
                 raise UserError(f"{run.folder} and {runs[0].folder} differ in {key}: they cannot be compared")
+        for which, grid_PS3HW in run.grids.items():
+            if grid_PS3HW.shape[1:] != runs[0].grids["base"].shape[1:]:
+                raise UserError(
+                    f"{run.folder}, {which}, and {runs[0].folder}, base, differ in the number or size of their "
+                    f"pictures: measure both alike, {EVALUATE}{run.folder} fresh=true"
+                )
         groups.setdefault(run.experiment, []).append(run)
     for experiment, group in groups.items():
         seeds = [run.summary["seed"] for run in group]
@@ -143,7 +160,7 @@ def _draw_curves(axis: Any, groups: Groups, name: str) -> None:
     for number, (experiment, group) in enumerate(groups.items()):
         for position, run in enumerate(group):
             iterations = [entry["iteration"] for entry in run.history]
-            series = [entry[name] for entry in run.history]
+            series = [math.nan if entry.get(name) is None else entry[name] for entry in run.history]
             legend = experiment if position == 0 else None
             axis.plot(iterations, series, marker="o", markersize=3, color=f"C{number}", alpha=0.8, label=legend)
     axis.set_ylabel(name.replace("_", " "))

@@ -4,7 +4,7 @@ Everything drawn here is a function of (seed, iteration, sample), so an image de
 nor on the micro-batch that it is sampled in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,7 +75,7 @@ class GroupSampling:
         encode: encodes each text once.
         prompting: lever 2.
         plan: grid, guidance, noise, window.
-        micro_batch: images per forward pass.
+        micro_batch: images per forward pass of a rollout.
         keep: what trajectories store in addition, see `rollout`.
     """
 
@@ -94,21 +94,27 @@ class GroupSampling:
         Args:
             ready: is called with each micro-batch's images [b, 3, H, W] once they are sampled, in the order of B.
         """
-        samples, key = batch.samples, batch.key
-        texts = self.prompting.rewrite(batch.repeated_prompts, *key, samples)
-        condition = self.prompting(self.encode(texts, device), *key, samples)
-        sampler, window = self.sampler(device), self.plan.window.steps(*key)
-        first_step = window[0] if self.plan.shared_prefix else 0
-        latents_BCHW = self._first_latents(batch, window[0], device)
-        generators = sample_generators("step_noise", *key, samples=samples)
-        parts = []
-        for start in range(0, len(samples), self.micro_batch):
-            rows = slice(start, start + self.micro_batch)
-            inputs = (condition[rows], window, latents_BCHW[rows], generators[rows])
-            parts.append(rollout(self.policy, sampler, *inputs, first_step, self.keep))
+        key, samples, sampler = batch.key, batch.samples, self.sampler(device)
+        window, condition = self.plan.window.steps(*key), self._conditions(batch, device)
+        prefix_BCHW = self._prefix(batch, sampler, window[0], device) if self.plan.shared_prefix else None
+        first_step = 0 if prefix_BCHW is None else window[0]
+
+        def micro_batch(rows: slice, ready: Callable[[Tensor], None] | None = ready) -> Trajectory:
+            if prefix_BCHW is None:
+                latents_BCHW = self._noise(batch, samples[rows], device)
+            else:
+                latents_BCHW = prefix_BCHW[rows]
+            generators = sample_generators("step_noise", *key, samples=samples[rows])
+            inputs = (condition[rows], window, latents_BCHW, generators)
+            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep)
             if ready is not None:
-                ready(parts[-1].images_B3HW)
-        return condition, Trajectory.concatenate(parts)
+                ready(sampled.images_B3HW)
+            return sampled
+
+        whole = Trajectory.concatenate(map(micro_batch, self._micro_batches(len(samples))), len(samples))
+        for _ in range(self._further_passes(len(samples), batch.most_images)):
+            micro_batch(slice(0, 1), ready=None)
+        return condition, whole
 
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""
@@ -116,21 +122,45 @@ class GroupSampling:
         negative = self.encode([plan.negative_prompt], device, negative=True)
         return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
 
-    def _first_latents(self, batch: PromptBatch, start: int, device: torch.device) -> Tensor:
-        """An image's own noise [B, C, H, W]; with a shared prefix the state in which its whole group branches.
+    def _conditions(self, batch: PromptBatch, device: torch.device) -> VariedCondition:
+        """The varied condition of every image; each distinct text is one row."""
+        texts = self.prompting.rewrite(batch.repeated_prompts, *batch.key, batch.samples)
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        rows_B = [row_of[text] for text in texts]
+        return self.prompting(self.encode(list(row_of), device), *batch.key, batch.samples, rows_B)
 
-        A prefix is sampled by the ODE, once per group, from the noise of the group's first image and the unvaried
-        prompt (Flow-GRPO-Fast). It saves the forward passes of `start` steps, and costs diversity: what those steps
-        decide, above all the layout, is the same in all images of a group, so the group's advantages cannot credit it
-        and its measured diversity is not that of independent samples.
+    def _prefix(self, batch: PromptBatch, sampler: Sampler, start: int, device: torch.device) -> Tensor:
+        """The state in which an image's whole group branches, at the window's first step `start`: [B, C, H, W].
+
+        It is sampled by the ODE, once per group, from the noise of the group's first image and the unvaried prompt
+        (Flow-GRPO-Fast). It saves the forward passes of `start` steps, and costs diversity: what those steps decide,
+        above all the layout, is the same in all images of a group, so the group's advantages cannot credit it and its
+        measured diversity is not that of independent samples.
         """
-        size = batch.group_size if self.plan.shared_prefix else 1
-        generators = sample_generators("initial_latents", *batch.key, samples=batch.samples[::size])
-        noise_BCHW = normal_per_sample(generators, self.policy.latent_shape, device)
-        if not self.plan.shared_prefix:
-            return noise_BCHW
-        clean = VariedCondition(self.encode(batch.prompts, device))
-        sampler = self.sampler(device)
-        rows = torch.arange(len(noise_BCHW), device=device).split(self.micro_batch)
-        parts = [sample_ode(self.policy, sampler, noise_BCHW[part], clean[part], end=start) for part in rows]
-        return torch.cat(parts).repeat_interleave(size, dim=0)
+        samples = [batch.groups[number] * batch.group_size for number, _ in batch.parts]
+        noise_PCHW = self._noise(batch, samples, device)
+        clean = VariedCondition(self.encode([batch.prompts[number] for number, _ in batch.parts], device))
+        parts, further = self._micro_batches(len(samples)), self._further_passes(len(samples), batch.most_groups)
+        states = [
+            sample_ode(self.policy, sampler, noise_PCHW[rows], clean[rows], end=start)
+            for rows in [*parts, *[slice(0, 1)] * further]
+        ]
+        sizes = torch.tensor([rows.stop - rows.start for _, rows in batch.parts], device=device)
+        return torch.cat(states[: len(parts)]).repeat_interleave(sizes, dim=0)
+
+    def _noise(self, batch: PromptBatch, samples: Sequence[int], device: torch.device) -> Tensor:
+        """What images start from, each from its own, [b, C, H, W]."""
+        generators = sample_generators("initial_latents", *batch.key, samples=samples)
+        return normal_per_sample(generators, self.policy.latent_shape, device)
+
+    def _micro_batches(self, num_images: int) -> list[slice]:
+        return [slice(start, start + self.micro_batch) for start in range(0, num_images, self.micro_batch)]
+
+    def _further_passes(self, count: int, most: int) -> int:
+        """Passes whose results nobody needs. Processes pass a sharded network together: each makes as many as any.
+
+        Args:
+            count: rows of this process.
+            most: rows of the process that has most.
+        """
+        return len(self._micro_batches(most)) - len(self._micro_batches(count))

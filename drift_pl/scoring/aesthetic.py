@@ -12,8 +12,9 @@ from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pixels import to_bytes
-from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
+from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, whole
 
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
 HEAD_FILE = "aesthetic-model.pth"
@@ -48,8 +49,8 @@ class Aesthetic:
         head: str = HEAD,
         head_file: str = HEAD_FILE,
         head_revision: str | None = None,
-        normaliser: float = 1.0,
-        batch_size: int = 64,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 64,
     ) -> None:
         with naming(".args.pretrained"):
             self.features = _features(pretrained, revision)
@@ -114,7 +115,7 @@ class TransformersFeatures(nn.Module):
 
     def __init__(self, pretrained: str, revision: str | None) -> None:
         super().__init__()
-        self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained)
+        self.model = load_pretrained(partial(whole(CLIPModel), revision=revision), pretrained)
         loader = partial(AutoImageProcessor.from_pretrained, revision=revision)
         self.processor = load_pretrained(loader, pretrained)
         self.width = self.model.config.projection_dim

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pickscore import ClipReward
 
 
@@ -29,8 +30,8 @@ class ClipScore(ClipReward):
         self,
         pretrained: str = "openai/clip-vit-large-patch14",
         processor: str | None = None,
-        normaliser: float = 1.0,
-        batch_size: int = 64,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 64,
         revision: str | None = None,
     ) -> None:
         super().__init__(pretrained, processor or pretrained, batch_size, revision)

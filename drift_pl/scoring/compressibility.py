@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pixels import to_bytes
 
 
@@ -30,13 +32,15 @@ class JpegCompressibility:
     """Minus the size as a JPEG file: rewards images that compress well.
 
     Args:
-        quality: JPEG quality; published runs use 95.
+        quality: JPEG quality, 1 to 100; published runs use 95.
         kilobytes_per_point: kilobytes per unit of reward (DDPO: 1; flow_grpo: 500).
     """
 
     sign = -1.0
 
-    def __init__(self, quality: int = 95, kilobytes_per_point: float = 1.0) -> None:
+    def __init__(self, quality: Count = 95, kilobytes_per_point: Positive = 1.0) -> None:
+        if not 1 <= quality <= 100:
+            raise UserError(f"rewards.args.quality={quality} must lie in [1, 100], such as 95")
         self.quality = quality
         self.kilobytes_per_point = kilobytes_per_point
 

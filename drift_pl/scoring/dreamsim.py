@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
 from drift_pl.core.locate import first_line, import_extra
+from drift_pl.core.signatures import Count
 from drift_pl.scoring.pixels import to_bytes
 
 
@@ -29,7 +30,7 @@ class DreamSim:
         UserError: the package is not installed, or the weights cannot be loaded.
     """
 
-    def __init__(self, kind: str = "ensemble", cache_dir: str = "~/.cache/dreamsim", batch_size: int = 64) -> None:
+    def __init__(self, kind: str = "ensemble", cache_dir: str = "~/.cache/dreamsim", batch_size: Count = 64) -> None:
         self._make = import_extra("dreamsim", "dreamsim").dreamsim
         self.kind, self.folder, self.batch_size = kind, local_path(cache_dir), batch_size
         self._load(torch.device("cpu"))

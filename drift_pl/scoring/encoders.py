@@ -9,14 +9,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
-from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
+from torchmetrics.functional.image.lpips import _NoTrainLpips
 from transformers import AutoImageProcessor, AutoModel, CLIPModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count
+from drift_pl.functional.spread import PairSpread
 from drift_pl.scoring.calls import row_per_image
 from drift_pl.scoring.pixels import to_bytes
 from drift_pl.scoring.protocol import Encoder, move
+from drift_pl.scoring.weight_files import whole
 
 LPIPS_BACKBONES = ("alex", "vgg", "squeeze")
 
@@ -32,9 +35,9 @@ class PooledEncoder:
         UserError: `pretrained` cannot be loaded.
     """
 
-    def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: int = 64) -> None:
+    def __init__(self, pretrained: str = "facebook/dinov2-base", batch_size: Count = 64) -> None:
         with naming(".args.pretrained"):
-            self.model = load_pretrained(AutoModel.from_pretrained, pretrained)
+            self.model = load_pretrained(whole(AutoModel), pretrained)
             self.processor = load_pretrained(AutoImageProcessor.from_pretrained, pretrained)
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
@@ -68,10 +71,10 @@ class ClipEncoder(PooledEncoder):
     """
 
     def __init__(
-        self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: int = 64
+        self, pretrained: str = "openai/clip-vit-large-patch14", processor: str | None = None, batch_size: Count = 64
     ) -> None:
         with naming(".args.pretrained"):
-            self.model = load_pretrained(CLIPModel.from_pretrained, pretrained)
+            self.model = load_pretrained(whole(CLIPModel), pretrained)
         with naming(".args.processor"):
             self.processor = load_pretrained(AutoImageProcessor.from_pretrained, processor or pretrained)
         self.model.requires_grad_(False).eval().float()
@@ -140,7 +143,7 @@ class LpipsEncoder:
         UserError: `pretrained` cannot be loaded.
     """
 
-    def __init__(self, pretrained: str = "alex", batch_size: int = 64) -> None:
+    def __init__(self, pretrained: str = "alex", batch_size: Count = 64) -> None:
         self.resize: int | None = None
         with naming(".args.pretrained"):
             if pretrained in LPIPS_BACKBONES:
@@ -150,17 +153,25 @@ class LpipsEncoder:
         self.net.requires_grad_(False).eval()
         self.batch_size = batch_size
 
-    @torch.no_grad()
-    def features(self, images_B3HW: Tensor) -> Tensor:
-        """Vectors whose squared Euclidean distance is LPIPS: float32 [B, D]."""
-        return torch.cat([self._features(part) for part in images_B3HW.split(self.batch_size)])
-
     def __call__(self, images_S3HW: Tensor) -> Tensor:
         """LPIPS of all pairs, float64 [S, S], of images in [0, 1]."""
         vectors_SD = self.features(images_S3HW).double()
         norm_S = vectors_SD.square().sum(-1)
         squared_SS = norm_S[:, None] + norm_S[None, :] - 2 * vectors_SD @ vectors_SD.T
         return squared_SS.clamp(min=0).fill_diagonal_(0)
+
+    @torch.no_grad()
+    def mean_distance(self, images_S3HW: Tensor) -> Tensor:
+        """Mean LPIPS of all pairs, float64, 0-dimensional, of at least two images in [0, 1].
+
+        Linear in S, and in the memory of one batch; see `PairSpread` for its error.
+        """
+        spreads = [PairSpread() for _ in self.net.lins]
+        for part in images_S3HW.split(self.batch_size):
+            for spread, unit_BCHW in zip(spreads, self._unit_maps(part), strict=True):
+                spread.add(unit_BCHW)
+        layers = zip(spreads, self._weights, strict=True)
+        return torch.stack([spread.mean_over_pairs() @ weight_C.double() for spread, weight_C in layers]).sum()
 
     def to(self, device: torch.device | str) -> "LpipsEncoder":
         self.net.to(device)
@@ -178,16 +189,33 @@ class LpipsEncoder:
         if any((layer.model[-1].weight < 0).any() for layer in self.net.lins):
             raise UserError(f"{named(folder)}: its linear layers must not be negative")
 
-    def _features(self, images_B3HW: Tensor) -> Tensor:
+    @property
+    def _weights(self) -> list[Tensor]:
+        """Of each layer's channels, [C], before the mean over positions."""
+        return [linear.model[-1].weight.flatten() for linear in self.net.lins]
+
+    @torch.no_grad()
+    def features(self, images_B3HW: Tensor) -> Tensor:
+        """Vectors whose squared Euclidean distance is LPIPS: float32 [B, D]."""
+        return torch.cat([self._feature_rows(part) for part in images_B3HW.split(self.batch_size)])
+
+    def _feature_rows(self, images_B3HW: Tensor) -> Tensor:
+        parts = []
+        for unit_BCHW, weight_C in zip(self._unit_maps(images_B3HW), self._weights, strict=True):
+            area = unit_BCHW.shape[-2] * unit_BCHW.shape[-1]
+            parts.append((unit_BCHW * (weight_C[:, None, None] / area).sqrt()).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def _unit_maps(self, images_B3HW: Tensor) -> list[Tensor]:
+        """Each layer's features of unit length in every position, float32 [B, C, H, W]."""
         with torch.autocast(images_B3HW.device.type, enabled=False):
             images = images_B3HW.float() * 2 - 1
             if self.resize is not None:
                 images = interpolate(images, size=(self.resize, self.resize), mode="bilinear", antialias=True)
-            outputs = self.net.net(self.net.scaling_layer(images))
-            parts = []
-            for output, linear in zip(outputs, self.net.lins, strict=True):
-                weight_C = linear.model[-1].weight.flatten()
-                area = output.shape[-2] * output.shape[-1]
-                weighted = _normalize_tensor(output) * (weight_C[:, None, None] / area).sqrt()
-                parts.append(weighted.flatten(1))
-            return torch.cat(parts, dim=1)
+            return [_unit_length(output) for output in self.net.net(self.net.scaling_layer(images))]
+
+
+def _unit_length(output_BCHW: Tensor) -> Tensor:
+    """Features divided by their length in every position, in place; 1e-8 as in LPIPS's own code."""
+    length_B1HW = output_BCHW.square().sum(1, keepdim=True).add_(1e-8).sqrt_()
+    return output_BCHW.div_(length_B1HW)

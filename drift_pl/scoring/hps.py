@@ -11,9 +11,10 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pickscore import ClipReward
 from drift_pl.scoring.pixels import to_bytes
-from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
+from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, whole
 
 HPS = "xswu/HPSv2"
 CHECKPOINT = "HPS_v2.1_compressed.pt"
@@ -80,8 +81,8 @@ class HpsV2(ClipReward):
         revision: str | None = None,
         processor: str | None = None,
         checkpoint: str | None = None,
-        normaliser: float = 1.0,
-        batch_size: int = 64,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 64,
     ) -> None:
         if pretrained == HPS:
             checkpoint = checkpoint or CHECKPOINT
@@ -91,7 +92,7 @@ class HpsV2(ClipReward):
                 self.model = clip_from_open_clip(read_tensors(path))
                 processor = processor or HPS_PROCESSOR
             else:
-                self.model = load_pretrained(partial(CLIPModel.from_pretrained, revision=revision), pretrained)
+                self.model = load_pretrained(partial(whole(CLIPModel), revision=revision), pretrained)
         with naming(".args.processor"):
             self.processor = load_pretrained(CLIPProcessor.from_pretrained, processor or pretrained)
         self._begin(batch_size)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.prompt_files import read_metadata
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.http_client import JsonClient
 from drift_pl.scoring.pixels import to_bytes
 
@@ -52,13 +53,13 @@ class HttpJudge:
         self,
         url: str,
         token_env: str | None = None,
-        batch_size: int = 16,
-        normaliser: float = 1.0,
-        concurrency: int = 4,
-        attempts: int = 5,
+        batch_size: Count = 16,
+        normaliser: Positive = 1.0,
+        concurrency: Count = 4,
+        attempts: Count = 5,
         first_wait_s: float = 0.5,
-        timeout_s: float = 120.0,
-        deadline_s: float = 600.0,
+        timeout_s: Positive = 120.0,
+        deadline_s: Positive = 600.0,
         metadata: Sequence[str] = (),
     ) -> None:
         names = [metadata] if isinstance(metadata, str) else metadata
@@ -67,7 +68,7 @@ class HttpJudge:
         self.client = JsonClient(
             url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
         )
-        self.batch_size = batch_size
+        self.batch_size = self.images_per_request = batch_size
         self.normaliser = normaliser
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -132,6 +133,8 @@ class ChatJudge:
         UserError: as `HttpJudge`; or the range is empty, or the template lacks {prompt}.
     """
 
+    images_per_request = 1
+
     def __init__(
         self,
         url: str,
@@ -139,15 +142,15 @@ class ChatJudge:
         template: str = TEMPLATE,
         lowest: float = 0.0,
         highest: float = 10.0,
-        normaliser: float = 10.0,
-        max_tokens: int = 64,
+        normaliser: Positive = 10.0,
+        max_tokens: Count = 64,
         extra: dict[str, Any] | None = None,
         token_env: str | None = None,
-        concurrency: int = 8,
-        attempts: int = 5,
+        concurrency: Count = 8,
+        attempts: Count = 5,
         first_wait_s: float = 0.5,
-        timeout_s: float = 120.0,
-        deadline_s: float = 600.0,
+        timeout_s: Positive = 120.0,
+        deadline_s: Positive = 600.0,
     ) -> None:
         if not lowest < highest:
             raise UserError(f"rewards.args.highest={highest} must be above rewards.args.lowest={lowest}")

@@ -2,19 +2,19 @@
 
 import concurrent.futures
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import httpx2
 import tenacity
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.core.servers import check_url, read_token
 
 Part = TypeVar("Part")
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -97,18 +97,13 @@ class JsonClient:
         deadline_s: float,
         expected: str,
     ) -> None:
-        split = urlsplit(url)
-        if split.scheme not in ("http", "https") or not split.hostname:
-            raise UserError("rewards.args.url is not a url; give one such as http://127.0.0.1:8001/score")
-        if split.username is not None or split.password is not None:
-            raise UserError(
-                "rewards.args.url contains a user name or password, which a run's files would keep; pass a token by "
-                "rewards.args.token_env=NAME_OF_AN_ENVIRONMENT_VARIABLE"
-            )
+        split = check_url(url)
         positive = {"concurrency": concurrency, "attempts": attempts, "timeout_s": timeout_s, "deadline_s": deadline_s}
         for name, value in positive.items():
             if not value > 0:
                 raise UserError(f"rewards.args.{name}={value} must be positive, such as 4")
+        if not first_wait_s >= 0:
+            raise UserError(f"rewards.args.first_wait_s={first_wait_s} must not be negative, such as 0.5")
         self.url, self.token_env = url, token_env
         self.shown_url = urlunsplit((split.scheme, split.netloc, split.path, "", ""))
         self.concurrency, self.attempts = concurrency, attempts
@@ -238,17 +233,7 @@ class JsonClient:
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _token(self) -> str | None:
-        if self.token_env is None:
-            return None
-        token = os.environ.get(self.token_env, "").strip()
-        if not token:
-            raise UserError(
-                f"rewards.args.token_env={self.token_env}: this environment variable is not set; "
-                f"export {self.token_env}=... before the run"
-            )
-        if not token.isascii() or not token.isprintable():
-            raise UserError(f"rewards.args.token_env={self.token_env}: its content is not one line of ASCII characters")
-        return token
+        return read_token(self.token_env)
 
 
 def _seconds(retry_after: str | None) -> float:

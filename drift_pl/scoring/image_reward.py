@@ -13,6 +13,7 @@ from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import first_line, load_pretrained
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.aesthetic import linear_head
 from drift_pl.scoring.pixels import to_bytes
@@ -71,9 +72,9 @@ class ImageReward:
         checkpoint: str = CHECKPOINT,
         tokenizer: str = "bert-base-uncased",
         mean: float = SCORE_MEAN,
-        std: float = SCORE_STD,
-        normaliser: float = 1.0,
-        batch_size: int = 32,
+        std: Positive = SCORE_STD,
+        normaliser: Positive = 1.0,
+        batch_size: Count = 32,
     ) -> None:
         find = partial(find_file, pretrained, revision=revision)
         with naming(".args.pretrained"):

@@ -10,8 +10,10 @@ from transformers import CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import naming
 from drift_pl.core.locate import load_pretrained, split_revision
+from drift_pl.core.signatures import Count, Positive
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.weight_files import whole
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
 # PickScore_v1 is published without a processor.
@@ -31,8 +33,8 @@ class ClipReward:
         UserError: `pretrained` or `processor` cannot be loaded.
     """
 
-    def __init__(self, pretrained: str, processor: str, batch_size: int, revision: str | None = None) -> None:
-        load_model = partial(CLIPModel.from_pretrained, revision=revision)
+    def __init__(self, pretrained: str, processor: str, batch_size: Count, revision: str | None = None) -> None:
+        load_model = partial(whole(CLIPModel), revision=revision)
         with naming(".args.pretrained"):
             self.model = load_pretrained(load_model, pretrained)
         load_processor = partial(CLIPProcessor.from_pretrained, revision=revision if processor == pretrained else None)
@@ -40,7 +42,7 @@ class ClipReward:
             self.processor = load_pretrained(load_processor, processor)
         self._begin(batch_size)
 
-    def _begin(self, batch_size: int) -> None:
+    def _begin(self, batch_size: Count) -> None:
         self.model.requires_grad_(False).eval().float()
         self.batch_size = batch_size
         self._text_by_prompt: dict[str, Tensor] = {}
@@ -99,8 +101,8 @@ class PickScore(ClipReward):
         self,
         pretrained: str = PICKSCORE,
         processor: str | None = None,
-        normaliser: float = 26.0,
-        batch_size: int = 64,
+        normaliser: Positive = 26.0,
+        batch_size: Count = 64,
         revision: str | None = None,
     ) -> None:
         own_processor = PICKSCORE_PROCESSOR if split_revision(pretrained)[0] == PICKSCORE else pretrained

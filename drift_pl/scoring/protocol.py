@@ -2,7 +2,8 @@
 
 A plain function satisfies each of them. An object that holds a network also has `to(device)`, which `move` calls. A
 reward that cuts long prompts may have `expect_prompts(prompts)`: it is given all of them before the first image, and
-warns once (`core.text_length.CutTexts`).
+warns once (`core.text_length.CutTexts`). A reward that asks a server has `images_per_request`: if all of a
+run's rewards have, they are asked while the next images are sampled.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,15 @@ class PairwiseDistance(Protocol):
 
     def __call__(self, images_S3HW: Tensor) -> Tensor:
         """Distances of all pairs, [S, S], of images in [0, 1]."""
+        ...
+
+
+@runtime_checkable
+class MeanDistance(Protocol):
+    """Optional part of a perceptual distance: the mean over all pairs without the distance of each."""
+
+    def mean_distance(self, images_S3HW: Tensor) -> Tensor:
+        """Mean distance of all pairs, 0-dimensional, of at least two images in [0, 1]."""
         ...
 
 

@@ -1,8 +1,10 @@
 """Weights published as a single file: found in a folder or on the hub, read as tensors only."""
 
 import pickle
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -62,6 +64,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise UserError(f"{named()}: {path} is not a dictionary of tensors; give the file of a state dict")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def whole(model: Any) -> Callable[..., Any]:
+    """`from_pretrained` of a transformers class, which draws weights that are not in the files at random.
+
+    Raises (when called):
+        ValueError: there are such weights; the message names the first.
+    """
+
+    def load(location: str, **options: Any) -> Any:
+        loaded, report = model.from_pretrained(location, output_loading_info=True, **options)
+        missing = sorted(report["missing_keys"])
+        if missing:
+            more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise ValueError(f"its files lack the weight {missing[0]}{more}")
+        return loaded
+
+    return load
 
 
 def load_exactly(module: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -1,7 +1,8 @@
 """What a checkpoint must hold: its parts, their names and shapes, finite numbers. A spoilt one is one line."""
 
+import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ PARTS: dict[str, type | tuple[type, ...]] = {
     "lr_schedulers": list,
     "pytorch-lightning_version": str,
 }
+IDENTITY = re.compile(r".+-s-?\d+")
+PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
 Shape = tuple[int, ...]
 
 
@@ -110,19 +113,40 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
     for part, kind in PARTS.items():
         if not isinstance(content.get(part, ...), kind):
             yield f"its {part} is " + ("missing" if part not in content else type(content[part]).__name__)
-    settings = content.get("run_settings", {})
-    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-        yield "its run_settings are no dictionary of names"
+    yield from _mark_faults(content)
     iteration = content["PromptDataModule"].get("iteration")
     if type(iteration) is not int or iteration < 0:
         yield f"its iteration is {iteration!r}"
+    if type(_at(content, PROGRESS)) is not int:
+        yield "its loops do not say how far the run was"
     weights, average = content["state_dict"], content["average"]
     yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name != "base_group_std"})
     if average is not None:
         yield from _tensor_faults("average", {name: average[name] for name in average if name != "num_updates"})
-        if type(average.get("num_updates")) is not int:
+        if type(average.get("num_updates")) is not int or average["num_updates"] < 0:
             yield "its average does not say how often it was updated"
     yield from _optimizer_faults(content, iteration)
+
+
+def _mark_faults(content: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the marks of its run; version 0.1 had the identity alone."""
+    if not IDENTITY.fullmatch(content["run_identity"]):
+        yield f"its run_identity is {content['run_identity']!r}"
+    settings = content.get("run_settings", {"seed": 0})
+    if not isinstance(settings, dict) or not settings or not all(isinstance(key, str) for key in settings):
+        yield "its run_settings are no dictionary of names"
+    inputs = content.get("run_inputs", {})
+    if not isinstance(inputs, dict) or not all(isinstance(text, str) for pair in inputs.items() for text in pair):
+        yield "its run_inputs are no dictionary of digests"
+    if not isinstance(content.get("stopped"), str | None):
+        yield f"its reason to stop is {content['stopped']!r}"
+
+
+def _at(node: Any, path: Iterable[str]) -> Any:
+    """What stands at a place in nested dictionaries; None if there is no such place."""
+    for key in path:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node
 
 
 def _tensor_faults(part: str, tensors: Mapping[str, Any]) -> Iterator[str]:
@@ -145,8 +169,25 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
     expected = content.get("optimizer_entries", optimizer_entries(content) or int(iteration > 0))
     if optimizer_entries(content) != expected:
         yield f"its optimizer_states have {optimizer_entries(content)} entries in place of {expected}"
+    kinds = [_kinds(state) for state in states[0]["state"].values()]
+    if any(kind != kinds[0] or "moment" not in kind.values() for kind in kinds):
+        yield "its optimizer_states have a parameter with other entries than the rest"
+    for group in states[0]["param_groups"]:
+        if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
+            yield "its optimizer_states have a group without parameters or learning rate"
     if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
         yield "its optimizer_states are not finite"
+
+
+def _kinds(state: Mapping[str, Any]) -> dict[str, str]:
+    """What an optimizer keeps of a parameter: moments of its shape, single numbers, and what is neither."""
+    return {name: _kind(value) for name, value in state.items()}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor) and value.ndim:
+        return "moment"
+    return "number" if isinstance(value, Tensor | float | int) else type(value).__name__
 
 
 _OPTIMIZER = {"state": dict, "param_groups": list}

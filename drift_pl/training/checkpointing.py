@@ -9,11 +9,13 @@ import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
+from drift_pl.policies.sharding import settle, whole
 from drift_pl.training.checkpoint_content import check_content
 
 
@@ -29,8 +31,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
     """A checkpoint's content, without running any code from it.
+
+    Args:
+        mapped: tensors are read when they are looked at; for a file that nobody replaces meanwhile.
 
     Raises:
         UserError: there is no such file, it is not a checkpoint of this package, or its inside is spoilt.
@@ -38,7 +43,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise UserError(
             f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"
@@ -55,10 +60,13 @@ def checkpoint_iteration(content: dict[str, Any]) -> int:
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """Twelve hex digits that identify named weights, in a checkpoint or in a network."""
+    """Twelve hex digits that identify named weights, in a checkpoint or in a network.
+
+    If they are sharded, all processes call it together.
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
+        value = whole(weights[name].detach()).cpu().contiguous()
         content.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         content.update(value.flatten().view(torch.uint8).numpy().tobytes())
     return content.hexdigest()[:12]
@@ -83,7 +91,7 @@ class RunIdentity(L.Callback):
         identity: identifies the run; a resumed run keeps its first one.
         settings: dotted key -> plain value of every setting that affects results.
         inputs: setting -> digest of the local file that it names.
-        check: raises an error if another process has taken over the run's folder; nothing is written then.
+        check: raises an error if the run's folder is gone or another's; nothing is written to it then.
     """
 
     def __init__(
@@ -99,12 +107,20 @@ class RunIdentity(L.Callback):
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
         self._check()
 
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self._check()
+
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._check()
         checkpoint |= self._marks
+
+
+def saves_alone(strategy: Strategy) -> bool:
+    """Whether the first process holds the whole state, and can save it without the others."""
+    return not isinstance(strategy, ModelParallelStrategy)
 
 
 class BoundaryCheckpoint(L.Callback):
@@ -126,6 +142,10 @@ class BoundaryCheckpoint(L.Callback):
         self._started = self._within = False
         self._saved = 0
 
+    def saved(self) -> int:
+        """Iterations that the last checkpoint holds."""
+        return self._saved
+
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint_iteration(checkpoint)
 
@@ -139,7 +159,7 @@ class BoundaryCheckpoint(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._within = True
-        if not self._keep:
+        if not self._keep or (trainer.world_size > 1 and not saves_alone(trainer.strategy)):
             return
         trainable = {name: parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad}
         state = {
@@ -160,10 +180,18 @@ class BoundaryCheckpoint(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if not (trainer.training and self._started) or (self._within and self._boundary is None):
             return
+        together = trainer.world_size == 1 or getattr(exception, "together", False)
+        if not together and not (trainer.is_global_zero and saves_alone(trainer.strategy)):
+            return
+        settle(pl_module.network)
         if self._boundary is not None:
             self._restore(trainer, pl_module, self._boundary)
-        if trainer.datamodule.iteration != self._saved:
+        if trainer.datamodule.iteration == self._saved:
+            return
+        if together:
             trainer.save_checkpoint(self._path)
+        else:  # the others are elsewhere, or gone: without Lightning's barrier
+            trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), self._path)
 
     @torch.no_grad()
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:

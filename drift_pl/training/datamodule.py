@@ -1,11 +1,17 @@
-"""Prompts of each iteration. The whole state is one integer: the number of completed iterations."""
+"""Prompts of each iteration, and which process has which images of their groups.
+
+The whole state is one integer: the number of completed iterations. Each process has an equal part of the images of
+every optimizer step. If that makes whole groups, its batch has these groups, and everything about a group is known
+where it is. Otherwise groups are split: every batch has all groups of the iteration and its own part of the images,
+and what the method needs of the others' is gathered (`training/scoring.py`).
+"""
 
 from collections.abc import Iterator, Sequence
 
 import lightning as L
 import torch
 
-from drift_pl.core.types import PromptBatch
+from drift_pl.core.types import PromptBatch, Split
 from drift_pl.sampling.prompts import prompts_of_iteration
 
 
@@ -28,23 +34,33 @@ class PromptStream:
             yield self._source.batch(iteration)
 
 
-def groups_of_rank(per_iteration: int, updates: int, rank: int, world: int) -> list[int]:
-    """Numbers of a process's groups: its part of each optimizer step's share, so that every step sees the same groups
+def part_of_rank(images: int, rank: int, world: int) -> range:
+    """A process's part of the images of one optimizer step: a contiguous run, as long as the others' or one longer."""
+    return range(rank * images // world, (rank + 1) * images // world)
+
+
+def samples_of_rank(per_iteration: int, group_size: int, updates: int, rank: int, world: int) -> list[int]:
+    """Indices of a process's images: its part of each optimizer step's, so that every step sees the same groups
     however many processes there are.
 
-    Example: 8 groups, 2 steps, 2 processes: rank 0 has 0, 1, 4, 5 and rank 1 has 2, 3, 6, 7.
+    Example: 8 groups of 2 images, 2 steps, 2 processes: rank 0 has 0 to 3 and 8 to 11, which are groups 0, 1, 4 and 5.
+    On 8 processes each has one image of each step: rank 3 has image 3 of group 1, and image 11 of group 5.
     """
-    share = per_iteration // updates
-    part = share // world
-    return [step * share + rank * part + place for step in range(updates) for place in range(part)]
+    images = per_iteration * group_size // updates
+    return [step * images + place for step in range(updates) for place in part_of_rank(images, rank, world)]
+
+
+def are_split(per_iteration: int, updates: int, world: int) -> bool:
+    """Whether some groups have images on several processes."""
+    return per_iteration // updates % world != 0
 
 
 class PromptDataModule(L.LightningDataModule):
-    """Prompts of each iteration, shared out between processes; a group never leaves its process.
+    """Prompts of each iteration, shared out between processes.
 
     Args:
         prompts: the training prompts.
-        per_iteration: groups per iteration over all processes; a multiple of their number times `updates`.
+        per_iteration: groups per iteration over all processes; a multiple of `updates`.
         group_size: images per prompt.
         updates: optimizer steps per pass over an iteration's groups.
         seed: of the run.
@@ -76,9 +92,19 @@ class PromptDataModule(L.LightningDataModule):
         """This process's share of an iteration: a pure function of (seed, iteration, rank)."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         order = prompts_of_iteration(len(self.prompts), self.per_iteration, iteration, self.seed)
-        groups = groups_of_rank(self.per_iteration, self.updates, rank, world)
+        split = self._split(rank, world) if are_split(self.per_iteration, self.updates, world) else None
+        images = range(self.per_iteration * self.group_size) if split else self._samples(rank, world)
+        groups = sorted({image // self.group_size for image in images})
         prompts = tuple(self.prompts[order[group]] for group in groups)
-        return PromptBatch(self.seed, iteration, prompts, tuple(groups), self.group_size)
+        return PromptBatch(self.seed, iteration, prompts, tuple(groups), self.group_size, split)
+
+    def _samples(self, rank: int, world: int) -> list[int]:
+        return samples_of_rank(self.per_iteration, self.group_size, self.updates, rank, world)
+
+    def _split(self, rank: int, world: int) -> Split:
+        shares = [self._samples(other, world) for other in range(world)]
+        groups = [{sample // self.group_size for sample in share} for share in shares]
+        return Split(tuple(shares[rank]), max(map(len, shares)), max(map(len, groups)))
 
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
         """Text needs no device (and Lightning refuses to move a frozen dataclass)."""

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from drift_pl.policies.sharding import laid_out_like
+
 
 class ParameterAverage:
     """Averages named parameters after each optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
@@ -51,12 +53,14 @@ class ParameterAverage:
         self.average = {name: value.to(device) for name, value in self.average.items()}
 
     def state_dict(self) -> dict[str, Tensor | int]:
+        """The average, sharded where the parameters are."""
         return {"num_updates": self.num_updates, **self.average}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
+        """Takes the average of a checkpoint, whole, or one that is sharded like the parameters."""
         self.num_updates = int(state["num_updates"])
         for name, value in self.average.items():
-            value.copy_(state[name])
+            value.copy_(laid_out_like(state[name], value))
 
     @torch.no_grad()
     def _write(self, values: dict[str, Tensor]) -> None:

@@ -19,7 +19,8 @@ class Experience:
         batch: the prompts. What an update draws is a function of its `key` and `samples`.
         trajectory: B images on this process.
         condition: the varied conditions they were sampled under.
-        kept_PG: bool [P, G], False for images that were filtered out.
+        kept_PG: bool [P, G], False for images that were filtered out. Here and in the next two, P are the groups of the
+            batch, of which this process may have a part of the images only.
         advantage_PG: float32 [P, G], or [K, P, G] if it differs from step to step.
         divergence_KPG: factor of the KL term, float32 [K, P, G], or None for 1 everywhere.
     """
@@ -34,20 +35,26 @@ class Experience:
     @cached_property
     def advantage_KB(self) -> Tensor:
         """Of each image in each trained step, float32 [K, B]."""
-        return self.advantage_PG.expand(len(self.trajectory.steps_K), *self.kept_PG.shape).flatten(1)
+        advantage_KPG = self.advantage_PG.expand(len(self.trajectory.steps_K), *self.kept_PG.shape)
+        return self._own(advantage_KPG.flatten(1))
 
     @cached_property
     def counted_B(self) -> Tensor:
         """bool [B], True for images that are trained on; a group with fewer than two kept images has none."""
-        return counted(self.kept_PG).flatten()
+        return self._own(counted(self.kept_PG).flatten())
 
     @cached_property
     def divergence_KB(self) -> Tensor | None:
         """Factor of the KL term, float32 [K, B], or None."""
-        return None if self.divergence_KPG is None else self.divergence_KPG.flatten(1)
+        return None if self.divergence_KPG is None else self._own(self.divergence_KPG.flatten(1))
+
+    def _own(self, values_XB: Tensor) -> Tensor:
+        """Of the images of the batch's groups those that are on this process."""
+        split = self.batch.split
+        return values_XB if split is None else values_XB[..., torch.tensor(split.samples, device=values_XB.device)]
 
     def shares(self, updates: int) -> list[Tensor]:
-        """Rows of each optimizer step: equal shares of whole groups, in order."""
+        """Rows of each optimizer step: equal shares, in order."""
         return list(torch.arange(len(self.condition)).chunk(updates))
 
     def micro_batches(self, rows_B: Tensor, size: int, skip_zero_advantage: bool) -> list[tuple[Tensor, Tensor]]:

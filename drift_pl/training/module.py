@@ -14,15 +14,16 @@ from torch import Tensor
 
 from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.method import Method
+from drift_pl.policies.protocol import Shardable
+from drift_pl.policies.sharding import collected, is_sharded
 from drift_pl.sampling.groups import GroupSampling
 from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
-from drift_pl.training.ema import ParameterAverage
 from drift_pl.training.experience import Experience
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.parallel import IterationStatistics, gather_statistics
-from drift_pl.training.reporting import IterationReport
+from drift_pl.training.reporting import IterationReport, observe
 from drift_pl.training.scoring import GroupScoring
 from drift_pl.training.updates.protocol import Update, UpdateContext
 
@@ -46,8 +47,8 @@ class DriftModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold the trainable weights only
         self.sample, self.score, self.method, self.update, self.optimizer = sampling, scoring, method, update, optimizer
         self.policy, self.encode_prompts = sampling.policy, sampling.encode
-        self.network, decay = self.policy.network, optimizer.ema_decay
-        self.average = ParameterAverage(self.policy.trainable_parameters(), decay) if decay > 0 else None
+        self.network = self.policy.network
+        self.average = optimizer.average(self.policy.trainable_parameters())
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
@@ -65,7 +66,8 @@ class DriftModule(L.LightningModule):
         reward_PG = self.method.effective_reward(scores)
         kept_PG = self.method.selection(reward_PG)
         bonus_PG = self.method.bonus(scores, trajectory)
-        statistics = gather_statistics(reward_PG, kept_PG, self.update.updates, self.device)
+        statistics = gather_statistics(scores, reward_PG, kept_PG, self.update.updates, self.device)
+        self.score.check(statistics.scored_N)
         spread = (statistics.batch_std, self.base_spread(statistics))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
@@ -74,6 +76,7 @@ class DriftModule(L.LightningModule):
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
         describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
+        observe(self.trainer.callbacks, report, scores, trajectory.images_B3HW, batch)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 
@@ -91,7 +94,8 @@ class DriftModule(L.LightningModule):
         optimizer.zero_grad()
         sampler = self.sample.sampler(self.device)
         for _ in self.update.run(UpdateContext(self, self.policy, sampler, experience, counts_U, report)):
-            report.add("policy/grad_norm", self.optimizer.clip(self.parameters(), iteration))
+            trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
+            report.add("policy/grad_norm", self.optimizer.clip(trained, iteration))
             optimizer.step()
             optimizer.zero_grad()
             if self.average is not None:
@@ -110,6 +114,13 @@ class DriftModule(L.LightningModule):
         """Context in which the network holds the weights that are evaluated and exported: the average, if any."""
         return nullcontext() if self.average is None else self.average.swapped_in()
 
+    def configure_model(self) -> None:
+        """Shards the network, under `trainer.strategy=fsdp`; only then are its weights read."""
+        if self.device_mesh is not None and not is_sharded(self.network):
+            assert isinstance(self.policy, Shardable)
+            self.policy.shard(self.device_mesh["data_parallel"])
+            self.average = self.optimizer.average(self.policy.trainable_parameters())
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer.create(parameter for _, parameter in self.policy.trainable_parameters())
 
@@ -126,7 +137,7 @@ class DriftModule(L.LightningModule):
         kept = trainable | {"base_group_std"}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name in kept}
-        checkpoint["average"] = None if self.average is None else self.average.state_dict()
+        checkpoint["average"] = None if self.average is None else collected(self.average.state_dict())
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from drift_pl.core.errors import UserError
 from drift_pl.functional.schedule import warmup_factor
+from drift_pl.policies.sharding import whole
+from drift_pl.training.ema import ParameterAverage
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,18 @@ class OptimizerPlan:
     ema_decay: float = 0.0
 
     def create(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        """AdamW, fused into one kernel on CUDA.
+
+        Not on a CPU, where it would gain 0.1 % of an iteration: its vector code rounds differently from its scalar
+        code, so that a weight's last bit would depend on how the weights are sharded.
+        """
+        parameters = list(parameters)
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
+
+    def average(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> ParameterAverage | None:
+        """The weight average of named parameters, if there is to be one."""
+        return ParameterAverage(parameters, self.ema_decay) if self.ema_decay > 0 else None
 
     def warm_up(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
         """Sets the learning rate of an iteration, counted from 0."""
@@ -43,7 +56,7 @@ class OptimizerPlan:
             UserError: it is not finite; the optimizer has not stepped.
         """
         trained = [parameter for parameter in parameters if parameter.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm)
+        norm = whole(torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm))
         if not norm.isfinite():
             raise UserError(
                 f"iteration {iteration}: the gradient is not finite: start another run with a lower "

@@ -7,6 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from drift_pl.core.processes import gather_vectors
+from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import counted, global_std, masked_std, reward_moments
 
 
@@ -18,54 +20,43 @@ class IterationStatistics:
         batch_std: standard deviation of the iteration's rewards, 0-dimensional.
         median_group_std: median over groups of the rewards' standard deviation.
         counts_U: images that count in each optimizer step of a pass, float64 on the CPU.
+        scored_N: `Scores.counts_N` of all processes together.
     """
 
     batch_std: Tensor
     median_group_std: float
     counts_U: Tensor
+    scored_N: Tensor
 
 
-def gather_statistics(reward_PG: Tensor, kept_PG: Tensor, updates: int, device: torch.device) -> IterationStatistics:
-    """All-gather of reward moments, group spreads and counts: the last exchange before the update.
+def gather_statistics(
+    scores: Scores, reward_PG: Tensor, kept_PG: Tensor, updates: int, device: torch.device
+) -> IterationStatistics:
+    """Exchange of counts, reward moments and group spreads: the only one before the update.
+
+    Where groups are split, every process knows all of them, and nothing is left to exchange.
 
     Args:
+        reward_PG: effective rewards.
         updates: U, optimizer steps per pass.
     """
+    assert scores.counts_N is not None
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
     std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
-    gathered = gather_vectors(torch.cat([reward_moments(reward_PG), counts_U, std_P]), device)
-    end = 3 + updates
+    parts = [reward_moments(reward_PG), counts_U, scores.counts_N, std_P]
+    vector_N = torch.cat(parts)
+    gathered_WN = vector_N[None] if scores.of_all else gather_vectors(vector_N, device)
+    gathered = gathered_WN.split([len(part) for part in parts], dim=1)
+    moments, counts_U, scored_N = (part.sum(0) for part in gathered[:3])
     return IterationStatistics(
-        batch_std=global_std(gathered[:, :3].sum(0)).to(device),
-        median_group_std=float(gathered[:, end:].flatten().quantile(0.5)),
-        counts_U=gathered[:, 3:end].sum(0),
+        batch_std=global_std(moments).to(device),
+        median_group_std=float(gathered[3].flatten().quantile(0.5)),
+        counts_U=counts_U,
+        scored_N=scored_N,
     )
-
-
-def world_size() -> int:
-    """Number of processes that train together."""
-    return torch.distributed.get_world_size() if _initialised() else 1
-
-
-def is_first_process() -> bool:
-    return not _initialised() or torch.distributed.get_rank() == 0
-
-
-def gather_vectors(vector_N: Tensor, device: torch.device) -> Tensor:
-    """Every process's vector, float64 [W, N] on the CPU, rows in the order of ranks."""
-    vector_N = vector_N.double().to(device)
-    if not _initialised():
-        return vector_N[None].cpu()
-    parts = [torch.empty_like(vector_N) for _ in range(world_size())]
-    torch.distributed.all_gather(parts, vector_N)
-    return torch.stack(parts).cpu()
 
 
 def gradient_sync(trainer: L.Trainer, last: bool) -> AbstractContextManager[None]:
     """Within it a backward pass sums gradients over processes only if it is the `last` of an optimizer step."""
     block = getattr(trainer.strategy, "block_backward_sync", None)
     return nullcontext() if last or block is None else block()
-
-
-def _initialised() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -1,25 +1,29 @@
 """Metrics of an iteration: sums and counts on each process, one exchange, the same means on all."""
 
 import time
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from drift_pl.training.parallel import gather_vectors
+from drift_pl.core.processes import gather_vectors
+from drift_pl.core.types import PromptBatch, Scores
 
 
 class IterationReport:
     """Collects values over an iteration; `reduce` gives means and maxima over all processes.
 
-    Every process must add the same names in the same order.
+    Every process must add the same names in the same order. Sums stay where their values are until `reduce`: to read
+    them earlier would make a loop wait for the device in every pass.
 
     Attributes:
         seconds: stage -> its duration on this process, see `lap`.
     """
 
     def __init__(self) -> None:
-        self._totals: dict[str, list[float]] = {}
-        self._maxima: dict[str, float] = {}
+        self._totals: dict[str, Tensor] = {}
+        self._maxima: dict[str, Tensor] = {}
         self.seconds: dict[str, float] = {}
         self._lap_began = time.perf_counter()
 
@@ -33,21 +37,44 @@ class IterationReport:
         values = values.detach().double()
         weights = torch.ones_like(values) if weights is None else weights.double()
         weights = weights * values.isfinite()
-        total = self._totals.setdefault(name, [0.0, 0.0])
-        total[0] += float((values.nan_to_num(0.0, 0.0, 0.0) * weights).sum())
-        total[1] += float(weights.sum())
+        added = torch.stack([(values.nan_to_num(0.0, 0.0, 0.0) * weights).sum(), weights.sum()])
+        self._totals[name] = self._totals[name] + added if name in self._totals else added
 
     def add_maximum(self, name: str, values: Tensor, weights: Tensor) -> None:
         """Adds to a maximum of non-negative values; those of weight 0 do not count."""
-        largest = float((values.detach() * (weights > 0)).max())
-        self._maxima[name] = max(self._maxima.get(name, 0.0), largest)
+        largest = (values.detach() * (weights > 0)).max().double()
+        self._maxima[name] = torch.fmax(self._maxima.get(name, torch.zeros_like(largest)), largest)
 
     def reduce(self, device: torch.device) -> dict[str, float]:
         """Means and maxima over all processes; a mean over nothing is NaN."""
-        sums = [total for total, _ in self._totals.values()]
-        counts = [count for _, count in self._totals.values()]
-        gathered = gather_vectors(torch.tensor([*sums, *counts, *self._maxima.values()]).double(), device)
-        size = len(sums)
+        totals_2N = torch.stack([total.to(device) for total in self._totals.values()], dim=1)
+        maxima = [largest.to(device)[None] for largest in self._maxima.values()]
+        gathered = gather_vectors(torch.cat([totals_2N.flatten(), *maxima]), device)
+        size = totals_2N.shape[1]
         means = gathered[:, :size].sum(0) / gathered[:, size : 2 * size].sum(0)
         maxima = gathered[:, 2 * size :].amax(0)
         return dict(zip([*self._totals, *self._maxima], torch.cat([means, maxima]).tolist(), strict=True))
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A callback that adds metrics of its own to an iteration's, and so needs no exchange of its own."""
+
+    def observe_iteration(
+        self, report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
+    ) -> None:
+        """Is called after the update, on every process, which must all add the same names in the same order.
+
+        Args:
+            images_B3HW: of this process, in the order of `batch.samples`.
+        """
+        ...
+
+
+def observe(
+    callbacks: Iterable[object], report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
+) -> None:
+    """Lets the observers among the callbacks see the iteration."""
+    for callback in callbacks:
+        if isinstance(callback, Observer):
+            callback.observe_iteration(report, scores, images_B3HW, batch)

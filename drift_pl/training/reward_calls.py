@@ -14,16 +14,16 @@ Answer = TypeVar("Answer")
 
 
 class RewardCalls:
-    """The calls of one iteration: whole groups, in order, optionally in a thread beside the sampling.
+    """The calls of one iteration: images in order, optionally in a thread beside the sampling.
 
     The calls are the same with and without the thread, in the same order, so scores are bitwise identical.
 
     Args:
         rewards: the rewards.
-        prompts: P prompts, one per group.
-        group_size: images per prompt.
-        groups_per_call: groups in one call; 0: all. A network's output for an image may differ in its last bits with
-            the other images of the call.
+        prompts: B prompts, one per image.
+        group_size: images per prompt, if the images are whole groups.
+        groups_per_call: a call has this number times `group_size` images; 0: all. A network's output for an image may
+            differ in its last bits with the other images of the call.
         thread: call the rewards in a thread, while the next groups are sampled. Affects speed only.
     """
 
@@ -36,7 +36,7 @@ class RewardCalls:
         thread: bool = False,
     ) -> None:
         self._rewards, self._group_size = rewards, group_size
-        size = groups_per_call or len(prompts)
+        size = groups_per_call * group_size or len(prompts)
         self._turns = [tuple(prompts[first : first + size]) for first in range(0, len(prompts), size)]
         self._worker = ThreadPoolExecutor(1, "rewards") if thread else None
         self._begun: list[Future[dict[str, Tensor]]] = []
@@ -50,7 +50,7 @@ class RewardCalls:
             self._worker.shutdown(wait=False, cancel_futures=True)
 
     def take(self, images_B3HW: Tensor) -> None:
-        """Receives the next images; complete groups go to the thread. Without one, nothing happens before `scores`.
+        """Receives the next images; complete calls go to the thread. Without one, nothing happens before `scores`.
 
         Raises:
             UserError: a reward has failed in the meantime.
@@ -62,7 +62,7 @@ class RewardCalls:
                 answer.result()
         rest_B3HW = torch.cat([*self._waiting, images_B3HW])
         for prompts in self._turns[len(self._begun) :]:
-            count = len(prompts) * self._group_size
+            count = len(prompts)
             if len(rest_B3HW) < count:
                 break
             call = in_this_state(self._call, rest_B3HW.device)
@@ -76,15 +76,14 @@ class RewardCalls:
         Raises:
             UserError: a reward fails, does not return one number per image, or gets no whole groups.
         """
-        counts = [len(prompts) * self._group_size for prompts in self._turns]
+        counts = [len(prompts) for prompts in self._turns]
         parts = [answer.result() for answer in self._begun]
         turns = list(zip(images_B3HW.split(counts), self._turns, strict=True))[len(parts) :]
         parts += [self._call(part_B3HW, prompts) for part_B3HW, prompts in turns]
         return {reward.name: torch.cat([part[reward.name] for part in parts]) for reward in self._rewards}
 
     def _call(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-        repeated = [prompt for prompt in prompts for _ in range(self._group_size)]
-        return call_rewards(self._rewards, images_B3HW, repeated, self._group_size)
+        return call_rewards(self._rewards, images_B3HW, prompts, self._group_size)
 
 
 def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable[..., Answer]:

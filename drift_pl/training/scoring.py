@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drift_pl.core.processes import is_first_process
 from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
-from drift_pl.training.parallel import gather_vectors, is_first_process
 from drift_pl.training.reward_calls import RewardCalls
+from drift_pl.training.whole_groups import rows_of_groups
 
-ENCODER, CATEGORIES = "incentive.shaping.encoder", "incentive.args.categories"
+ENCODER, CATEGORIES, MONITOR = "incentive.shaping.encoder", "incentive.args.categories", "evaluation.encoder"
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class GroupScoring:
         encoder: embeds images for shaping or for another method; None if nothing needs embeddings.
         decode: latents to images, for the embeddings of predicted clean images at intermediate steps.
         categories: (images [B, 3, H, W], prompts) -> how well each fits each of C categories, [B, C]; or None.
+        monitor: embeds images for the diversity monitor; None if nobody monitors.
         groups_per_call, thread: how rewards are called, see `RewardCalls`.
     """
 
@@ -33,45 +35,75 @@ class GroupScoring:
     encoder: Encoder | None
     decode: Callable[[Tensor], Tensor]
     categories: Callable[[Tensor, Sequence[str]], Tensor] | None = None
+    monitor: Encoder | None = None
     groups_per_call: int = 0
     thread: bool = False
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def to(self, device: torch.device) -> None:
-        """Moves the networks of rewards, encoder and categories."""
-        for part in (*(reward.reward for reward in self.rewards), self.encoder, self.categories):
+        """Moves the networks of rewards, encoders and categories."""
+        for part in (*(reward.reward for reward in self.rewards), self.encoder, self.categories, self.monitor):
             move(part, device)
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
-        return RewardCalls(self.rewards, batch.prompts, batch.group_size, self.groups_per_call, self.thread)
+        return RewardCalls(self.rewards, batch.repeated_prompts, batch.group_size, self.groups_per_call, self.thread)
 
     def __call__(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> Scores:
-        """Scores of P groups, one for each prompt of the batch.
+        """Scores of P groups, one for each prompt of the batch, wherever their images are.
 
         Raises:
-            UserError: a reward, the encoder or the categories fail; or, over all processes, every image has NaN, or a
-                reward scored none.
+            UserError: a reward, an encoder or the categories fail.
         """
-        images_B3HW, shape = trajectory.images_B3HW, (len(batch.prompts), batch.group_size)
-        by_reward, finite_B = calls.scores(images_B3HW), finite_images(images_B3HW)
-        self._check(scored_counts(self.rewards, by_reward, finite_B), images_B3HW.device)
-        reward_B = weighted_sum(self.rewards, by_reward, finite_B)
-        embedding = predicted = category = None
-        if self.encoder is not None:
-            embedding = self._embed(self.encoder, images_B3HW).unflatten(0, shape)
-            predicted = self._embed_predictions(self.encoder, trajectory, shape)
-        if self.categories is not None:
-            category_BC = row_per_image(CATEGORIES, self.categories, images_B3HW, batch.repeated_prompts)
-            category = category_BC.unflatten(0, shape)
-        grouped = {name: score_B.view(shape) for name, score_B in by_reward.items()}
-        return Scores(reward_B.view(shape), grouped, embedding, predicted, category)
+        shape = (len(batch.prompts), batch.group_size)
+        known = rows_of_groups(self._look(trajectory, batch, calls), batch)
+        by_reward = {reward.name: known[f"reward/{reward.name}"] for reward in self.rewards}
+        reward_B = weighted_sum(self.rewards, by_reward, known["finite"])
+        known = {name: rows.unflatten(0, shape) for name, rows in known.items()}
+        predicted_PGKD = known.get("predicted")
+        return Scores(
+            reward_PG=reward_B.view(shape),
+            by_reward={name: score_B.view(shape) for name, score_B in by_reward.items()},
+            embedding_PGD=known.get("embedding"),
+            predicted_embedding_KPGD=None if predicted_PGKD is None else predicted_PGKD.movedim(2, 0),
+            category_PGC=known.get("category"),
+            monitor_embedding_PGD=known.get("monitor"),
+            counts_N=scored_counts(self.rewards, by_reward, known["finite"].flatten()),
+            of_all=batch.split is not None,
+        )
 
-    def _embed_predictions(self, encoder: Encoder, trajectory: Trajectory, shape: tuple[int, int]) -> Tensor | None:
-        if trajectory.predicted_KBCHW is None:
-            return None
-        parts = [self._embed(encoder, self.decode(latents_BCHW)) for latents_BCHW in trajectory.predicted_KBCHW]
-        return torch.stack(parts).unflatten(1, shape)
+    def _look(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> dict[str, Tensor]:
+        """What rewards, encoders and categories say of this process's images: name -> [B, ...]."""
+        images_B3HW = trajectory.images_B3HW
+        said = {f"reward/{name}": score_B for name, score_B in calls.scores(images_B3HW).items()}
+        said["finite"] = finite_images(images_B3HW)
+        if self.encoder is not None:
+            said["embedding"] = self._embed(self.encoder, images_B3HW)
+            if trajectory.predicted_KBCHW is not None:
+                images = map(self.decode, trajectory.predicted_KBCHW)
+                said["predicted"] = torch.stack([self._embed(self.encoder, images_B3HW) for images_B3HW in images], 1)
+        if self.categories is not None:
+            said["category"] = row_per_image(CATEGORIES, self.categories, images_B3HW, batch.repeated_prompts)
+        if self.monitor is not None:
+            with torch.autocast(images_B3HW.device.type, enabled=False):  # in the precision of the images
+                said["monitor"] = row_per_image(MONITOR, self.monitor, images_B3HW)
+        return said
+
+    def check(self, counts_N: Tensor) -> None:
+        """Refuses and warns of what all processes together have lost, so that all of them end or go on.
+
+        Args:
+            counts_N: `Scores.counts_N`, summed over all processes.
+
+        Raises:
+            UserError: every image has NaN, or a reward with a weight scored none.
+        """
+        total, finite = (int(count) for count in counts_N[:2])
+        refuse_nan_images(total - finite, total, "this iteration")
+        refuse_unscored(self.rewards, counts_N)
+        if finite < total and is_first_process():
+            counted = "they are unscored (reward/unscored_fraction counts them)"
+            self._warn_once("images", f"{nan_images(total - finite, total, 'this iteration')}; {counted}")
 
     def _embed(self, encoder: Encoder, images_B3HW: Tensor) -> Tensor:
         """Embeddings [B, D]; rows of NaN have no bonus."""
@@ -84,20 +116,6 @@ class GroupScoring:
                 "diversity bonus nor a penalty",
             )
         return embedding_BD
-
-    def _check(self, counts_N: Tensor, device: torch.device) -> None:
-        """Refuses and warns of what all processes together have lost, so that all of them end or go on.
-
-        Args:
-            counts_N: of this process, see `scored_counts`.
-        """
-        counts_N = gather_vectors(counts_N, device).sum(0)
-        total, finite = (int(count) for count in counts_N[:2])
-        refuse_nan_images(total - finite, total, "this iteration")
-        refuse_unscored(self.rewards, counts_N)
-        if finite < total and is_first_process():
-            counted = "they are unscored (reward/unscored_fraction counts them)"
-            self._warn_once("images", f"{nan_images(total - finite, total, 'this iteration')}; {counted}")
 
     def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._said:

@@ -8,14 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from drift_pl.builders.scoring import build_encoder, build_rewards, build_shaping_encoder, create_scorer
-from drift_pl.config.loading import parse
+from drift_pl.builders.scoring import (
+    build_encoder,
+    build_rewards,
+    build_shaping_encoder,
+    create_scorer,
+    refuse_split_groups,
+)
+from drift_pl.config.loading import build_config, parse
 from drift_pl.config.schema import Config, EncoderConfig, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import names
 from drift_pl.incentive.potentials import POTENTIALS
 from drift_pl.scoring.encoders import CombinedEncoder
-from drift_pl.scoring.rewards import score_images
+from drift_pl.scoring.rewards import WeightedReward, score_images
 
 MODULE = """
 import torch
@@ -169,3 +175,30 @@ def test_the_names_that_a_config_may_hold_are_those_that_there_are() -> None:
     """The config imports no torch, so it lists names that other modules define."""
     for key, there_are in (("evaluation.extra", names("measure")), ("incentive.shaping.potential", POTENTIALS)):
         assert set(Config.require_key(key).choices) == set(there_are)
+
+
+def together(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    return images.mean((-1, -2, -3))
+
+
+together.groupwise = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("devices", "works"), [(1, True), (2, True), (3, False), (4, True), (6, False)])
+def test_a_reward_of_whole_groups_is_not_given_parts_of_them(devices: int, works: bool) -> None:
+    """Four groups in an optimizer step; a reward of single images goes with any number.
+
+    Catches in builders/scoring.py: a groupwise reward sees a part of a group as if it were all of it.
+    """
+    settings = [("experiment", "shapes_drift"), ("prompts.per_iteration", "8"), ("objective.updates", "2")]
+    config = build_config([*settings, ("trainer.devices", str(devices))])
+    one, whole = WeightedReward("one", lambda images, prompts: images), WeightedReward("whole", together)
+    refuse_split_groups(config, [one])
+    if works:
+        refuse_split_groups(config, [one, whole])
+        return
+    most = "use 2 of them" if devices == 3 else "use 4 of them"
+    with pytest.raises(
+        UserError, match=rf"^rewards\.1: 'whole' scores whole groups, which {devices} .*{most}.*multiple"
+    ):
+        refuse_split_groups(config, [one, whole])

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from runs import TinyWorld, assert_same_training_state, load
+from same_runs import summary_of
 
 from drift_pl.core import lock
+from drift_pl.core.errors import UserError
 from drift_pl.core.lock import NAME
 from drift_pl.evaluate import main as evaluate
 from drift_pl.evaluation import evaluator
@@ -67,15 +69,6 @@ class Sampled:
         if self.count == self.breaks_at:
             raise self.error
         return self._sample(*args, **kwargs)
-
-
-def summary_of(run_dir: Path) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    summary = json.loads((run_dir / "summary.json").read_text(), parse_constant=refuse)
-    del summary["seconds"]
-    return summary
 
 
 def interrupted(argv: list[str], capsys: pytest.CaptureFixture) -> list[str]:
@@ -296,15 +289,20 @@ def test_a_folder_in_use_is_refused(argv: list[str], tmp_path: Path, capsys: pyt
 def test_only_the_first_process_of_a_run_locks(
     argv: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """The others get as far as the next error."""
+    """The others get as far as the next step."""
+
+    def further(*_: object) -> None:
+        raise UserError("got further")
+
+    monkeypatch.setattr("drift_pl.fit.choose_run_folder", further)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / NAME).write_text(json.dumps(lock._me()))
-    two = [*argv, f"run_dir={tmp_path / 'run'}", "trainer.devices=2", "policy.pretrained=/no/such"]
+    two = [*argv, f"run_dir={tmp_path / 'run'}", "trainer.devices=2"]
     assert "in use" in refusal(two, capsys)
     for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK"):
         with monkeypatch.context() as patch:
             patch.setenv(name, "1")
-            assert "/no/such" in refusal(two, capsys), name
+            assert "got further" in refusal(two, capsys), name
 
 
 def test_a_checkpoint_of_another_run_does_not_overwrite_a_folder(
@@ -321,11 +319,23 @@ def test_a_checkpoint_of_another_run_does_not_overwrite_a_folder(
     assert_same_training_state(load(tmp_path / "c"), load(tmp_path / "d"))
 
 
-def test_what_a_kill_left_of_a_write_is_removed(argv: list[str], tmp_path: Path) -> None:
-    left = tmp_path / "run" / "checkpoints" / ".last.ckpt.17.tmp"
+@pytest.mark.parametrize("name", ["checkpoints/.last.ckpt.17.tmp", "evaluation/test/points/.base.png.17.tmp"])
+def test_what_a_kill_left_of_a_write_is_removed(name: str, argv: list[str], tmp_path: Path) -> None:
+    """Catches in core/files.py: temporaries looked for in the run's folder and one below it only."""
+    left = tmp_path / "run" / name
     left.parent.mkdir(parents=True)
     left.write_text("half")
     assert main([*argv, "trainer.iterations=1", "evaluation.every=0", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert not left.exists()
+
+
+def test_what_a_kill_left_of_a_point_is_removed(argv: list[str], tmp_path: Path) -> None:
+    """Catches in training/callbacks/evaluation.py: a partial base that is left where the base is on record."""
+    run_dir = tmp_path / "run"
+    assert main([*argv, "trainer.iterations=1", "evaluation.every=1", f"run_dir={run_dir}"]) == 0
+    left = run_dir / "evaluation" / "test" / "partial"
+    (left / "base-0123456789abcdef").mkdir(parents=True)
+    assert main([f"ckpt_path={run_dir}", "trainer.iterations=2"]) == 0
     assert not left.exists()
 
 

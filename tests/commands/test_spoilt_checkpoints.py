@@ -146,7 +146,7 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
         lambda content: content["optimizer_states"][0]["param_groups"][0]["params"].pop(),
         "not those of the trained parameters",
     ),
-    "loops that Lightning cannot read": (put("loops", "fit_loop", value=5), "it cannot be restored"),
+    "loops that Lightning cannot read": (put("loops", "fit_loop", value=5), "its loops do not say how far the run was"),
     "a callback's state that it cannot read": (
         put("callbacks", "DiversityAlarm", value={"start": 5}),
         "it cannot be restored",

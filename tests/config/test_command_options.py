@@ -67,20 +67,23 @@ def test_texts_are_taken_as_they_stand() -> None:
         assert GenerateOptions.parse(["ckpt_path=run", f"prompt={prompt}"]).prompt == prompt
 
 
+SIZE = "evaluation.encoder.args.batch_size=1"
+
+
 def test_keys_that_stand_for_the_configs_go_into_it(tmp_path: Path) -> None:
     """The later of two values counts; null leaves it to the run."""
     file = tmp_path / "config.yaml"
     file.write_text(config_yaml(parse(["sampler.eval_importance_power=0.25"]).config))
     argv = ["ckpt_path=run", "prompt=x", "steps=3", "steps=4", "aig=null", "micro_batch=2", "policy.pretrained=base"]
     config = GenerateOptions.parse(argv).config(file)
-    assert (config.sampler.eval_steps, config.objective.micro_batch, config.policy.pretrained) == (4, 2, "base")
+    assert (config.sampler.eval_steps, config.sampler.micro_batch, config.policy.pretrained) == (4, 2, "base")
     assert config.sampler.eval_importance_power == 0.25
-    argv = ["ckpt_path=[a, b]", "max_prompts=3", "max_prompts=4", "max_prompts=null", "evaluation.encoder.args.size=1"]
+    argv = ["ckpt_path=[a, b]", "max_prompts=3", "max_prompts=4", "max_prompts=null", SIZE]
     options = EvaluateOptions.parse(argv)
     config = options.config(file)
     assert options.ckpt_path == ["a", "b"]
     assert config.evaluation.max_prompts == parse([]).config.evaluation.max_prompts, "the run's"
-    assert config.evaluation.encoder.args["size"] == 1
+    assert config.evaluation.encoder.args["batch_size"] == 1
     with pytest.raises(UserError, match=r"^accelerator=tpu should be 'auto', 'cpu', .*; use e\.g\. accelerator=auto"):
         GenerateOptions.parse(["ckpt_path=run", "prompt=x", "accelerator=tpu"]).config(file)
 
@@ -95,4 +98,4 @@ def test_help_has_the_bounds_and_choices_of_the_configs_keys() -> None:
             assert Config.require_key(key)
     text = " ".join(GenerateOptions.help(width=100).split())
     assert "accelerator (one of auto, cpu, gpu, cuda, mps; default: the run's trainer.accelerator)" in text
-    assert "steps (int, at least 1; default: the run's sampler.eval_steps)" in text
+    assert "steps (int, at least 1, at most 1000; default: the run's sampler.eval_steps)" in text

@@ -30,7 +30,7 @@ STRANGE = [
     ("rewards: [{name: 'drift_pl.generate:asdict'}]", "drift_pl.generate:asdict is code"),
     ("rewards: [{name: 'drift_pl.builtin.judge:Path'}]", "drift_pl.builtin.judge:Path is code"),
     ("rewards: [{name: '${policy.negative_prompt}'}]\npolicy: {negative_prompt: 'os:system'}", "rewards.0.name=os:sys"),
-    ("policy: {pretrained: 'pkg:antigravity/x'}", "policy.pretrained=pkg:antigravity/x imports a package"),
+    ("policy: {pretrained: 'pkg:antigravity/x'}", "policy.pretrained=pkg:antigravity/x reads files of a package"),
     (TOKEN, "rewards.0.args.url=https://h/x is sent the content of HOME"),
     ("policy: {negative_prompt: '${oc.env:HOME}'}", "policy.negative_prompt=${oc.env:HOME} reads an environment"),
     ("policy: {negative_prompt: '${rewards.0.args.x}'}\nrewards: [{name: ocr, args: {x: '${oc.env:HOME}'}}]", "oc.env"),

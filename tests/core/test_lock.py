@@ -1,7 +1,9 @@
 """The lock of a folder: who holds it is named, and who is gone holds nothing."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +105,39 @@ def test_a_half_written_lock_counts_until_it_is_old(tmp_path: Path) -> None:
         pass
 
 
+def test_a_kill_that_hits_its_writing_leaves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody gets the folder for a minute. Found by tests/campaign/test_kills.py.
+
+    Catches in core/lock.py: a lock that is made first, and filled then.
+    """
+    held = ""
+
+    def killed(source: Path, target: Path) -> None:
+        nonlocal held
+        held = source.read_text()
+        assert not target.exists()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", killed)
+        with pytest.raises(MemoryError), hold(tmp_path, "run_dir"):
+            pass
+    assert json.loads(held)["pid"] == os.getpid()
+    with hold(tmp_path, "run_dir"):
+        pass
+
+
+def test_a_file_system_without_links_has_a_lock_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with hold(tmp_path, "run_dir"):
+        assert [path.name for path in tmp_path.iterdir()] == [NAME]
+        assert "is in use by process" in refusal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_is_refreshed_and_its_loss_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "REFRESH", 0.02)
     with hold(tmp_path, "run_dir") as held:
@@ -114,6 +149,30 @@ def test_it_is_refreshed_and_its_loss_is_noticed(tmp_path: Path, monkeypatch: py
         with pytest.raises(UserError, match="taken over"):
             held.check()
     assert (tmp_path / NAME).exists(), "it is the other's now"
+
+
+@pytest.mark.parametrize("end", ["removed", "renamed", "unlocked"])
+def test_a_folder_that_is_gone_is_noticed(tmp_path: Path, end: str) -> None:
+    """What fails because of that says so, and nothing puts the folder back.
+
+    Catches in core/lock.py: a missing lock that counts as held; the consequence told in place of its reason.
+    """
+    folder = tmp_path / "run"
+
+    def lose() -> None:
+        with hold(folder, "run_dir") as held:
+            held.check()
+            if end == "unlocked":
+                (folder / NAME).unlink()
+            else:
+                shutil.rmtree(folder) if end == "removed" else folder.rename(tmp_path / "elsewhere")
+            with pytest.raises(UserError, match="is gone"):
+                held.check()
+            raise FileNotFoundError("metrics.csv")
+
+    with pytest.raises(UserError, match=f"^run_dir={folder} is gone, or .lock in it: removed"):
+        lose()
+    assert not folder.exists()
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

@@ -91,10 +91,14 @@ def test_arguments_are_checked_before_the_call(args: dict, says: str) -> None:
     assert "its arguments are: quality: int, scale: float = 1.0" in message
 
 
-def test_an_error_inside_the_thing_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_inside_the_thing_is_one_line_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in core/registry.py: a traceback for what somebody's constructor raises."""
+
     def fails(path: str) -> None:
-        raise TypeError("not our business")
+        raise TypeError("not our business\nat all")
 
     monkeypatch.setattr(registry, "_import", lambda name: fails)
-    with pytest.raises(TypeError, match="not our business"):
+    with naming("rewards.0"), pytest.raises(UserError) as caught:
         create("toy", "their:fails", {"path": "x"})
+    assert str(caught.value).startswith("rewards.0='their:fails' cannot be made: TypeError: not our business (")
+    assert "test_registry.py, line " in str(caught.value)

@@ -230,7 +230,7 @@ def test_an_image_is_learnt_from_under_the_condition_that_it_was_sampled_under(
     assert len(seen) == 4
     for time, tokens in seen:
         torch.testing.assert_close(tokens, experience.condition.at(time).tokens_BLE)
-    assert not torch.allclose(seen[-1][1], experience.condition.clean.tokens_BLE), "varied at high noise"
+    assert not torch.allclose(seen[-1][1], experience.condition.unvaried.tokens_BLE), "varied at high noise"
 
 
 @pytest.mark.parametrize(

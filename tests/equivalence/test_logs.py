@@ -6,14 +6,13 @@ counted in it.
 Catches in training/module.py: steps by Lightning's counter.
 """
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from runs import TinyWorld, assert_equal, load
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from same_runs import assert_same_logs, curves, rows, state
 
 from drift_pl.training.callbacks.diversity import DiversityMonitor
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
@@ -32,38 +31,6 @@ def whole(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
-def rows(run_dir: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv without empty cells and times."""
-    with (run_dir / "csv" / "metrics.csv").open(newline="") as file:
-        return [
-            {name: text for name, text in row.items() if text and not name.startswith("time/")}
-            for row in csv.DictReader(file)
-        ]
-
-
-def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """TensorBoard's scalars, steps and values, and the steps of its images; without times."""
-    events = EventAccumulator(str(run_dir / "tensorboard"), {"scalars": 0, "images": 0}).Reload()
-    scalars = [tag for tag in events.Tags()["scalars"] if not tag.startswith("time/")]
-    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in scalars}
-    return found | {tag: [(event.step, 0.0) for event in events.Images(tag)] for tag in events.Tags()["images"]}
-
-
-def state(run_dir: Path) -> dict[str, Any]:
-    """All of the last checkpoint but times and paths."""
-    content = load(run_dir)
-    content["callbacks"]["HeldOutEvaluation"].pop("seconds")
-    return {
-        **content,
-        "callbacks": {name: kept for name, kept in content["callbacks"].items() if "Checkpoint" not in name},
-    }
-
-
-def assert_same_logs(run_dir: Path, whole: Path) -> None:
-    assert rows(run_dir) == rows(whole)
-    assert curves(run_dir) == curves(whole)
-
-
 def test_what_is_compared(whole: Path) -> None:
     """Iteration i is at step i - 1, once; a look at the tuning prompts has a row of its own."""
     assert [row["step"] for row in rows(whole) if "iteration" in row] == [*"012345"]
@@ -75,7 +42,7 @@ def test_what_is_compared(whole: Path) -> None:
 BREAKS: dict[str, tuple[type, str]] = {
     "reward": (GroupScoring, "__call__"),
     "update": (DriftModule, "update_policy"),
-    "monitor": (DiversityMonitor, "on_train_batch_end"),
+    "monitor": (DiversityMonitor, "observe_iteration"),
     "evaluation": (HeldOutEvaluation, "on_train_batch_end"),
 }
 

@@ -17,14 +17,11 @@ from test_evaluator import BrightOnes, brightness, evaluate, make_evaluator, mod
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.types import PromptBatch
 from drift_pl.evaluation.drawing import draw
 from drift_pl.evaluation.metrics import GroupedMetric
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.policies.sd3 import StableDiffusion3Policy
-from drift_pl.scoring.encoders import PooledEncoder
 from drift_pl.scoring.rewards import WeightedReward
-from drift_pl.training.callbacks.diversity import DiversityMonitor
 
 EXTRA = ("pairwise_ssim", "rke", "nearest_distance")
 
@@ -91,26 +88,6 @@ def test_pictures_are_counted(tiny_policy: StableDiffusion3Policy, monkeypatch: 
     with pytest.warns(UserWarning, match=r"the (base|tuned) model's pictures: 1 of 3 images are NaN") as caught:
         draw(model_of(tiny_policy), SamplingPlan(2, 1.0, ""), "sky", 3, 0, 4)
     assert len(caught) == 2
-
-
-def test_the_monitor_measures_the_others(images: Tensor, tiny_evaluation_encoder: Path) -> None:
-    """A broken image is not a diverse one."""
-
-    class Logs:
-        def log_dict(self, values: dict[str, float], batch_size: int) -> None:
-            self.values = values
-
-    def monitored(images: Tensor, groups: int) -> dict[str, float]:
-        logs: Any = Logs()
-        monitor = DiversityMonitor(PooledEncoder(str(tiny_evaluation_encoder)), None)
-        outputs = {"images_B3HW": images, "metrics": {}}
-        batch = PromptBatch(0, 0, ("a",) * groups, tuple(range(groups)), len(images) // groups)
-        monitor.on_train_batch_end(None, logs, outputs, batch, 0)
-        return logs.values
-
-    both = torch.cat([images[:3], broken(images, 3, 4, 5)[3:]])
-    assert monitored(both, 2) == pytest.approx(monitored(images[:3], 1))
-    assert monitored(broken(images, 4), 1) == pytest.approx(monitored(images[[0, 1, 2, 3, 5]], 1))
 
 
 class Says(GroupedMetric):

@@ -234,7 +234,7 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such file; make it with python -m drift_pl.evaluate ckpt_path="):
         read_evaluation(tmp_path)
     (tmp_path / "evaluation.json").write_text('{"format": ')
-    with pytest.raises(UserError, match="is not a JSON file; make it again with .* fresh=true"):
+    with pytest.raises(UserError, match=r"is not a JSON file \(.*\); make it again with .* fresh=true"):
         read_evaluation(tmp_path)
 
 

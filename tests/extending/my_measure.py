@@ -1,4 +1,4 @@
-"""Two measures outside of the package: of each prompt's images, and a torchmetrics class that groups them itself."""
+"""Two measures outside of the package: of each prompt's images, and of their embeddings."""
 
 from collections.abc import Sequence
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from vendi_score.vendi import score_K
 
 from drift_pl.functional.diversity import (
+    LARGE_KERNEL,
     cosine_kernel,
     distance_to_others,
     mean_nearest_distance,
@@ -43,8 +44,17 @@ def test_the_vendi_score_is_that_of_its_authors(order: float, theirs: float | st
 
     Catches in functional/diversity.py: Vendi: entropy in bits under a natural exponent.
     """
-    kernel = cosine_kernel(embeddings(generator, 8, 16))
-    assert float(vendi_score(kernel, order)) == pytest.approx(score_K(kernel.numpy(), q=theirs), rel=1e-9)
+    for size, width in ((8, 16), (LARGE_KERNEL, 256)):  # each of the two LAPACKs
+        kernel = cosine_kernel(embeddings(generator, size, width))
+        assert float(vendi_score(kernel, order)) == pytest.approx(score_K(kernel.numpy(), q=theirs), rel=1e-9)
+
+
+def test_large_kernels_are_scored_in_batches_too(generator: torch.Generator) -> None:
+    """Catches in functional/diversity.py: Vendi: eigenvalues of a batch of large kernels taken from the first."""
+    kernels = cosine_kernel(torch.randn(2, 3, LARGE_KERNEL, 32, generator=generator))
+    together = vendi_score(kernels)
+    assert together.shape == (2, 3)
+    torch.testing.assert_close(together[1, 2], vendi_score(kernels[1, 2]), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(

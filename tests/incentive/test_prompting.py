@@ -1,13 +1,13 @@
 """The variation of the condition: where it acts, how strong it is, and what it depends on."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from conditions import CHANNELS, WRITTEN, condition
 
+from drift_pl.core.rng import normal_per_sample as normal
 from drift_pl.core.types import Condition
+from drift_pl.incentive import prompting
 from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, noise_gate, written_channels
 
 
@@ -84,13 +84,14 @@ def test_prompts_of_different_lengths_vary_as_each_alone(form: str, generator: t
     channels = torch.tensor([6] * 4 + [8] * 8)
     tokens *= torch.arange(8) < channels[:, None]
     padded = Condition(tokens, None, channels, lengths)
-    varied = EmbeddingNoise(0.5, form=form, rescale=0.3)(padded, 0, 0, range(3))
+    rule = EmbeddingNoise(0.5, form=form, rescale=0.3)
+    varied = rule(padded, 0, 0, range(3))
     together = varied.at(0.8)
     assert together.num_tokens_B.tolist() == [12, 7, 1]
     for row, length in enumerate(lengths.tolist()):
         cut = Condition(tokens[row : row + 1, :length], None, channels[:length])
-        noise = varied.noise_BLE[row : row + 1, :length]
-        alone = replace(varied, clean=cut, noise_BLE=noise).at(0.8).tokens_BLE
+        noise, _ = varied.noise.draw(padded, (row,))
+        alone = rule.apply(cut, 0.8, noise[:, :length], None).tokens_BLE
         torch.testing.assert_close(together.tokens_BLE[row : row + 1, :length], alone, rtol=1e-5, atol=1e-5)
         assert not together.tokens_BLE[row, length:].any()
 
@@ -170,3 +171,44 @@ def test_half_precision_tokens_stay_in_their_precision(generator: torch.Generato
 def test_noise_leaves_the_text_alone() -> None:
     for rule in (PromptingRule(), EmbeddingNoise(1.0)):
         assert rule.rewrite(("a cat", "a cat", "sky"), 1, 2, [5, 6, 7]) == ["a cat", "a cat", "sky"]
+
+
+def test_one_row_per_text_serves_all_its_images_bit_for_bit(generator: torch.Generator) -> None:
+    """Equivalence: a row of its own for every image, as if nothing were shared.
+
+    Catches in incentive/prompting.py: noise of the text's row, not of the image's sample; rows of another micro-batch.
+    """
+    texts, rows, samples = condition(generator, rows=2), [0, 0, 1, 1, 0], [3, 4, 8, 9, 11]
+    for rule in (PromptingRule(), EmbeddingNoise(0.4, pooled=True), EmbeddingNoise(0.4, form="cads", rescale=0.5)):
+        shared = rule(texts, 7, 2, samples, rows)
+        apart = rule(texts[torch.tensor(rows)], 7, 2, samples)
+        assert len(shared) == len(apart) == 5
+        assert len(shared.clean) == 2
+        for index in (slice(1, 4), slice(3, 9), torch.tensor([4, 0, 2])):
+            for sigma in (1.0, 0.75, 0.3):
+                ours, theirs = shared[index].at(sigma), apart[index].at(sigma)
+                assert torch.equal(ours.tokens_BLE, theirs.tokens_BLE)
+                assert torch.equal(ours.pooled_BE, theirs.pooled_BE)
+        assert torch.equal(shared[1:][torch.tensor([2])].at(1.0).tokens_BLE, apart[3:4].at(1.0).tokens_BLE)
+
+
+def test_noise_is_drawn_once_per_micro_batch_and_only_where_it_acts(
+    generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches in incentive/prompting.py: noise drawn anew at every step; noise of all images kept."""
+    drawn: list[int] = []
+    monkeypatch.setattr(
+        prompting, "normal_per_sample", lambda streams, *rest: drawn.append(len(streams)) or normal(streams, *rest)
+    )
+    varied = EmbeddingNoise(0.4)(condition(generator), 0, 0, range(4))
+    for rows in (slice(0, 2), slice(2, 4)):
+        part = varied[rows]
+        for sigma in (1.0, 0.8, 0.5, 0.1):
+            part.at(sigma)
+    again = torch.tensor([2, 3])
+    for _ in range(3):
+        varied[again].at(0.7)  # an update indexes anew for every pass
+    assert drawn == [2, 2]
+    varied[torch.tensor([0, 1])].at(0.6)
+    assert drawn == [2, 2]
+    assert sum(tokens.shape[0] for tokens, _ in varied.noise._kept.values()) == 2

@@ -24,11 +24,9 @@ def by_hand(y: np.ndarray, noise: np.ndarray, scale: float, gate: float, form: s
     return rescale * (standard * y.std() + y.mean()) + (1 - rescale) * varied
 
 
-def varied_by(clean: Condition, generator: torch.Generator, scale: float, form: str, rescale: float) -> VariedCondition:
-    """A variation with known standard normal noise."""
-    noise = torch.randn(clean.tokens_BLE.shape, generator=generator)
-    pooled = torch.randn(clean.pooled_BE.shape, generator=generator)
-    return VariedCondition(clean, EmbeddingNoise(scale, 0.6, 0.9, 0, form, rescale), noise, pooled)
+def varied_by(clean: Condition, scale: float, form: str, rescale: float) -> VariedCondition:
+    """Whose noise is that of samples 0 to 3, of the pooled embedding too."""
+    return EmbeddingNoise(scale, 0.6, 0.9, 0, form, rescale, pooled=True)(clean, 5, 2, range(4))
 
 
 @pytest.mark.parametrize(("sigma", "gate"), GATES)
@@ -42,16 +40,17 @@ def test_every_form_is_its_formula_prompt_by_prompt(
     moments of the whole batch (the ports' bug); psi swapped.
     """
     clean = condition(generator)
-    varied = varied_by(clean, generator, 0.4, form, rescale)
+    varied = varied_by(clean, 0.4, form, rescale)
+    noise_BLE, pooled_noise_BE = varied.noise.draw(clean, (0, 1, 2, 3))
     at = varied.at(sigma)
     written = WRITTEN.numpy()
     for row in range(4):
-        y, noise = (values[row].double().numpy()[written] for values in (clean.tokens_BLE, varied.noise_BLE))
+        y, noise = (values[row].double().numpy()[written] for values in (clean.tokens_BLE, noise_BLE))
         expected = by_hand(y, noise, 0.4, gate, form, rescale)
         # float32 rounding of entries up to 256, through a few operations
         np.testing.assert_allclose(at.tokens_BLE[row].numpy()[written], expected, rtol=1e-5, atol=1e-4)
         assert not at.tokens_BLE[row][~WRITTEN].any()
-        y, noise = (values[row].double().numpy() for values in (clean.pooled_BE, varied.pooled_noise_BE))
+        y, noise = (values[row].double().numpy() for values in (clean.pooled_BE, pooled_noise_BE))
         expected = by_hand(y, noise, 0.4, gate, form, rescale)
         np.testing.assert_allclose(at.pooled_BE[row].numpy(), expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(at.num_channels_L, CHANNELS)
@@ -62,7 +61,7 @@ def test_at_low_noise_every_form_is_the_prompt_bit_for_bit(
     form: str, rescale: float, generator: torch.Generator
 ) -> None:
     clean = condition(generator)
-    varied = varied_by(clean, generator, 0.4, form, rescale)
+    varied = varied_by(clean, 0.4, form, rescale)
     for sigma in (0.0, 0.3, 0.6):
         assert torch.equal(varied.at(sigma).tokens_BLE, clean.tokens_BLE)
         assert torch.equal(varied.at(sigma).pooled_BE, clean.pooled_BE)
@@ -132,7 +131,8 @@ def test_the_pooled_embedding_varies_with_numbers_of_its_own_from_the_same_strea
         assert torch.equal(plain.at(sigma).pooled_BE, clean.pooled_BE)
     for sample in range(4):
         stream = make_generator("prompt_variation", 7, 3, sample)
-        assert torch.equal(torch.randn(clean.tokens_BLE.shape[1:], generator=stream), plain.noise_BLE[sample])
+        drawn, _ = plain.noise.draw(clean, (sample,))
+        assert torch.equal(torch.randn(clean.tokens_BLE.shape[1:], generator=stream), drawn[0])
         numbers = torch.randn(8, generator=stream)
         y = clean.pooled_BE[sample]
         expected = y + 0.3 * float(np.std(y.double().numpy())) * numbers
@@ -149,7 +149,7 @@ def test_a_family_without_a_pooled_embedding_has_nothing_to_vary_there(generator
 
 @pytest.mark.parametrize(("form", "rescale"), FORMS)
 def test_rows_of_every_form_are_the_form_of_the_rows(form: str, rescale: float, generator: torch.Generator) -> None:
-    varied = varied_by(condition(generator), generator, 0.3, form, rescale)
+    varied = varied_by(condition(generator), 0.3, form, rescale)
     whole, rows = varied.at(0.8), torch.tensor([3, 1])
     part = varied[rows].at(0.8)
     torch.testing.assert_close(part.tokens_BLE, whole.tokens_BLE[rows], rtol=1e-6, atol=1e-5)  # order of summation

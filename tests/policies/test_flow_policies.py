@@ -65,7 +65,7 @@ def check_ratio(policy: PipelinePolicy) -> None:
     streams = sample_generators("sde_noise", 0, 0, samples=range(6))
     parts = (slice(0, 3), slice(3, 6))
     runs = [rollout(policy, sampler, condition[rows], WINDOW, noise[rows], streams[rows]) for rows in parts]
-    trajectory = Trajectory.concatenate(runs)
+    trajectory = Trajectory.concatenate(runs, len(clean))
     for rows in torch.arange(6).split(3):
         for k in range(len(WINDOW)):
             step = replay(policy, sampler, trajectory, k, rows, condition[rows], with_reference=k == 1)

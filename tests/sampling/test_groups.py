@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.rng import make_generator
-from drift_pl.core.types import PromptBatch
+from drift_pl.core.types import PromptBatch, Split
 from drift_pl.functional.transition import flow_ode_step
 from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, VariedCondition
 from drift_pl.incentive.variants import TextVariants
@@ -120,7 +120,7 @@ def test_kept_predictions_and_means_are_those_of_the_steps(
     for k, step in enumerate(trajectory.steps_K):
         state, sigma = trajectory.latents_KBCHW[k], sampler.sigmas[step]
         with torch.no_grad():
-            velocity = tiny_policy.predict(state, sigma, condition.clean, sampler.negative, 1.0)
+            velocity = tiny_policy.predict(state, sigma, condition.unvaried, sampler.negative, 1.0)
         torch.testing.assert_close(trajectory.predicted_KBCHW[k], state - sigma * velocity, rtol=0, atol=0)
         std, _ = sampler.spread(step)
         standardised = (trajectory.latents_KBCHW[k + 1] - trajectory.mean_KBCHW[k]) / std
@@ -137,7 +137,7 @@ def test_each_image_is_conditioned_on_its_own_rewrite(tiny_policy: StableDiffusi
     repeated = [prompt for prompt in BATCH.prompts for _ in range(3)]
     texts = variants.rewrite(repeated, 7, 3, BATCH.samples)
     assert len(set(texts)) > 2
-    assert torch.equal(condition.clean.tokens_BLE, encode_alone(tiny_policy, texts))
+    assert torch.equal(condition.unvaried.tokens_BLE, encode_alone(tiny_policy, texts))
     assert isinstance(condition, VariedCondition)
 
 
@@ -149,8 +149,46 @@ def test_the_unconditional_branch_is_encoded_as_a_negative_prompt(
     monkeypatch.setattr(tiny_policy, "encode", lambda texts, negative: calls.append((texts, negative)) or encode(texts))
     sampling = make_sampling(tiny_policy, replace(PLAN, negative_prompt="sky", guidance_scale=2.0))
     sampling(BATCH, CPU)
-    assert sorted(calls) == [(["a red cat", "sky"], False), (["sky"], True)]
+    assert sorted(calls) == [(["a red cat"], False), (["sky"], False), (["sky"], True)]
 
 
 def encode_alone(policy: StableDiffusion3Policy, texts: Sequence[str]) -> Tensor:
     return torch.cat([policy.encode([text]).tokens_BLE for text in texts])
+
+
+def split_batch(rank: int) -> PromptBatch:
+    """Of three groups of three images on two processes: four images of two groups, and five of two."""
+    samples = (0, 1, 2, 3) if rank == 0 else (4, 5, 6, 7, 8)
+    return PromptBatch(7, 3, ("a red cat", "sky", "sea"), (0, 1, 2), 3, Split(samples, 5, 2))
+
+
+@pytest.mark.parametrize("shared_prefix", [False, True])
+def test_images_of_split_groups_are_those_of_whole_ones(
+    tiny_policy: StableDiffusion3Policy, tune: Callable[..., None], shared_prefix: bool
+) -> None:
+    """Their noise, prefix, text and variation, whichever process has them; up to float32 sums.
+
+    Every process makes as many forward passes: three of at most two images each.
+
+    Catches in sampling/groups.py: a prefix from the noise of the process's first image of a group; a process with
+    fewer images makes fewer passes, and those of a sharded network wait for each other.
+    Catches in core/types.py: an image's prompt taken from its place on the process.
+    """
+    tune(tiny_policy)
+    rule = TextVariants(("{prompt} now", "the {prompt}"), noise=EmbeddingNoise(0.5, 0.0, 0.1))
+    sampling = make_sampling(tiny_policy, replace(PLAN, shared_prefix=shared_prefix), prompting=rule)
+    whole_condition, whole = sampling(replace(split_batch(0), split=None), CPU)
+    passes: list[int] = []
+    counted = tiny_policy.network.register_forward_hook(lambda *_: passes.append(1))
+    for rank in (0, 1):
+        before, shown, batch = len(passes), [], split_batch(rank)
+        condition, part = sampling(batch, CPU, shown.append)
+        assert len(passes) - before == (3 * 4 + 1 if shared_prefix else 3 * 5)
+        for name in ("latents_KBCHW", "log_prob_KB", "images_B3HW", "final_BCHW"):
+            axis = name.rpartition("_")[2].index("B")
+            expected = getattr(whole, name).index_select(axis, torch.tensor(batch.samples))
+            torch.testing.assert_close(getattr(part, name), expected, rtol=0, atol=1e-5)
+        assert torch.equal(torch.cat(shown), part.images_B3HW)
+        expected_BLE = whole_condition[torch.tensor(batch.samples)].at(0.9).tokens_BLE
+        torch.testing.assert_close(condition.at(0.9).tokens_BLE, expected_BLE)
+    counted.remove()

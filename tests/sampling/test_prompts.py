@@ -85,9 +85,9 @@ def test_each_text_is_encoded_once_and_in_the_order_asked_for(tiny_policy: Stabl
     first = encode(["a cat", "sky", "a cat"])
     again = encode(["sky", "sea", "a cat"])
     encode(["sky"], negative=True)  # some families treat a negative prompt in another way
-    assert calls == [(["a cat", "sky"], False), (["sea"], False), (["sky"], True)]
+    assert calls == [(["a cat"], False), (["sky"], False), (["sea"], False), (["sky"], True)]
     for ours, texts in ((first, ["a cat", "sky", "a cat"]), (again, ["sky", "sea", "a cat"])):
-        expected = tiny_policy.encode(texts)
-        torch.testing.assert_close(ours.tokens_BLE, expected.tokens_BLE, rtol=0, atol=1e-6)
-        torch.testing.assert_close(ours.pooled_BE, expected.pooled_BE, rtol=0, atol=1e-6)
-        assert torch.equal(ours.num_channels_L, expected.num_channels_L)
+        expected = [tiny_policy.encode([text]) for text in texts]
+        assert torch.equal(ours.tokens_BLE, torch.cat([one.tokens_BLE for one in expected]))
+        assert torch.equal(ours.pooled_BE, torch.cat([one.pooled_BE for one in expected]))
+        assert torch.equal(ours.num_channels_L, expected[0].num_channels_L)

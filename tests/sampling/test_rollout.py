@@ -53,8 +53,8 @@ def walk(
     count = len(condition)
     noise = initial_noise(policy, count)
     parts = [slice(first, first + (micro_batch or count)) for first in range(0, count, micro_batch or count)]
-    runs = [rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p]) for p in parts]
-    return Trajectory.concatenate(runs)
+    runs = (rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p]) for p in parts)
+    return Trajectory.concatenate(runs, count)
 
 
 def all_rows(trajectory: Trajectory) -> Tensor:

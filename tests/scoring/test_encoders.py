@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cdist
 from tiny_models import save_tiny_dinov3
-from torchmetrics.functional.image.lpips import _NoTrainLpips
+from torchmetrics.functional.image.lpips import _normalize_tensor, _NoTrainLpips
 from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 from torchvision.models import squeezenet1_1
 from transformers import (
@@ -214,6 +214,32 @@ def test_all_pairs_from_one_pass_are_torchmetrics_pairs(tiny_lpips: Path, genera
     assert ours[0, 1] > 1e-3
     assert 0 <= ours[3, 4] < ours[0, 1] / 10
     assert torch.equal(ours.diagonal(), torch.zeros(5).double())
+
+
+@pytest.mark.parametrize("apart", [0.3, 1e-3])
+def test_the_mean_over_pairs_is_torchmetrics_pair_by_pair(
+    tiny_lpips: Path, apart: float, generator: torch.Generator
+) -> None:
+    """Oracles: torchmetrics' network on each pair, and our network and features in float64.
+
+    Catches in scoring/encoders.py: the mean distance without the layers' weights; of the last batch alone.
+    """
+    batch = (images(generator, 1, 32) + apart * (images(generator, 7, 32) - 0.5)).clamp(0, 1)
+    encoder = LpipsEncoder(str(tiny_lpips), batch_size=3)
+    first, second = torch.triu_indices(7, 7, offset=1)
+    with torch.no_grad():
+        theirs = encoder.net(batch[first], batch[second], normalize=True).double().mean()
+        ours = encoder.mean_distance(batch)
+        assert ours.dtype == torch.float64
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+        encoder.net.double()
+        maps = [_normalize_tensor(out) for out in encoder.net.net(encoder.net.scaling_layer(batch.double() * 2 - 1))]
+        exact = scale = 0
+        for unit, linear in zip(maps, encoder.net.lins, strict=True):
+            weight = linear.model[-1].weight.flatten()
+            exact += ((unit[first] - unit[second]).square().mean((0, 2, 3)) * weight).sum()
+            scale += (unit.square().mean((0, 2, 3)) * weight).sum()
+    assert (ours - exact).abs() <= 1e-6 * (exact + (exact * scale).sqrt())
 
 
 def test_torchmetrics_own_network_is_loaded_by_its_name(

@@ -29,7 +29,7 @@ QUICK: dict[str, Any] = {"first_wait_s": 0.01, "deadline_s": 20.0}
 class Server:
     """Answers each request with `answer(number of the request, its JSON)`: (status, body, headers)."""
 
-    def __init__(self, answer: Callable[[int, Any], tuple[int, Any, dict[str, str]]]) -> None:
+    def __init__(self, answer: Callable[[int, Any], tuple[int, Any, dict[str, str]]], port: int = 0) -> None:
         self.requests: list[Any] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -64,7 +64,7 @@ class Server:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/score"
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()

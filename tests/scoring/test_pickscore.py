@@ -91,10 +91,10 @@ def test_a_revision_reaches_the_model_and_a_processor_of_the_same_place_only(
         load = kind.from_pretrained
 
         def remember(
-            location: str, revision: str | None, load: Any = load, name: str = kind.__name__
+            location: str, revision: str | None, load: Any = load, name: str = kind.__name__, **options: Any
         ) -> CLIPModel | CLIPProcessor:
             asked.append((name, revision))
-            return load(location)
+            return load(location, **options)
 
         monkeypatch.setattr(kind, "from_pretrained", remember)
     judge(str(tiny_preference), revision="v1")

@@ -85,7 +85,7 @@ class Setting:
 
     def trainer(self, iteration: int) -> Any:
         return SimpleNamespace(
-            datamodule=SimpleNamespace(iteration=iteration),
+            datamodule=SimpleNamespace(iteration=iteration, per_iteration=1, group_size=1),
             is_global_zero=True,
             world_size=1,
             loggers=[],

@@ -6,11 +6,13 @@ sampling waits for the reward.
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from drift_pl.builders.scoring import overlap
 from drift_pl.config.loading import build_config
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import PromptBatch, Trajectory
@@ -19,6 +21,7 @@ from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.prompts import PromptEncoder
 from drift_pl.sampling.stochastic import FlowSde
+from drift_pl.scoring.http import ChatJudge, HttpJudge
 from drift_pl.scoring.pickscore import PickScore
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.reward_calls import RewardCalls
@@ -26,6 +29,7 @@ from drift_pl.training.scoring import GroupScoring
 
 PROMPTS = ("a", "b", "c", "d", "e")
 SIZE = 3
+REPEATED = [prompt for prompt in PROMPTS for _ in range(SIZE)]
 
 
 class Watched:
@@ -46,7 +50,7 @@ class Watched:
 def score_all(
     parts: Sequence[Tensor], rewards: list[WeightedReward], groups: int = 0, thread: bool = False
 ) -> dict[str, Tensor]:
-    with RewardCalls(rewards, PROMPTS, SIZE, groups, thread) as calls:
+    with RewardCalls(rewards, REPEATED, SIZE, groups, thread) as calls:
         for part in parts:
             calls.take(part)
         return calls.scores(torch.cat(list(parts)))
@@ -94,7 +98,7 @@ def test_the_next_images_come_while_a_reward_is_called() -> None:
         return images.mean((1, 2, 3))
 
     images = torch.rand(15, 3, 2, 2)
-    with RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True) as calls:
+    with RewardCalls([WeightedReward("slow", slow)], REPEATED, SIZE, 1, True) as calls:
         calls.take(images[:3])
         calls.take(images[3:])
         sampled_more.set()
@@ -125,7 +129,7 @@ def test_a_failing_reward_ends_the_iteration_as_it_does_without_a_thread() -> No
 
 
 def test_sampling_ends_at_the_first_images_after_a_reward_has_failed() -> None:
-    calls = RewardCalls([WeightedReward("broken", Broken())], PROMPTS, SIZE, 1, True)
+    calls = RewardCalls([WeightedReward("broken", Broken())], REPEATED, SIZE, 1, True)
     images = torch.rand(3, 3, 2, 2)
     with calls:
         calls.take(images)
@@ -144,7 +148,7 @@ def test_what_was_not_begun_when_the_sampling_broke_never_is() -> None:
         go_on.wait(10)
         return reward(images, prompts)
 
-    calls = RewardCalls([WeightedReward("slow", slow)], PROMPTS, SIZE, 1, True)
+    calls = RewardCalls([WeightedReward("slow", slow)], REPEATED, SIZE, 1, True)
     calls.take(torch.rand(9, 3, 2, 2))
     begun.wait(10)
     with pytest.raises(MemoryError), calls:
@@ -205,3 +209,52 @@ def test_a_thread_without_parts_to_score_is_refused() -> None:
     with pytest.raises(UserError, match=r"^trainer\.judge_thread=true .*set e\.g\. trainer\.judge_groups=1"):
         build_config([("trainer.judge_thread", "true")])
     assert build_config([("trainer.judge_thread", "true"), ("trainer.judge_groups", "2")]).trainer.judge_thread
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds", "expected"),
+    [
+        ({}, ["http"], (2, True)),  # 48 images of two groups are three requests of 16
+        ({}, ["chat"], (1, True)),
+        ({}, ["http", "chat"], (2, True)),
+        ({}, ["http", "local"], (0, False)),
+        ({"judge_groups": "3"}, ["http"], (3, True)),
+        ({"judge_thread": "false"}, ["http"], (0, False)),
+        ({"judge_thread": "true", "judge_groups": "1"}, ["local"], (1, True)),
+    ],
+)
+def test_rewards_over_http_are_asked_beside_the_sampling(
+    settings: dict[str, str], kinds: list[str], expected: tuple[int, bool]
+) -> None:
+    """Catches in builders/scoring.py: a network scored in other batches because a server is asked too."""
+    made: dict[str, Any] = {
+        "http": HttpJudge("http://127.0.0.1:1/score"),
+        "chat": ChatJudge("http://127.0.0.1:1", "model"),
+        "local": lambda images, prompts: torch.zeros(len(images)),
+    }
+    config = build_config([("prompts.group_size", "24"), *((f"trainer.{k}", v) for k, v in settings.items())])
+    assert overlap(config, [WeightedReward(kind, made[kind]) for kind in kinds]) == expected
+
+
+def test_servers_see_the_same_requests_beside_the_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies, and their order, of six groups of four images, eight to a request."""
+    judge, seen = HttpJudge("http://127.0.0.1:1/score", batch_size=8), []
+
+    def answer(body: Any, parts: Any) -> list[Any]:
+        seen.extend(body(part) for part in parts)
+        return [{"scores": [1.0] * len(part[1])} for part in parts]
+
+    monkeypatch.setattr(judge.client, "post_all", answer)
+    rewards, prompts = [WeightedReward("http", judge)], [f"prompt {number // 4}" for number in range(24)]
+    groups, thread = overlap(build_config([("prompts.group_size", "4")]), rewards)
+    images = torch.rand(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = []
+    for plan in ((0, False), (groups, thread)):
+        with RewardCalls(rewards, prompts, 4, *plan) as calls:
+            for part in images.split(5):
+                calls.take(part)
+            calls.scores(images)
+        found.append(list(seen))
+        seen.clear()
+    assert len(found[0]) == 3
+    assert found[0] == found[1]

@@ -1,7 +1,6 @@
 """An iteration's scores: images with NaN, encoders without an answer, and what all processes say together.
 
 Catches in incentive/method.py: a bonus of 0 for an image without an embedding, or without one of a prediction.
-Catches in training/scoring.py: each process judges its own counts.
 Catches in functional/normalisation.py: a reward of weight 0 that removes images.
 """
 
@@ -19,7 +18,6 @@ from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.shaping import DiversityShaping
 from drift_pl.scoring.rewards import WeightedReward
-from drift_pl.training import scoring as module
 from drift_pl.training.scoring import GroupScoring
 
 
@@ -28,10 +26,12 @@ def trajectory_of(images: Tensor, predicted: Tensor | None = None) -> Trajectory
     return Trajectory(latents, torch.zeros(2, len(images)), (1, 2), 4, images, images, None, predicted)
 
 
-def score(scoring: GroupScoring, trajectory: Trajectory) -> Scores:
-    """Of two groups, however many images they have."""
+def score(scoring: GroupScoring, trajectory: Trajectory, other: Sequence[float] = ()) -> Scores:
+    """Of two groups, however many images they have, on this process or, with the counts of another, on two."""
     batch = PromptBatch(0, 0, ("a", "b"), (0, 1), len(trajectory.images_B3HW) // 2)
-    return scoring(trajectory, batch, scoring.calls(batch))
+    scores = scoring(trajectory, batch, scoring.calls(batch))
+    scoring.check(scores.counts_N + torch.tensor(other or [0.0]))
+    return scores
 
 
 def brightness(images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -122,26 +122,18 @@ def test_an_encoder_that_never_answers_is_refused(images: Tensor) -> None:
         score(group_scoring(lambda images: in_bytes(images) * torch.nan), trajectory_of(images))
 
 
-def test_a_process_without_a_score_goes_on_if_another_has_some(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_a_score_goes_on_if_another_has_some(images: Tensor) -> None:
     """The other process's counts are added as the exchange adds them."""
-
-    def scored_by(*counts: float) -> Callable[[Tensor, torch.device], Tensor]:
-        return lambda ours, device: torch.stack([ours, torch.tensor(counts).double()])
-
     silent = WeightedReward("mute", lambda images, prompts: torch.full((8,), torch.nan))
     mute = GroupScoring([silent], None, lambda latents: latents)
-    monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 3))
-    assert score(mute, trajectory_of(images)).reward_PG.isnan().all()
-    monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 0))
+    assert score(mute, trajectory_of(images), (8, 8, 3)).reward_PG.isnan().all()
     with pytest.raises(UserError, match="the reward 'mute' scored none of 16 images"):
-        score(mute, trajectory_of(images))
-    monkeypatch.setattr(module, "gather_vectors", scored_by(8, 8, 8))
+        score(mute, trajectory_of(images), (8, 8, 0))
     with pytest.warns(UserWarning, match="8 of 16 images are NaN"):
-        scores = score(group_scoring(), trajectory_of(broken(images, *range(8))))
+        scores = score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 8, 8))
     assert torch.equal(advantages(scores, trajectory_of(images)), torch.zeros(2, 4))
-    monkeypatch.setattr(module, "gather_vectors", scored_by(8, 0, 0))
     with pytest.raises(UserError, match="all 16 images are NaN"):
-        score(group_scoring(), trajectory_of(broken(images, *range(8))))
+        score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 0, 0))
 
 
 def test_gdpo_does_not_hear_a_reward_without_a_weight() -> None:

@@ -5,10 +5,11 @@ Gate: the divergence applies to the images of highest uncertainty only,
 
     U_i = w(main)_i - mean_n w(aux_n)_i,        w(s)_i = share of the other images of the batch that s_i beats,
 
-where main is the trained reward and aux_n are rewards that reveal its hacking. The authors' code differs from their
-paper twice, and we follow the paper: the code divides d_i by its mean (`normalise`), where a group of copies gives
-0 / 0; and it subtracts descending ranks, which flips the sign of U_i. Their reset of the reference is not implemented.
-They do not divide advantages by a standard deviation: `objective.advantage_std=none`.
+where main is the trained reward and aux_n are rewards that reveal its hacking. The batch is the images of the groups on
+this process or, where groups are split over processes, of all groups of the iteration. The authors' code differs from
+their paper twice, and we follow the paper: the code divides d_i by its mean (`normalise`), where a group of copies
+gives 0 / 0; and it subtracts descending ranks, which flips the sign of U_i. Their reset of the reference is not
+implemented. They do not divide advantages by a standard deviation: `objective.advantage_std=none`.
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Gardo(RewardMethod):
     Attributes:
         auxiliary: names of the auxiliary rewards; give them weight 0 in `rewards` unless they are trained on as well.
             Without any, U_i is w(main) alone.
-        gated_share: share of the images on this process that keep the divergence, in [0, 1]: rounded to whole images,
+        gated_share: share of the batch's images that keep the divergence, in [0, 1]: rounded to whole images,
             at least one unless it is 0. It acts with `objective.kl_weight` above 0.
         normalise: divide d_i by the group's mean, so that positive advantages keep their scale. Cosine distances to
             the nearest image are small: without, negative advantages outweigh positive ones.
@@ -83,7 +84,7 @@ class Gardo(RewardMethod):
         return torch.where(known_B, gate_B, 0).view_as(scores.reward_PG).repeat(len(steps_K), 1, 1)
 
     def uncertainty(self, scores: Scores) -> Tensor:
-        """U_i in [-1, 1], float32 [P, G], over all images on this process; NaN where the reward is.
+        """U_i in [-1, 1], float32 [P, G], over all images of the batch; NaN where the reward is.
 
         An auxiliary reward that could not score an image is left out for that image.
 
@@ -91,16 +92,19 @@ class Gardo(RewardMethod):
             UserError: a name in `auxiliary` is not a reward.
         """
         main_PG = win_rate(scores.reward_PG)
-        missing = [name for name in self.auxiliary if name not in scores.by_reward]
-        if missing:
-            raise UserError(
-                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no reward {missing[0]!r}; "
-                f"there are {', '.join(scores.by_reward)}"
-            )
+        self.check_rewards([*scores.by_reward])
         if not self.auxiliary:
             return main_PG
         auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name]) for name in self.auxiliary])
         return main_PG - auxiliary_NPG.nanmean(0).nan_to_num(0)
+
+    def check_rewards(self, names: Sequence[str]) -> None:
+        missing = [name for name in self.auxiliary if name not in names]
+        if missing:
+            raise UserError(
+                f"incentive.args.auxiliary={list(self.auxiliary)}: there is no reward {missing[0]!r}; "
+                f"there are {', '.join(names)}"
+            )
 
 
 def win_rate(score_PG: Tensor) -> Tensor:

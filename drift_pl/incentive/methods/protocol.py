@@ -1,6 +1,7 @@
 """Base class of the methods that replace the shaping lever; it changes nothing."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -41,6 +42,13 @@ class RewardMethod:
             float32 [K, P, G], non-negative; None: 1 everywhere.
         """
         return None
+
+    def check_rewards(self, names: Sequence[str]) -> None:
+        """Called with the names of the run's rewards, before it begins.
+
+        Raises:
+            UserError: the method needs others.
+        """
 
 
 def check_argument(name: str, value: object, lowest: float, highest: float = math.inf, whole: bool = False) -> None:

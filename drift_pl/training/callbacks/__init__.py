@@ -4,5 +4,6 @@ from drift_pl.training.callbacks.alarm import DiversityAlarm
 from drift_pl.training.callbacks.diversity import DiversityMonitor
 from drift_pl.training.callbacks.evaluation import HeldOutEvaluation
 from drift_pl.training.callbacks.progress import RunLength, RunProgress
+from drift_pl.training.callbacks.ratio import RatioWatch
 
-__all__ = ["DiversityAlarm", "DiversityMonitor", "HeldOutEvaluation", "RunLength", "RunProgress"]
+__all__ = ["DiversityAlarm", "DiversityMonitor", "HeldOutEvaluation", "RatioWatch", "RunLength", "RunProgress"]

@@ -1,48 +1,55 @@
 """Diversity of the training groups at every iteration, by an encoder that is not used for training."""
 
-from typing import Any
-
 import lightning as L
 import torch
+from torch import Tensor
 
+from drift_pl.core.types import PromptBatch, Scores
+from drift_pl.evaluation.measures import group_value
 from drift_pl.evaluation.metrics import standard_metrics
-from drift_pl.scoring.calls import finite_images, known_rows, row_per_image
-from drift_pl.scoring.protocol import Encoder, PairwiseDistance, move
+from drift_pl.scoring.calls import finite_images, finite_only, known_rows
+from drift_pl.scoring.protocol import PairwiseDistance, move
+from drift_pl.training.reporting import IterationReport
 
 
 class DiversityMonitor(L.Callback):
-    """Logs `diversity/pairwise_distance`, `diversity/vendi` and `diversity/pairwise_lpips`.
+    """Logs `diversity/pairwise_distance`, `diversity/vendi` and `diversity/pairwise_lpips`: means over groups.
 
     Training groups are sampled with stochastic steps and, with the prompting lever, with varied prompts; both add some
-    diversity that evaluation images lack. Images with NaN do not count.
+    diversity that evaluation images lack. Images with NaN do not count. Each process measures its own groups, and no
+    image leaves it: where groups are split over processes, embeddings are those of whole groups (`Scores.of_all`), and
+    LPIPS is the mean over the pairs of a group's images that are on one process.
 
     Args:
-        encoder: the evaluation encoder, not the shaping encoder.
         lpips: all-pairs perceptual distance; None to skip it.
     """
 
-    def __init__(self, encoder: Encoder, lpips: PairwiseDistance | None) -> None:
-        self._encoder = encoder
+    def __init__(self, lpips: PairwiseDistance | None) -> None:
         self._metrics = standard_metrics(lpips)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        move(self._encoder, pl_module.device)
         for metric in self._metrics.values():
-            metric.to(pl_module.device)
+            move(metric, pl_module.device)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    def observe_iteration(
+        self, report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
     ) -> None:
-        images_B3HW = outputs["images_B3HW"]
-        group_P = torch.tensor(batch.groups, device=images_B3HW.device)
-        prompt_B = group_P.repeat_interleave(batch.group_size)
-        embedding_BD = row_per_image("evaluation.encoder", self._encoder, images_B3HW)
-        finite_B, known_B = finite_images(images_B3HW), known_rows(embedding_BD)
-        values = {}
         for name, metric in self._metrics.items():
-            rows, counts_B = (images_B3HW, finite_B) if metric.of_images else (embedding_BD, known_B)
-            metric.update(rows[counts_B], prompt_B[counts_B])
-            values[f"diversity/{name}"] = float(metric.compute())
-            metric.reset()
-        outputs["metrics"].update(values)
-        pl_module.log_dict(values, batch_size=1)
+            rows = self._images(images_B3HW, batch) if metric.of_images else self._embeddings(scores)
+            with torch.autocast(images_B3HW.device.type, enabled=False):
+                values = [group_value(name, metric, rows_SX) for rows_SX in rows]
+            # a group in parts has a value of each part, which counts as often as the part has pairs
+            in_parts = metric.of_images and batch.split is not None
+            weights = [len(rows_SX) * (len(rows_SX) - 1) if in_parts else 1 for rows_SX in rows]
+            values_N = torch.stack([value.double().cpu() for value in values])
+            report.add(f"diversity/{name}", values_N, torch.tensor(weights))
+
+    def _embeddings(self, scores: Scores) -> list[Tensor]:
+        """Of each group, what is known of its images."""
+        assert scores.monitor_embedding_PGD is not None
+        return [finite_only(rows_GD, known_rows(rows_GD)) for rows_GD in scores.monitor_embedding_PGD]
+
+    def _images(self, images_B3HW: Tensor, batch: PromptBatch) -> list[Tensor]:
+        """Of each group, its images that are on this process."""
+        parts = [images_B3HW[rows] for _, rows in batch.parts]
+        return [finite_only(part_S3HW, finite_images(part_S3HW)) for part_S3HW in parts]

@@ -69,7 +69,7 @@ class HeldOutEvaluation(L.Callback):
     ) -> None:
         metrics = outputs["metrics"]
         self._seconds += sum(metrics[f"time/{part}_s"] for part in ("rollout", "judges", "update"))
-        self._images += len(outputs["images_B3HW"]) * trainer.world_size
+        self._images += trainer.datamodule.per_iteration * trainer.datamodule.group_size
         if self._every and trainer.datamodule.iteration % self._every == 0:
             self._look_at_tuning_prompts(trainer, pl_module)
 
@@ -95,9 +95,11 @@ class HeldOutEvaluation(L.Callback):
         """The record with the base model's point; the first process's files decide whether all processes sample."""
         compared = "embedding" if self.bench.evaluator.drift else "grid"
         there = record.base is not None and read_array(record, BASE.name, compared) is not None
-        if trainer.strategy.broadcast(there):
-            return record
         partial = PartialPoint.of(record, BASE)
+        if trainer.strategy.broadcast(there):
+            if trainer.is_global_zero:
+                partial.remove()  # a process that was killed while it did so has left some
+            return record
         seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
         if not trainer.is_global_zero:
             return record

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drift_pl.core.rng import to_device
 from drift_pl.functional.losses import (
     clipped_surrogate,
     gaussian_kl,
@@ -74,6 +75,7 @@ class SurrogateLoss:
         """See `Loss`."""
         experience, policy, sampler = self.context.experience, self.context.policy, self.context.sampler
         condition, with_reference = experience.condition[rows_B], self.update.kl_weight > 0
+        rows_B = to_device(rows_B, weight_B.device)
         step = replay(policy, sampler, experience.trajectory, n, rows_B, condition, with_reference)
         loss_B, health = clipped_surrogate(
             self._log_ratio(step, rows_B, n), experience.advantage_KB[n, rows_B], self.update.clip_range

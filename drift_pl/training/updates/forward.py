@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
+from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators, to_device
 from drift_pl.functional.forward_process import clean_error_weight, nft_loss, noised, stratified_times
 from drift_pl.training.updates.passes import Passes
 from drift_pl.training.updates.protocol import UpdateContext
@@ -79,12 +79,10 @@ class VelocityLoss:
     @torch.no_grad()
     def remember_old_velocities(self) -> None:
         """Of the current policy, for all optimizer steps but the first, at which it has not changed."""
-        experience = self.context.experience
-        shares = experience.shares(self.update.updates)
-        for rows_B in shares if self.update.inner_epochs > 1 else shares[1:]:
-            for part_B, _ in self.update.micro_batches(experience, rows_B, first=False):
+        for share in range(0 if self.update.inner_epochs > 1 else 1, self.update.updates):
+            for part_B, _ in self.update.passes(self.context, share, first=False):
                 for n in range(len(self.times_N)):
-                    self.old_NBCHW[n, part_B] = self._velocity(part_B, n)
+                    self.old_NBCHW[n, self._on_device(part_B)] = self._velocity(part_B, n)
 
     def __call__(self, rows_B: Tensor, weight_B: Tensor, n: int, first: bool) -> Tensor:
         """See `Loss`."""
@@ -94,6 +92,7 @@ class VelocityLoss:
             with torch.no_grad(), self.context.policy.reference():
                 reference_BCHW = self._velocity(rows_B, n)
         velocity_BCHW = self._velocity(rows_B, n)
+        rows_B = self._on_device(rows_B)
         old_BCHW = velocity_BCHW.detach() if first else self.old_NBCHW[n, rows_B]
         target_BCHW = self.target_NBCHW[n, rows_B]
         advantage_B = experience.advantage_KB[0, rows_B]  # of the image: sampling steps do not matter here
@@ -109,8 +108,11 @@ class VelocityLoss:
         """Of the noised images, each under the condition it was sampled with: float32 [b, C, H, W]."""
         policy, sampler, time = self.context.policy, self.context.sampler, self.times_N[n]
         condition = self.context.experience.condition[rows_B].at(time)
-        inputs = (self.state_NBCHW[n, rows_B], torch.tensor(time), condition)
+        inputs = (self.state_NBCHW[n, self._on_device(rows_B)], torch.tensor(time), condition)
         return policy.predict(*inputs, sampler.negative, sampler.guidance_scale).float()
+
+    def _on_device(self, rows_B: Tensor) -> Tensor:
+        return to_device(rows_B, self.state_NBCHW.device)
 
 
 def mean_square(difference_BCHW: Tensor) -> Tensor:

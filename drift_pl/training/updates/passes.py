@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from drift_pl.core.processes import world_size
+from drift_pl.policies.sharding import common_passes
 from drift_pl.training.experience import Experience
-from drift_pl.training.parallel import gradient_sync, world_size
+from drift_pl.training.parallel import gradient_sync
 from drift_pl.training.updates.protocol import UpdateContext
 
 
@@ -75,10 +78,24 @@ class Passes(ABC):
         """Yields when the gradients of an optimizer step are accumulated, for the caller to clip and step."""
         loss, first = self.loss(context), True
         for _ in range(self.inner_epochs):
-            for number, rows_B in enumerate(context.experience.shares(self.updates)):
-                self._accumulate(context, loss, rows_B, float(context.counts_U[number]), first)
+            for share in range(self.updates):
+                self._accumulate(context, loss, share, first)
                 yield
                 first = False
+
+    def passes(self, context: UpdateContext, share: int, first: bool) -> list[tuple[Tensor, Tensor]]:
+        """Rows and weights of each forward pass of an optimizer step.
+
+        All processes pass a sharded network together, so each makes as many passes as the one that has most, the
+        further ones with weight 0. They agree on the number once.
+        """
+        rows_B = context.experience.shares(self.updates)[share]
+        parts = self.micro_batches(context.experience, rows_B, first)
+        device = parts[0][1].device
+        if (share, first) not in context.agreed:
+            context.agreed[share, first] = common_passes(context.policy.network, len(parts), device)
+        further = context.agreed[share, first] - len(parts)
+        return parts + [(rows_B[:1], torch.zeros(1, device=device))] * further
 
     def micro_batches(self, experience: Experience, rows_B: Tensor, first: bool) -> list[tuple[Tensor, Tensor]]:
         """Rows and weights of each forward pass, see `Experience.micro_batches`."""
@@ -97,14 +114,11 @@ class Passes(ABC):
             kl_B = kl_B * context.experience.divergence_KB[k, rows_B]
         return self.kl_weight * kl_B
 
-    def _accumulate(self, context: UpdateContext, loss: Loss, rows_B: Tensor, count: float, first: bool) -> None:
-        """Gradients of an optimizer step: of the loss averaged over passes and over the images on all processes.
-
-        Args:
-            count: images that count, summed over all processes.
-        """
-        scale = world_size() / (max(count, 1.0) * len(loss.factors))  # the gradient is averaged over processes
-        jobs = list(product(self.micro_batches(context.experience, rows_B, first), enumerate(loss.factors)))
+    def _accumulate(self, context: UpdateContext, loss: Loss, share: int, first: bool) -> None:
+        """Gradients of an optimizer step: of the loss averaged over passes and over the images on all processes."""
+        count = max(float(context.counts_U[share]), 1.0)
+        scale = world_size() / (count * len(loss.factors))  # the gradient is averaged over processes
+        jobs = list(product(self.passes(context, share, first), enumerate(loss.factors)))
         for number, ((part_B, weight_B), (n, factor)) in enumerate(jobs, start=1):
             loss_B = loss(part_B, weight_B, n, first)
             with gradient_sync(context.module.trainer, last=number == len(jobs)):

@@ -1,7 +1,7 @@
 """The protocol of updates: an iteration's images and advantages in, gradients out."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import lightning as L
@@ -24,6 +24,7 @@ class UpdateContext:
         experience: the iteration's images and advantages.
         counts_U: images that count in each optimizer step of a pass, summed over all processes.
         report: receives the policy's health, as `policy/NAME`.
+        agreed: (optimizer step, whether it is the first) -> number of forward passes that all processes have agreed on.
     """
 
     module: L.LightningModule
@@ -32,10 +33,15 @@ class UpdateContext:
     experience: Experience
     counts_U: Tensor
     report: IterationReport
+    agreed: dict[tuple[int, bool], int] = field(default_factory=dict)
 
 
 class Update(Protocol):
-    """Turns an iteration's experience into gradients; its constructor takes keys of `objective` by name."""
+    """Turns an iteration's experience into gradients; its constructor takes keys of `objective` by name.
+
+    Under `trainer.strategy=fsdp` every process must make the same number of passes through the policy's network, as
+    `Passes` does, or the others wait for ever.
+    """
 
     @property
     def keep(self) -> frozenset[str]:

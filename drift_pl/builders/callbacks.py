@@ -1,0 +1,103 @@
+"""Builds what watches a run: callbacks and loggers."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+
+from drift_pl.builders.arguments import named_by
+from drift_pl.config.command import describe
+from drift_pl.config.processes import world_size
+from drift_pl.config.run_folder import resume_command
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.registry import construct, create, find
+from drift_pl.training.callbacks import (
+    DiversityAlarm,
+    DiversityMonitor,
+    HeldOutEvaluation,
+    RatioWatch,
+    RunLength,
+    RunProgress,
+)
+from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
+from drift_pl.training.failing import RankWatch
+
+
+def build_further_callbacks(config: Config) -> list[L.Callback]:
+    """Those of `trainer.callbacks`.
+
+    Raises:
+        UserError: one cannot be made, or is none.
+    """
+    made = []
+    for number, callback in enumerate(config.trainer.callbacks):
+        with naming(f"trainer.callbacks.{number}"):
+            made.append(create("callback", callback.name, callback.args))
+            if not isinstance(made[-1], L.Callback):
+                kind = type(made[-1]).__name__
+                raise UserError(f"{named()}: {callback.name!r} makes {kind}, which is no Lightning callback")
+    return made
+
+
+def build_callbacks(
+    config: Config,
+    evaluation: HeldOutEvaluation,
+    run_dir: Path,
+    identity: RunIdentity,
+    trained: bool,
+    further: Sequence[L.Callback],
+) -> list[L.Callback]:
+    """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
+    trainer, evaluator = config.trainer, evaluation.bench.evaluator
+    callbacks: list[L.Callback] = [
+        identity,
+        DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
+        DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
+        RatioWatch(config.objective.clip_range),
+        evaluation,
+    ]
+    if trainer.progress:
+        callbacks.append(RunProgress(trainer.iterations))
+    callbacks += further
+    callbacks.append(RunLength(trainer.iterations, trained))
+    folder = run_dir / "checkpoints"
+    boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
+    callbacks.append(boundary)
+    if world_size(config) > 1:
+        resume = resume_command(run_dir)
+        watch = RankWatch(describe, resume, boundary.saved, trainer.timeout_s, trainer.keep_boundary)
+        callbacks.insert(0, watch)
+    callbacks.append(
+        ModelCheckpoint(
+            dirpath=folder,
+            filename="iteration-{iteration:06.0f}",
+            auto_insert_metric_name=False,
+            monitor="iteration",
+            mode="max",
+            save_top_k=trainer.keep_checkpoints,
+            save_last=True,
+            every_n_epochs=1,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+    )
+    return callbacks
+
+
+def build_loggers(config: Config, run_dir: Path, done: int) -> list[Logger]:
+    """
+    Raises:
+        UserError: one cannot be made, or is none.
+    """
+    made = []
+    for number, name in enumerate(config.trainer.logger):
+        with naming(f"trainer.logger.{number}"):
+            maker = find("logger", name)
+            made.append(construct(name, partial(maker, run_dir), named_by(maker, {"done": done})))
+            if not isinstance(made[-1], Logger):
+                raise UserError(f"{named()}: {name!r} makes a {type(made[-1]).__name__}, which is no Lightning logger")
+    return made

@@ -1,0 +1,53 @@
+"""What is checked before any weights are loaded: imports, and arguments against signatures."""
+
+import inspect
+from collections.abc import Sequence
+
+import lightning as L
+
+from drift_pl.builders.scoring import check_scorer
+from drift_pl.config.early import Thing, things
+from drift_pl.config.schema import Config, NamedConfig
+from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.registry import find
+from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
+from drift_pl.incentive.methods.protocol import RewardMethod
+from drift_pl.policies.loading import loading_options
+from drift_pl.sampling.stochastic import StochasticStep
+from drift_pl.scoring.calls import switches_kept
+
+BASES: dict[str, type] = {"callback": L.Callback, "method": RewardMethod, "sampler": StochasticStep}
+"""Kind -> what its classes inherit from."""
+
+
+def refuse_unfit(config: Config, only: Sequence[str] = ("",), further: Sequence[NamedConfig] = ()) -> None:
+    """Imports everything that a config names, and makes none of it.
+
+    Args:
+        only: beginnings of the settings that are looked at.
+        further: rewards besides the config's, of the setting `judges`.
+
+    Raises:
+        UserError: something is not there, cannot be imported, or does not take its arguments.
+    """
+    loading_options(config.policy.dtype, config.policy.quantisation, "")  # which refuses what cannot be done here
+    for thing in things(config):
+        if thing.setting.startswith(tuple(only)):
+            with switches_kept():
+                _import(thing)
+    for number, judge in enumerate(further):
+        check_scorer("reward", judge, f"judges.{number}")
+
+
+def _import(thing: Thing) -> None:
+    if thing.kind in CALLED_WITH:
+        check_scorer(thing.kind, NamedConfig(name=thing.name, args=dict(thing.args or {})), thing.setting)
+        return
+    with naming(thing.key):
+        found, base = find(thing.kind, thing.name), BASES.get(thing.kind)
+        if base and inspect.isclass(found) and not issubclass(found, base):
+            raise UserError(f"{named(repr(thing.name))} is no {base.__name__}: name a subclass of it")
+    if thing.args is None:
+        return
+    with naming("incentive" if thing.kind == "method" else thing.setting):
+        check_signature(thing.name, signature_of(found), thing.args)

@@ -1,0 +1,92 @@
+"""How the processes of a run train together: Lightning's strategy."""
+
+import warnings
+from datetime import timedelta
+
+import torch
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from drift_pl.config.processes import is_first_process, world_size
+from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
+from drift_pl.policies.protocol import Policy, Shardable
+from drift_pl.training.sharded_strategy import ShardedStrategy
+
+
+def build_strategy(config: Config) -> Strategy | str:
+    """`auto` for one process, DDP for several, or FSDP2."""
+    trainer = config.trainer
+    world, timeout = world_size(config), timedelta(seconds=trainer.timeout_s)
+    if trainer.strategy == "fsdp":
+        return ShardedStrategy(data_parallel_size=world, timeout=timeout)
+    if trainer.strategy == "auto" and world == 1:
+        return "auto"
+    # buffers are the same on all processes, and large: Stable Diffusion 3 keeps its position embeddings in one
+    return DDPStrategy(timeout=timeout, broadcast_buffers=False)
+
+
+def build_environment(config: Config) -> list[ClusterEnvironment]:
+    """SLURM's without Lightning's requeueing, which saves amid an iteration; empty for what Lightning chooses itself.
+
+    One process is a run of its own, however many tasks SLURM has started.
+    """
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [LightningEnvironment() if world_size(config) == 1 else SLURMEnvironment(auto_requeue=False)]
+
+
+def is_sharding(config: Config) -> bool:
+    """Whether the run shards its network over processes; warns of settings without effect.
+
+    Raises:
+        UserError: the accelerator, or another setting, rules it out.
+    """
+    trainer, policy = config.trainer, config.policy
+    if trainer.strategy != "fsdp":
+        return False
+    if policy.quantisation is not None:
+        raise UserError(
+            f"trainer.strategy=fsdp cannot shard the weights of policy.quantisation={policy.quantisation}: use "
+            "trainer.strategy=ddp, or policy.quantisation=null with policy.dtype=bfloat16"
+        )
+    if policy.compile:
+        raise UserError("policy.compile=true does not work with trainer.strategy=fsdp: use policy.compile=false")
+    gpu = torch.cuda.is_available()
+    if trainer.accelerator == "mps" or (trainer.accelerator in ("auto", "gpu") and _has_mps() and not gpu):
+        raise UserError("trainer.strategy=fsdp does not work on mps: use trainer.accelerator=cpu, or cuda elsewhere")
+    if is_first_process(config):
+        _warn(config)
+    return True
+
+
+def refuse_unsharded(config: Config, policy: Policy) -> None:
+    """Raises a `UserError` where a policy of another package cannot be sharded."""
+    if config.trainer.strategy == "fsdp" and not isinstance(policy, Shardable):
+        raise UserError(
+            f"trainer.strategy=fsdp: policy.family={config.policy.family} has no method shard(mesh) "
+            "(drift_pl.policies.sharding): use trainer.strategy=ddp"
+        )
+
+
+def _warn(config: Config) -> None:
+    policy = config.policy
+    if world_size(config) == 1:
+        warnings.warn(
+            "trainer.strategy=fsdp shards over one process, which gains nothing: set trainer.devices, or use auto",
+            stacklevel=1,
+        )
+    if policy.tuning == "full" and policy.reference_device == "cpu":
+        warnings.warn(
+            "policy.reference_device=cpu has no effect with trainer.strategy=fsdp: the reference is sharded too",
+            stacklevel=1,
+        )
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

@@ -1,0 +1,46 @@
+"""The address of a server and the token for it, as settings name them; checked before anything is sent."""
+
+import os
+from urllib.parse import SplitResult, urlsplit
+
+from drift_pl.core.errors import UserError
+
+
+def check_url(url: str) -> SplitResult:
+    """The parts of an http or https address.
+
+    Raises:
+        UserError: it is none, or holds a user name or password; the message does not show it.
+    """
+    try:
+        split = urlsplit(url)
+        known = split.scheme in ("http", "https") and bool(split.hostname) and split.port != 0
+    except (ValueError, AttributeError):  # half an IPv6 address, a port that is no number, no text
+        known = False
+    if not known:
+        raise UserError("rewards.args.url is not a url; give one such as http://127.0.0.1:8001/score")
+    if split.username is not None or split.password is not None:
+        raise UserError(
+            "rewards.args.url contains a user name or password, which a run's files would keep; pass a token by "
+            "rewards.args.token_env=NAME_OF_AN_ENVIRONMENT_VARIABLE"
+        )
+    return split
+
+
+def read_token(variable: str | None) -> str | None:
+    """The content of an environment variable; None for none.
+
+    Raises:
+        UserError: it is not set, or cannot be a header.
+    """
+    if variable is None:
+        return None
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise UserError(
+            f"rewards.args.token_env={variable}: this environment variable is not set; "
+            f"export {variable}=... before the run"
+        )
+    if not token.isascii() or not token.isprintable():
+        raise UserError(f"rewards.args.token_env={variable}: its content is not one line of ASCII characters")
+    return token
