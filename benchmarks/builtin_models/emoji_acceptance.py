@@ -86,10 +86,10 @@ def reader_rows(weights: Path) -> Iterator[Row]:
         yield Row(f"unreadable: {name}", unreadable, 0.90 if name in ("noise as latents", "blobs", "flat") else None)
 
 
-def sample_rows(weights: Path, images: int, guidances: tuple[float, ...]) -> Iterator[Row]:
+def sample_rows(weights: Path, images: int, guidances: tuple[float, ...], device: str = "cpu") -> Iterator[Row]:
     """Alignment and styles of samples for all prompts that name a thing, and for the groups."""
     pipeline, measure = load_pipeline(weights), PictogramMeasure()
-    pipeline.to(dtype=torch.float32)
+    pipeline.to(device, dtype=torch.float32)
     named = [phrase(thing) for thing in THINGS]
     groups = [text for text in (PROMPTS / "test.txt").read_text().splitlines() if not parse(text).names_one_thing]
     draw = partial(sample_images, steps=SAMPLING_STEPS)
@@ -193,6 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the models (%(default)s)")
     parser.add_argument("--only", choices=("reader", "samples", "judges"), help="one part; nothing is written")
     parser.add_argument("--guidances", type=float, nargs="+", default=[1.0, 1.5, CARD_GUIDANCE, 3.0])
+    parser.add_argument("--device", default="cpu", help="where samples are drawn (%(default)s)")
     options = parser.parse_args(arguments)
     if options.samples < 2:
         parser.error(f"--samples must be at least 2, not {options.samples}")
@@ -202,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only in (None, "judges"):
         rows += [*judge_rows(options.weights), *encoder_rows(options.weights)]
     if options.only in (None, "samples"):
-        rows += sample_rows(options.weights, options.samples, tuple(options.guidances))
+        rows += sample_rows(options.weights, options.samples, tuple(options.guidances), options.device)
     table = as_markdown(rows)
     print(table)
     if options.only is None:

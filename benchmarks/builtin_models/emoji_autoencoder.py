@@ -34,24 +34,25 @@ def edges(images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
     return images_B3HW.diff(dim=3), images_B3HW.diff(dim=2)
 
 
-def train_autoencoder(state: Path, steps: int, batch: int = 32) -> AutoencoderKL:
+def train_autoencoder(state: Path, steps: int, device: str = "cpu", batch: int = 32) -> AutoencoderKL:
     """L1 on pixels and on their edges, latent noise and a weak norm penalty; resumes from `state`."""
     torch.manual_seed(0)
     autoencoder = AutoencoderKL.from_pretrained(SHAPES / "pipeline" / "vae").to(memory_format=torch.channels_last)
-    stage = Stage(state / "emoji_autoencoder.pt", {"autoencoder": autoencoder.requires_grad_(True)}, 2e-3, steps)
+    autoencoder.requires_grad_(True)
+    stage = Stage(state / "emoji_autoencoder.pt", {"autoencoder": autoencoder}, 2e-3, steps, device=device)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         images_B3HW, _, _ = draw_pictures(batch, generator)
-        target_B3HW = (images_B3HW * 2.0 - 1.0).contiguous(memory_format=torch.channels_last)
+        target_B3HW = (images_B3HW * 2.0 - 1.0).to(device).contiguous(memory_format=torch.channels_last)
         latents_BCHW = autoencoder.encode(target_B3HW).latent_dist.mode()
-        noise_BCHW = LATENT_NOISE * torch.randn(latents_BCHW.shape, generator=generator)
+        noise_BCHW = LATENT_NOISE * torch.randn(latents_BCHW.shape, generator=generator).to(device)
         error_B3HW = autoencoder.decode(latents_BCHW + noise_BCHW).sample - target_B3HW
         on_edges = sum(part.abs().mean() for part in edges(error_B3HW))
         loss = error_B3HW.abs().mean() + EDGE_WEIGHT * on_edges + NORM_WEIGHT * latents_BCHW.square().mean()
         return loss, f"loss {loss.item():.4f} mse {error_B3HW.square().mean().item():.5f}"
 
     stage.run(compute_loss)
-    finish(autoencoder)
+    finish(autoencoder.cpu())
     return autoencoder.eval().requires_grad_(False)
 
 

@@ -79,7 +79,7 @@ def draw_captions(count: int, generator: random.Random) -> list[str]:
 
 
 def train_preference(
-    state: Path, autoencoder: AutoencoderKL, steps: int, batch: int = 48
+    state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 128
 ) -> tuple[CLIPModel, CLIPProcessor]:
     """Regress the scores of all image x caption pairs of a batch; a third of the captions are of the batch's images.
 
@@ -89,24 +89,24 @@ def train_preference(
     model, processor = build_preference(128, 3, build_tokenizer(vocabulary(), MAX_TOKENS))
     heads = PictureHeads(model.config.vision_config.hidden_size)
     modules: dict[str, nn.Module] = {"preference": model, "heads": heads}
-    stage = Stage(state / "emoji_preference.pt", modules, 1.5e-3, steps, ema_decay=0.995, seed=3)
+    stage = Stage(state / "emoji_preference.pt", modules, 1.5e-3, steps, ema_decay=0.995, seed=3, device=device)
     pool = load_pool(state, autoencoder)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         drawn, words = pool.draw(batch, generator), random.Random(stage.step)
         pairs = list(zip(drawn.thing_B.tolist(), drawn.style_B.tolist(), strict=True))
         texts = [random_caption(*pair, words) for pair in pairs] + draw_captions(batch // 2, words)
-        target_BT = target_scores(drawn.thing_B, drawn.style_B, drawn.intact_B, [parse(text) for text in texts])
-        images_B3HW = augment(drawn.images_B3HW, generator)
-        scores_BT, features_BD = score_with_features(model, images_B3HW, tokenize(processor.tokenizer, texts))
+        meanings = [parse(text) for text in texts]
+        target_BT = target_scores(drawn.thing_B, drawn.style_B, drawn.intact_B, meanings).to(device)
+        images_B3HW, drawn = augment(drawn.images_B3HW, generator).to(device), drawn.to(device)
+        scores_BT, features_BD = score_with_features(model, images_B3HW, tokenize(processor.tokenizer, texts).to(device))
         error_BT = (scores_BT - target_BT).square()
         own = error_BT[:, :batch].diagonal().mean()  # matches are rare among all pairs
         loss = error_BT.mean() + own
         intact = drawn.intact_B
         auxiliary = heads(features_BD[intact], drawn.thing_B[intact], drawn.style_B[intact])
-        line = f"rms error {error_BT.mean().item() ** 0.5:.3f} own {own.item() ** 0.5:.3f} heads {auxiliary.item():.2f}"
-        return loss + auxiliary, line
+        return loss + auxiliary, f"rms error {error_BT.mean() ** 0.5:.3f} own {own ** 0.5:.3f} heads {auxiliary:.2f}"
 
     stage.run(compute_loss)
     stage.use_ema()
-    return model.eval().requires_grad_(False), processor
+    return model.cpu().eval().requires_grad_(False), processor

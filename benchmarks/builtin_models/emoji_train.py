@@ -38,12 +38,12 @@ DEFAULT_STEPS = {
 class Recipe:
     """The training stages, with the folders of their states and exports."""
 
-    def __init__(self, out: Path, state: Path) -> None:
-        self.out, self.state = out, state
+    def __init__(self, out: Path, state: Path, device: str = "cpu") -> None:
+        self.out, self.state, self.device = out, state, device
 
     def autoencoder(self, steps: int) -> None:
         """Train the autoencoder; it is exported as part of the pipeline."""
-        train_autoencoder(self.state, steps)
+        train_autoencoder(self.state, steps, self.device)
 
     def _trained_autoencoder(self) -> AutoencoderKL:
         if not (self.state / "emoji_autoencoder.pt").exists():
@@ -52,30 +52,30 @@ class Recipe:
 
     def denoiser(self, steps: int) -> None:
         """Train the transformer and the text encoders; writes `pipeline/`."""
-        pipeline = train_denoiser(self.state, self._trained_autoencoder(), steps)
+        pipeline = train_denoiser(self.state, self._trained_autoencoder(), steps, self.device)
         pipeline.to(dtype=torch.float16, silence_dtype_warnings=True).save_pretrained(self.out / "pipeline")
 
     def preference(self, steps: int) -> None:
         """Train the preference model; writes `preference/`."""
-        model, processor = train_preference(self.state, self._trained_autoencoder(), steps)
+        model, processor = train_preference(self.state, self._trained_autoencoder(), steps, self.device)
         model.half().save_pretrained(self.out / "preference")
         processor.save_pretrained(self.out / "preference")
 
     def shaping_encoder(self, steps: int) -> None:
         """Train the DINOv2-format encoder; writes `shaping_encoder/`."""
-        model = train_shaping_encoder(self.state, self._trained_autoencoder(), steps)
+        model = train_shaping_encoder(self.state, self._trained_autoencoder(), steps, self.device)
         model.half().save_pretrained(self.out / "shaping_encoder")
         build_processor().save_pretrained(self.out / "shaping_encoder")
 
     def evaluation_encoder(self, steps: int) -> None:
         """Train the ConvNeXt-format encoder; writes `evaluation_encoder/`."""
-        model = train_evaluation_encoder(self.state, self._trained_autoencoder(), steps)
+        model = train_evaluation_encoder(self.state, self._trained_autoencoder(), steps, self.device)
         model.half().save_pretrained(self.out / "evaluation_encoder")
         build_processor().save_pretrained(self.out / "evaluation_encoder")
 
     def lpips(self, steps: int) -> None:
         """Train the SqueezeNet; writes `lpips/`."""
-        model = train_lpips(self.state, self._trained_autoencoder(), steps)
+        model = train_lpips(self.state, self._trained_autoencoder(), steps, self.device)
         folder = self.out / "lpips"
         folder.mkdir(parents=True, exist_ok=True)
         save_file(
@@ -99,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(DEFAULT_STEPS)} (default: all)")
     parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the exported models (%(default)s)")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of the resumable states (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="where the networks train (%(default)s)")
     parser.add_argument("--steps", type=int, help="optimizer steps of each named stage, instead of the default")
     options = parser.parse_args(arguments)
     unknown = [stage for stage in options.stages if stage not in DEFAULT_STEPS]
@@ -106,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"no stage {unknown[0]!r}: choose from {', '.join(DEFAULT_STEPS)}")
     if options.steps is not None and options.steps < 1:
         parser.error(f"--steps must be at least 1, not {options.steps}")
-    recipe = Recipe(options.out, options.state)
+    recipe = Recipe(options.out, options.state, options.device)
     for stage in options.stages or DEFAULT_STEPS:
         run: Callable[[int], object] = getattr(recipe, stage)
         run(options.steps or DEFAULT_STEPS[stage])
