@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow lint type format venv clean
+.PHONY: help run gpu-check test test-slow lint type format venv docs docs-serve clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -20,6 +20,9 @@ help: ## list the targets
 
 run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo seed=1" passes overrides
 	$(BIN)/python -m drift_pl.fit $(ARGS)
+
+gpu-check: $(DEV) ## full-size models with random weights on your GPU: speed, memory, checks; ARGS=--quick for three minutes
+	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
 test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
@@ -40,6 +43,13 @@ format: $(DEV) ## format and fix the sources with ruff
 	$(BIN)/ruff format .
 
 venv: $(DEV) ## create the virtual environment with everything for development
+
+docs: $(DEV) ## build the documentation's site into build/site, strictly: settings and links are checked
+	$(BIN)/python docs/make/settings_page.py
+	$(BIN)/python -m mkdocs build --quiet
+
+docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
+	$(BIN)/python -m mkdocs serve
 
 clean: ## remove the environment, caches and builds; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -6,6 +6,7 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,9 +16,11 @@ from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.early import refuse_missing
+from drift_pl.config.fit_help import fit_help
 from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
-from drift_pl.config.loading import config_help, config_yaml, parse
-from drift_pl.config.own_run import CONFIG
+from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.overrides import keep_overrides
+from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.processes import check_launch, is_first_process, reports_errors
 from drift_pl.config.publishing import with_names
 from drift_pl.config.resuming import same_run, what_is_left
@@ -28,7 +31,6 @@ from drift_pl.config.run_folder import (
     resume_command,
     run_path,
     settings_to_keep,
-    shown_measures,
 )
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
@@ -43,27 +45,34 @@ if TYPE_CHECKING:
 TAKEN_OVER = ": an earlier try ended before its first checkpoint; nothing was trained, so it is taken over"
 
 
-def fit(config: Config, tree: dict[str, Any] | None = None) -> Path:
+def fit(config: Config, tree: dict[str, Any] | None = None, overrides: Sequence[str] | None = None) -> Path:
     """Runs a fine-tuning from beginning or checkpoint to end, and returns the run's folder.
 
     Args:
         tree: the settings as they were written, for config.yaml; None: as they are.
+        overrides: the arguments KEY=VALUE that they were made from, for overrides.yaml; None: there were none.
 
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
     """
-    _fit(config, tree)
+    _fit(config, tree, overrides)
     return run_path(config)
 
 
-def _fit(config: Config, tree: dict[str, Any] | None) -> bool:
+def _fit(config: Config, tree: dict[str, Any] | None, overrides: Sequence[str] | None) -> bool:
     """`fit`; False if there is nothing left to do."""
     check_launch(config)
     with hold(run_path(config), "run_dir") if is_first_process(config) else nullcontext() as lock:
-        return _train(config, tree, choose_run_folder(config), lock)
+        return _train(config, tree, overrides, choose_run_folder(config), lock)
 
 
-def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock: FolderLock | None) -> bool:
+def _train(
+    config: Config,
+    tree: dict[str, Any] | None,
+    overrides: Sequence[str] | None,
+    folder: RunFolder,
+    lock: FolderLock | None,
+) -> bool:
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines
@@ -94,9 +103,13 @@ def _train(config: Config, tree: dict[str, Any] | None, folder: RunFolder, lock:
         write_text(folder.path / CONFIG, config_yaml(config, settings))
         register(with_names(settings), folder.path)
         keep_inputs(folder.path, mark)
+        earlier = folder.path if folder.resume_from is None else run_folder_of(folder.resume_from)
+        keep_overrides(folder.path, config, overrides, earlier)
     _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
     _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
     _work(run, folder, lock)
+    if lock is not None:
+        conclude(folder.path)
     return True
 
 
@@ -122,27 +135,32 @@ def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
             run.watch.close()
 
 
+def conclude(run_dir: Path) -> None:
+    """What follows in a run's folder when its `summary.json` is written: its report, without which it is complete."""
+    from drift_pl.reports.run_page import write_run_page
+
+    try:
+        write_run_page(run_dir)
+    except Exception as error:  # whatever it is, the run is done and kept
+        print(f"warning: report.html was not written ({first_line(error)}): the run is complete", file=sys.stderr)
+
+
 def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
     if lock is not None:  # the first process
         print(line, file=stream, flush=True)
 
 
-def summary_table(summary: dict) -> str:
-    """Base against tuned on the held-out prompts, as text."""
-    lines = [f"{'':24}{'base':>10}{'tuned':>10}{'change':>10}"]
-    for name in shown_measures(summary["base"], summary["tuned"]):
-        base, tuned = summary["base"][name], summary["tuned"][name]
-        change = f"{(tuned - base) / abs(base):+.1%}" if base and tuned is not None else "-"
-        cells = ("-" if value is None else f"{value:.4f}" for value in (base, tuned))
-        lines.append(f"{name:24}" + "".join(f"{cell:>10}" for cell in (*cells, change)))
-    return "\n".join(lines)
-
-
 def _close(run_dir: Path, config: Config) -> None:
-    summary = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8"))
+    from drift_pl.reports.closing import closing_table, how_to_read
+    from drift_pl.reports.recorded import baseline_of_run
+
+    summary, recorded = json.loads((run_dir / SUMMARY).read_text(encoding="utf-8")), baseline_of_run(run_dir)
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
-    print(summary_table(summary))
-    print(f"\nimages:  {run_dir / 'samples' / 'base_and_tuned.png'}")
+    print(closing_table(summary, recorded))
+    print(how_to_read(summary, recorded) + "\n")
+    if (run_dir / "report.html").is_file():
+        print(f"report:  {run_dir / 'report.html'}")
+    print(f"images:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
     if "stopped" in summary:
         print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
@@ -151,7 +169,7 @@ def _close(run_dir: Path, config: Config) -> None:
 
 def _run(argv: list[str]) -> None:
     if asks_for_help(argv):
-        print(config_help(), end="")
+        print(fit_help(argv), end="")
         return
     request = parse(argv)
     refuse_missing(request.config, runs=not request.print_config)
@@ -160,7 +178,7 @@ def _run(argv: list[str]) -> None:
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
-        worked = _fit(request.config, request.tree)
+        worked = _fit(request.config, request.tree, request.overrides)
         if worked and is_first_process(request.config):
             _close(run_path(request.config), request.config)
 

@@ -1,53 +1,96 @@
 """The command that shows finished runs: `python -m drift_pl.report RUN_FOLDER ... [out=FOLDER]`."""
 
+import re
 import sys
 from pathlib import Path
 
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import setting
+from drift_pl.config.inputs import MARK
 from drift_pl.config.options import Options
+from drift_pl.config.own_run import CONFIG
+from drift_pl.config.run_folder import SUMMARY, resume_command
+from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder, write_json, write_text
 
 
 class ReportOptions(Options):
-    """Summarize finished runs: group them by experiment and average over seeds.
+    """Show finished runs side by side: a page, a table over seeds, a figure.
 
-    Writes report.md, report.json and report.png: reward and diversity along training, and the same noise through the
-    base model and through each experiment. PATHS are run folders.
+    Writes report.html (what was run, how it went, pictures, health), report.md, report.json and report.png. PATHS are
+    run folders; those of runs that are not finished are left out with a note. Every fit writes its own report.html.
     """
 
     program = "python -m drift_pl.report"
     example = "runs/shapes_div-* runs/shapes_flowgrpo-*"
 
     paths: list[str] = setting(..., "run folders")
-    out: str = setting(".", "folder to write")
+    out: str | None = setting(
+        None, "folder to write; null: that of the run if there is one, else report", example="report"
+    )
 
 
-def report(folders: list[Path], out: Path) -> str:
-    """Reads runs, writes everything, and returns the table.
+def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, list[str]]:
+    """Reads runs, writes everything, and returns the folder, the table and a note for each run that was left out.
 
     Raises:
-        UserError: a folder is not a finished run's, or two cannot be compared; then nothing has been written.
+        UserError: no run is finished, a folder is not a run's, or two cannot be compared; then nothing has been
+            written.
     """
-    from drift_pl.reports.curves import draw, group_by_experiment, read_run, summary_table
+    from drift_pl.reports.curves import draw, group_by_experiment, summary_table
+    from drift_pl.reports.facts import read_facts
+    from drift_pl.reports.run_page import NAME, page
 
+    for path in folders:
+        _refuse_file(path)
+    unfinished = [folder for folder in folders if _is_unfinished(folder)]
+    notes = [f"left out, not finished: {folder}; go on with {resume_command(folder)}" for folder in unfinished]
+    if unfinished == folders:
+        raise UserError(notes[0].replace("left out, not finished", "no run is finished"))
+    runs = [read_facts(folder) for folder in folders if folder not in unfinished]
+    out = out or (runs[0].run.folder if len(folders) == 1 else Path("report"))
     probe_folder(out)
-    groups = group_by_experiment([read_run(folder) for folder in folders])
+    groups = group_by_experiment([run.run for run in runs])
     text = summary_table(groups)
+    write_text(out / NAME, page(runs, notes))
     write_text(out / "report.md", text + "\n")
     everything = {experiment: [run.summary for run in group] for experiment, group in groups.items()}
     write_json(out / "report.json", everything)
     draw(groups, out / "report.png")
-    return text
+    return out, text, notes
+
+
+def _is_unfinished(folder: Path) -> bool:
+    return not (folder / SUMMARY).is_file() and any((folder / name).is_file() for name in (CONFIG, MARK))
+
+
+def _refuse_file(path: Path) -> None:
+    """
+    Raises:
+        UserError: the path is a file, which may be a report itself.
+    """
+    from drift_pl.reports.run_page import FORMAT, GENERATOR
+
+    if not path.is_file():
+        return
+    head = path.read_text(encoding="utf-8", errors="replace")[:2000]
+    found = re.search(rf'content="{GENERATOR} (\d+)"', head)
+    if found is None:
+        raise UserError(f"{path} is a file: give the folders of runs, e.g. runs/shapes_*")
+    age = f", of version {found[1]} (this one writes {FORMAT})" if int(found[1]) != FORMAT else ""
+    raise UserError(f"{path} is a report{age}: give its run's folder, python -m drift_pl.report {path.parent}")
 
 
 def _run(argv: list[str]) -> None:
     options = ReportOptions.read(argv)
     if options is None:
         return
-    out = local_path(options.out)
-    print(report([local_path(path) for path in options.paths], out))
-    print(f"\nwritten: {out / 'report.md'}, report.json, report.png")
+    out = None if options.out is None else local_path(options.out)
+    out, text, notes = report([local_path(path) for path in options.paths], out)
+    print(text)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    print(f"\nwritten: {out / 'report.html'}, report.md, report.json, report.png")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,6 +26,9 @@ FLOOR = {
     "export": 7,
     "pareto": 7,
     "report": 7,
+    "runs": 7,
+    "sweep": 7,
+    "__main__": 8,
 }
 """One row per room: its folder in the package, or the module of a command."""
 DOORS = {room for room, floor in FLOOR.items() if floor == 7}

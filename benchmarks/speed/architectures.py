@@ -97,6 +97,13 @@ KL_VAE = {
     "layers_per_block": 2,
 }
 KL_VAE_16 = {**KL_VAE, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
+STABLE_DIFFUSION_1 = Pipeline(
+    "UNet2DConditionModel",
+    {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    {**KL_VAE, "latent_channels": 4},
+    (CLIP_L,),
+    clip_tokens=77,
+)
 
 PIPELINES: dict[str, Pipeline] = {
     "stabilityai/stable-diffusion-3.5-medium": Pipeline(
@@ -123,11 +130,6 @@ PIPELINES: dict[str, Pipeline] = {
         (CLIP_L,),
         has_t5=True,
     ),
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": Pipeline(
-        "UNet2DConditionModel",
-        {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-        {**KL_VAE, "latent_channels": 4},
-        (CLIP_L,),
-        clip_tokens=77,
-    ),
+    "CompVis/stable-diffusion-v1-4": STABLE_DIFFUSION_1,
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": STABLE_DIFFUSION_1,
 }

@@ -12,7 +12,7 @@ from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import find
 from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
 from drift_pl.incentive.methods.protocol import RewardMethod
-from drift_pl.policies.loading import loading_options
+from drift_pl.policies.load_options import loading_options
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.calls import switches_kept
 

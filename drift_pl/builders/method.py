@@ -1,9 +1,11 @@
 """Builds the method and the update: levers or another method, advantages, the loss."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.arguments import arguments, named_by
+from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.batches import window_bounds
 from drift_pl.config.schema import Config, NamedConfig
@@ -11,6 +13,7 @@ from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import construct, find
 from drift_pl.core.signatures import check_signature, signature_of
 from drift_pl.functional.advantage import AdvantageRule
+from drift_pl.incentive.expansions import Expansions
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.methods.protocol import RewardMethod
@@ -71,8 +74,12 @@ def build_selection(config: Config) -> SelectionRule:
     return rule(**named_by(rule, {**vars(selection), "keep": keep}))
 
 
-def build_prompting(config: Config) -> PromptingRule:
+def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path | None = None) -> PromptingRule:
     """
+    Args:
+        prompts: all that are trained on; expansions need them.
+        run_dir: where texts that a writer has written are kept.
+
     Raises:
         UserError: the rule rewrites prompts and there are no texts to rewrite them with.
     """
@@ -82,6 +89,10 @@ def build_prompting(config: Config) -> PromptingRule:
     noise = EmbeddingNoise(**named_by(EmbeddingNoise, vars(prompting)))
     if prompting.rule == "embedding_noise":
         return noise
+    further = noise if prompting.rule.endswith("_noise") else None
+    if prompting.rule.startswith("expansions"):
+        texts = expansion_texts(config, prompts, run_dir)
+        return Expansions((), texts, prompting.share, further, config.prompts.group_size)
     if not prompting.templates and prompting.paraphrases is None:
         raise UserError(
             f"incentive.prompting.rule={prompting.rule} needs texts: give incentive.prompting.paraphrases=FILE, or "
@@ -89,12 +100,7 @@ def build_prompting(config: Config) -> PromptingRule:
         )
     with naming("incentive.prompting.paraphrases"):
         paraphrases = {} if prompting.paraphrases is None else read_paraphrases(prompting.paraphrases)
-    return TextVariants(
-        tuple(prompting.templates),
-        paraphrases,
-        prompting.share,
-        noise if prompting.rule == "variants_noise" else None,
-    )
+    return TextVariants(tuple(prompting.templates), paraphrases, prompting.share, further)
 
 
 def build_shaping(config: Config) -> DiversityShaping | None:

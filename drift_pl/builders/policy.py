@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from drift_pl.builders.arguments import arguments
-from drift_pl.config.batches import window_bounds
+from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
@@ -132,8 +132,9 @@ def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy
     """
     (first, end), kind = window_bounds(config.sampler), config.sampler.kind
     sigmas = policy.sigmas(config.sampler.steps)
+    last, untrained = config.sampler.steps - 1, noise_is_untrained(config.sampler)
     noiseless = [number for number in range(first, end) if step.spread(sigmas, number) == 0]
-    if config.sampler.steps - 1 in noiseless:
+    if last in noiseless or (untrained and step.spread(sigmas, last) == 0):
         raise UserError(
             f"sampler.noisy_last_step=true: with this model sampler.kind={kind} has no noise in the last step; "
             "use false"

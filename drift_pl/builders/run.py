@@ -24,13 +24,14 @@ from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, overlap, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
-from drift_pl.config.batches import derive_batches, sampling_micro_batch, window_bounds
+from drift_pl.config.batches import derive_batches, noise_is_untrained, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.text_length import expect_prompts
+from drift_pl.incentive.prompting import PromptingRule
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
@@ -45,6 +46,9 @@ from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.scoring import GroupScoring
+
+ANNOUNCED = 1000
+"""Prompts whose variations are looked at for their length before the run."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,14 @@ def build_run(
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     rewards = build_rewards(config.rewards, "rewards")
     refuse_split_groups(config, rewards)
+    prompting = build_prompting(config, train, run_dir)
     evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
     policy = build_policy(config, sharded) if whole is None else whole
     refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
-    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder)
+    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting)
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config):
         trainer = build_trainer(config, run_dir, callbacks, done)
@@ -122,17 +127,23 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
     with warnings.catch_warnings():
         if not is_first_process():
             warnings.simplefilter("ignore")
-        expect_prompts([module.policy], [*(text for prompt in train for text in candidates(prompt)), *measured])
+        texts = (text for prompt in train[:ANNOUNCED] for text in candidates(prompt))
+        expect_prompts([module.policy], [*texts, *train[ANNOUNCED:], *measured])
         expect_prompts([each.reward for each in evaluator.rewards], [*train, *measured])
         expect_prompts([each.reward for each in evaluator.heldout_rewards], measured)
 
 
 def build_module(
-    config: Config, policy: Policy, stochastic: StochasticStep, rewards: Sequence[WeightedReward], monitor: Encoder
+    config: Config,
+    policy: Policy,
+    stochastic: StochasticStep,
+    rewards: Sequence[WeightedReward],
+    monitor: Encoder,
+    prompting: PromptingRule,
 ) -> DriftModule:
     objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
-        sampling=build_sampling(config, policy, stochastic, update.keep | method.keep),
+        sampling=build_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
         scoring=GroupScoring(
             rewards,
             build_method_encoder(config, method),
@@ -147,7 +158,9 @@ def build_module(
     )
 
 
-def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, keep: frozenset[str]) -> GroupSampling:
+def build_sampling(
+    config: Config, policy: Policy, stochastic: StochasticStep, prompting: PromptingRule, keep: frozenset[str]
+) -> GroupSampling:
     """
     Args:
         keep: optional parts of the trajectories, see `rollout`.
@@ -167,14 +180,16 @@ def build_sampling(config: Config, policy: Policy, stochastic: StochasticStep, k
         negative_prompt=config.policy.negative_prompt,
         window=window,
         shared_prefix=sampler.shared_prefix,
+        last_step_noise=noise_is_untrained(sampler),
     )
     return GroupSampling(
         policy,
         build_prompt_encoder(config, policy),
-        build_prompting(config),
+        prompting,
         plan,
         sampling_micro_batch(config),
         keep,
+        learn_clean=config.incentive.prompting.update == "clean",
     )
 
 

@@ -84,8 +84,13 @@ def sampling_micro_batch(config: "Config") -> int:
 
 
 def stochastic_steps(sampler: "SamplerConfig") -> int:
-    """Number of leading steps of a rollout that may be stochastic."""
-    return sampler.steps if sampler.noisy_last_step else sampler.steps - 1
+    """Number of leading steps of a rollout that may be stochastic and trained."""
+    return sampler.steps if sampler.noisy_last_step and sampler.train_last_step else sampler.steps - 1
+
+
+def noise_is_untrained(sampler: "SamplerConfig") -> bool:
+    """Whether the last step of a rollout has noise and is not trained."""
+    return sampler.noisy_last_step and not sampler.train_last_step
 
 
 def window_bounds(sampler: "SamplerConfig") -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from drift_pl import __version__
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
 from drift_pl.core.locate import first_line
@@ -41,6 +42,9 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
         _find_modules_here()
     arguments = sys.argv[1:] if argv is None else argv
     _write_utf8()
+    if "--version" in arguments:
+        print(f"drift_pl {__version__}")
+        return 0
     try:
         main(arguments)
         sys.stdout.flush()

@@ -11,7 +11,11 @@ from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.core.texts import is_plain
 
-FLAGS = {"--help, -h": "show this text", "--debug": "show the traceback of an error"}
+FLAGS = {
+    "--help, -h": "show this text; --help WORD: a section, a key, or a kind of names, e.g. --help rewards",
+    "--version": "print the version",
+    "--debug": "show the traceback of an error",
+}
 NULLS = ("null", "none", "~")
 
 

@@ -66,6 +66,7 @@ def refuse_missing(
     for key, name in (
         ("policy.lora.pretrained", config.policy.lora.pretrained),
         ("incentive.prompting.paraphrases", config.incentive.prompting.paraphrases),
+        ("incentive.prompting.vocabulary", config.incentive.prompting.vocabulary),
     ):
         if name is not None and key.startswith(beginnings):
             with naming(key):
@@ -95,6 +96,7 @@ def things(config: Config) -> Iterator[Thing]:
         ("reward", "evaluation.rewards", evaluation.rewards),
         ("measure", "evaluation.measures", evaluation.measures),
         ("encoder", "incentive.shaping.encoders", shaping.encoders if shaping.weight else []),
+        ("writer", "incentive.prompting.writers", config.incentive.prompting.writers),
         ("callback", "trainer.callbacks", config.trainer.callbacks),
     ):
         for number, entry in enumerate(entries):
@@ -135,6 +137,7 @@ def _refuse_own(thing: Thing, args: Mapping[str, Any], runs: bool) -> None:
     needs = TABLES[thing.kind][thing.name].needs
     if needs and runs:
         refuse_missing_extra(*needs)
+    section = f"{'rewards' if thing.kind == 'reward' else thing.setting.rpartition('.')[0]}.args"
     for key, value in args.items():
         with naming(f".args.{key}"):
             if key in FILES and isinstance(value, str):
@@ -142,9 +145,9 @@ def _refuse_own(thing: Thing, args: Mapping[str, Any], runs: bool) -> None:
             elif key == "metadata" and value:
                 read_metadata([value] if isinstance(value, str) else value)
             elif key == "url":
-                check_url(value)
+                check_url(value, section)
             elif key == "token_env" and runs:
-                read_token(value)
+                read_token(value, section)
 
 
 def _refuse_path(name: str) -> None:

@@ -21,8 +21,12 @@ SHOWN = 4
 SINCE_0_1 = (
     *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
+    *("incentive.prompting.update", "incentive.prompting.vocabulary", "incentive.prompting.writers"),
+    *("incentive.prompting.texts", "incentive.prompting.named", "sampler.train_last_step", "objective.ema_every"),
+    *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
+    *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
 )
-"""Keys that hashes of version 0.1 left out at their defaults."""
+"""Keys that hashes of version 0.1 left out at their defaults, or did not know."""
 
 
 def run_settings(config: Config) -> dict[str, Any]:
@@ -75,8 +79,8 @@ def hash_of(identity: str) -> str:
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/EXPERIMENT-HASH-sSEED; an experiment given as a path counts by its file's name."""
-    return Path("runs") / f"{Path(config.experiment).stem}-{run_identity(config)}"
+    """runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED; an experiment given as a path counts by its file's name."""
+    return Path("runs") / "-".join(filter(None, [Path(config.experiment).stem, config.run_name, run_identity(config)]))
 
 
 def differences(

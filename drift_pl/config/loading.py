@@ -15,8 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command_line import FLAGS as COMMON_FLAGS
 from drift_pl.config.command_line import read_value, split_line
-from drift_pl.config.experiments import list_experiments, load_experiment
-from drift_pl.config.help import entry, help_text, table
+from drift_pl.config.experiments import load_experiment
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.interpolation import refuse_explosions
 from drift_pl.config.own_run import with_own_config
@@ -35,12 +34,14 @@ class Request(NamedTuple):
     Attributes:
         tree: the merged settings as they were written, `${...}` unresolved.
         ignored: keys that were set and have no effect, each with the condition under which it has one.
+        overrides: the arguments KEY=VALUE, as they were written.
     """
 
     config: Config
     tree: dict[str, Any]
     ignored: tuple[str, ...]
     print_config: bool
+    overrides: tuple[str, ...] = ()
 
 
 def parse(argv: Sequence[str]) -> Request:
@@ -55,7 +56,8 @@ def parse(argv: Sequence[str]) -> Request:
     if not trusted:
         draft.refuse_strangers(by_fit=True)
     config = draft.config()
-    return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags)
+    overrides = tuple(f"{key}={text}" for key, text in pairs)
+    return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags, overrides)
 
 
 def build_config(overrides: Sequence[tuple[str, str]], trusted: bool = True) -> Config:
@@ -81,16 +83,6 @@ def config_yaml(config: Config, tree: dict[str, Any] | None = None) -> str:
     """
     header = f"# run folder: {config.run_dir or default_run_dir(config)}\n# {derive_batches(config).describe()}\n"
     return header + OmegaConf.to_yaml(OmegaConf.create(tree or config.published.model_dump()))
-
-
-def config_help(width: int | None = None) -> str:
-    """The help of the command that takes a whole `Config`; see `help_text` for `width`."""
-    blocks = {
-        "flags": table(FLAGS),
-        "experiments (experiment=NAME, or the path of a .yaml file)": table(list_experiments()),
-        "keys": [line for name, key in all_keys(Config).items() for line in entry(name, key)],
-    }
-    return help_text("python -m drift_pl.fit [experiment=NAME]", str(Config.__doc__), blocks, width)
 
 
 class _Draft:

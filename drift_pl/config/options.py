@@ -10,6 +10,7 @@ from drift_pl.config.command_line import FLAGS, NULLS, asks_for_help, read_value
 from drift_pl.config.early import Thing, refuse_missing
 from drift_pl.config.fields import Key, setting
 from drift_pl.config.help import entry, help_text, table
+from drift_pl.config.help_topics import topic_blocks, topics_of
 from drift_pl.config.inputs import with_kept_lists
 from drift_pl.config.loading import build_config
 from drift_pl.config.schema import Config
@@ -40,34 +41,51 @@ class Options(Section):
         program: how the command is called.
         example: its arguments.
         run_keys: key -> the key of the run's config that it replaces; what lies below is replaced alike.
+        flags: its own flags, each with its explanation.
     """
 
     program: ClassVar[str]
     example: ClassVar[str]
     run_keys: ClassVar[Mapping[str, str]] = {}
+    flags: ClassVar[Mapping[str, str]] = {}
 
+    _flags_given: list[str] = PrivateAttr(default_factory=list)
     _overrides: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def read(cls, argv: Sequence[str]) -> Self | None:
         """The options of a command line; None after printing the help, for `--help` and for no arguments."""
-        if argv and not asks_for_help(argv):
+        needs_nothing = not any(field.is_required() for field in cls.model_fields.values())
+        if (argv or needs_nothing) and not asks_for_help(argv):
             return cls.parse(argv)
-        print(cls.help(), end="")
+        print(cls.help(topics=topics_of(argv)), end="")
         return None
 
     @classmethod
-    def help(cls, width: int | None = None) -> str:
-        """The text of `--help`; see `help_text` for `width`."""
+    def help(cls, width: int | None = None, topics: Sequence[str] = ()) -> str:
+        """The text of `--help`; see `help_text` for `width`.
+
+        Args:
+            topics: keys, or kinds of names, that alone are explained.
+
+        Raises:
+            UserError: a topic is neither.
+        """
         own = [key for name, key in all_keys(cls).items() if name in cls.model_fields and name != "paths"]
-        required = ["PATHS ..."] if "paths" in cls.model_fields else []
+        paths = cls.model_fields.get("paths")
+        required = [] if paths is None else ["PATHS ..."] if paths.is_required() else ["[PATHS ...]"]
         required += [f"{key.name}=..." for key in own if key.field.is_required()]
-        run_keys = [entry(name, all_keys(Config)[key], f"the run's {key}") for name, key in cls.run_keys.items()]
+        run_keys = {name: entry(name, all_keys(Config)[key], f"the run's {key}") for name, key in cls.run_keys.items()}
+        usage = " ".join([cls.program, *required])
+        entries = {key.name: entry(key.name, key) for key in own} | run_keys
+        blocks = topic_blocks(topics, entries, ignore_unknown="paths" in cls.model_fields)
+        if blocks:
+            return help_text(usage, str(cls.__doc__), blocks, width)
         blocks = {"keys": [line for key in own for line in entry(key.name, key)]}
         if run_keys:
-            blocks["keys that replace a setting of the run, or one below it"] = sum(run_keys, [])
-        blocks |= {"flags": table(FLAGS), "example": [f"  {cls.program} {cls.example}"]}
-        return help_text(" ".join([cls.program, *required]), str(cls.__doc__), blocks, width)
+            blocks["keys that replace a setting of the run, or one below it"] = sum(run_keys.values(), [])
+        blocks |= {"flags": table({**FLAGS, **cls.flags}), "example": [f"  {cls.program} {cls.example}"]}
+        return help_text(usage, str(cls.__doc__), blocks, width)
 
     @classmethod
     def parse(cls, argv: Sequence[str]) -> Self:
@@ -77,8 +95,8 @@ class Options(Section):
             UserError: one line that names the argument and a value that would work.
         """
         takes_paths = "paths" in cls.model_fields
-        line = split_line(cls, argv, takes_paths=takes_paths)
-        values: dict[str, Any] = {"paths": line.paths} if takes_paths else {}
+        line = split_line(cls, argv, {**FLAGS, **cls.flags}, takes_paths)
+        values: dict[str, Any] = {"paths": line.paths} if takes_paths and line.paths else {}
         overrides: dict[str, str] = {}
         for name, text in line.pairs:
             key = cls.require_key(name)
@@ -90,11 +108,14 @@ class Options(Section):
                 overrides[name] = text
             else:
                 raise UserError(f"{name} cannot be set by itself: use e.g. {cls.works(name)}")
-        if takes_paths and not line.paths:
+        if takes_paths and not line.paths and cls.model_fields["paths"].is_required():
             raise UserError(f"no run folder given: {cls.program} {cls.example}")
         options = cls.checked(values)
-        options._overrides = overrides
+        options._overrides, options._flags_given = overrides, line.flags
         return options
+
+    def has_flag(self, flag: str) -> bool:
+        return flag in self._flags_given
 
     def config(self, file: Path) -> Config:
         """The config of the run that wrote `file`, with the options put in, and with the run's own prompt lists.

@@ -9,7 +9,7 @@ from drift_pl.core.prompt_files import DATASET
 
 NAMES_A_FILE = (
     *("prompts.train", "prompts.tuning", "prompts.test", "incentive.prompting.paraphrases"),
-    *("policy.pretrained", "policy.lora.pretrained"),
+    *("incentive.prompting.vocabulary", "policy.pretrained", "policy.lora.pretrained"),
 )
 LOCAL = ("/", "./", "../", "~")
 

@@ -5,6 +5,7 @@ refuses what cannot be run; only `builders` turns a `Config` into objects.
 """
 
 import functools
+import re
 from typing import Any, Self
 
 from pydantic import PrivateAttr, model_validator
@@ -46,7 +47,9 @@ class Config(Section):
 
     experiment: str = neutral("shapes_div", "name of a file in experiments/, or the path of a .yaml file")
     seed: int = neutral(0, "seed of everything that training draws", ge=-(2**63), le=2**63 - 1)
-    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT-HASH-sSEED")
+    run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED")
+    run_name: str | None = neutral(None, "a name of your own within the folder's name", example="short-kl")
+    tags: list[str] = neutral([], "words by which `drift-pl runs` shows and selects runs", example="[paper, kl]")
     ckpt_path: str | None = neutral(
         None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
     )
@@ -71,10 +74,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.run_name is not None and not re.fullmatch(r"[\w.+-]{1,64}", self.run_name):
+            raise UserError(
+                f"run_name={self.run_name} is not a part of a folder's name: use up to 64 letters, digits, dots, "
+                "underscores and dashes, e.g. run_name=short-kl"
+            )
         if not self.rewards and "rewards" in self.model_fields_set:
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
+        _refuse_clean_replay(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:
             raise UserError(
@@ -101,7 +110,9 @@ def has_effect(config: Config, key: str) -> bool:
         return True
     chooser, *values = found.about.only
     chosen, about = get_value(config, chooser), Config.require_key(chooser).about
-    return chosen in values or bool(about.registry and not about.is_own(chosen))
+    return (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values or bool(
+        about.registry and not about.is_own(chosen)
+    )
 
 
 def _process_of(kind: str, name: str) -> str:
@@ -147,4 +158,15 @@ def _refuse_nft(config: Config) -> None:
         raise UserError(
             "incentive.method=diverse_grpo diverges in early steps only, and objective.loss=nft has no steps: use "
             "objective.loss=surrogate"
+        )
+
+
+def _refuse_clean_replay(config: Config) -> None:
+    """A replayed step has its probability under the condition that it was sampled under, and under no other."""
+    entry, prompting = TABLES["update"].get(config.objective.loss), config.incentive.prompting
+    if entry is not None and entry.replays and prompting.update == "clean" and prompting.rule != "none":
+        raise UserError(
+            f"incentive.prompting.update=clean needs an update that trains on the images alone, and objective.loss="
+            f"{config.objective.loss} replays the sampled steps: use objective.loss=nft, or "
+            "incentive.prompting.update=varied"
         )

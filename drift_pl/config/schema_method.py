@@ -12,8 +12,12 @@ from drift_pl.core.registry import TABLES
 
 SELECTION, PROMPTING = "incentive.selection.rule", "incentive.prompting.rule"
 BAND, QUANTILE = (SELECTION, "band"), (SELECTION, "quantile")
-NOISE, VARIANTS = (PROMPTING, "embedding_noise", "variants_noise"), (PROMPTING, "variants", "variants_noise")
+NOISE = (PROMPTING, "embedding_noise", "variants_noise", "expansions_noise")
+VARIANTS, EXPANSIONS = (PROMPTING, "variants", "variants_noise"), (PROMPTING, "expansions", "expansions_noise")
+TEXTS = (*VARIANTS, *EXPANSIONS[1:])
+VARIED = (*TEXTS, "embedding_noise")
 SURROGATE, NFT = ("objective.loss", "surrogate"), ("objective.loss", "nft")
+LAGGING = ("objective.loss", "nft")
 
 
 class NamedConfig(Section):
@@ -45,6 +49,10 @@ class EncoderConfig(NamedConfig):
     weight: float = setting(1.0, "its share in the similarity of two images")
 
 
+class WriterConfig(NamedConfig):
+    name: str = setting(..., "a registered name, or `their_package.module:Thing`", registry="writer", example="chat")
+
+
 def _refuse_empty_interval(section: str, low: float, high: float, example: str) -> None:
     if not 0 <= low < high <= 1:
         raise UserError(f"{section}.low={low} and high={high} must satisfy 0 <= low < high <= 1, e.g. {example}")
@@ -74,8 +82,13 @@ class SelectionConfig(Section):
 
 
 class PromptingConfig(Section):
-    rule: Literal["none", "embedding_noise", "variants", "variants_noise"] = setting(
+    rule: Literal["none", "embedding_noise", "variants", "variants_noise", "expansions", "expansions_noise"] = setting(
         "none", "how each image's condition varies"
+    )
+    update: Literal["varied", "clean"] = setting(
+        "varied",
+        "the condition that an image is learnt under: varied (that of its rollout), clean (the prompt's own; nft only)",
+        only=VARIED,
     )
     scale: float = setting(0.1, "s, in standard deviations of the prompt's own tokens", ge=0, only=NOISE)
     low: float = setting(0.6, "tau1, noise level (1 noise .. 0 image) up to which nothing is added", only=NOISE)
@@ -86,15 +99,37 @@ class PromptingConfig(Section):
     rescale: float = setting(0.0, "share psi of the original mean and spread restored; CADS: 1", ge=0, le=1, only=NOISE)
     pooled: Flag = setting(False, "vary the pooled embedding as well", only=NOISE)
     templates: list[str] = setting([], "texts with {prompt}, e.g. 'a photo of {prompt}'", only=VARIANTS)
-    paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=VARIANTS)
+    paraphrases: str | None = setting(None, "JSON lines of {prompt, paraphrases}", only=TEXTS)
+    vocabulary: str | None = setting(
+        None,
+        "JSON lines of word lists and templates, from which texts name what a prompt leaves open",
+        only=EXPANSIONS,
+        example="pkg:drift_pl.builtin/prompts/vocabulary.jsonl",
+    )
+    writers: list[WriterConfig] = setting(
+        [], "what writes texts that name what a prompt leaves open, such as a language model", only=EXPANSIONS
+    )
+    texts: int = setting(40, "texts per prompt, of a vocabulary or of each writer", ge=1, le=1000, only=EXPANSIONS)
+    named: int = setting(
+        0, "open attributes that a text of a vocabulary names at most; 0: all", ge=0, only=EXPANSIONS, example="2"
+    )
     share: float = setting(
-        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=VARIANTS, example="0.5"
+        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=TEXTS, example="0.5"
     )
     anneal_iterations: int = setting(0, "iterations of a linear fall of the scale to zero; 0: none", ge=0, only=NOISE)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _refuse_empty_interval("incentive.prompting", self.low, self.high, "0.6 and 0.9")
+        sources = {"vocabulary": self.vocabulary, "paraphrases": self.paraphrases, "writers": self.writers}
+        given = [f"incentive.prompting.{name}" for name, value in sources.items() if value]
+        if self.rule in EXPANSIONS and len(given) != 1:
+            raise UserError(
+                f"incentive.prompting.rule={self.rule} takes its texts from one source, and "
+                f"{' and '.join(given) or 'none'} {'are' if len(given) > 1 else 'is'} given: use one of "
+                "incentive.prompting.vocabulary=FILE, incentive.prompting.paraphrases=FILE, or "
+                "incentive.prompting.writers=[{name: chat, args: {url: ..., model: ...}}]"
+            )
         return self
 
 
@@ -159,7 +194,29 @@ class ObjectiveConfig(Section):
     loss: str = setting("surrogate", "the loss of the base algorithm", registry="update")
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
     nft_times: int = setting(4, "noise levels per image", ge=1, only=NFT)
-    nft_beta: float = setting(1.0, "strength of the pull towards the sampling policy", gt=0, only=NFT)
+    noise_levels: Literal["uniform", "sampler"] = setting(
+        "uniform", "uniform: stratified over (0, 1); sampler: levels of the rollout's grid", only=NFT
+    )
+    nft_beta: float = setting(1.0, "strength of the pull towards the old policy", gt=0, only=NFT)
+    branch_weight: Literal["shared", "own"] = setting(
+        "shared", "error by which a branch of the loss is divided: shared (the old policy's), own (its own)", only=NFT
+    )
+    kl_scale: Literal["weighted", "plain"] = setting(
+        "weighted", "the divergence is weighted like the loss, or plain", only=NFT
+    )
+    adv_mode: Literal["all", "positive_only", "negative_only", "one_only", "binary"] = setting(
+        "all", "which advantages count; one_only: 1 if positive, else 0; binary: their signs", only=NFT
+    )
+    old_decay_max: float = setting(
+        0.0,
+        "most of an old policy that is kept after an iteration; 0: none (on policy)",
+        ge=0,
+        lt=1,
+        only=LAGGING,
+        example="0.5",
+    )
+    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=LAGGING)
+    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=LAGGING)
     clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=SURROGATE)
     advantage_clip: float = setting(5.0, "largest magnitude of an advantage", gt=0)
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")
@@ -189,6 +246,7 @@ class ObjectiveConfig(Section):
     ema_decay: float = setting(
         0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
     )
+    ema_every: int = setting(1, "optimizer steps between two updates of that average", ge=1, le=65536)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -65,7 +65,7 @@ class PolicyConfig(Section):
         None, "where text encoders run: null (with the model), or cpu, which saves their memory; embeddings are cached"
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
-        None, "dtype of the frozen weights; null: as stored or float32"
+        None, "dtype of the frozen weights; null: as stored (the autoencoder is float32 in any case)"
     )
     quantisation: Literal["bitsandbytes_4bit", "bitsandbytes_8bit"] | None = setting(
         None, "of the denoiser's frozen weights; null: not quantised"
@@ -106,6 +106,11 @@ class SamplerConfig(Section):
     window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
     shared_prefix: Flag = setting(False, "one ODE prefix per group up to the window, then a branch per image")
     noisy_last_step: Flag = setting(False, "also put noise into the last step (its noise goes straight into the image)")
+    train_last_step: Flag = setting(
+        True,
+        "train the last step as well; false: noise that is not trained",
+        only=("sampler.noisy_last_step", "true"),
+    )
     eval_steps: int = setting(40, "ODE steps in evaluation", ge=1, le=1000)
     eval_guidance_scale: float | None = setting(None, "guidance in evaluation; null: policy.guidance_scale")
     eval_importance_power: float | None = setting(

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,6 +95,17 @@ def hold(folder: Path, setting: str) -> Iterator[FolderLock]:
             raise
         finally:
             lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process that is alive holds a folder's lock; writes nothing."""
+    holder, me = _read(folder / NAME), _me()
+    if holder is None:
+        return False
+    try:
+        return _is_alive(holder, me | {"job": ""}, time.time() - (folder / NAME).stat().st_mtime)
+    except FileNotFoundError:
+        return False
 
 
 def _acquire(folder: Path, setting: str) -> FolderLock:

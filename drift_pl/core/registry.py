@@ -25,6 +25,7 @@ class Entry(NamedTuple):
         process: for families and samplers, `flow` or `ddpm`; only those of the same process work together.
         needs: an optional package, and the extra of this one that installs it.
         pairs: for encoders, whether it gives distances of pairs in place of embeddings.
+        replays: for updates, whether it trains on the sampled steps, under the conditions that they were sampled under.
     """
 
     target: str
@@ -32,6 +33,7 @@ class Entry(NamedTuple):
     process: str = ""
     needs: tuple[str, str] | None = None
     pairs: bool = False
+    replays: bool = False
 
 
 TABLES: dict[str, dict[str, Entry]] = {
@@ -49,8 +51,8 @@ TABLES: dict[str, dict[str, Entry]] = {
         "ddim": Entry("sampling.stochastic:Ddim", "DDPO: DDIM, noise level = eta; published 1, with 50 steps", "ddpm"),
     },
     "update": {
-        "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps"),
-        "nft": Entry("training.updates.forward:ForwardUpdate", "DiffusionNFT's loss, on policy; for flows"),
+        "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps", replays=True),
+        "nft": Entry("training.updates.nft:NftUpdate", "DiffusionNFT's loss, on policy or as published; for flows"),
     },
     "reward": {
         "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),
@@ -90,6 +92,9 @@ TABLES: dict[str, dict[str, Entry]] = {
         "max_at_k": Entry("incentive.methods.max_at_k:MaxAtK", "Max@K"),
     },
     "categories": {},
+    "writer": {
+        "chat": Entry("scoring.writer:ChatWriter", "a language model behind a chat endpoint writes expansions"),
+    },
     "callback": {
         "diversity_monitor": Entry("training.callbacks.diversity:DiversityMonitor", "diversity of the training groups"),
     },
@@ -109,6 +114,7 @@ GROUPS = {
     "measure": "drift_pl.measures",
     "method": "drift_pl.rivals",
     "categories": "drift_pl.categories",
+    "writer": "drift_pl.writers",
     "callback": "drift_pl.callbacks",
 }
 """Kind -> entry point group for names from other packages."""

@@ -23,8 +23,9 @@ CALLED_WITH = {
     "encoder": ("images",),
     "measure": ("images", "prompts"),
     "categories": ("images", "prompts"),
+    "writer": ("prompts", "count"),
 }
-"""Kind -> the first parameters of a function that is itself a reward, an encoder, a measure or categories."""
+"""Kind -> the first parameters of a function that is itself a reward, an encoder, a measure, categories, a writer."""
 
 
 def signature_of(thing: Any) -> inspect.Signature | None:

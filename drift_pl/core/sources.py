@@ -48,6 +48,16 @@ def written_signature(name: str, depth: int = DEPTH) -> inspect.Signature | None
     return None
 
 
+def written_summary(name: str) -> str:
+    """The first line of the docstring of `package.module:Thing`, as its file states it; empty if there is none."""
+    module, _, thing = name.partition(":")
+    file = source_file(module)
+    tree = read_source(file, name) if file else None
+    node = _definition(tree, thing) if tree else None
+    known = isinstance(node, ast.ClassDef | ast.FunctionDef)
+    return (ast.get_docstring(node) or "").partition("\n")[0] if known else ""  # type: ignore[arg-type]
+
+
 def _signature_of_class(node: ast.ClassDef, module: str, depth: int) -> inspect.Signature | None:
     own = [each for each in node.body if getattr(each, "name", "") in ("__init__", "__new__", "__signature__")]
     inherited: inspect.Signature | None = inspect.Signature()

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from drift_pl.core.files import replacing
+from drift_pl.evaluation.sheet import GAP, LABEL_WIDTH, MARGIN, TITLE_HEIGHT
 
-MARGIN = 8
-LABEL_WIDTH = 190
 SMALLEST_SIDE = 64
 LARGEST_SIDE = 128
 """Larger images are shrunk on the sheet of all points."""
@@ -29,7 +28,7 @@ def labelled_grid(titles: Sequence[str], columns: Sequence[Tensor], labels: Sequ
         labels: P prompts.
     """
     blocks = [Image.fromarray(_tile(images_PS3HW).numpy()) for images_PS3HW in columns]
-    height, top = blocks[0].height, 28
+    height, top = blocks[0].height, TITLE_HEIGHT
     width = LABEL_WIDTH + sum(block.width + MARGIN for block in blocks)
     sheet = Image.new("RGB", (width, top + height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
@@ -84,5 +83,5 @@ def _tile(images_PS3HW: Tensor) -> Tensor:
     """One image, uint8 [rows, columns, 3], with a gap to the right of and below each tile."""
     factor = max(1, -(-SMALLEST_SIDE // images_PS3HW.shape[-1]))
     flat = interpolate(images_PS3HW.flatten(0, 1), scale_factor=factor, mode="nearest")
-    tiles_PS3HW = to_bytes(pad(flat, (0, 2, 0, 2), value=1.0)).unflatten(0, images_PS3HW.shape[:2])
+    tiles_PS3HW = to_bytes(pad(flat, (0, GAP, 0, GAP), value=1.0)).unflatten(0, images_PS3HW.shape[:2])
     return tiles_PS3HW.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2).contiguous()

@@ -1,8 +1,10 @@
-"""Policy update on the forward process of a flow: DiffusionNFT (arXiv 2509.16117).
+"""Policy updates on the forward process of a flow: DiffusionNFT (arXiv 2509.16117).
 
 A flow noises a clean latent x_0 to x_t = (1 - t) x_0 + t e; its velocity is e - x_0. The policy is updated on
 noised versions of its own samples, without likelihoods and without the trajectories that produced them.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,6 +15,26 @@ def stratified_times(number: int, generator: torch.Generator) -> list[float]:
     place = float(torch.rand((), generator=generator, dtype=torch.float64))
     # away from 0: an image without noise does not determine its velocity, and its weight would vanish
     return [(part + min(max(place, 0.05), 0.95)) / number for part in range(number)]
+
+
+def grid_levels(number: int, sigmas: Tensor, generator: torch.Generator) -> list[float]:
+    """`number` of the T noise levels of a sampler's grid, falling, each with the same probability.
+
+    DiffusionNFT trains at the levels of its rollouts, T - 1 of them, one left out at random. Systematic sampling with
+    one random integer does that, and spreads fewer levels over the whole grid.
+
+    Args:
+        number: from 1 to T.
+        sigmas: noise levels of the grid, [T + 1], from noise to image; the last one, the image's, is not drawn.
+
+    Raises:
+        ValueError: the grid has fewer levels.
+    """
+    steps = len(sigmas) - 1
+    if not 1 <= number <= steps:
+        raise ValueError(f"{number} noise levels cannot be drawn from a grid of {steps}")
+    place = int(torch.randint(steps, (), generator=generator))
+    return [float(sigmas[(part * steps + place) // number]) for part in range(number)]
 
 
 def noised(clean_BCHW: Tensor, noise_BCHW: Tensor, time: float) -> tuple[Tensor, Tensor]:
@@ -27,6 +49,7 @@ def nft_loss(
     advantage_B: Tensor,
     advantage_limit: float,
     beta: float,
+    own_time: float | None = None,
 ) -> Tensor:
     """DiffusionNFT's loss (arXiv 2509.16117, eq. 5), in units of the advantage:
 
@@ -48,6 +71,8 @@ def nft_loss(
         advantage_B: A; clipped to [-A_max, A_max].
         advantage_limit: A_max > 0.
         beta: > 0.
+        own_time: the noise level t; each branch is then weighed by its own current error (`error_weight`), as in
+            DiffusionNFT's code, and the expansion above holds at v = v_old only. None: no weights.
 
     Returns:
         float32 [B].
@@ -57,6 +82,9 @@ def nft_loss(
     error_BCHW = old_velocity_BCHW - target_BCHW
     positive_B = (error_BCHW + change_BCHW).square().flatten(1).mean(1)
     negative_B = (error_BCHW - change_BCHW).square().flatten(1).mean(1)
+    if own_time is not None:
+        positive_B = positive_B * error_weight(error_BCHW + change_BCHW, own_time)
+        negative_B = negative_B * error_weight(error_BCHW - change_BCHW, own_time)
     return (good_B * positive_B + (1 - good_B) * negative_B) * (advantage_limit / beta)
 
 
@@ -64,12 +92,22 @@ def nft_loss(
 LEAST_CLEAN_ERROR = 1e-5
 
 
-def clean_error_weight(old_velocity_BCHW: Tensor, target_BCHW: Tensor, time: float) -> Tensor:
-    """Weight of squared velocity errors: t / max(mean|v_old - u|, 1e-5 / t), float32 [B], without gradient.
+def error_weight(error_BCHW: Tensor, time: float) -> Tensor:
+    """Weight of a squared velocity error e: t / max(mean|e|, 1e-5 / t), float32 [B], without gradient.
 
     As in DiffusionNFT (arXiv 2509.16117, section 3.3): the squared error of the clean latents, which is t^2 times
     that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule.
-    That error, t mean|v_old - u|, counts as 1e-5 at least: a perfect prediction has a finite weight.
+    That error, t mean|e|, counts as 1e-5 at least: a perfect prediction has a finite weight.
     """
-    error_B = (old_velocity_BCHW - target_BCHW).detach().abs().flatten(1).mean(1)
+    error_B = error_BCHW.detach().abs().flatten(1).mean(1)
     return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time)
+
+
+ADVANTAGE_MODES: dict[str, Callable[[Tensor], Tensor]] = {
+    "all": lambda advantage_B: advantage_B,
+    "positive_only": lambda advantage_B: advantage_B.clamp(min=0),
+    "negative_only": lambda advantage_B: advantage_B.clamp(max=0),
+    "one_only": lambda advantage_B: (advantage_B > 0).to(advantage_B.dtype),
+    "binary": lambda advantage_B: advantage_B.sign(),
+}
+"""DiffusionNFT's `adv_mode` -> what becomes of an advantage before it is divided by A_max."""

@@ -1,4 +1,4 @@
-"""Schedules along a run or a rollout: SDE windows, warm-up, annealing."""
+"""Schedules along a run or a rollout: SDE windows, warm-up, annealing, how far an old policy lags."""
 
 import torch
 
@@ -44,6 +44,15 @@ def sliding_window(first: int, end: int, size: int, iteration: int, stride: int,
 def warmup_factor(iteration: int, warmup: int) -> float:
     """Learning-rate factor in (0, 1]: rises linearly over `warmup` iterations, then stays 1."""
     return 1.0 if warmup == 0 else min(1.0, (iteration + 1) / warmup)
+
+
+def lag_decay(step: int, rate: float, most: float, after: int) -> float:
+    """Share of an old policy that is kept after optimizer step `step`: min(rate max(step - after, 0), most).
+
+    DiffusionNFT's schedules (arXiv 2509.16117): rate 0.001, most 0.5, after 0; for OCR rate 0.0075, most 0.999,
+    after 75.
+    """
+    return min(rate * max(step - after, 0), most)
 
 
 def anneal_factor(iteration: int, length: int) -> float:

@@ -61,6 +61,16 @@ class Method:
         known_KPG = known_PG & (predicted_KPGD.isfinite().all(-1) | start_K[:, None, None])
         return torch.where(known_KPG, bonus_KPG, torch.nan)
 
+    def potential(self, scores: Scores) -> Tensor | None:
+        """The diversity d_i that the bonus is made of, before gate, rescaling and weight, float32 [P, G].
+
+        NaN for invalid images; None with the lever off.
+        """
+        if self.shaping is None or scores.embedding_PGD is None:
+            return None
+        diversity_PG = self.shaping.diversity(scores.embedding_PGD, scores.valid_PG)
+        return torch.where(scores.valid_PG, diversity_PG, torch.nan)
+
     def advantage(
         self,
         scores: Scores,

@@ -122,12 +122,16 @@ class DiversityShaping:
         """Potential of a state after the start: d^_i of each valid image that passes the gate, else 0, [P, G]."""
         passing_PG = self._passing(valid_PG, reward_PG)
         if self.normalise == "centred":
-            diversity_PG = POTENTIALS[self.potential](embedding_PGD, passing_PG)
+            diversity_PG = self.diversity(embedding_PGD, passing_PG)
             return torch.where(passing_PG, diversity_PG - masked_mean(diversity_PG, passing_PG), 0)
-        diversity_PG = POTENTIALS[self.potential](embedding_PGD, valid_PG)
+        diversity_PG = self.diversity(embedding_PGD, valid_PG)
         if self.normalise == "raw":
             return torch.where(passing_PG, diversity_PG, 0)
         return stretch(diversity_PG, passing_PG, self.floor)
+
+    def diversity(self, embedding_PGD: Tensor, valid_PG: Tensor) -> Tensor:
+        """d_i of each valid image among them, else 0, float32 [P, G]."""
+        return POTENTIALS[self.potential](embedding_PGD, valid_PG)
 
     def _passing(self, valid_PG: Tensor, reward_PG: Tensor | None) -> Tensor:
         if self.gate == "none":

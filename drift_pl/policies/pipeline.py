@@ -1,6 +1,5 @@
 """Base class of policies from a diffusers pipeline: decoding, guidance, the adapter, resolutions, devices."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,16 +12,16 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from drift_pl.core.errors import naming
-from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.core.types import Condition
 from drift_pl.policies.encoder_key import text_encoders_key
 from drift_pl.policies.inputs import per_channel
 from drift_pl.policies.process import Process
+from drift_pl.policies.prompt_warnings import PromptWarnings
 from drift_pl.policies.protocol import Adapter
 from drift_pl.policies.sharding import shard
 
 
-class PipelinePolicy(ABC):
+class PipelinePolicy(PromptWarnings, ABC):
     """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` loads one from a folder.
 
     A subclass describes its pipeline (class attributes) and implements conditioning and calls (abstract methods); it
@@ -43,7 +42,7 @@ class PipelinePolicy(ABC):
         denoiser: the pipeline's name of the network that trains.
         text_parts: the pipeline's names of its text encoders.
         sized_part: the one of them whose length is `max_sequence_length`; None: all have their own.
-        optional_parts: parts that a pipeline folder may lack.
+        optional_parts: parts that a pipeline folder may lack, and that `max_sequence_length=0` leaves out.
         guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
         load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
@@ -76,8 +75,7 @@ class PipelinePolicy(ABC):
         for part in (pipeline.vae, *self._text_encoders()):
             part.requires_grad_(False).eval()
         self._text_encoder_device = text_encoder_device
-        self._cut_texts = CutTexts("the model")
-        self._spelled: set[str] = set()
+        super().__init__()
         with naming("policy.resolution"):
             self.latent_shape: tuple[int, ...] = self._latent_shape(resolution)
 
@@ -170,9 +168,15 @@ class PipelinePolicy(ABC):
             part.to(device if self._text_encoder_device is None else self._text_encoder_device)
         return self
 
-    @cached_property
+    @property
     def dtype(self) -> torch.dtype:
-        """Of the network's frozen weights; diffusers looks for it in every module at every call."""
+        """Of the network's inputs: its weights' own; in autocast float32, which each layer rounds as it needs."""
+        mixed = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+        return torch.float32 if mixed else self._weights_dtype
+
+    @cached_property
+    def _weights_dtype(self) -> torch.dtype:
+        """Diffusers looks for it in every module at every call."""
         return self.network.dtype
 
     def shard(self, mesh: DeviceMesh) -> None:
@@ -216,35 +220,3 @@ class PipelinePolicy(ABC):
         """Those that the folder has."""
         parts = (getattr(self.pipeline, name) for name in self.text_parts)
         return [part for part in parts if part is not None]
-
-    def expect_prompts(self, prompts: Sequence[str]) -> None:
-        """Warns of prompts that the model cuts, and of words that it has not learned; of each once.
-
-        `encode` does so for its own prompts. Given all prompts of a run before, there is one warning with their number.
-        """
-        self._cut_texts.look(prompts, self._text_limits())
-        self._warn_of_spelled_words(prompts)
-
-    def _as_read(self, prompt: str) -> str:
-        """A prompt as the tokenizer gets it."""
-        return prompt
-
-    def _text_limits(self) -> dict[str, TextLimit]:
-        """By the name of the text encoder; one that is left out has none."""
-        limits = {}
-        for part in self.text_parts:
-            tokenizer = getattr(self.pipeline, part.replace("text_encoder", "tokenizer"))
-            if getattr(self.pipeline, part) is not None and tokenizer is not None:
-                tokens = self.max_sequence_length if part == self.sized_part else tokenizer.model_max_length
-                limits[part] = TextLimit(tokens, tokenizer, self._as_read)
-        return {part: limit for part, limit in limits.items() if limit.tokens > 0}
-
-    def _warn_of_spelled_words(self, prompts: Sequence[str]) -> None:
-        """Warns about words that the tokenizer can only spell letter by letter: the model has not learned them."""
-        tokenizer = self.pipeline.tokenizer
-        words = sorted({word for prompt in prompts for word in prompt.lower().split() if word.isalpha()})
-        spelled = [word for word in words if len(word) > 3 and len(tokenizer.tokenize(word)) == len(word)]
-        new = [word for word in spelled if word not in self._spelled]
-        if new:
-            self._spelled.update(new)
-            warnings.warn(f"unknown to the model's tokenizer, may be ignored: {', '.join(new)}", stacklevel=2)

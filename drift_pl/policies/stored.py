@@ -1,9 +1,11 @@
 """A network of a pipeline's folder, made without weights, and filled after it is sharded: a process reads its rows."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +29,17 @@ class StoredNetwork:
     Attributes:
         folder: of the part, with config.json and safetensors files.
         kind: its class in diffusers.
-        dtype: of the weights once they are loaded; None for float32, as diffusers has it.
+        dtype: of the weights once they are loaded; some modules of some models stay in float32.
     """
 
     folder: Path
     kind: Any
-    dtype: torch.dtype | None
+    dtype: torch.dtype
 
     def skeleton(self) -> nn.Module:
         """The network without weights: parameters on the meta device, of the dtype that loading gives them."""
         before = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype or torch.float32)
+        torch.set_default_dtype(self.dtype)
         try:
             with init_empty_weights():
                 network = self.kind.from_config(self.kind.load_config(str(self.folder)))
@@ -55,7 +57,7 @@ class StoredNetwork:
             ValueError: a weight is missing, or has another shape.
         """
         shapes: dict[str, list[int]] = {}
-        for file in self._files():
+        for file in weight_files(self.folder):
             if not file.is_file():
                 raise OSError(f"{file} is missing, which trainer.strategy=fsdp reads: use trainer.strategy=ddp")
             with safe_open(file, "pt") as weights:
@@ -70,7 +72,7 @@ class StoredNetwork:
         state = {name.replace(BASE, "."): (name, value) for name, value in network.state_dict().items()}
         wanted = {stored for stored, (_, value) in state.items() if self._is_empty(value)}
         found: dict[str, Tensor] = {}
-        for file in self._files():
+        for file in weight_files(self.folder):
             with safe_open(file, "pt") as weights:
                 for stored in wanted & set(weights.keys()):
                     name, value = state[stored]
@@ -93,15 +95,28 @@ class StoredNetwork:
     def _dtype(self, name: str) -> torch.dtype:
         """As diffusers loads it: some modules of some models stay in float32."""
         kept = self.kind._keep_in_fp32_modules or []
-        return torch.float32 if self.dtype is None or set(kept) & set(name.split(".")) else self.dtype
+        return torch.float32 if set(kept) & set(name.split(".")) else self.dtype
 
-    def _files(self) -> Iterator[Path]:
-        index = self.folder / f"{WEIGHTS}.index.json"
-        if index.is_file():
-            names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            yield from sorted({self.folder / name for name in names})
-        else:
-            yield self.folder / WEIGHTS
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a part of a pipeline's folder; they may not be there."""
+    index = folder / f"{WEIGHTS}.index.json"
+    if not index.is_file():
+        return [folder / WEIGHTS]
+    names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return sorted({folder / name for name in names})
+
+
+def stored_dtype(folder: Path) -> torch.dtype:
+    """The dtype of most weights of a part of a pipeline's folder, from its files' headers; float32 of other formats."""
+    sizes: Counter[str] = Counter()
+    for file in filter(Path.is_file, weight_files(folder)):
+        with safe_open(file, "pt") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                stored = weights.get_slice(name)
+                sizes[stored.get_dtype()] += prod(stored.get_shape())
+    most = max(sizes, key=sizes.__getitem__, default="F32")
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(most, torch.float32)
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def read_run(folder: Path) -> FinishedRun:
     old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
     history = _old_history(old) if old.is_file() else []
     if tuning.is_file():
-        history += _history(read_evaluation(tuning))
+        history += history_of(read_evaluation(tuning))
     record = read_evaluation(test) if test.is_file() else None
     if record is not None and record.tuned.weights != "base":
         arrays, tuned = record.folder, record.tuned.name
@@ -69,7 +69,7 @@ def _old_history(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file} is damaged: remove it, and the report has no curve of this run") from error
 
 
-def _history(record: Evaluation) -> list[dict[str, Any]]:
+def history_of(record: Evaluation) -> list[dict[str, Any]]:
     """Means of the points sampled like the first; `evaluate` may have added other scales and powers."""
     points = [point for point in record.points if point.weights != "base"]
     return [
@@ -88,8 +88,10 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
     groups: Groups = {}
     for run in sorted(runs, key=lambda run: (run.experiment, run.summary["seed"])):
         for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
-            if run.summary[key] != runs[0].summary[key]:
-                raise UserError(f"{run.folder} and {runs[0].folder} differ in {key}: they cannot be compared")
+            mine, first = run.summary[key], runs[0].summary[key]
+            if mine != first:
+                values = f"{key} ({mine} and {first})"
+                raise UserError(f"{run.folder} and {runs[0].folder} differ in {values}: they cannot be compared")
         for which, grid_PS3HW in run.grids.items():
             if grid_PS3HW.shape[1:] != runs[0].grids["base"].shape[1:]:
                 raise UserError(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -15,15 +16,20 @@ from drift_pl.reports.table import DAGGER, Table, points_table, summary, tables
 
 def write_page(results: Results, folder: Path) -> None:
     """Writes index.html, and copies existing pictures to `pictures/`."""
-    text = resources.files("drift_pl.reports").joinpath("page.html").read_text(encoding="utf-8")
     said = "".join(f"<li>{escape(line.replace('`', ''))}</li>" for line in [*summary(results), *results.notes])
     parts = {
         "SUMMARY": f'<ul class="said">{said}</ul>',
         "TABLES": "\n".join(map(_html_table, tables(results))) + _all_points(results),
         "DATA": _script_safe(_page_data(results, folder)),
     }
-    page = re.sub("@@([A-Z]+)@@", lambda place: parts[place[1]], text)
-    write_text(folder / "index.html", page)
+    write_text(folder / "index.html", filled("page.html", parts))
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A page of this folder with its parts, and the common style, in their places."""
+    folder = resources.files("drift_pl.reports")
+    text, style = (folder.joinpath(name).read_text(encoding="utf-8") for name in (template, "look.css"))
+    return re.sub("@@([A-Z]+)@@", lambda place: {"LOOK": style, **parts}[place[1]], text)
 
 
 def _page_data(results: Results, folder: Path) -> dict[str, Any]:

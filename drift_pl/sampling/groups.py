@@ -56,6 +56,7 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
+        last_step_noise: see `Sampler`.
     """
 
     steps: int
@@ -64,6 +65,7 @@ class RolloutPlan:
     negative_prompt: str
     window: Window
     shared_prefix: bool = False
+    last_step_noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class GroupSampling:
         plan: grid, guidance, noise, window.
         micro_batch: images per forward pass of a rollout.
         keep: what trajectories store in addition, see `rollout`.
+        learn_clean: images sampled under varied conditions are learnt under their clean prompts (E2PO, arXiv
+            2605.15803). Sound for an update that trains on the images alone: one that replays the sampled steps needs
+            the conditions that they were sampled under.
     """
 
     policy: Policy
@@ -85,17 +90,20 @@ class GroupSampling:
     plan: RolloutPlan
     micro_batch: int
     keep: frozenset[str] = frozenset()
+    learn_clean: bool = False
 
     def __call__(
         self, batch: PromptBatch, device: torch.device, ready: Callable[[Tensor], None] | None = None
     ) -> tuple[VariedCondition, Trajectory]:
-        """A group of images for each prompt, and the varied conditions they were sampled under.
+        """A group of images for each prompt, and the conditions that they are learnt under.
+
+        These are the varied ones that they were sampled under, or, with `learn_clean`, the clean ones.
 
         Args:
             ready: is called with each micro-batch's images [b, 3, H, W] once they are sampled, in the order of B.
         """
         key, samples, sampler = batch.key, batch.samples, self.sampler(device)
-        window, condition = self.plan.window.steps(*key), self._conditions(batch, device)
+        window, condition = self.plan.window.steps(*key), self._conditions(batch, device, self.prompting)
         prefix_BCHW = self._prefix(batch, sampler, window[0], device) if self.plan.shared_prefix else None
         first_step = 0 if prefix_BCHW is None else window[0]
 
@@ -114,20 +122,22 @@ class GroupSampling:
         whole = Trajectory.concatenate(map(micro_batch, self._micro_batches(len(samples))), len(samples))
         for _ in range(self._further_passes(len(samples), batch.most_images)):
             micro_batch(slice(0, 1), ready=None)
-        return condition, whole
+        learnt = self._conditions(batch, device, PromptingRule()) if self.learn_clean else condition
+        return learnt, whole
 
     def sampler(self, device: torch.device) -> Sampler:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
         negative = self.encode([plan.negative_prompt], device, negative=True)
-        return Sampler(self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
+        grid = (self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
+        return Sampler(*grid, last_step_noise=plan.last_step_noise)
 
-    def _conditions(self, batch: PromptBatch, device: torch.device) -> VariedCondition:
-        """The varied condition of every image; each distinct text is one row."""
-        texts = self.prompting.rewrite(batch.repeated_prompts, *batch.key, batch.samples)
+    def _conditions(self, batch: PromptBatch, device: torch.device, rule: PromptingRule) -> VariedCondition:
+        """The condition of every image, varied by a rule; each distinct text is one row."""
+        texts = rule.rewrite(batch.repeated_prompts, *batch.key, batch.samples)
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         rows_B = [row_of[text] for text in texts]
-        return self.prompting(self.encode(list(row_of), device), *batch.key, batch.samples, rows_B)
+        return rule(self.encode(list(row_of), device), *batch.key, batch.samples, rows_B)
 
     def _prefix(self, batch: PromptBatch, sampler: Sampler, start: int, device: torch.device) -> Tensor:
         """The state in which an image's whole group branches, at the window's first step `start`: [B, C, H, W].

@@ -32,6 +32,11 @@ class Transition:
     std: Tensor
     predicted_BCHW: Tensor
 
+    def drawn(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """A next state, [B, C, H, W]; the noise of row b comes from `generators[b]` alone."""
+        noise_BCHW = normal_per_sample(generators, self.mean_BCHW.shape[1:], self.mean_BCHW.device)
+        return self.mean_BCHW + self.std * noise_BCHW
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -44,6 +49,7 @@ class Sampler:
         stochastic: the steps with noise; None for deterministic sampling alone.
         importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes in the reference's
             prediction: all of it at pure noise, less and less towards the image. None for the policy alone.
+        last_step_noise: a rollout's last step has noise although it is not trained, as in flow_grpo's runs of FLUX.
     """
 
     sigmas: Tensor
@@ -51,6 +57,7 @@ class Sampler:
     negative: Condition
     stochastic: StochasticStep | None = None
     importance_power: float | None = None
+    last_step_noise: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -73,6 +80,20 @@ class Sampler:
         prediction = self.prediction(policy, latents_BCHW, step, condition)
         mean_BCHW, std = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
         return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
+
+    def untrained_step(
+        self,
+        policy: Policy,
+        latents_BCHW: Tensor,
+        step: int,
+        condition: VariedCondition,
+        generators: Sequence[torch.Generator],
+    ) -> Tensor:
+        """The state after a rollout's step number `step` outside of the window."""
+        if not self.last_step_noise or step != self.num_steps - 1:
+            return self.deterministic_step(policy, latents_BCHW, step, condition)
+        transition = self.transition(policy, latents_BCHW, step, condition)
+        return transition.drawn(generators)
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:
         """Standard deviation and length sigma - sigma_next of stochastic step number `step`."""
@@ -112,7 +133,7 @@ def rollout(
     first_step: int = 0,
     keep: Collection[str] = (),
 ) -> Trajectory:
-    """Samples images: stochastic steps inside `window`, deterministic ones outside.
+    """Samples images: stochastic steps inside `window`, deterministic ones outside, but see `last_step_noise`.
 
     Args:
         condition: one row per image.
@@ -128,18 +149,16 @@ def rollout(
     predictions: list[Tensor] = []
     for step in range(first_step, sampler.num_steps):
         if step not in window:
-            latents_BCHW = sampler.deterministic_step(policy, latents_BCHW, step, condition)
+            latents_BCHW = sampler.untrained_step(policy, latents_BCHW, step, condition, generators)
             continue
         if not states:
             states.append(latents_BCHW)
         transition = sampler.transition(policy, latents_BCHW, step, condition)
-        mean_BCHW, std = transition.mean_BCHW, transition.std
-        noise = normal_per_sample(generators, mean_BCHW.shape[1:], mean_BCHW.device)
-        latents_BCHW = mean_BCHW + std * noise
-        log_probs.append(gaussian_log_prob(latents_BCHW, mean_BCHW, std))
+        latents_BCHW = transition.drawn(generators)
+        log_probs.append(gaussian_log_prob(latents_BCHW, transition.mean_BCHW, transition.std))
         states.append(latents_BCHW)
         if "means" in keep:
-            means.append(mean_BCHW)
+            means.append(transition.mean_BCHW)
         if "predictions" in keep:
             predictions.append(transition.predicted_BCHW)
     return Trajectory(

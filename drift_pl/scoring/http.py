@@ -14,6 +14,7 @@ from torch import Tensor
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.prompt_files import read_metadata
 from drift_pl.core.signatures import Count, Positive
+from drift_pl.scoring.chat import chat_url, message_text, without_thoughts
 from drift_pl.scoring.http_client import JsonClient
 from drift_pl.scoring.pixels import to_bytes
 
@@ -156,10 +157,8 @@ class ChatJudge:
             raise UserError(f"rewards.args.highest={highest} must be above rewards.args.lowest={lowest}")
         if "{prompt}" not in template:
             raise UserError("rewards.args.template lacks {prompt}, where the prompt goes")
-        base, mark, query = url.partition("?")
-        path = "" if base.rstrip("/").endswith("/chat/completions") else "/chat/completions"
         self.client = JsonClient(
-            base.rstrip("/") + path + mark + query,
+            chat_url(url),
             *(token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s),
             expected=CHOICES,
         )
@@ -185,20 +184,13 @@ class ChatJudge:
         return {"model": self.model, "messages": [{"role": "user", "content": content}], **self.fields}
 
     def _score(self, answer: Any) -> float:
-        try:
-            text = answer["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            text = answer
-        if not isinstance(text, str | None) or text is answer:
-            raise self.client.unexpected(answer)
-        number = only_number(text or "")
+        number = only_number(message_text(self.client, answer))
         return number if self.lowest <= number <= self.highest else math.nan
 
 
 def only_number(text: str) -> float:
     """The only number in a text, n of `n/m`; NaN if there is none or more than one. Text within <think> is ignored."""
-    text = re.sub(r"<think>.*?(</think>|$)", " ", text, flags=re.DOTALL)
-    found = re.findall(r"(?<![\w.])([-+]?\d+(?:\.\d+)?)(?:\s*/\s*\d+(?:\.\d+)?)?(?!\w|\.\d)", text)
+    found = re.findall(r"(?<![\w.])([-+]?\d+(?:\.\d+)?)(?:\s*/\s*\d+(?:\.\d+)?)?(?!\w|\.\d)", without_thoughts(text))
     return float(found[0]) if len(found) == 1 else math.nan
 
 

@@ -81,6 +81,7 @@ class JsonClient:
         timeout_s: seconds of server inactivity after which an attempt fails.
         deadline_s: seconds for all requests of one call.
         expected: the expected response, for error messages.
+        setting: the section with these arguments, for error messages.
 
     Raises:
         UserError: the url or a number is invalid, or the environment variable is not set.
@@ -96,19 +97,20 @@ class JsonClient:
         timeout_s: float,
         deadline_s: float,
         expected: str,
+        setting: str = "rewards.args",
     ) -> None:
-        split = check_url(url)
+        split = check_url(url, setting)
         positive = {"concurrency": concurrency, "attempts": attempts, "timeout_s": timeout_s, "deadline_s": deadline_s}
         for name, value in positive.items():
             if not value > 0:
-                raise UserError(f"rewards.args.{name}={value} must be positive, such as 4")
+                raise UserError(f"{setting}.{name}={value} must be positive, such as 4")
         if not first_wait_s >= 0:
-            raise UserError(f"rewards.args.first_wait_s={first_wait_s} must not be negative, such as 0.5")
+            raise UserError(f"{setting}.first_wait_s={first_wait_s} must not be negative, such as 0.5")
         self.url, self.token_env = url, token_env
         self.shown_url = urlunsplit((split.scheme, split.netloc, split.path, "", ""))
         self.concurrency, self.attempts = concurrency, attempts
         self.first_wait_s, self.timeout_s, self.deadline_s = first_wait_s, timeout_s, deadline_s
-        self.expected = expected
+        self.expected, self.setting = expected, setting
         self._token()
 
     def post_all(self, body: Callable[[Part], Any], parts: Sequence[Part]) -> list[Any]:
@@ -136,7 +138,7 @@ class JsonClient:
 
     def error(self, problem: str) -> UserError:
         """One line that names the server."""
-        return UserError(f"rewards.args.url={self.shown_url}: {self._blotted(problem)}")
+        return UserError(f"{self.setting}.url={self.shown_url}: {self._blotted(problem)}")
 
     def unexpected(self, answer: Any, what: str = "") -> UserError:
         """An error that shows the start of the response and the expected one."""
@@ -224,8 +226,8 @@ class JsonClient:
 
     def _deadline_passed(self, state: str) -> UserError:
         return self.error(
-            f"not answered within rewards.args.deadline_s={self.deadline_s:g} ({state}); "
-            "give more time, or send fewer images per request"
+            f"not answered within {self.setting}.deadline_s={self.deadline_s:g} ({state}); "
+            "give more time, or ask for less in a request"
         )
 
     def _headers(self) -> dict[str, str]:
@@ -233,7 +235,7 @@ class JsonClient:
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _token(self) -> str | None:
-        return read_token(self.token_env)
+        return read_token(self.token_env, self.setting)
 
 
 def _seconds(retry_after: str | None) -> float:

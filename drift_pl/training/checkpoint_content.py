@@ -25,6 +25,8 @@ PARTS: dict[str, type | tuple[type, ...]] = {
     "lr_schedulers": list,
     "pytorch-lightning_version": str,
 }
+KEPT_WEIGHTS = ("average", "old_policy")
+"""Parts with weights beside the trained ones; the second is missing in checkpoints of version 0.2 and earlier."""
 IDENTITY = re.compile(r".+-s-?\d+")
 PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
 Shape = tuple[int, ...]
@@ -58,23 +60,25 @@ class RestoredShapes:
     """Shapes of what a resume restores, without the values.
 
     Attributes:
-        weights, average: by name; average is None where there is none.
+        weights: by name.
+        kept: part -> the same of the weights beside the trained ones that are there, see `KEPT_WEIGHTS`.
         moments: of each trained parameter, in the optimizer's order: the shapes of its non-scalar state.
     """
 
     weights: dict[str, Shape]
-    average: dict[str, Shape] | None
+    kept: dict[str, dict[str, Shape]]
     moments: list[set[Shape]]
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "RestoredShapes":
         """Those of a checkpoint that `check_content` took."""
-        average, optimizer = content["average"], content["optimizer_states"][0]
+        optimizer = content["optimizer_states"][0]
+        kept = {part: content[part] for part in KEPT_WEIGHTS if content.get(part) is not None}
         ids = [number for group in optimizer["param_groups"] for number in group["params"]]
         states = [optimizer["state"].get(number, {}).values() for number in ids]
         return cls(
             _shapes(content["state_dict"]),
-            None if average is None else _shapes(average),
+            {part: _shapes(weights) for part, weights in kept.items()},
             [{tuple(value.shape) for value in state if isinstance(value, Tensor) and value.ndim} for state in states],
         )
 
@@ -87,8 +91,9 @@ class RestoredShapes:
         trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
         buffers = {name: value for name, value in module.named_buffers() if name == "base_group_std"}
         _refuse_difference(path, "state_dict", self.weights, _shapes(trained | buffers))
-        if module.average is not None:
-            _refuse_difference(path, "average", self.average or {}, _shapes(module.average.average))
+        for part in KEPT_WEIGHTS:
+            if getattr(module, part) is not None:
+                _refuse_difference(path, part, self.kept.get(part, {}), _shapes(getattr(module, part).average))
         own = [tuple(parameter.shape) for _, parameter in module.policy.trainable_parameters()]
         fits = len(own) == len(self.moments)
         if not fits or any(theirs - {ours} for ours, theirs in zip(own, self.moments, strict=True)):
@@ -119,13 +124,20 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"its iteration is {iteration!r}"
     if type(_at(content, PROGRESS)) is not int:
         yield "its loops do not say how far the run was"
-    weights, average = content["state_dict"], content["average"]
+    weights = content["state_dict"]
     yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name != "base_group_std"})
-    if average is not None:
-        yield from _tensor_faults("average", {name: average[name] for name in average if name != "num_updates"})
-        if type(average.get("num_updates")) is not int or average["num_updates"] < 0:
-            yield "its average does not say how often it was updated"
+    for part in KEPT_WEIGHTS:
+        yield from _kept_faults(part, content.get(part))
     yield from _optimizer_faults(content, iteration)
+
+
+def _kept_faults(part: str, kept: Any) -> Iterator[str]:
+    """What is wrong with weights beside the trained ones."""
+    if kept is None:
+        return
+    yield from _tensor_faults(part, {name: kept[name] for name in kept if name != "num_updates"})
+    if type(kept.get("num_updates")) is not int or kept["num_updates"] < 0:
+        yield f"its {part} does not say how often it was updated"
 
 
 def _mark_faults(content: Mapping[str, Any]) -> Iterator[str]:

@@ -11,11 +11,17 @@ from drift_pl.training.reporting import IterationReport
 
 
 def describe_iteration(
-    report: IterationReport, scores: Scores, bonus_PG: Tensor | None, experience: Experience, final_BCHW: Tensor
+    report: IterationReport,
+    scores: Scores,
+    bonus_PG: Tensor | None,
+    potential_PG: Tensor | None,
+    experience: Experience,
+    final_BCHW: Tensor,
 ) -> None:
     """Adds an iteration to the report; every key is explained in docs/metrics.md.
 
     Args:
+        bonus_PG, potential_PG: of `Method`.
         final_BCHW: latents of the final images, as sampled.
     """
     reward_PG = scores.reward_PG
@@ -32,6 +38,9 @@ def describe_iteration(
     if bonus_PG is not None:
         report.add("shaping/bonus", bonus_PG)
         report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
+    if potential_PG is not None:
+        report.add("shaping/potential", potential_PG)
+        report.add("shaping/potential_group_std", masked_std(potential_PG, potential_PG.isfinite()).flatten())
     report.add("policy/advantage_magnitude", experience.advantage_PG.abs())
     # Drifts up when a policy learns to raise the reward by brightness or contrast alone.
     report.add("policy/latent_rms", final_BCHW.square().flatten(1).mean(1).sqrt())

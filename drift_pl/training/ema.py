@@ -1,4 +1,4 @@
-"""An exponential moving average of the trainable parameters.
+"""Averages of the trainable parameters: the one that is evaluated, and an old policy that lags behind.
 
 Lightning's callback averages once per training step (here an iteration, with several optimizer steps), copies the
 frozen model, and cannot resume a checkpoint that holds only the adapter.
@@ -6,32 +6,40 @@ frozen model, and cannot resume a checkpoint that holds only the adapter.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from drift_pl.functional.schedule import lag_decay
 from drift_pl.policies.sharding import laid_out_like
 
 
 class ParameterAverage:
-    """Averages named parameters after each optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
+    """Averages named parameters after every Nth optimizer step; the decay of step k is min((1 + k) / (10 + k), decay).
 
     Args:
         parameters: names and parameters; the average starts as their copy.
         decay: in [0, 1); with 0 the average equals the parameters.
+        every: N, optimizer steps between two changes of the average, at least 1. Steps that change nothing count in k.
     """
 
-    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float, every: int = 1) -> None:
         self._parameters = dict(parameters)
-        self.decay = decay
+        self.decay, self.every = decay, every
         self.num_updates = 0
         self.average = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
 
-    @torch.no_grad()
     def update(self) -> None:
-        """Updates the average with the current parameters."""
+        """Counts an optimizer step, and every Nth time takes the current parameters into the average."""
         decay = min((1 + self.num_updates) / (10 + self.num_updates), self.decay)
         self.num_updates += 1
+        if self.num_updates % self.every == 0:
+            self._follow(decay)
+
+    @torch.no_grad()
+    def _follow(self, decay: float) -> None:
+        """average <- decay average + (1 - decay) parameters."""
         live = [parameter.detach() for parameter in self._parameters.values()]
         torch._foreach_lerp_(list(self.average.values()), live, 1 - decay)
 
@@ -66,3 +74,38 @@ class ParameterAverage:
     def _write(self, values: dict[str, Tensor]) -> None:
         for name, parameter in self._parameters.items():
             parameter.copy_(values[name])
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How an old policy lags behind the trained one.
+
+    Attributes:
+        rate, most, after: see `lag_decay`.
+        samples: whether rollouts are sampled by it.
+    """
+
+    rate: float
+    most: float
+    after: int
+    samples: bool
+
+
+class OldPolicy(ParameterAverage):
+    """Weights of an old policy: after each iteration old <- d old + (1 - d) new, with d = `lag_decay`.
+
+    They take what a second adapter of the same rank would, or, with full tuning, a second copy of all weights. Within
+    `swapped_in` the network is the old policy. `num_updates` counts optimizer steps.
+
+    Args:
+        parameters: names and parameters; the old policy starts as their copy.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], lag: Lag) -> None:
+        super().__init__(parameters, lag.most)
+        self.lag = lag
+
+    def end_iteration(self, steps: int) -> None:
+        """Follows the parameters after an iteration of `steps` optimizer steps."""
+        self.num_updates += steps
+        self._follow(lag_decay(self.num_updates, self.lag.rate, self.lag.most, self.lag.after))

@@ -18,7 +18,7 @@ class Experience:
     Attributes:
         batch: the prompts. What an update draws is a function of its `key` and `samples`.
         trajectory: B images on this process.
-        condition: the varied conditions they were sampled under.
+        condition: the conditions that they are learnt under, see `GroupSampling`.
         kept_PG: bool [P, G], False for images that were filtered out. Here and in the next two, P are the groups of the
             batch, of which this process may have a part of the images only.
         advantage_PG: float32 [P, G], or [K, P, G] if it differs from step to step.

@@ -20,6 +20,7 @@ from drift_pl.sampling.groups import GroupSampling
 from drift_pl.training.checkpoint_content import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
+from drift_pl.training.ema import OldPolicy, ParameterAverage
 from drift_pl.training.experience import Experience
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.parallel import IterationStatistics, gather_statistics
@@ -49,6 +50,7 @@ class DriftModule(L.LightningModule):
         self.policy, self.encode_prompts = sampling.policy, sampling.encode
         self.network = self.policy.network
         self.average = optimizer.average(self.policy.trainable_parameters())
+        self.old_policy = self._make_old_policy()
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
@@ -59,7 +61,8 @@ class DriftModule(L.LightningModule):
         """One iteration: sample, score, select, shape, advantage, update."""
         report = IterationReport()
         with self.score.calls(batch) as calls:
-            condition, trajectory = self.sample(batch, self.device, calls.take)
+            with self.sampling_policy():
+                condition, trajectory = self.sample(batch, self.device, calls.take)
             report.lap("rollout")
             scores = self.score(trajectory, batch, calls)
         report.lap("judges")
@@ -75,7 +78,8 @@ class DriftModule(L.LightningModule):
         experience = Experience(batch, finite, condition, kept_PG, advantage_PG, divergence_KPG)
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
-        describe_iteration(report, scores, bonus_PG, experience, trajectory.final_BCHW)
+        shaping = (bonus_PG, self.method.potential(scores))
+        describe_iteration(report, scores, *shaping, experience, trajectory.final_BCHW)
         observe(self.trainer.callbacks, report, scores, trajectory.images_B3HW, batch)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
@@ -92,14 +96,18 @@ class DriftModule(L.LightningModule):
         optimizer, iteration = self.optimizers(), experience.batch.iteration
         self.optimizer.warm_up(optimizer, iteration)
         optimizer.zero_grad()
-        sampler = self.sample.sampler(self.device)
-        for _ in self.update.run(UpdateContext(self, self.policy, sampler, experience, counts_U, report)):
+        inputs = (self.policy, self.sample.sampler(self.device), experience, counts_U, report, self.old_policy)
+        steps = 0
+        for _ in self.update.run(UpdateContext(self, *inputs)):
             trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
             report.add("policy/grad_norm", self.optimizer.clip(trained, iteration))
             optimizer.step()
             optimizer.zero_grad()
+            steps += 1
             if self.average is not None:
                 self.average.update()
+        if self.old_policy is not None:
+            self.old_policy.end_iteration(steps)
 
     def publish(self, report: IterationReport) -> dict[str, float]:
         """Logs the iteration's means over all processes, and returns them."""
@@ -109,6 +117,15 @@ class DriftModule(L.LightningModule):
         metrics["iteration"] = float(data.iteration)
         self.log_dict(metrics, batch_size=1)
         return metrics
+
+    def sampling_policy(self) -> AbstractContextManager[None]:
+        """Context in which the network holds the weights that sample: those of an old policy, if it samples."""
+        old = self.old_policy
+        return nullcontext() if old is None or not old.lag.samples else old.swapped_in()
+
+    def _make_old_policy(self) -> OldPolicy | None:
+        lag = getattr(self.update, "lag", None)  # an update of another package may lack it
+        return None if lag is None else OldPolicy(self.policy.trainable_parameters(), lag)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Context in which the network holds the weights that are evaluated and exported: the average, if any."""
@@ -120,6 +137,7 @@ class DriftModule(L.LightningModule):
             assert isinstance(self.policy, Shardable)
             self.policy.shard(self.device_mesh["data_parallel"])
             self.average = self.optimizer.average(self.policy.trainable_parameters())
+            self.old_policy = self._make_old_policy()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer.create(parameter for _, parameter in self.policy.trainable_parameters())
@@ -128,8 +146,9 @@ class DriftModule(L.LightningModule):
         """Moves the parts outside the module tree."""
         self.policy.to(self.device)
         self.score.to(self.device)
-        if self.average is not None:
-            self.average.to(self.device)
+        for weights in (self.average, self.old_policy):
+            if weights is not None:
+                weights.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Stores the trainable weights and `base_group_std`; frozen weights are loaded from their source again."""
@@ -137,22 +156,29 @@ class DriftModule(L.LightningModule):
         kept = trainable | {"base_group_std"}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name in kept}
-        checkpoint["average"] = None if self.average is None else collected(self.average.state_dict())
+        for part, weights in self._kept_weights().items():
+            checkpoint[part] = None if weights is None else collected(weights.state_dict())
         positions = [place for place, (name, _) in enumerate(self.named_parameters()) if name in trainable]
         for optimizer_state in checkpoint["optimizer_states"]:
             key_by_position(optimizer_state, positions)
         checkpoint["optimizer_entries"] = optimizer_entries(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.average is not None and checkpoint["average"] is not None:
-            self.average.load_state_dict(checkpoint["average"])
+        for part, weights in self._kept_weights().items():
+            if weights is not None and checkpoint.get(part) is not None:
+                weights.load_state_dict(checkpoint[part])
 
     def boundary_state(self) -> dict[str, Any]:
         """The state that an iteration changes besides weights and optimizer; not a copy."""
-        average = None if self.average is None else self.average.state_dict()
-        return {"average": average, "base_group_std": self.base_group_std}
+        kept = {part: None if each is None else each.state_dict() for part, each in self._kept_weights().items()}
+        return {**kept, "base_group_std": self.base_group_std}
 
     def load_boundary_state(self, state: dict[str, Any]) -> None:
         self.base_group_std.copy_(state["base_group_std"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for part, weights in self._kept_weights().items():
+            if weights is not None:
+                weights.load_state_dict(state[part])
+
+    def _kept_weights(self) -> dict[str, ParameterAverage | None]:
+        """Weights beside the trained ones, by their parts of a checkpoint."""
+        return {"average": self.average, "old_policy": self.old_policy}

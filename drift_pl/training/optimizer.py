@@ -22,6 +22,7 @@ class OptimizerPlan:
         warmup: iterations over which the learning rate rises linearly; 0 for none.
         max_grad_norm: gradients are clipped to this norm, > 0.
         ema_decay: decay of the weight average that is evaluated and exported, in [0, 1); 0 for no average.
+        ema_every: optimizer steps between two updates of the average, at least 1.
     """
 
     learning_rate: float
@@ -29,6 +30,7 @@ class OptimizerPlan:
     warmup: int = 0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
+    ema_every: int = 1
 
     def create(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """AdamW, fused into one kernel on CUDA.
@@ -42,7 +44,7 @@ class OptimizerPlan:
 
     def average(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> ParameterAverage | None:
         """The weight average of named parameters, if there is to be one."""
-        return ParameterAverage(parameters, self.ema_decay) if self.ema_decay > 0 else None
+        return ParameterAverage(parameters, self.ema_decay, self.ema_every) if self.ema_decay > 0 else None
 
     def warm_up(self, optimizer: torch.optim.Optimizer, iteration: int) -> None:
         """Sets the learning rate of an iteration, counted from 0."""

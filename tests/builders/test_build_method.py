@@ -15,7 +15,7 @@ from drift_pl.incentive.selection import Band, MinVariance, Quantile
 from drift_pl.incentive.shaping import DiversityShaping
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.clipped import ClippedUpdate
-from drift_pl.training.updates.forward import ForwardUpdate
+from drift_pl.training.updates.nft import NftUpdate
 
 
 def config_of(*overrides: str) -> Config:
@@ -46,7 +46,7 @@ def test_an_update_gets_the_keys_that_it_names() -> None:
     assert update.keep == {"means"}
     nft = ["objective.loss=nft", "policy.guidance_scale=1", "objective.nft_times=7", "objective.nft_beta=0.5"]
     update = build_update(config_of(*common, *nft, "objective.advantage_clip=3", "objective.micro_batch=2"))
-    assert update == ForwardUpdate(
+    assert update == NftUpdate(
         inner_epochs=3, updates=4, micro_batch=2, skip_zero_advantage=True, kl_weight=0.5, nft_times=7, nft_beta=0.5,
         advantage_clip=3.0,
     )  # fmt: skip

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from html_page import Page
 from runs import TinyWorld
 
-from drift_pl.fit import main, summary_table
+from drift_pl.fit import main
+from drift_pl.reports.closing import closing_table
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +33,31 @@ def test_run_ends_with_a_table_and_the_next_commands(
     argv = [*world.overrides(), "trainer.iterations=2", "trainer.progress=true", f"run_dir={run_dir}"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    for part in ("iteration 2/2", "images/s", "pairwise_distance", "tensorboard --logdir", f"fit ckpt_path={run_dir} "):
+    shown = ["iteration 2/2", "images/s", "pairwise_distance", "how to read it: ", "tensorboard --logdir"]
+    for part in (*shown, f"fit ckpt_path={run_dir} "):
         assert part in out
     summary = json.loads((run_dir / "summary.json").read_text())
-    assert summary_table(summary) in out
+    assert closing_table(summary) in out
     assert len(summary["config_hash"]) == 8
+    assert f"report:  {run_dir / 'report.html'}" in out
+    Page((run_dir / "report.html").read_text(encoding="utf-8"))
+
+
+def test_a_report_that_fails_costs_a_line_and_no_run(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches in fit.py: an error of the report that ends the command."""
+
+    def fails(folder: Path) -> Path:
+        raise ZeroDivisionError("no room\nfor it")
+
+    monkeypatch.setattr("drift_pl.reports.run_page.write_run_page", fails)
+    assert main([*world.overrides(), "trainer.iterations=1", f"run_dir={tmp_path / 'run'}"]) == 0
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if "report.html" in line]
+    assert lines == ["warning: report.html was not written (no room): the run is complete"]
+    assert "report: " not in captured.out
+    assert (tmp_path / "run" / "summary.json").is_file()
 
 
 def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None:
@@ -114,7 +136,7 @@ def test_the_table_has_a_cell_for_what_has_no_number() -> None:
     """A base of 0, as OCR or a strict rule gives it, and measures without a value."""
     base = {"reward": 0.0, "heldout/ocr": 0.5, "vendi": 2.0, "alignment": None, "rke": 1.0}
     tuned = {"reward": 0.25, "heldout/ocr": 0.25, "vendi": None, "alignment": 0.5, "rke": 1.0}
-    rows = [line.split() for line in summary_table({"base": base, "tuned": tuned}).splitlines()]
+    rows = [line.split() for line in closing_table({"base": base, "tuned": tuned}).splitlines()]
     assert rows == [
         ["base", "tuned", "change"],
         ["reward", "0.0000", "0.2500", "-"],

@@ -102,7 +102,7 @@ def test_the_command_needs_no_torch(tmp_path: Path) -> None:
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     first = make_run(tmp_path / "a", "drift", 0, 0.6)
     cases = {
-        "differ in test_prompts": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
+        "differ in test_prompts (3 and 2)": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
         "a seed comes twice": make_run(tmp_path / "c", "drift", 0, 0.6),
         "nothing: no such folder": tmp_path / "nothing",
         "has no summary.json": tmp_path / "a" / "evaluation",
@@ -120,7 +120,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
     [
         ("outt=x", "unknown key 'outt': did you mean 'out'?"),
         ("--out=x", "unknown flag '--out=x': keys take no dashes, use out=x"),
-        ("out=", "out= is empty: use e.g. out=."),
+        ("out=", "out= is empty: use e.g. out=report"),
         ("out=x", "no run folder given: python -m drift_pl.report runs/"),
     ],
 )
@@ -143,3 +143,51 @@ def test_held_out_rewards_are_shown_and_what_has_no_value_is_not_a_number(tmp_pa
     assert "| | seeds | reward | pairwise_distance | vendi | heldout/ocr |" in table
     assert "| base | | 0.500 | 0.250 | - | 0.250 |" in table
     assert "| `drift` | 2 | 0.600 +- 0.000 | 0.250 +- 0.000 | - | 0.250 +- 0.000 |" in table
+
+
+def test_unfinished_runs_are_left_out_with_a_note(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Catches in report.py: the notes are missing on the page."""
+    done, begun = make_run(tmp_path / "a", "drift", 0, 0.6), tmp_path / "b"
+    begun.mkdir()
+    (begun / "config.yaml").write_text("experiment: shapes_div\n")
+    assert main([str(done), str(begun), f"out={tmp_path / 'out'}"]) == 0
+    captured = capsys.readouterr()
+    note = f"left out, not finished: {begun}; go on with python -m drift_pl.fit ckpt_path={begun}"
+    assert captured.err == f"warning: {note}\n"
+    assert note in (tmp_path / "out" / "report.html").read_text()
+    assert main([str(begun)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: no run is finished: {begun}; go on with ")
+
+
+def test_one_run_is_reported_in_its_own_folder_and_several_in_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = (make_run(tmp_path / str(seed), "drift", seed, 0.6) for seed in (0, 1))
+    assert main([str(first)]) == 0
+    assert (first / "report.html").is_file()
+    assert not (tmp_path / "report").exists()
+    assert main([str(first), str(second)]) == 0
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (
+            '<meta name="generator" content="drift_pl report 99">',
+            "is a report, of version 99 (this one writes 1): give",
+        ),
+        ('<meta name="generator" content="drift_pl report 1">', "is a report: give its run's folder"),
+        ("something else", "is a file: give the folders of runs"),
+    ],
+)
+def test_a_report_in_place_of_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, head: str, message: str
+) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(head)
+    assert main([str(file)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

@@ -174,7 +174,7 @@ BAD = [
     ),
     (
         "--verbose",
-        "unknown flag '--verbose': the flags are --help, -h, --debug, --print-config; keys are given as KEY=",
+        "unknown flag '--verbose': the flags are --help, -h, --version, --debug, --print-config; keys are",
     ),
 ]
 

@@ -73,6 +73,11 @@ MISTAKES = [
     ("prompts.train=./none.txt", "prompts.train=./none.txt: none.txt does not exist; give a text file with one prompt"),
     ("prompts.test=empty.txt", "prompts.test=empty.txt holds no prompt"),
     ("incentive.prompting={rule: variants, paraphrases: ./none.jsonl}", "incentive.prompting.paraphrases=./none.jsonl"),
+    ("incentive.prompting={rule: expansions, vocabulary: ./no.jsonl}", "incentive.prompting.vocabulary=./no.jsonl"),
+    (
+        "incentive.prompting.writers=[{name: chat, args: {url: nowhere, model: m}}]",
+        "incentive.prompting.writers.args.url is not a url",
+    ),
     ("incentive={method: gardo, args: {gated_share: x}, shaping: {weight: 0}}", "incentive.args.gated_share=x does no"),
     ("ckpt_path=./none", "ckpt_path=./none: no such file or folder"),
 ]  # fmt: skip
@@ -165,7 +170,11 @@ def test_everything_that_has_a_name_is_looked_at() -> None:
     """Catches in config/early.py: a kind of the registry that is looked at by nobody."""
     named = [
         *("policy.family=flux", "incentive.shaping.weight=0", "incentive={method: dra, args: {}}"),
-        *("evaluation.measures=[{name: kid}]", "trainer.callbacks=[{name: diversity_monitor}]"),
+        *(
+            "incentive.prompting.writers=[{name: chat}]",
+            "evaluation.measures=[{name: kid}]",
+            "trainer.callbacks=[{name: diversity_monitor}]",
+        ),
     ]
     assert {thing.kind for thing in things(parse(named).config)} == TABLES.keys() - {"categories"}
 

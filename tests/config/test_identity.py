@@ -17,14 +17,16 @@ from drift_pl.config.identity import (
     default_run_dir,
     differences,
     identity_in_0_1,
+    run_identity,
     run_settings,
 )
 from drift_pl.config.loading import build_config, parse
 from drift_pl.config.schema import RENAMED, Config
 from drift_pl.config.section import all_keys
+from drift_pl.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-DEFAULTS = {2: "5818d3f7f1a3"}
+DEFAULTS = {2: "aeeca09ed5db"}
 """Number of the hash's format -> digest of the defaults that it was made for."""
 
 
@@ -148,3 +150,17 @@ def test_the_mark_of_version_0_1_is_made_again(experiment: str) -> None:
 def test_no_two_experiments_share_a_folder() -> None:
     hashes = [config_hash(build_config([("experiment", name)])) for name in list_experiments()]
     assert len(set(hashes)) == len(hashes)
+
+
+def test_a_name_of_ones_own_stands_in_the_folders_and_changes_nothing_else() -> None:
+    """Catches in config/identity.py: folders of other names for runs that have none."""
+    plain, named = (build_config([("experiment", "shapes_div"), *more]) for more in ([], [("run_name", "short-kl")]))
+    assert run_identity(plain) == run_identity(named)
+    assert default_run_dir(named) == Path(f"runs/shapes_div-short-kl-{run_identity(plain)}")
+    assert default_run_dir(plain) == Path(f"runs/shapes_div-{run_identity(plain)}")
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "a b", "../x", "x" * 65])
+def test_a_name_is_part_of_a_folders_name(name: str) -> None:
+    with pytest.raises(UserError, match=r"^run_name=.* e\.g\. run_name=short-kl$"):
+        Config.checked({"run_name": name})

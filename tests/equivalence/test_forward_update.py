@@ -15,7 +15,8 @@ from drift_pl.builders.run import build_run
 from drift_pl.config.loading import parse
 from drift_pl.core.rng import make_generator
 from drift_pl.policies.sd3 import StableDiffusion3Policy
-from drift_pl.training.updates.forward import ForwardUpdate, VelocityLoss
+from drift_pl.training.updates.forward import NoisedImages
+from drift_pl.training.updates.nft import NftUpdate
 from drift_pl.training.updates.protocol import UpdateContext
 
 NFT = ["objective.loss=nft", "policy.guidance_scale=1", "rewards=[{name: 'judges:Brightness'}]"]
@@ -40,13 +41,13 @@ def plain(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def experiences(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What every update of a run learnt from."""
     seen: list[Any] = []
-    original = ForwardUpdate.run
+    original = NftUpdate.run
 
-    def recording(self: ForwardUpdate, context: UpdateContext) -> Any:
+    def recording(self: NftUpdate, context: UpdateContext) -> Any:
         seen.append(context.experience)
         return original(self, context)
 
-    monkeypatch.setattr(ForwardUpdate, "run", recording)
+    monkeypatch.setattr(NftUpdate, "run", recording)
     return seen
 
 
@@ -125,9 +126,9 @@ def plain_nft(folder: Path, prompts: list[str], clean: Tensor, advantage: Tensor
     return {name: weight.detach() for name, weight in weights.items()}
 
 
-def noised_images(experience: Any) -> VelocityLoss:
-    update = ForwardUpdate(1, 1, 16, True, 0.0, nft_times=3, nft_beta=1.0, advantage_clip=5.0)
-    return update.loss(SimpleNamespace(experience=experience))  # a single step needs no old velocities
+def noised_images(experience: Any) -> NoisedImages:
+    update = NftUpdate(1, 1, 16, True, 0.0, nft_times=3, nft_beta=1.0, advantage_clip=5.0)
+    return update.noised_images(SimpleNamespace(experience=experience))
 
 
 def test_every_image_has_its_own_noise_at_every_level_and_iteration(
@@ -250,7 +251,7 @@ def test_each_lever_acts_on_it(world: TinyWorld, plain: dict[str, Any], tmp_path
 def test_skipping_images_of_zero_advantage_changes_nothing(world: TinyWorld, tmp_path: Path) -> None:
     """Half of the groups score alike. From the second optimizer step on their images hold the policy back.
 
-    Catches in training/updates/forward.py: images of zero advantage left out of later steps.
+    Catches in training/updates/nft.py: images of zero advantage left out of later steps.
     """
     half = [*NFT[:2], "rewards=[{name: 'judges:BrightnessOfRed'}]", *OFF, *ONE, "objective.learning_rate=0.003"]
     half += ["objective.inner_epochs=3"]

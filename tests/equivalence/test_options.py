@@ -77,6 +77,21 @@ def test_the_kind_of_stochastic_steps_reaches_the_rollouts(world: TinyWorld, tmp
     assert len(set(rms.values())) == 3
 
 
+def test_untrained_noise_of_the_last_step_reaches_the_rollouts(world: TinyWorld, tmp_path: Path) -> None:
+    """The same window and so the same trained states, other images.
+
+    Catches in builders/run.py: noise of the last step not passed on.
+    """
+    plain, noisy = (
+        first_metrics(world, tmp_path / name, *OFF, BRIGHTNESS, *more)
+        for name, more in (
+            ("plain", []),
+            ("noisy", ["sampler.noisy_last_step=true", "sampler.train_last_step=false"]),
+        )
+    )
+    assert noisy["policy/latent_rms"] != plain["policy/latent_rms"]
+
+
 def test_step_weights_keep_the_mean_and_shift_the_steps(world: TinyWorld, tmp_path: Path) -> None:
     """With one step that can be trained there is nothing to shift; with three the runs differ.
 

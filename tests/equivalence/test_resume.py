@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import TinyWorld, assert_same_training_state, load
+from runs import TinyWorld, assert_equal, assert_same_training_state, load
 
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import identity_in_0_1
@@ -47,6 +47,25 @@ def test_extended_run_equals_the_whole_one(world: TinyWorld, whole: dict, tmp_pa
     world.fit(run_dir, f"trainer.iterations={first_part}")
     assert load(run_dir)["PromptDataModule"]["iteration"] == first_part
     assert_same_training_state(world.fit(run_dir, "trainer.iterations=6", "ckpt_path=last"), whole)
+
+
+def test_a_run_whose_average_waits_for_steps_resumes_where_it_was(world: TinyWorld, tmp_path: Path) -> None:
+    """Two optimizer steps per iteration and an average at every third: the counter is in the checkpoint.
+
+    Catches in training/optimizer.py: the interval of the average not passed on.
+    """
+    settings = ["objective.ema_every=3", "evaluation.max_prompts=1"]
+    whole = world.fit(tmp_path / "whole", *settings, "trainer.iterations=3")
+    world.fit(tmp_path / "run", *settings, "trainer.iterations=2")
+    assert_same_training_state(world.fit(tmp_path / "run", "trainer.iterations=3", *settings, "ckpt_path=last"), whole)
+    always = world.fit(tmp_path / "always", "evaluation.max_prompts=1", "trainer.iterations=3")
+    assert_equal(always["state_dict"], whole["state_dict"], "weights")
+    changed = [
+        name
+        for name, value in always["average"].items()
+        if not torch.equal(torch.as_tensor(value), torch.as_tensor(whole["average"][name]))
+    ]
+    assert any("lora_B" in name for name in changed)
 
 
 def test_run_that_breaks_inside_an_iteration_resumes_from_its_start(

@@ -1,20 +1,26 @@
 """Every shipped experiment is a test case: it is read, and runs two iterations here with paths and sizes overridden."""
 
 import json
+import re
 from pathlib import Path
 
+import diffusers
 import pytest
+from accelerate import init_empty_weights
 from plan import read_plan
+from speed.architectures import PIPELINES
 from tiny_judges import save_tiny_aesthetic_head, save_tiny_hps, save_tiny_image_reward
 
 from drift_pl.builders.method import build_prompting, build_selection, build_shaping
-from drift_pl.config.batches import derive_batches
+from drift_pl.config.batches import derive_batches, noise_is_untrained, window_bounds
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import build_config, parse
 from drift_pl.fit import fit
 from drift_pl.incentive.prompting import EmbeddingNoise
 from drift_pl.incentive.selection import Band
 from drift_pl.incentive.shaping import DiversityShaping
+from drift_pl.policies.lora import attach_lora, trainable_parameters
+from drift_pl.sampling.prompts import read_prompts
 
 SIZES = [
     *("prompts.per_iteration=2", "prompts.group_size=4", "objective.updates=2", "objective.micro_batch=8"),
@@ -170,13 +176,59 @@ def test_drift_experiments_have_every_lever_on_and_judge_by_another_encoder(name
     assert incentive.shaping.encoder.args["pretrained"] != config.evaluation.encoder.args["pretrained"]
 
 
+def test_stable_diffusion_3_5_takes_flow_grpos_published_settings() -> None:
+    """https://github.com/yifan123/flow_grpo, config/grpo.py (pickscore_sd3) and scripts/train_sd3.py."""
+    for name in ("pickscore_div", "pickscore_flowgrpo"):
+        config = build_config([("experiment", name)])
+        objective, lora = config.objective, config.policy.lora
+        assert (config.sampler.steps, config.sampler.eval_steps, config.sampler.noise_level) == (10, 40, 0.7)
+        assert (config.policy.guidance_scale, config.policy.max_sequence_length) == (4.5, 128)
+        assert (config.prompts.per_iteration, config.prompts.group_size, objective.updates) == (48, 24, 2)
+        assert (objective.clip_range, objective.kl_weight, objective.kl_form) == (1e-4, 0.01, "flow_grpo")
+        assert (objective.learning_rate, objective.advantage_std) == (3e-4, "global")
+        assert (objective.ema_decay, objective.ema_every) == (0.9, 8)
+        assert (lora.rank, lora.alpha) == (32, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "millions"), [("pickscore_div", 191, 18.8), ("flux_pickscore_div", 342, 179.3)]
+)
+def test_the_adapted_layers_are_as_many_as_published(name: str, layers: int, millions: float) -> None:
+    """Oracle: peft's own count for the published lists of layers. `to_q` would match `attn2.to_q` as well (243)."""
+    config = build_config([("experiment", name)])
+    pipeline, lora = PIPELINES[config.policy.pretrained], config.policy.lora
+    with init_empty_weights():
+        network = getattr(diffusers, pipeline.denoiser)(**pipeline.config)
+        attach_lora(network, lora.rank, lora.alpha, lora.targets, seed=0)
+    trained = dict(trainable_parameters(network))
+    assert len(trained) == 2 * layers
+    assert sum(parameter.numel() for parameter in trained.values()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in list_experiments() if not name.startswith("shapes")])
+def test_an_experiment_says_how_often_a_prompt_is_seen(name: str) -> None:
+    """The line of its head, against prompts x iterations / length of the list."""
+    config = build_config([("experiment", name)])
+    said = re.search(r"^# Prompts:   each of the ([\d,]+) is seen about (\d+) times", read_text(name), re.MULTILINE)
+    assert said is not None
+    number = len(read_prompts(config.prompts.train))
+    assert int(said[1].replace(",", "")) == number
+    assert int(said[2]) == round(config.prompts.per_iteration * config.trainer.iterations / number)
+
+
+def read_text(name: str) -> str:
+    return (Path(__file__).parents[2] / "experiments" / f"{name}.yaml").read_text()
+
+
 def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
-    """Flow-GRPO's FLUX configuration: 6 and 28 steps, guidance 3.5, a = 0.9, beta 0."""
+    """Flow-GRPO's FLUX configuration: 6 and 28 steps, guidance 3.5, a = 0.9, beta 0; in scripts/train_flux.py rank 64,
+    alpha 128, texts of 128 tokens, noise in all six steps, the first five trained."""
     flux, base = (build_config([("experiment", name)]) for name in ("flux_pickscore_div", "pickscore_div"))
     assert (flux.sampler.steps, flux.sampler.eval_steps, flux.sampler.noise_level) == (6, 28, 0.9)
     assert (flux.policy.family, flux.policy.guidance_scale, flux.objective.kl_weight) == ("flux", 3.5, 0.0)
     assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
-    assert flux.policy.lora == base.policy.lora
+    assert (flux.policy.lora.rank, flux.policy.lora.alpha, flux.policy.max_sequence_length) == (64, 128, 128)
+    assert (noise_is_untrained(flux.sampler), window_bounds(flux.sampler)) == (True, (0, 5))
 
 
 def test_ddpos_published_settings_are_in_its_experiments() -> None:
@@ -188,6 +240,7 @@ def test_ddpos_published_settings_are_in_its_experiments() -> None:
         sampler, objective, batches = config.sampler, config.objective, derive_batches(config)
         assert (sampler.kind, sampler.steps, sampler.noise_level, batches.trained_steps) == ("ddim", 50, 1.0, 50)
         assert (config.policy.guidance_scale, batches.images_per_iteration) == (5.0, 256)
+        assert config.policy.pretrained == "CompVis/stable-diffusion-v1-4"
         assert (objective.clip_range, objective.advantage_clip, objective.learning_rate) == (1e-4, 5.0, 3e-4)
         assert (objective.kl_weight, objective.ema_decay, objective.weight_decay) == (0.0, 0.0, 1e-4)
         assert (batches.optimizer_steps_per_iteration, config.trainer.iterations) == (updates, iterations)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.rng import make_generator
-from drift_pl.functional.forward_process import clean_error_weight, nft_loss, noised, stratified_times
+from drift_pl.functional.forward_process import error_weight, nft_loss, noised, stratified_times
 
 SHAPE = (6, 4, 3, 3)
 
@@ -95,7 +95,7 @@ def test_weighted_errors_are_those_of_the_clean_latents_over_their_mean(generato
     state, time = torch.randn(SHAPE, generator=generator), 0.7
     error = (state - time * old) - (state - time * u)
     expected = error.square().mean((1, 2, 3)) / error.abs().mean((1, 2, 3))
-    ours = (old - u).square().mean((1, 2, 3)) * clean_error_weight(old, u, time)
+    ours = (old - u).square().mean((1, 2, 3)) * error_weight(old - u, time)
     torch.testing.assert_close(ours, expected)
 
 
@@ -109,6 +109,6 @@ def test_a_perfect_prediction_has_no_error_and_a_finite_weight(time: float, gene
     for error in (0.0, 1e-9, 1e-3):
         old = u + error
         expected = time**2 / (time * (old - u).abs().mean((1, 2, 3))).clamp(min=1e-5)
-        weight = clean_error_weight(old, u, time)
+        weight = error_weight(old - u, time)
         torch.testing.assert_close(weight, expected)
         assert ((old - u).square().mean((1, 2, 3)) * weight).isfinite().all()

@@ -86,3 +86,25 @@ def test_gdpo_gives_every_reward_the_same_say(generator: torch.Generator) -> Non
         return (value - value.mean(1, keepdim=True)) / value.std(1, correction=0, keepdim=True)
 
     torch.testing.assert_close(ours, (standard(first) + 0.5 * standard(second)).float(), rtol=0, atol=1e-5)
+
+
+def test_the_logged_potential_is_the_diversity_before_gate_centring_and_weight(generator: torch.Generator) -> None:
+    """Oracle: one minus the mean cosine to the other scored images, written down.
+
+    Catches in incentive/method.py: the potential of images that pass the gate; a zero for an unscored image.
+    """
+    scores = scores_of(generator)
+    scores.reward_PG[0, 2] = torch.nan
+    shaping = DiversityShaping(7.0, gamma=0.5, gate="quantile", gate_quantile=0.5, normalise="centred")
+    method = Method(shaping=shaping)
+    potential, bonus = method.potential(scores), method.bonus(scores, trajectory_of((0,), 3))
+    assert potential is not None
+    assert bonus is not None
+    for group, embedding in enumerate(scores.embedding_PGD):
+        scored = [image for image in range(6) if scores.reward_PG[group, image].isfinite()]
+        for image in range(6):
+            others = [float(embedding[image] @ embedding[other]) for other in scored if other != image]
+            expected = 1 - sum(others) / len(others) if image in scored else torch.nan
+            assert float(potential[group, image]) == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert float(bonus.mean()) == pytest.approx(0, abs=1e-6), "which says nothing of the group"
+    assert Method().potential(scores) is None

@@ -6,21 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig
+from diffusers import BitsAndBytesConfig, PipelineQuantizationConfig, StableDiffusion3Pipeline
+from tiny_policies import load_tiny
 
 from drift_pl.builders.policy import build_policy
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.policies import loading
+from drift_pl.policies import load_options
 from drift_pl.policies.flux import FluxPolicy
-from drift_pl.policies.loading import loading_options
+from drift_pl.policies.load_options import loading_options
+from drift_pl.policies.sd3 import StableDiffusion3Policy
 
 
 @pytest.fixture
 def able(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with the package and a device."""
-    monkeypatch.setattr(loading, "find_spec", lambda name: object())
+    monkeypatch.setattr(load_options, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.49" if name == "bitsandbytes" else real(name))
@@ -31,7 +33,7 @@ def test_nothing_is_asked_of_diffusers_by_default() -> None:
 
 
 def test_a_dtype_spares_the_autoencoder() -> None:
-    """Catches in policies/loading.py: the autoencoder in half precision."""
+    """Catches in policies/load_options.py: the autoencoder in half precision."""
     options = loading_options("bfloat16", None, "transformer")
     assert options == {"dtype": {"default": torch.bfloat16, "vae": torch.float32}}
 
@@ -40,7 +42,7 @@ def test_a_dtype_spares_the_autoencoder() -> None:
 def test_the_denoiser_alone_is_quantised_to_four_bits() -> None:
     """Oracle: diffusers' own resolution of its config, part by part.
 
-    Catches in policies/loading.py: every part quantised.
+    Catches in policies/load_options.py: every part quantised.
     """
     config = loading_options(None, "bitsandbytes_4bit", "transformer")["quantization_config"]
     assert isinstance(config, PipelineQuantizationConfig)
@@ -63,8 +65,8 @@ def test_the_denoiser_alone_is_quantised_to_eight_bits() -> None:
 
 
 def test_the_command_line_knows_the_same_names() -> None:
-    assert Config.require_key("policy.dtype").choices == tuple(loading.DTYPES)
-    assert Config.require_key("policy.quantisation").choices == tuple(loading.QUANTISATIONS)
+    assert Config.require_key("policy.dtype").choices == tuple(load_options.DTYPES)
+    assert Config.require_key("policy.quantisation").choices == tuple(load_options.QUANTISATIONS)
 
 
 def test_a_policy_hands_them_to_diffusers(
@@ -88,10 +90,47 @@ def test_a_policy_hands_them_to_diffusers(
 
 
 def test_what_quantisation_needs_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    monkeypatch.setattr(load_options, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package bitsandbytes: pip install bitsandbytes, or .*=null$"):
         loading_options(None, "bitsandbytes_4bit", "transformer")
-    monkeypatch.setattr(loading, "find_spec", lambda name: object())
+    monkeypatch.setattr(load_options, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"^policy\.quantisation=bitsandbytes_4bit needs a CUDA device"):
         loading_options(None, "bitsandbytes_4bit", "transformer")
+
+
+@pytest.fixture(scope="module")
+def half_pipeline(tiny_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every network in bfloat16."""
+    folder = tmp_path_factory.mktemp("half") / "pipeline"
+    missing = dict.fromkeys(StableDiffusion3Policy.optional_parts)
+    StableDiffusion3Pipeline.from_pretrained(tiny_pipeline, **missing, dtype=torch.bfloat16).save_pretrained(folder)
+    return folder
+
+
+def test_without_a_dtype_weights_are_as_stored_but_for_the_autoencoder(half_pipeline: Path) -> None:
+    """Rounding to bfloat16 twice is rounding once: all is as with `dtype=bfloat16`, read whole or by rows.
+
+    Catches in policies/folders.py: diffusers' own default, which is float32.
+    Catches in policies/stored.py: a skeleton of another dtype than the files.
+    """
+    policy, told = load_tiny("sd3", half_pipeline), load_tiny("sd3", half_pipeline, dtype="bfloat16")
+    for part in ("transformer", "vae", "text_encoder"):
+        ours, theirs = (getattr(each.pipeline, part).state_dict() for each in (policy, told))
+        assert ours.keys() == theirs.keys()
+        assert all(
+            torch.equal(value, theirs[name]) and value.dtype == theirs[name].dtype for name, value in ours.items()
+        )
+    assert policy.network.dtype == policy.pipeline.text_encoder.dtype == torch.bfloat16
+    assert policy.pipeline.vae.dtype == torch.float32
+    assert {parameter.dtype for _, parameter in policy.trainable_parameters()} == {torch.float32}
+    assert load_tiny("sd3", half_pipeline, sharded=True).network.dtype == torch.bfloat16
+    assert load_tiny("sd3", half_pipeline, dtype="float32").network.dtype == torch.float32
+
+
+def test_a_folder_of_another_family_says_which_it_is(half_pipeline: Path) -> None:
+    """Catches in policies/folders.py: the family that a folder is not named."""
+    with pytest.raises(
+        UserError, match=r"holds a StableDiffusion3Pipeline, .* needs a FluxPipeline: use policy\.family=sd3$"
+    ):
+        load_tiny("flux", half_pipeline)

@@ -96,6 +96,29 @@ def test_encoding_is_the_pipelines_own_row_by_row(tiny_pipeline: Path) -> None:
         assert (ours.pooled_BE[0] - ours.pooled_BE[1]).abs().max() > 1e-3  # prompts are told apart
 
 
+def test_without_text_tokens_of_its_own_t5_is_neither_loaded_nor_downloaded(
+    pipeline_with_t5: Path, tiny_pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the same folder without T5. Nothing of it need be there.
+
+    Catches in policies/loading.py: T5 loaded with `max_sequence_length=0`.
+    Catches in policies/folders.py: T5 downloaded with `max_sequence_length=0`.
+    """
+    folder = shutil.copytree(pipeline_with_t5, tmp_path / "pipeline")
+    for part in ("text_encoder_3", "tokenizer_3"):
+        shutil.rmtree(folder / part)
+    policy = make_policy(folder, max_sequence_length=0)
+    assert policy.pipeline.text_encoder_3 is policy.pipeline.tokenizer_3 is None
+    ours, theirs = (each.encode(PROMPTS) for each in (policy, make_policy(tiny_pipeline, max_sequence_length=0)))
+    assert torch.equal(ours.tokens_BLE, theirs.tokens_BLE)
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(
+        StableDiffusion3Pipeline, "download", lambda name, **options: asked.update(options, name=name) or str(folder)
+    )
+    make_policy("org/model@main", max_sequence_length=0)
+    assert asked == {"name": "org/model", "revision": "main", "text_encoder_3": None, "tokenizer_3": None}
+
+
 def test_a_pipeline_with_t5_is_loaded_with_it(pipeline_with_t5: Path) -> None:
     """Oracle: the pipeline's own encode_prompt; T5's tokens are full width and not to be taken for padding."""
     plain = StableDiffusion3Pipeline.from_pretrained(pipeline_with_t5)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
-from drift_pl.policies.stored import StoredNetwork
+from drift_pl.policies.stored import StoredNetwork, weight_files
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -64,7 +64,7 @@ def test_weights_of_another_network_are_refused(folder: Path, shape: tuple[int, 
 
 def test_other_folders_are_refused_as_ever(folder: Path, tiny_flux: Path) -> None:
     assert refused(tiny_flux).endswith(
-        "it holds a FluxPipeline, and policy.family=sd3 needs a StableDiffusion3Pipeline"
+        "it holds a FluxPipeline, and policy.family=sd3 needs a StableDiffusion3Pipeline: use policy.family=flux"
     )
     (folder / "model_index.json").unlink()
     assert refused(folder).endswith("model_index.json is missing: this is not a diffusers pipeline folder")
@@ -83,4 +83,4 @@ def test_weights_in_several_files_are_found(folder: Path) -> None:
     policy = load_tiny("sd3", folder, sharded=True, tuning="full")
     stored = policy.adapter._stored
     assert isinstance(stored, StoredNetwork)
-    assert [file.name for file in stored._files()] == ["a.safetensors", "b.safetensors"]
+    assert [file.name for file in weight_files(stored.folder)] == ["a.safetensors", "b.safetensors"]

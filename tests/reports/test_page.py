@@ -2,10 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from html_page import Page
 from made_up_evaluations import make_point, write_file, write_study
 
 from drift_pl.evaluation.record import read_evaluation
@@ -16,41 +16,11 @@ from drift_pl.reports.question import Question
 from drift_pl.reports.results import Results
 from drift_pl.reports.table import markdown
 
-VOID = {"meta", "img", "link", "br"}
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000a49444154789c63000100000500010d0a2db40000000049454e44ae426082"
 )
 NASTY = "</script><script>alert(1)</script> & \"quoted\" 'x' <!-- `tick` | $a_b$"
-
-
-class Page(HTMLParser):
-    """Refuses tags that are not closed in order; keeps texts, attributes and the data."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.scripts: list[str] = []
-        self.data = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts.append(data)
-        else:
-            self.texts.append(data)
 
 
 def results_of(paths: list[Path], *diversity: str) -> Results:

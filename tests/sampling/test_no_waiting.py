@@ -25,7 +25,7 @@ from drift_pl.sampling.stochastic import FlowSde
 from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport
 from drift_pl.training.updates.clipped import ClippedUpdate
-from drift_pl.training.updates.forward import ForwardUpdate
+from drift_pl.training.updates.nft import NftUpdate
 from drift_pl.training.updates.protocol import UpdateContext
 
 BATCH = PromptBatch(seed=7, iteration=3, prompts=("a red cat", "sky"), groups=(0, 1), group_size=3)
@@ -33,7 +33,7 @@ COMMON = {"inner_epochs": 1, "updates": 1, "micro_batch": 2, "skip_zero_advantag
 UPDATES = {
     "surrogate": ClippedUpdate(**COMMON, clip_range=1e-3, kl_form="exact", ratio="plain", step_weights="none",
                                trainable_steps=(0, 4)),
-    "nft": ForwardUpdate(**COMMON, nft_times=2, nft_beta=1.0, advantage_clip=5.0),
+    "nft": NftUpdate(**COMMON, nft_times=2, nft_beta=1.0, advantage_clip=5.0),
 }  # fmt: skip
 
 

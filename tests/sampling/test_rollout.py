@@ -103,6 +103,25 @@ def test_log_probabilities_are_those_of_the_transitions_taken(tiny_policy: Stabl
         torch.testing.assert_close(trajectory.log_prob_KB[k].double(), expected, rtol=0, atol=2e-5)
 
 
+def test_noise_of_an_untrained_last_step_follows_that_of_the_window(tiny_policy: StableDiffusion3Policy) -> None:
+    """flow_grpo's rollouts of FLUX: the images are those of a window that reaches the end, of which one step less is
+    kept. Without it the last step is the ODE's.
+
+    Catches in sampling/rollout.py: noise in every step outside of the window; the last step scored as a trained one.
+    """
+    sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
+    noisy = dataclasses.replace(sampler, last_step_noise=True)
+    last = sampler.num_steps - 1
+    window = tuple(range(1, last))
+    without, untrained = (walk(tiny_policy, each, condition, window) for each in (sampler, noisy))
+    trained = walk(tiny_policy, sampler, condition, (*window, last))
+    assert torch.equal(untrained.final_BCHW, trained.final_BCHW)
+    assert torch.equal(untrained.latents_KBCHW, trained.latents_KBCHW[:-1])
+    assert torch.equal(untrained.log_prob_KB, trained.log_prob_KB[:-1])
+    assert torch.equal(untrained.latents_KBCHW, without.latents_KBCHW)
+    assert not torch.equal(untrained.final_BCHW, without.final_BCHW)
+
+
 def test_a_replayed_step_holds_its_mean_std_and_length(tiny_policy: StableDiffusion3Policy) -> None:
     sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
     trajectory = walk(tiny_policy, sampler, condition)

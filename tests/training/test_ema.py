@@ -6,11 +6,11 @@ from torch import nn
 from drift_pl.training.ema import ParameterAverage
 
 
-def make(decay: float) -> tuple[nn.Linear, ParameterAverage]:
+def make(decay: float, every: int = 1) -> tuple[nn.Linear, ParameterAverage]:
     layer = nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         layer.weight.fill_(1.0)
-    return layer, ParameterAverage(layer.named_parameters(), decay)
+    return layer, ParameterAverage(layer.named_parameters(), decay, every)
 
 
 def test_follows_the_recurrence_with_its_warm_up() -> None:
@@ -22,6 +22,20 @@ def test_follows_the_recurrence_with_its_warm_up() -> None:
         average.update()
     expected = 0.15 * (0.1 * 1 + 0.9 * 2) + 0.85 * 3
     torch.testing.assert_close(average.average["weight"], torch.tensor([[expected]]))
+
+
+def test_every_third_step_is_averaged_with_the_decay_of_that_step() -> None:
+    """flow_grpo's rule: decay (1 + k) / (10 + k) with k the optimizer step, from 0, and an update at k = 2, 5, ...
+
+    Catches in training/ema.py: every step averaged; the decay by the number of updates in place of that of steps.
+    """
+    layer, average = make(0.9, every=3)
+    for step in range(6):
+        with torch.no_grad():
+            layer.weight.fill_(2.0 + step)
+        average.update()
+    after_third = 3 / 12 * 1 + 9 / 12 * 4
+    torch.testing.assert_close(average.average["weight"], torch.tensor([[6 / 15 * after_third + 9 / 15 * 7]]))
 
 
 def test_swapping_in_restores_the_live_weights_bit_for_bit() -> None:

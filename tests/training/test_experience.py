@@ -9,7 +9,7 @@ from drift_pl.core.types import Condition, PromptBatch, Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.training.experience import Experience
 from drift_pl.training.updates.clipped import ClippedUpdate
-from drift_pl.training.updates.forward import ForwardUpdate
+from drift_pl.training.updates.nft import NftUpdate
 from drift_pl.training.updates.passes import Loss, Passes
 from drift_pl.training.updates.protocol import UpdateContext
 
@@ -78,10 +78,10 @@ class Mine(Passes):
 def test_zero_advantage_has_no_gradient_where_the_update_says_so() -> None:
     """nft pulls such images back to the old policy from its second step on; another update may learn from them.
 
-    Catches in training/updates/forward.py: images of zero advantage left out of later steps.
+    Catches in training/updates/nft.py: images of zero advantage left out of later steps.
     """
     common = {"inner_epochs": 1, "updates": 2, "micro_batch": 4, "skip_zero_advantage": True}
-    nft = partial(ForwardUpdate, **common, nft_times=1, nft_beta=1.0, advantage_clip=5.0)
+    nft = partial(NftUpdate, **common, nft_times=1, nft_beta=1.0, advantage_clip=5.0)
     surrogate = partial(
         ClippedUpdate,
         **common,

@@ -25,7 +25,7 @@ from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport
 from drift_pl.training.sharded_strategy import ShardedStrategy
 from drift_pl.training.updates.clipped import ClippedUpdate
-from drift_pl.training.updates.forward import ForwardUpdate
+from drift_pl.training.updates.nft import NftUpdate
 from drift_pl.training.updates.passes import Passes
 from drift_pl.training.updates.protocol import UpdateContext
 
@@ -50,7 +50,7 @@ SURROGATE = partial(
     step_weights="none",
     trainable_steps=(0, 3),
 )
-NFT = partial(ForwardUpdate, **COMMON, nft_times=2, nft_beta=0.5, advantage_clip=5.0)
+NFT = partial(NftUpdate, **COMMON, nft_times=2, nft_beta=0.5, advantage_clip=5.0)
 CASES: dict[str, tuple[Passes, str]] = {
     "selection": (SURROGATE(skip_zero_advantage=False, kl_weight=0.1), "lora"),
     "zero advantages": (SURROGATE(skip_zero_advantage=True, kl_weight=0.0), "lora"),
@@ -119,7 +119,7 @@ def test_processes_with_unequal_work_learn_what_one_does(tiny_pipeline: Path, ca
 
     Catches in training/updates/passes.py: a process makes the passes of its own images only, and waits for ever.
     Catches in training/updates/passes.py: a further pass has a weight.
-    Catches in training/updates/forward.py: the old policy is asked for the process's own images only.
+    Catches in training/updates/nft.py: the old policy is asked for the process's own images only.
     Catches in training/sharded_strategy.py: gradients of all passes but the last are not summed over processes.
     """
     run_processes(2, update_together, tiny_pipeline, case, limit_s=LIMIT_S)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drift_pl.core.processes import world_size
 from drift_pl.policies.sharding import common_passes
+from drift_pl.training.ema import Lag
 from drift_pl.training.experience import Experience
 from drift_pl.training.parallel import gradient_sync
 from drift_pl.training.updates.protocol import UpdateContext
@@ -61,6 +62,11 @@ class Passes(ABC):
     def keep(self) -> frozenset[str]:
         """What the rollout stores in addition, see `rollout`."""
         return frozenset()
+
+    @property
+    def lag(self) -> Lag | None:
+        """How an old policy lags behind, if the update has one."""
+        return None
 
     def idle_at_zero(self, first: bool) -> bool:
         """Whether an image of zero advantage has no gradient; False unless a subclass knows better.

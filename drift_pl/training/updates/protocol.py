@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.rollout import Sampler
+from drift_pl.training.ema import OldPolicy
 from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport
 
@@ -24,6 +25,7 @@ class UpdateContext:
         experience: the iteration's images and advantages.
         counts_U: images that count in each optimizer step of a pass, summed over all processes.
         report: receives the policy's health, as `policy/NAME`.
+        old_policy: weights that lag behind, if the update has `lag`.
         agreed: (optimizer step, whether it is the first) -> number of forward passes that all processes have agreed on.
     """
 
@@ -33,11 +35,14 @@ class UpdateContext:
     experience: Experience
     counts_U: Tensor
     report: IterationReport
+    old_policy: OldPolicy | None = None
     agreed: dict[tuple[int, bool], int] = field(default_factory=dict)
 
 
 class Update(Protocol):
     """Turns an iteration's experience into gradients; its constructor takes keys of `objective` by name.
+
+    It may have `lag`, how an old policy lags behind (`Lag`): then `UpdateContext.old_policy` is one.
 
     Under `trainer.strategy=fsdp` every process must make the same number of passes through the policy's network, as
     `Passes` does, or the others wait for ever.

@@ -10,7 +10,7 @@ Catches in evaluation/record.py: numbers whose sum is infinite.
 Catches in evaluation/bundle.py: a file without evaluations.
 Catches in evaluation/arrays.py: an array that is no picture.
 Catches in core/json_files.py: a file of any size is read.
-Catches in policies/loading.py: weights that are not in the files; a part whose folder is missing.
+Catches in policies/folders.py: weights that are not in the files; a part whose folder is missing.
 Catches in scoring/weight_files.py: random numbers for weights that are not in the files.
 """
 
@@ -21,6 +21,7 @@ import pytest
 from campaign.inputs import (
     rows_command_line,
     rows_files,
+    rows_levers,
     rows_models,
     rows_records,
     rows_rewards,
@@ -32,6 +33,7 @@ from campaign.inputs.stage import Stage
 TABLE: dict[str, list[Row]] = {
     **rows_command_line.KINDS,
     **rows_files.KINDS,
+    **rows_levers.KINDS,
     **rows_models.KINDS,
     **rows_runs.KINDS,
     **rows_records.KINDS,

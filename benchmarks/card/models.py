@@ -1,0 +1,172 @@
+"""Policies of full size with random weights, made on the device: no folder, no download, no tokenizer.
+
+Speed and memory of a denoiser and an autoencoder do not depend on their weights. Text encoders run once per prompt and,
+in the experiments, on the CPU; in their place stands a function from a text to random embeddings of the same shape.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers.training_utils import cast_training_params
+from speed import architectures
+from speed.architectures import CLIPS, PIPELINES, VISION_SIDE, Pipeline
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from drift_pl.config.schema import Config
+from drift_pl.core.registry import find
+from drift_pl.core.types import Condition
+from drift_pl.policies.loading import DTYPES
+from drift_pl.policies.lora import LoraAdapter, attach_lora
+from drift_pl.policies.pipeline import PipelinePolicy
+
+SD3, UNET = "SD3Transformer2DModel", "UNet2DConditionModel"
+SMALLEST = {
+    SD3: {
+        **{"num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 2, "caption_projection_dim": 16},
+        **{"dual_attention_layers": (0,), "joint_attention_dim": 32, "pooled_projection_dim": 16},
+    },
+    UNET: {
+        **{"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1, "cross_attention_dim": 32},
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "attention_head_dim": 2,
+    },
+}
+"""Denoiser -> what makes it small, for a trial of the script on a CPU."""
+SMALLEST_VAE = {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1, "norm_num_groups": 4}
+SMALLEST_CLIP = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def shrink() -> None:
+    """Makes the published configurations tiny, for this process."""
+    for name, pipeline in PIPELINES.items():
+        if pipeline.denoiser in SMALLEST:
+            small = {**pipeline.config, **SMALLEST[pipeline.denoiser]}
+            PIPELINES[name] = replace(pipeline, config=small, vae={**pipeline.vae, **SMALLEST_VAE})
+    for config in CLIPS.values():
+        for part in ("vision_config", "text_config"):
+            config[part] = {**config[part], **SMALLEST_CLIP}
+    architectures.T5_XXL["d_model"] = SMALLEST[SD3]["joint_attention_dim"]
+
+
+def random_policy(config: Config, device: torch.device, seed: int = 0) -> PipelinePolicy:
+    """The policy of a config, as `build_policy` would make it from a published folder.
+
+    Raises:
+        KeyError: `policy.pretrained` has no entry in `speed/architectures.py`.
+    """
+    policy, published = config.policy, PIPELINES[config.policy.pretrained]
+    torch.manual_seed(seed)
+    network = made(published.denoiser, published.config, device, DTYPES[policy.dtype or "float32"])
+    wake(network)
+    vae = made("AutoencoderKL", published.vae, device, torch.float32)
+    lora = policy.lora
+    attach_lora(network, lora.rank, lora.alpha, lora.targets, seed)
+    cast_training_params(network, torch.float32)
+    family = find("family", policy.family)
+    pipeline = SimpleNamespace(vae=vae, vae_scale_factor=8, scheduler=scheduler_of(published))
+    vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
+    made_up = type(f"Random{family.__name__}", (RandomText, family), {"published": published})
+    built = made_up(pipeline, LoraAdapter(network), policy.resolution, policy.max_sequence_length)
+    if policy.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    if policy.compile:
+        for block in built.blocks():
+            block.compile()
+    return built
+
+
+def made(kind: str, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
+    """A network of a class of diffusers, filled on the device."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            network = getattr(diffusers, kind).from_config(config)
+    finally:
+        torch.set_default_dtype(before)
+    return network.to(dtype).requires_grad_(False).eval()
+
+
+def wake(network: nn.Module) -> None:
+    """Fills the output layer, which starts at zero: with a prediction of zero no reward depends on the adapter."""
+    for name in ("proj_out", "conv_out"):
+        layer = getattr(network, name, None)
+        if layer is not None:
+            nn.init.normal_(layer.weight, std=0.02)
+
+
+def scheduler_of(published: Pipeline) -> Any:
+    """Of the published folders: a time shift of 3; scaled linear betas."""
+    if published.denoiser != UNET:
+        return diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return diffusers.DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
+class RandomText(PipelinePolicy):
+    """Embeddings that depend on a text and on nothing else, in place of the text encoders."""
+
+    published: Pipeline
+
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
+        config, published = self.network.config, self.published
+        width = config.get("joint_attention_dim") or config.cross_attention_dim
+        length = published.clip_tokens + (self.max_sequence_length if published.has_t5 else 0)
+        rows = []
+        for prompt in prompts:
+            generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))
+            rows.append(torch.randn(length + 1, max(width, self._pooled), generator=generator))
+        rows_BLE = torch.stack(rows)
+        pooled_BE = rows_BLE[:, -1, : self._pooled] if self._pooled else None
+        return Condition(rows_BLE[:, :-1, :width], pooled_BE, torch.full((length,), width))
+
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Nothing is cut: there is no tokenizer."""
+
+    @property
+    def text_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def _pooled(self) -> int:
+        return int(self.network.config.get("pooled_projection_dim") or 0)
+
+
+class RandomJudge:
+    """Image network of a published CLIP at full size with random weights; the score is a fixed direction's.
+
+    Args:
+        pretrained: a key of `speed.architectures.CLIPS`.
+        batch_size: images per forward pass.
+    """
+
+    def __init__(self, pretrained: str, batch_size: int = 32) -> None:
+        self.pretrained, self.batch_size = pretrained, batch_size
+        self.model: Any = None
+
+    def to(self, device: torch.device | str) -> "RandomJudge":
+        if self.model is None:
+            with torch.device(device), torch.random.fork_rng():
+                torch.manual_seed(1)
+                self.model = transformers.CLIPModel(transformers.CLIPConfig(**CLIPS[self.pretrained]))
+            self.model.requires_grad_(False).eval()
+        self.model.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        scores = []
+        with torch.autocast(images_B3HW.device.type, enabled=False):
+            for part_B3HW in images_B3HW.float().split(self.batch_size):
+                small_B3HW = interpolate(part_B3HW, VISION_SIDE, mode="bicubic", antialias=True)
+                found = self.model.get_image_features(pixel_values=small_B3HW)
+                scores.append(getattr(found, "pooler_output", found)[:, 0])
+        return torch.cat(scores)

@@ -1,0 +1,145 @@
+"""The runs below some folders: state, progress, reward and diversity, and what differs from the experiment."""
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from drift_pl.config.experiments import read_mapping
+from drift_pl.config.inputs import MARK
+from drift_pl.config.overrides import differences_of
+from drift_pl.config.own_run import CONFIG, newest_checkpoint
+from drift_pl.config.run_folder import SUMMARY
+from drift_pl.core.errors import UserError
+from drift_pl.core.json_files import read_json
+from drift_pl.core.lock import is_held
+from drift_pl.core.run_status import read_status
+
+DEEPEST = 4
+"""Folders below a given one in which runs are looked for."""
+MEASURES = ("reward", "pairwise_distance")
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A run as its folder shows it.
+
+    Attributes:
+        state: `running`, `finished`, `ended early` (by an alarm, a timer ...), `interrupted` (it can be resumed) or
+            `not saved` (it has no checkpoint).
+        iteration: iterations that are done; None if nothing says so.
+        iterations: length of the run.
+        base, tuned: held-out reward and pairwise distance, when the run is finished; None for what has no value.
+        training: the same of the last training groups of which the run has told.
+        differs: KEY=VALUE of what is not as in its experiment.
+    """
+
+    folder: str
+    state: str
+    experiment: str
+    run_name: str | None
+    seed: int
+    tags: list[str]
+    iteration: int | None
+    iterations: int | None
+    base: dict[str, float | None]
+    tuned: dict[str, float | None]
+    training: dict[str, float | None]
+    stopped: str | None
+    differs: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def find_runs(folders: Sequence[Path]) -> list[Path]:
+    """Folders of runs, at or below the given ones, oldest first."""
+    found = {path for folder in folders for path in _below(folder, DEEPEST)}
+    return sorted(found, key=lambda path: ((path / CONFIG).stat().st_mtime, str(path)))
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    if (folder / CONFIG).is_file() and any((folder / name).exists() for name in (MARK, SUMMARY, "checkpoints")):
+        yield folder
+    elif depth:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        for name in names:
+            yield from _below(folder / name, depth - 1)
+
+
+def read_listed_run(folder: Path) -> ListedRun:
+    """What a run's folder shows; a damaged file shows nothing."""
+    config, summary, status = _config(folder), _summary(folder), read_status(folder)
+    section = config.get("trainer")
+    trainer = section if isinstance(section, dict) else {}
+    iterations, done = _number(trainer.get("iterations")), _number(summary.get("iterations"))
+    state = _state(folder, summary, done, iterations)
+    if state not in ("finished", "ended early"):
+        summary, done = {}, _iterations_done(folder, status)
+    training = {name: _value(status.get(name)) for name in MEASURES if name in status}
+    stopped, tags, name = summary.get("stopped"), config.get("tags"), config.get("run_name")
+    return ListedRun(
+        folder=str(folder),
+        state=state,
+        experiment=Path(str(config.get("experiment", ""))).stem,
+        run_name=None if name is None else str(name),
+        seed=_number(config.get("seed")) or 0,
+        tags=[str(tag) for tag in tags] if isinstance(tags, list) else [],
+        iteration=done,
+        iterations=iterations,
+        base=_measured(summary, "base"),
+        tuned=_measured(summary, "tuned"),
+        training=training,
+        stopped=None if stopped is None else str(stopped),
+        differs=differences_of(folder),
+    )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return read_mapping(folder / CONFIG)
+    except UserError:
+        return {}
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    try:
+        content = read_json(folder / SUMMARY)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _state(folder: Path, summary: dict[str, Any], done: int | None, iterations: int | None) -> str:
+    if is_held(folder):
+        return "running"
+    if summary and "stopped" in summary:
+        return "ended early"
+    if done is not None and (iterations is None or done >= iterations):
+        return "finished"
+    return "interrupted" if newest_checkpoint(folder) else "not saved"
+
+
+def _iterations_done(folder: Path, status: dict[str, Any]) -> int | None:
+    """Of a run that has not ended; its last checkpoint may be of an earlier iteration."""
+    numbers = re.findall(r"iteration-(\d+)\.ckpt", " ".join(path.name for path in folder.glob("checkpoints/*.ckpt")))
+    known = [_number(status.get("iteration")), *map(int, numbers)]
+    return max((number for number in known if number is not None), default=None)
+
+
+def _measured(summary: dict[str, Any], which: str) -> dict[str, float | None]:
+    values = summary.get(which)
+    return {name: _value(values.get(name)) for name in MEASURES} if isinstance(values, dict) else {}
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _value(value: Any) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None
