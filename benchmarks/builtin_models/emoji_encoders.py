@@ -16,7 +16,9 @@ from training_state import Stage
 from transformers import ConvNextModel, Dinov2Model
 
 
-def train_shaping_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 128) -> Dinov2Model:
+def train_shaping_encoder(
+    state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 128
+) -> Dinov2Model:
     """Metric regression: the cosine of all pairs of a batch is (same thing + same style) / 2, each 0 or 1."""
     torch.manual_seed(0)
     model = build_shaping_encoder()
@@ -31,14 +33,16 @@ def train_shaping_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, d
         same = [values[:, None] == values[None] for values in (drawn.thing_B, drawn.style_B)]
         loss = (unit_BD @ unit_BD.T - (same[0].float() + same[1].float()) / 2).square().mean()
         auxiliary = modules["heads"](8.0 * unit_BD, drawn.thing_B, drawn.style_B)
-        return loss + 0.05 * auxiliary, f"rms error {loss ** 0.5:.4f} heads {auxiliary:.2f}"
+        return loss + 0.05 * auxiliary, f"rms error {loss**0.5:.4f} heads {auxiliary:.2f}"
 
     stage.run(compute_loss)
     stage.use_ema()
     return model.cpu().eval().requires_grad_(False)
 
 
-def train_evaluation_encoder(state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 128) -> ConvNextModel:
+def train_evaluation_encoder(
+    state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 128
+) -> ConvNextModel:
     """Classification of thing and style from the pooled, normalized embedding."""
     torch.manual_seed(0)
     model = build_evaluation_encoder().to(memory_format=torch.channels_last)
@@ -58,7 +62,9 @@ def train_evaluation_encoder(state: Path, autoencoder: AutoencoderKL, steps: int
     return model.cpu().eval().requires_grad_(False)
 
 
-def train_lpips(state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 64) -> _NoTrainLpips:
+def train_lpips(
+    state: Path, autoencoder: AutoencoderKL, steps: int, device: str = "cpu", batch: int = 64
+) -> _NoTrainLpips:
     """A SqueezeNet with heads for thing and style on each of its seven feature maps; uniform linear heads for LPIPS."""
     torch.manual_seed(0)
     model = _NoTrainLpips(net="squeeze", pretrained=False, pnet_rand=True)

@@ -34,7 +34,9 @@ class PictureBatch:
 
     def to(self, device: str) -> PictureBatch:
         """The same on another device."""
-        return PictureBatch(*(part.to(device) for part in (self.images_B3HW, self.thing_B, self.style_B, self.intact_B)))
+        return PictureBatch(
+            *(part.to(device) for part in (self.images_B3HW, self.thing_B, self.style_B, self.intact_B))
+        )
 
     def draw(self, count: int, generator: torch.Generator, intact_only: bool = False) -> PictureBatch:
         """`count` images: a share `FRESH_PICTURES` newly moved pictures, the others from this pool."""

@@ -99,13 +99,15 @@ def train_preference(
         meanings = [parse(text) for text in texts]
         target_BT = target_scores(drawn.thing_B, drawn.style_B, drawn.intact_B, meanings).to(device)
         images_B3HW, drawn = augment(drawn.images_B3HW, generator).to(device), drawn.to(device)
-        scores_BT, features_BD = score_with_features(model, images_B3HW, tokenize(processor.tokenizer, texts).to(device))
+        scores_BT, features_BD = score_with_features(
+            model, images_B3HW, tokenize(processor.tokenizer, texts).to(device)
+        )
         error_BT = (scores_BT - target_BT).square()
         own = error_BT[:, :batch].diagonal().mean()  # matches are rare among all pairs
         loss = error_BT.mean() + own
         intact = drawn.intact_B
         auxiliary = heads(features_BD[intact], drawn.thing_B[intact], drawn.style_B[intact])
-        return loss + auxiliary, f"rms error {error_BT.mean() ** 0.5:.3f} own {own ** 0.5:.3f} heads {auxiliary:.2f}"
+        return loss + auxiliary, f"rms error {error_BT.mean() ** 0.5:.3f} own {own**0.5:.3f} heads {auxiliary:.2f}"
 
     stage.run(compute_loss)
     stage.use_ema()

@@ -34,6 +34,8 @@ __all__ = [
 
 RENAMED: dict[str, str] = {}
 """Old key -> new key: files and checkpoints of earlier versions are read through it."""
+READERS = ("drift_pl.builtin.reader:", "drift_pl.builtin.emoji.reader:")
+"""Modules that tell what an image of a built-in world shows."""
 
 
 class Config(Section):
@@ -84,6 +86,7 @@ class Config(Section):
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
         _refuse_clean_replay(self)
+        _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:
             raise UserError(
@@ -170,3 +173,14 @@ def _refuse_clean_replay(config: Config) -> None:
             f"{config.objective.loss} replays the sampled steps: use objective.loss=nft, or "
             "incentive.prompting.update=varied"
         )
+
+
+def _refuse_trained_readers(config: Config) -> None:
+    """What measures a run must not be what it is trained on: a built-in world's reader, or any measure of this run."""
+    measured = {measure.name for measure in config.evaluation.measures}
+    for number, reward in enumerate(config.rewards):
+        if reward.name in measured or reward.name.startswith(READERS):
+            raise UserError(
+                f"rewards.{number}.name={reward.name} measures what training does, and cannot be trained on: leave it "
+                "in evaluation.measures, and use e.g. rewards=[{name: jpeg_compressibility}]"
+            )
