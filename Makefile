@@ -13,7 +13,7 @@ DEMO := ckpt_path=auto trainer.progress=lines
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo gpu-check test test-slow lint type format venv docs docs-serve clean
+.PHONY: help run demo gpu-check test test-slow test-browser lint type format venv docs docs-serve clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -26,8 +26,9 @@ demo: $(RUN) ## plain Flow-GRPO and DRIFT side by side on pictograms, and the pa
 	@$(BIN)/python -m drift_pl.fit experiment=emoji_flowgrpo run_dir=runs/demo/plain $(DEMO) $(ARGS) & plain=$$!; \
 		$(BIN)/python -m drift_pl.fit experiment=emoji_div run_dir=runs/demo/drift $(DEMO) $(ARGS); drift=$$?; \
 		wait $$plain && exit $$drift
-	$(BIN)/python -m drift_pl.report runs/demo/plain runs/demo/drift
-	$(BIN)/python -m drift_pl.pareto runs/demo/plain runs/demo/drift
+	$(BIN)/python -m drift_pl.report runs/demo/plain runs/demo/drift out=runs/demo/report
+	$(BIN)/python -m drift_pl.pareto runs/demo/plain runs/demo/drift out=runs/demo/fronts \
+		"diversity=[styles,pairwise_distance]"
 
 gpu-check: $(DEV) ## full-size models with random weights on your GPU: speed, memory, checks; ARGS=--quick for three minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
@@ -36,7 +37,10 @@ test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(DEV) ## run all tests, including the slow ones
-	$(BIN)/python -m pytest -m "slow or not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not browser" $(ARGS)
+
+test-browser: $(DEV) ## layout and keys of report.html, in Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 lint: $(DEV) ## ruff and mypy
 	$(BIN)/ruff check .

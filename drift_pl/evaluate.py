@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder
+from drift_pl.core.progress import Display, clock
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -38,7 +40,15 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
-    quieten()
+    with Display("auto") as display:
+        with display.stage("importing libraries"):
+            quieten()
+        return _evaluate(options, config, run_dir, paths, display)
+
+
+def _evaluate(
+    options: EvaluateOptions, config: Config, run_dir: Path, paths: Sequence[Path], display: Display
+) -> "Evaluation":
     from drift_pl.builders.checkpoint_weights import read_checkpoints
     from drift_pl.builders.early import refuse_unfit
     from drift_pl.builders.hardware import choose_device
@@ -57,7 +67,7 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
         read_array(evaluation, point.name, "grid")  # needed at the end: damaged ones are refused before hours of work
     probe_folder(evaluation.folder)
     if _missing(jobs, evaluation):
-        evaluation = _measure(options, config, jobs, evaluation, base, device, autocast)
+        evaluation = _measure(options, config, jobs, evaluation, base, device, autocast, display)
     evaluation = write_shared(evaluation)
     _write_sheet(evaluation)
     return evaluation
@@ -136,6 +146,7 @@ def _measure(
     base: "Evaluation | None",
     device: Any,
     autocast: Any,
+    display: Display,
 ) -> "Evaluation":
     """Measures point by point; each is written when it is done."""
     from drift_pl.builders.bench import build_bench
@@ -147,11 +158,12 @@ def _measure(
     from drift_pl.evaluation.partial import PartialPoint
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
-    from drift_pl.reports.display import Progress, headline
+    from drift_pl.reports.display import headline
 
-    bench = build_bench(config, build_rewards(config.rewards, "rewards"), options.judges)
-    model = Model.on(build_policy(without_warm_start(config)), device, autocast)
-    bench.evaluator.to(device)
+    with display.stage("loading models"):
+        bench = build_bench(config, build_rewards(config.rewards, "rewards"), options.judges)
+        model = Model.on(build_policy(without_warm_start(config)), device, autocast)
+        bench.evaluator.to(device)
     parameters = dict(model.policy.trainable_parameters())
     for _, known in jobs:
         if known is not None:
@@ -164,10 +176,10 @@ def _measure(
     if drift and missing and missing[0] is not jobs[0] and read_array(evaluation, BASE.name, "embedding") is None:
         missing = [jobs[0], *missing]  # metrics of drift need the base's embeddings
     sample = evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"]
-    with Progress(len(missing), len(sample[0])) as progress:
-        bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=progress.after_prompt))
-        for point, checkpoint in missing:
-            progress.begin(point.title())
+    bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=display.advance))
+    began = time.monotonic()
+    for number, (point, checkpoint) in enumerate(missing, 1):
+        with display.stage(point.title(), len(sample[0]), "prompts") as stage:
             partial = PartialPoint.of(evaluation, point)
             if options.fresh:
                 partial.remove()
@@ -181,7 +193,9 @@ def _measure(
             evaluation = keep(evaluation, point, evaluated)
             partial.remove()
             measured = next(one for one in evaluation.points if one.name == point.name)
-            progress.end(point.title(), headline(measured))
+            left = (time.monotonic() - began) / number * (len(missing) - number)
+            times = clock(stage.seconds()) + (f", {clock(left)} left" if left else "")
+            stage.summary = f"{number}/{len(missing)}  {point.title()}  {headline(measured)}  {times}"
     return evaluation
 
 

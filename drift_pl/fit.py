@@ -6,18 +6,21 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.config.batches import derive_batches
 from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.dry_folder import clear_dry_run, dry_run_report
 from drift_pl.config.early import refuse_missing
 from drift_pl.config.fit_help import fit_help
-from drift_pl.config.inputs import keep_inputs, read_mark, with_absolute_names
+from drift_pl.config.help import table
+from drift_pl.config.inputs import RunMark, keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.overrides import keep_overrides
 from drift_pl.config.own_run import CONFIG, run_folder_of
@@ -38,6 +41,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
+from drift_pl.core.progress import Display, clock
 
 if TYPE_CHECKING:
     from drift_pl.builders.run import Run
@@ -59,28 +63,45 @@ def fit(config: Config, tree: dict[str, Any] | None = None, overrides: Sequence[
     return run_path(config)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A run that is about to be made. `lock` is None in further processes, which show nothing."""
+
+    config: Config
+    tree: dict[str, Any] | None
+    overrides: Sequence[str] | None
+    folder: RunFolder
+    lock: FolderLock | None
+    display: Display
+
+    def say(self, line: str, stream: TextIO | None = None) -> None:
+        if self.lock is not None:  # the first process
+            print(line, file=stream, flush=True)
+
+
 def _fit(config: Config, tree: dict[str, Any] | None, overrides: Sequence[str] | None) -> bool:
     """`fit`; False if there is nothing left to do."""
     check_launch(config)
-    with hold(run_path(config), "run_dir") if is_first_process(config) else nullcontext() as lock:
-        return _train(config, tree, overrides, choose_run_folder(config), lock)
+    first = is_first_process(config)
+    held, kind = hold(run_path(config), "run_dir") if first else nullcontext(), config.trainer.progress
+    with held as lock, Display(kind if first else "none") as display:
+        if lock is not None and config.dry_run:
+            clear_dry_run(run_path(config))
+        return _train(_Job(config, tree, overrides, choose_run_folder(config), lock, display))
 
 
-def _train(
-    config: Config,
-    tree: dict[str, Any] | None,
-    overrides: Sequence[str] | None,
-    folder: RunFolder,
-    lock: FolderLock | None,
-) -> bool:
+def _train(job: _Job) -> bool:
+    config, folder, display = job.config, job.folder, job.display
     # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines
-    quieten()
-    # Imported late: `--help` and wrong keys answer at once.
-    from drift_pl.builders.run import build_run
-    from drift_pl.training.checkpoint_content import RestoredShapes
-    from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
+    with display.stage("importing libraries"):
+        quieten()
+        # Imported late: `--help` and wrong keys answer at once.
+        from drift_pl.builders.overview import overview
+        from drift_pl.builders.run import build_run
+        from drift_pl.training.checkpoint_content import RestoredShapes
+        from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint
 
     mark, restored, done, stopped = read_mark(config), None, 0, None
     if folder.resume_from is not None:
@@ -90,41 +111,50 @@ def _train(
         del content
     left = what_is_left(folder, config, mark, done, stopped)
     if left == "nothing":
-        _say(lock, f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
+        job.say(f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
         return False
-    run = build_run(
-        with_absolute_names(config), folder.path, mark, done, left == "evaluation", lock.check if lock else None
-    )
+    check = job.lock.check if job.lock else None
+    run = build_run(with_absolute_names(config), folder.path, mark, done, left == "evaluation", check, display)
     if restored and folder.resume_from:
         restored.refuse_others(run.module, folder.resume_from)
-    if lock is not None:
-        remove_temporaries(folder.path)
-        settings = settings_to_keep(config, tree)
-        write_text(folder.path / CONFIG, config_yaml(config, settings))
-        register(with_names(settings), folder.path)
-        keep_inputs(folder.path, mark)
-        earlier = folder.path if folder.resume_from is None else run_folder_of(folder.resume_from)
-        keep_overrides(folder.path, config, overrides, earlier)
-    _say(lock, f"experiment {config.experiment}, seed {config.seed}: {derive_batches(config).describe()}")
-    _say(lock, f"run folder {folder.path}" + (TAKEN_OVER if folder.takes_over else ""))
-    _work(run, folder, lock)
-    if lock is not None:
+    if job.lock is not None:
+        _write_down(job, mark)
+        rows = overview(config, run.module.policy, run.trainer, folder.path)
+        rows["run folder"] += (f", from iteration {done}" if done else "") + (TAKEN_OVER if folder.takes_over else "")
+        job.say("\n".join(table(rows)))
+    _work(run, job)
+    if job.lock is not None:
         conclude(folder.path)
     return True
 
 
-def _work(run: "Run", folder: RunFolder, lock: FolderLock | None) -> None:
+def _write_down(job: _Job, mark: RunMark) -> None:
+    """What the folder holds of a run before it begins: nothing has been written before."""
+    folder = job.folder.path
+    remove_temporaries(folder)
+    settings = settings_to_keep(job.config, job.tree)
+    write_text(folder / CONFIG, config_yaml(job.config, settings))
+    register(with_names(settings), folder)
+    keep_inputs(folder, mark)
+    source = job.folder.resume_from
+    keep_overrides(folder, job.config, job.overrides, folder if source is None else run_folder_of(source))
+
+
+def _work(run: "Run", job: _Job) -> None:
     """Trains, and says how to go on after an end that was asked for."""
     from drift_pl.training.checkpoint_content import damaged, raised_while_restoring
 
+    folder = job.folder
     try:
         with nullcontext() if run.watch else leaving_at_second_sigterm():
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
+        job.display.close()
         line = f"stopped after iteration {run.datamodule.iteration}; resume with: {resume_command(folder.path)}"
-        _say(lock, line, sys.stderr)
+        job.say(line, sys.stderr)
         raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
     except BaseException as error:
+        job.display.close()
         if run.watch:
             run.watch.end(error)
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
@@ -143,11 +173,6 @@ def conclude(run_dir: Path) -> None:
         write_run_page(run_dir)
     except Exception as error:  # whatever it is, the run is done and kept
         print(f"warning: report.html was not written ({first_line(error)}): the run is complete", file=sys.stderr)
-
-
-def _say(lock: FolderLock | None, line: str, stream: TextIO | None = None) -> None:
-    if lock is not None:  # the first process
-        print(line, file=stream, flush=True)
 
 
 def _close(run_dir: Path, config: Config) -> None:
@@ -178,9 +203,14 @@ def _run(argv: list[str]) -> None:
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
+        began = time.monotonic()
         worked = _fit(request.config, request.tree, request.overrides)
         if worked and is_first_process(request.config):
-            _close(run_path(request.config), request.config)
+            folder, seconds = run_path(request.config), clock(time.monotonic() - began)
+            if request.config.dry_run:
+                print(dry_run_report(folder, request.config, request.overrides, seconds))
+            else:
+                _close(folder, request.config)
 
 
 def _run_reporting(argv: list[str]) -> None:

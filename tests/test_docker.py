@@ -177,7 +177,7 @@ def test_services_train_with_settings_that_exist() -> None:
     for name, service in COMPOSE["services"].items():
         if "entrypoint" not in service:
             settings = [re.sub(r"\$\{\w+:-(\w*)\}", r"\1", argument) for argument in service["command"]]
-            assert parse(settings).config.trainer.progress is False, name
+            assert parse(settings).config.trainer.progress == "none", name
 
 
 @pytest.fixture

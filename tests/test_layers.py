@@ -19,6 +19,7 @@ FLOOR = {
     "evaluation": 4,
     "training": 5,
     "reports": 5,
+    "metrics": 5,
     "builders": 6,
     "fit": 7,
     "evaluate": 7,

@@ -11,6 +11,7 @@ from drift_pl.config.identity import config_hash
 from drift_pl.config.inputs import RunMark
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
+from drift_pl.core.progress import Display
 from drift_pl.core.registry import create, names
 from drift_pl.evaluation.evaluator import Bench, Evaluator
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
@@ -71,7 +72,7 @@ def build_picture_evaluator(config: Config) -> Evaluator:
 
 
 def build_held_out_evaluation(
-    config: Config, rewards: Sequence[WeightedReward], run_dir: Path, mark: RunMark
+    config: Config, rewards: Sequence[WeightedReward], run_dir: Path, mark: RunMark, display: Display | None = None
 ) -> HeldOutEvaluation:
     """The measurements of `fit` and the files of their records."""
     bench, folder = build_bench(config, rewards), run_dir / "evaluation"
@@ -85,7 +86,7 @@ def build_held_out_evaluation(
         "encoder": _named(config.published.evaluation.encoder),
         "test_prompts": len(test.protocol["prompts"]),
     }
-    return HeldOutEvaluation(bench, test, tuning, config.evaluation.every, run_dir, facts)
+    return HeldOutEvaluation(bench, test, tuning, config.evaluation.every, run_dir, facts, display)
 
 
 def new_record(

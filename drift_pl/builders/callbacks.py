@@ -14,6 +14,7 @@ from drift_pl.config.processes import world_size
 from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.progress import Display
 from drift_pl.core.registry import construct, create, find
 from drift_pl.training.callbacks import (
     DiversityAlarm,
@@ -22,6 +23,7 @@ from drift_pl.training.callbacks import (
     RatioWatch,
     RunLength,
     RunProgress,
+    RunStatus,
 )
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
 from drift_pl.training.failing import RankWatch
@@ -50,6 +52,7 @@ def build_callbacks(
     identity: RunIdentity,
     trained: bool,
     further: Sequence[L.Callback],
+    display: Display,
 ) -> list[L.Callback]:
     """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
     trainer, evaluator = config.trainer, evaluation.bench.evaluator
@@ -58,10 +61,10 @@ def build_callbacks(
         DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
         RatioWatch(config.objective.clip_range),
+        RunProgress(trainer.iterations, display),
         evaluation,
+        RunStatus(run_dir, trainer.iterations),
     ]
-    if trainer.progress:
-        callbacks.append(RunProgress(trainer.iterations))
     callbacks += further
     callbacks.append(RunLength(trainer.iterations, trained))
     folder = run_dir / "checkpoints"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -11,6 +12,7 @@ from lightning.fabric import Fabric
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.precision import FLOAT16, ScaledPrecision, autocast_context
 
 
 def refuse_hardware(config: Config) -> None:
@@ -25,7 +27,7 @@ def refuse_hardware(config: Config) -> None:
         L.Trainer(
             accelerator=trainer.accelerator,
             devices=trainer.devices,
-            precision=trainer.precision,
+            precision=None if trainer.precision in FLOAT16 else trainer.precision,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -76,16 +78,38 @@ def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractCo
     refuse_precision(trainer.accelerator, trainer.precision)
     refuse_text_device(config.policy.text_encoder_device)
     try:
-        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=trainer.precision)
+        precision = None if trainer.precision in FLOAT16 else trainer.precision
+        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=precision)
     except Exception as error:  # Lightning has several classes of errors for missing hardware
         raise UserError(
             f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
         ) from error
+    if precision is None:
+        return fabric.device, partial(autocast_context, trainer.precision, fabric.device.type)
     return fabric.device, fabric.autocast
 
 
+def build_precision(config: Config) -> list[ScaledPrecision]:
+    """The plugin of a precision that Lightning itself does not give; empty for the others."""
+    trainer = config.trainer
+    if trainer.precision not in FLOAT16:
+        return []
+    return [ScaledPrecision(device_type(trainer.accelerator), mixed=trainer.precision == "16-mixed")]
+
+
+def device_type(accelerator: str) -> str:
+    """`cuda`, `mps` or `cpu`: what Lightning takes for a name of an accelerator."""
+    if accelerator in ("cpu", "mps", "cuda"):
+        return accelerator
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def refuse_precision(accelerator: str, precision: str) -> None:
-    """Raises a `UserError` for bf16-mixed where the accelerator emulates bfloat16, many times slower, or lacks it."""
+    """Raises a `UserError` for a precision that a device lacks, or emulates many times slower."""
+    if precision in FLOAT16 and device_type(accelerator) == "mps":
+        raise UserError(f"trainer.precision={precision} is for CUDA devices and CPUs: use trainer.precision=32-true")
     if accelerator not in ("auto", "gpu", "cuda") or precision != "bf16-mixed" or not torch.cuda.is_available():
         return
     if not torch.cuda.is_bf16_supported(including_emulation=False):

@@ -12,7 +12,7 @@ from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
 from drift_pl.builders.early import refuse_unfit
-from drift_pl.builders.hardware import lightning_refusals, refuse_hardware
+from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
     build_method,
@@ -30,6 +30,7 @@ from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.progress import Display
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.incentive.prompting import PromptingRule
 from drift_pl.policies.protocol import Policy
@@ -45,6 +46,7 @@ from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
 from drift_pl.training.optimizer import OptimizerPlan
+from drift_pl.training.precision import FLOAT16
 from drift_pl.training.scoring import GroupScoring
 
 ANNOUNCED = 1000
@@ -68,6 +70,7 @@ def build_run(
     done: int = 0,
     trained: bool = False,
     check: Callable[[], None] | None = None,
+    display: Display | None = None,
 ) -> Run:
     """All objects of a run.
 
@@ -76,11 +79,12 @@ def build_run(
         done: iterations that an earlier part of the run has completed.
         trained: only the final evaluation is left to do.
         check: raises an error if another process has taken over the run's folder.
+        display: shows what is being loaded, and the run's progress.
 
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    sharded, whole = is_sharding(config), None
+    sharded, whole, display = is_sharding(config), None, display or Display()
     refuse_hardware(config)
     refuse_unfit(config)
     if not config.objective.micro_batch:
@@ -89,18 +93,24 @@ def build_run(
                 "objective.micro_batch=auto measures a whole network, which no process has with trainer.strategy=fsdp: "
                 "use e.g. objective.micro_batch=8"
             )
-        whole = build_policy(config)
-        config = with_micro_batch(config, whole, run_dir)
+        with display.stage(f"loading {config.published.policy.pretrained}, and timing micro-batches"):
+            whole = build_policy(config)
+            config = with_micro_batch(config, whole, run_dir)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
-    rewards = build_rewards(config.rewards, "rewards")
-    refuse_split_groups(config, rewards)
-    prompting = build_prompting(config, train, run_dir)
-    evaluation = build_held_out_evaluation(config, rewards, run_dir, mark)
-    policy = build_policy(config, sharded) if whole is None else whole
+    with display.stage("loading rewards and encoders"):
+        rewards = build_rewards(config.rewards, "rewards")
+        refuse_split_groups(config, rewards)
+        prompting = build_prompting(config, train, run_dir)
+        evaluation = build_held_out_evaluation(config, rewards, run_dir, mark, display)
+    if whole is None:
+        with display.stage(f"loading {config.published.policy.pretrained}"):
+            policy = build_policy(config, sharded)
+    else:
+        policy = whole
     refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further, display)
     module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting)
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config):
@@ -202,11 +212,11 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
         strategy=build_strategy(config),
-        precision=trainer.precision,
+        precision=None if trainer.precision in FLOAT16 else trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,
         logger=build_loggers(config, run_dir, done),
-        plugins=[AtomicCheckpointIO(), *build_environment(config)],
+        plugins=[AtomicCheckpointIO(), *build_environment(config), *build_precision(config)],
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_progress_bar=False,

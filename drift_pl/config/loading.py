@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.command_line import FLAGS as COMMON_FLAGS
 from drift_pl.config.command_line import read_value, split_line
+from drift_pl.config.dry_run import dry_settings
 from drift_pl.config.experiments import load_experiment
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.interpolation import refuse_explosions
@@ -56,8 +57,12 @@ def parse(argv: Sequence[str]) -> Request:
     if not trusted:
         draft.refuse_strangers(by_fit=True)
     config = draft.config()
+    ignored = draft.ignored(config)
+    if config.dry_run:
+        draft = _Draft([*with_own_config(pairs), *dry_settings(config)])
+        config = draft.config()
     overrides = tuple(f"{key}={text}" for key, text in pairs)
-    return Request(config, draft.tree, draft.ignored(config), "--print-config" in line.flags, overrides)
+    return Request(config, draft.tree, ignored, "--print-config" in line.flags, overrides)
 
 
 def build_config(overrides: Sequence[tuple[str, str]], trusted: bool = True) -> Config:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import neutral, setting
+from drift_pl.config.fields import Flag, neutral, setting
 from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
@@ -52,6 +52,7 @@ class Config(Section):
     run_dir: str | None = neutral(None, "folder of the run; null: runs/EXPERIMENT[-RUN_NAME]-HASH-sSEED")
     run_name: str | None = neutral(None, "a name of your own within the folder's name", example="short-kl")
     tags: list[str] = neutral([], "words by which `drift-pl runs` shows and selects runs", example="[paper, kl]")
+    dry_run: Flag = neutral(False, "one tiny iteration of everything, to see that it works; its folder ends in -dry")
     ckpt_path: str | None = neutral(
         None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
     )
@@ -85,6 +86,7 @@ class Config(Section):
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
         _refuse_mixed_processes(self.policy.family, self.sampler.kind)
         _refuse_nft(self)
+        _refuse_float16(self)
         _refuse_clean_replay(self)
         _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
@@ -138,6 +140,26 @@ def _refuse_mixed_processes(family: str, sampler: str) -> None:
         raise UserError(
             f"sampler.kind={sampler} is for policy.family={_of_process('family', 'ddpm')}, and {family} is a flow "
             "model: use e.g. flow_sde"
+        )
+
+
+def _refuse_float16(config: Config) -> None:
+    """What float16 does not go with."""
+    precision, policy = config.trainer.precision, config.policy
+    if precision == "16-true" and policy.tuning == "full":
+        raise UserError(
+            "trainer.precision=16-true computes in the dtype of frozen weights, and policy.tuning=full has none: use "
+            "trainer.precision=16-mixed"
+        )
+    if precision == "16-true" and policy.dtype != "float16":
+        raise UserError(
+            f"trainer.precision=16-true computes in the dtype of the frozen weights, and policy.dtype="
+            f"{policy.dtype or 'null'}: set policy.dtype=float16, or use trainer.precision=16-mixed"
+        )
+    if precision.startswith("16-") and config.trainer.strategy == "fsdp":
+        raise UserError(
+            f"trainer.precision={precision} scales the loss, and a process of trainer.strategy=fsdp sees the overflows "
+            "of its own rows only: use trainer.precision=bf16-mixed, or trainer.strategy=ddp"
         )
 
 

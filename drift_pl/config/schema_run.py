@@ -1,14 +1,21 @@
 """The sections `evaluation` and `trainer`: measurements, hardware, checkpoints and logs."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from drift_pl.config.fields import Flag, neutral, setting
 from drift_pl.config.schema_method import NamedConfig, RewardConfig, refuse_kind
 from drift_pl.config.schema_model import WEIGHTS
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
+
+PROGRESS = {"true": "auto", "yes": "auto", "on": "auto", "1": "auto"}
+PROGRESS |= {"false": "none", "no": "none", "off": "none", "0": "none"}
+"""What version 0.2 took for `trainer.progress`."""
+Shown = Annotated[
+    Literal["auto", "bar", "lines", "none"], BeforeValidator(lambda value: PROGRESS.get(str(value).lower(), value))
+]
 
 
 class EvaluationConfig(Section):
@@ -60,7 +67,11 @@ class TrainerConfig(Section):
     timeout_s: float = neutral(
         600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
     )
-    precision: Literal["32-true", "bf16-mixed"] = setting("32-true", "Lightning precision")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "16-true"] = setting(
+        "32-true",
+        "32-true (float32), bf16-mixed (autocast), 16-mixed (autocast to float16, with a scaled loss), 16-true "
+        "(float16 with a scaled loss and no autocast: needs policy.dtype=float16)",
+    )
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
     judge_thread: Flag | None = neutral(
@@ -75,7 +86,7 @@ class TrainerConfig(Section):
         True, "copy the trained state to main memory before each iteration, to be saved if the run breaks"
     )
     logger: list[str] = neutral(["tensorboard"], "where metrics go; []: nowhere", registry="logger")
-    progress: Flag = neutral(True, "show the progress bar")
+    progress: Shown = neutral("auto", "what is shown while it runs; auto: a bar on a terminal, else a line per minute")
     monitor_lpips: Flag = neutral(
         True, "also measure pairwise LPIPS of the training groups, the slowest of the measures"
     )

@@ -10,10 +10,9 @@ from typing import NamedTuple
 from drift_pl.config.command_line import FLAGS, split_line
 from drift_pl.config.early import refuse_missing
 from drift_pl.config.fields import setting
-from drift_pl.config.identity import default_run_dir
 from drift_pl.config.loading import parse
 from drift_pl.config.options import Options
-from drift_pl.config.run_folder import SUMMARY
+from drift_pl.config.run_folder import SUMMARY, run_path
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
@@ -125,7 +124,7 @@ def split_values(key: str, text: str) -> list[str]:
 def _run(texts: dict[str, str], swept: Sequence[str]) -> SweptRun:
     arguments = tuple(f"{key}={text}" for key, text in texts.items())
     config = parse(arguments).config
-    return SweptRun(default_run_dir(config), arguments, tuple(f"{key}={texts[key]}" for key in swept), config)
+    return SweptRun(run_path(config), arguments, tuple(f"{key}={texts[key]}" for key in swept), config)
 
 
 def _refuse_twins(runs: Sequence[SweptRun]) -> None:

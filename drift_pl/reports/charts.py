@@ -76,9 +76,9 @@ def figure(chart: Chart) -> str:
     )
 
 
-def ticks(low: float, high: float, most: int = 5) -> list[tuple[float, str]]:
-    """Round values from `low` to `high`, at most `most` steps apart, with labels of equally many digits."""
-    raw = (high - low) / most or 1.0
+def ticks(low: float, high: float, most: int = 5, least: float = 0.0) -> list[tuple[float, str]]:
+    """Round values from `low` to `high`, `most` steps of `least` or more, with labels of equally many digits."""
+    raw = max((high - low) / most, least) or 1.0
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -126,7 +126,7 @@ def _axes(chart: Chart, scale: _Scale) -> Iterator[str]:
         y = scale.y(value)
         yield f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>'
         yield f'<text x="{left - 7}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
-    for value, label in ticks(scale.x0, scale.x1):
+    for value, label in ticks(scale.x0, scale.x1, least=float(chart.x_name == "iteration")):
         x = scale.x(value)
         yield f'<line class="axis" x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 5}"/>'
         yield f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{label}</text>'

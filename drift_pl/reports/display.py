@@ -1,9 +1,4 @@
-"""What a measurement shows on the terminal: its progress, and a table at the end."""
-
-import time
-
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+"""What a measurement shows on the terminal: a line per point, and a table at the end."""
 
 from drift_pl.evaluation.record import Evaluation, Point, titles
 
@@ -17,37 +12,6 @@ COLUMNS = {
     "coverage": "coverage",
 }
 """Measures of the table and their headings; held-out rewards follow."""
-
-
-class Progress(Bar):
-    """Counts prompts over all points, and prints a line per point; without a terminal, the lines alone.
-
-    Args:
-        points, prompts: number of points to measure, and of prompts per point.
-    """
-
-    def __init__(self, points: int, prompts: int) -> None:
-        bar = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("prompts"), TimeRemainingColumn())
-        super().__init__(TextColumn("{task.description}"), *bar, transient=True)
-        self._points, self._measured = points, 0
-        self._started = self._point_started = time.perf_counter()
-        self.add_task("", total=points * prompts)
-
-    def begin(self, title: str) -> None:
-        """Names the point that is measured next."""
-        self._point_started = time.perf_counter()
-        self.update(self.task_ids[0], description=title)
-
-    def after_prompt(self) -> None:
-        self.advance(self.task_ids[0])
-
-    def end(self, title: str, summary: str) -> None:
-        """Prints the point's line."""
-        self._measured += 1
-        now = time.perf_counter()
-        left = (now - self._started) / self._measured * (self._points - self._measured)
-        line = f"{self._measured}/{self._points}  {title}  {summary}  {now - self._point_started:.0f} s"
-        self.console.print(line + (f", {left:.0f} s left" if left else ""), highlight=False, soft_wrap=True)
 
 
 def headline(point: Point) -> str:

@@ -103,11 +103,9 @@ def _results(runs: Sequence[RunFacts]) -> str:
             cells += [number(plain), percent(relative_change(together.base.get(name), plain))]
         rows.append(cells)
     header += [f"{together.name} (recorded)", "change"] if together else []
-    about = (
-        f"{first.summary['test_prompts']} held-out prompts, {first.summary['images_per_prompt']} images each; means."
-    )
+    about = f"{first.summary['test_prompts']} held-out prompts, {first.summary['images_per_prompt']} images each; means"
     read = how_to_read(first.summary, together).replace("\n", ". ") if len(runs) == 1 else about
-    said = "" if len(runs) > 1 else f'<p class="notes">{escape(about)}</p>'
+    said = "" if len(runs) > 1 else f'<p class="notes">{escape(about)}.</p>'
     return f'{table("Results", header, rows)}<p class="read">{escape(read[0].upper() + read[1:])}.</p>{said}'
 
 

@@ -24,6 +24,7 @@ from drift_pl.training.ema import OldPolicy, ParameterAverage
 from drift_pl.training.experience import Experience
 from drift_pl.training.optimizer import OptimizerPlan
 from drift_pl.training.parallel import IterationStatistics, gather_statistics
+from drift_pl.training.precision import ScaledPrecision
 from drift_pl.training.reporting import IterationReport, observe
 from drift_pl.training.scoring import GroupScoring
 from drift_pl.training.updates.protocol import Update, UpdateContext
@@ -97,17 +98,27 @@ class DriftModule(L.LightningModule):
         self.optimizer.warm_up(optimizer, iteration)
         optimizer.zero_grad()
         inputs = (self.policy, self.sample.sampler(self.device), experience, counts_U, report, self.old_policy)
-        steps = 0
+        steps, scaled = 0, self._scaled
         for _ in self.update.run(UpdateContext(self, *inputs)):
-            trained = (parameter for group in optimizer.param_groups for parameter in group["params"])
-            report.add("policy/grad_norm", self.optimizer.clip(trained, iteration))
+            norm = self.optimizer.clip(optimizer.optimizer, iteration, scaled)
+            report.add("policy/grad_norm", norm)
             optimizer.step()
             optimizer.zero_grad()
+            if scaled is not None:
+                report.add("policy/skipped_steps", (~norm.isfinite()).double())
+                if not norm.isfinite():
+                    continue
             steps += 1
             if self.average is not None:
                 self.average.update()
         if self.old_policy is not None:
             self.old_policy.end_iteration(steps)
+
+    @property
+    def _scaled(self) -> ScaledPrecision | None:
+        """How the loss is scaled, where it is."""
+        plugin = self.trainer.precision_plugin
+        return plugin if isinstance(plugin, ScaledPrecision) else None
 
     def publish(self, report: IterationReport) -> dict[str, float]:
         """Logs the iteration's means over all processes, and returns them."""
@@ -140,7 +151,8 @@ class DriftModule(L.LightningModule):
             self.old_policy = self._make_old_policy()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer.create(parameter for _, parameter in self.policy.trainable_parameters())
+        trained = (parameter for _, parameter in self.policy.trainable_parameters())
+        return self.optimizer.create(trained, scaled=self._scaled is not None)
 
     def on_fit_start(self) -> None:
         """Moves the parts outside the module tree."""
@@ -171,10 +183,11 @@ class DriftModule(L.LightningModule):
     def boundary_state(self) -> dict[str, Any]:
         """The state that an iteration changes besides weights and optimizer; not a copy."""
         kept = {part: None if each is None else each.state_dict() for part, each in self._kept_weights().items()}
-        return {**kept, "base_group_std": self.base_group_std}
+        return {**kept, "base_group_std": self.base_group_std, "precision": self.trainer.precision_plugin.state_dict()}
 
     def load_boundary_state(self, state: dict[str, Any]) -> None:
         self.base_group_std.copy_(state["base_group_std"])
+        self.trainer.precision_plugin.load_state_dict(state["precision"])
         for part, weights in self._kept_weights().items():
             if weights is not None:
                 weights.load_state_dict(state[part])

@@ -10,6 +10,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.functional.schedule import warmup_factor
 from drift_pl.policies.sharding import whole
 from drift_pl.training.ema import ParameterAverage
+from drift_pl.training.precision import ScaledPrecision
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,14 @@ class OptimizerPlan:
     ema_decay: float = 0.0
     ema_every: int = 1
 
-    def create(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """AdamW, fused into one kernel on CUDA.
+    def create(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> torch.optim.Optimizer:
+        """AdamW, fused into one kernel on CUDA, but where gradients are scaled: it would unscale them itself.
 
         Not on a CPU, where it would gain 0.1 % of an iteration: its vector code rounds differently from its scalar
         code, so that a weight's last bit would depend on how the weights are sharded.
         """
         parameters = list(parameters)
-        fused = True if all(parameter.is_cuda for parameter in parameters) else None
+        fused = True if not scaled and all(parameter.is_cuda for parameter in parameters) else None
         return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
 
     def average(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> ParameterAverage | None:
@@ -51,17 +52,24 @@ class OptimizerPlan:
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate * warmup_factor(iteration, self.warmup)
 
-    def clip(self, parameters: Iterable[nn.Parameter], iteration: int) -> Tensor:
-        """Clips the gradient's norm in place and returns the norm before.
+    def clip(self, optimizer: torch.optim.Optimizer, iteration: int, scaled: ScaledPrecision | None = None) -> Tensor:
+        """Clips the gradient's norm in place and returns the norm before; unscaled first, if the loss was scaled.
+
+        A norm that is not finite says that a scaled gradient has overflowed; the optimizer will skip its step.
 
         Raises:
-            UserError: it is not finite; the optimizer has not stepped.
+            UserError: it is not finite, and no matter of scaling; the optimizer has not stepped.
         """
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if scaled is not None:
+            scaled.unscale(optimizer)
+        trained = [each for group in optimizer.param_groups for each in group["params"] if each.requires_grad]
         norm = whole(torch.nn.utils.clip_grad_norm_(trained, self.max_grad_norm))
-        if not norm.isfinite():
+        if norm.isfinite():
+            return norm
+        if scaled is None:
             raise UserError(
                 f"iteration {iteration}: the gradient is not finite: start another run with a lower "
                 "objective.learning_rate, or with trainer.precision=32-true"
             )
+        scaled.refuse_hopeless(iteration)
         return norm

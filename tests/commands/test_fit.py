@@ -1,11 +1,13 @@
 """`python -m drift_pl.fit` as a user meets it: what it prints, and one line for what it cannot use."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from html_page import Page
-from runs import TinyWorld
+from runs import TinyWorld, load
+from safetensors.torch import load_file
 
 from drift_pl.fit import main
 from drift_pl.reports.closing import closing_table
@@ -33,7 +35,8 @@ def test_run_ends_with_a_table_and_the_next_commands(
     argv = [*world.overrides(), "trainer.iterations=2", "trainer.progress=true", f"run_dir={run_dir}"]
     assert main(argv) == 0
     out = capsys.readouterr().out
-    shown = ["iteration 2/2", "images/s", "pairwise_distance", "how to read it: ", "tensorboard --logdir"]
+    assert_stages_and_table(out, world, run_dir)
+    shown = ["training 2/2 iterations", "images/s", "pairwise_distance", "how to read it: ", "tensorboard --logdir"]
     for part in (*shown, f"fit ckpt_path={run_dir} "):
         assert part in out
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -68,6 +71,33 @@ def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None
     first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("first", "second"))
     assert first["tuned"] == second["tuned"]
     assert first["config_hash"] == second["config_hash"]
+
+
+def assert_stages_and_table(out: str, world: TinyWorld, run_dir: Path) -> None:
+    """The numbers of parameters are those in the run's checkpoint and in the pipeline's file."""
+    weights = load_file(next((world.root / "pipeline" / "transformer").glob("*.safetensors")))
+    frozen = sum(weight.numel() for name, weight in weights.items() if name != "pos_embed.pos_embed")  # not learnt
+    trained = sum(weight.numel() for weight in load(run_dir)["state_dict"].values()) - 1  # base_group_std
+    share = trained / (trained + frozen)
+    rows = [re.match(r"  (\w+(?: \w+)?)  +(\S.*)", line) for line in out.splitlines()]
+    assert {row[1]: row[2] for row in rows if row} == {
+        "experiment": "shapes_drift, seed 0",
+        "policy": f"sd3, {world.root}/pipeline",
+        "trained": f"{trained:,} of {trained + frozen:,} parameters ({share:.1%}), LoRA of rank 8",
+        "batch": "4 prompts x 4 = 16 images per iteration (4 groups, 16 images per process), 2 trained steps, "
+        "2 optimizer steps of 8 images",
+        "update": "surrogate, learning rate 0.001",
+        "levers": "selection band, prompting embedding_noise, shaping 6 (dino)",
+        "rewards": "pickscore x 1",
+        "length": "2 iterations, 32 images",
+        "devices": "1 x cpu, 32-true, 1 thread",
+        "run folder": str(run_dir),
+    }
+    stages = ["importing libraries", "loading rewards", "measuring the base model", "first pictures", "training (2 it"]
+    stages += ["one iteration: ", "training 2/2", "measuring the tuned model", "held-out prompts x"]
+    assert stages == sorted(stages, key=out.index), "no stage is silent, and they come in this order"
+    status = json.loads((run_dir / "status.json").read_text())
+    assert (status["iteration"], status["iterations"]) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ BAD = [
     ("rewards.0.args.x=.nan", "rewards.0.args.x=.nan: not a YAML value (nan is not a finite number)"),
     (
         "trainer.progress=maybe",
-        "trainer.progress=maybe should be a valid boolean, unable to interpret input; use e.g. trainer.progress=true",
+        "trainer.progress=maybe should be 'auto', 'bar', 'lines' or 'none'; use e.g. trainer.progress=auto",
     ),
-    ("trainer.progress=2", "trainer.progress=2 should be a valid boolean"),
+    ("trainer.progress=2", "trainer.progress=2 should be 'auto', 'bar', 'lines' or 'none'"),
     ("trainer.logger=csv", "trainer.logger=csv should be a valid list; use e.g. trainer.logger=[tensorboard]"),
     (
         "policy.lora.targets=[to_q, 3]",

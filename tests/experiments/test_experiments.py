@@ -187,7 +187,7 @@ def test_stable_diffusion_3_5_takes_flow_grpos_published_settings() -> None:
         assert (objective.clip_range, objective.kl_weight, objective.kl_form) == (1e-4, 0.01, "flow_grpo")
         assert (objective.learning_rate, objective.advantage_std) == (3e-4, "global")
         assert (objective.ema_decay, objective.ema_every) == (0.9, 8)
-        assert (lora.rank, lora.alpha) == (32, 64)
+        assert (lora.rank, lora.alpha, config.trainer.precision) == (32, 64, "16-mixed")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Held-out evaluation before, during and after training, and the run's summary."""
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
+from drift_pl.core.progress import Display
 from drift_pl.evaluation.evaluator import Bench, Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.partial import PartialPoint
@@ -30,12 +32,21 @@ class HeldOutEvaluation(L.Callback):
         every: iterations between evaluations on the tuning prompts; 0 for none.
         run_dir: the run's folder.
         facts: further entries of summary.json (encoder, config hash, ...).
+        display: shows how many prompts are done.
     """
 
     def __init__(
-        self, bench: Bench, test: Evaluation, tuning: Evaluation, every: int, run_dir: Path, facts: dict[str, Any]
+        self,
+        bench: Bench,
+        test: Evaluation,
+        tuning: Evaluation,
+        every: int,
+        run_dir: Path,
+        facts: dict[str, Any],
+        display: Display | None = None,
     ) -> None:
-        self.bench = bench
+        self._display = display or Display()
+        self.bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=self._display.advance))
         self._test, self._tuning, self._every = test, tuning, every
         self._run_dir, self._facts = run_dir, facts
         self._seconds = 0.0
@@ -100,12 +111,21 @@ class HeldOutEvaluation(L.Callback):
             if trainer.is_global_zero:
                 partial.remove()  # a process that was killed while it did so has left some
             return record
-        seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
+        with self._measuring("base model", record, trainer):
+            seen = self.bench.base(_model(trainer, pl_module), *_asked(record), partial)
         if not trainer.is_global_zero:
             return record
         record = keep(record, BASE, seen, picture)
         partial.remove()
+        if picture is not None:
+            self._display.note(f"first pictures: {picture}")
         return record
+
+    def _measuring(self, what: str, record: Evaluation, trainer: L.Trainer) -> AbstractContextManager[object]:
+        """Shows this process's part of the prompts."""
+        prompts, images = _asked(record)
+        part = -(-len(prompts) // trainer.world_size)
+        return self._display.stage(f"measuring the {what}, {images} images each:", part, f"{record.path.stem} prompts")
 
     def _look_at_tuning_prompts(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.bench.evaluator.drift:
@@ -149,7 +169,9 @@ class HeldOutEvaluation(L.Callback):
             )
             point = replace(point, name=name or point.name)
             partial = PartialPoint.of(record, point) if name else None
-            return self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference, partial), point
+            what = "tuned model" if name else f"model after iteration {done}" if done else "base model"
+            with self._measuring(what, record, trainer):
+                return self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference, partial), point
 
     def _write_summary(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         summary = {

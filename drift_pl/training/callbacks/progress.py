@@ -1,12 +1,16 @@
-"""Length of a run, why it ended, and its progress display."""
+"""Length of a run, why it ended, and how far it is."""
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from drift_pl.core.progress import Display, Stage
+from drift_pl.core.run_status import write_status
 from drift_pl.training.callbacks.alarm import DiversityAlarm
 
 
@@ -66,56 +70,75 @@ def _reason_of(callback: L.Callback) -> str | None:
 
 
 class RunProgress(L.Callback):
-    """Progress bar of the run: iteration, reward, diversity, images/s, time left; plain lines without a terminal.
+    """Shows iteration, reward, diversity, images/s and time left; once, what an iteration costs.
+
+    Must come before `HeldOutEvaluation`, so that training has ended when the last evaluation begins.
 
     Args:
         iterations: length of the run.
-        line_every: iterations between lines without a terminal.
+        display: where it is shown.
     """
 
-    def __init__(self, iterations: int, line_every: int = 10) -> None:
-        self._iterations, self._line_every = iterations, line_every
-        self._bar: Progress | None = None
-        self._started = 0.0
-        self._first = 0
+    def __init__(self, iterations: int, display: Display) -> None:
+        self._iterations, self._display = iterations, display
+        self._stage: Stage | None = None
+        self._told = False
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        self._started, self._first = time.perf_counter(), trainer.datamodule.iteration
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeRemainingColumn(),
-        )
-        if self._bar.console.is_terminal:
-            self._bar.start()
-        self._bar.add_task("iteration", total=self._iterations, completed=self._first, status="")
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._stage is None:
+            done = trainer.datamodule.iteration
+            self._stage = self._display.begin("training", self._iterations, "iterations", done)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._bar is None:
-            return
-        done = trainer.datamodule.iteration
-        status = describe(outputs["metrics"])
-        self._bar.update(self._bar.task_ids[0], completed=done, status=status)
-        if not self._bar.console.is_terminal and (done % self._line_every == 0 or done == self._iterations):
-            left = (time.perf_counter() - self._started) / (done - self._first) * (self._iterations - done)
-            print(f"iteration {done}/{self._iterations}  {status}  {left:.0f} s left", flush=True)
+        self._display.advance(describe(outputs["metrics"]), trainer.datamodule.iteration)
+        if not self._told:
+            self._told = True
+            self._display.note(f"one iteration: {cost(outputs['metrics'], pl_module.device)}")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._close()
+        if self._stage is not None:
+            self._display.end(self._stage)
+
+
+class RunStatus(L.Callback):
+    """Keeps `status.json` of the run's folder: how far it is, for `drift-pl runs`.
+
+    Args:
+        every_s: least seconds between writes.
+    """
+
+    def __init__(self, run_dir: Path, iterations: int, every_s: float = 5.0) -> None:
+        self._run_dir, self._iterations, self._every_s = run_dir, iterations, every_s
+        self._written = 0.0
+        self._status: dict[str, Any] = {}
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        metrics = outputs["metrics"]
+        self._status = {
+            "iteration": trainer.datamodule.iteration,
+            "iterations": self._iterations,
+            "reward": metrics["reward/mean"],
+            "pairwise_distance": metrics.get("diversity/pairwise_distance"),
+        }
+        if time.monotonic() - self._written > self._every_s:
+            self._write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write(trainer)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._close()
+        self._write(trainer)
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def _write(self, trainer: L.Trainer) -> None:
+        if trainer.is_global_zero and self._status:
+            self._written = time.monotonic()
+            write_status(self._run_dir, self._status)
 
 
 def describe(metrics: dict[str, float]) -> str:
@@ -125,3 +148,23 @@ def describe(metrics: dict[str, float]) -> str:
         parts.append(f"diversity {metrics['diversity/pairwise_distance']:.3f}")
     parts.append(f"{metrics['time/images_per_s']:.0f} images/s")
     return "  ".join(parts)
+
+
+def cost(metrics: dict[str, float], device: torch.device) -> str:
+    """Time by stage, and the most memory so far."""
+    seconds = {name: metrics[f"time/{name}_s"] for name in ("rollout", "judges", "update")}
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    return f"{sum(seconds.values()):.1f} s ({stages}), {memory(device)}"
+
+
+def memory(device: torch.device) -> str:
+    """The most memory that this process has used, of the accelerator or else of the machine."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} of {total / 2**30:.0f} GiB of GPU memory"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return "memory not known"
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of main memory"

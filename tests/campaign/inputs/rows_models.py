@@ -232,7 +232,12 @@ HARDWARE = [
     row("fit policy.text_encoder_device=nowhere", "policy.text_encoder_device=nowhere"),
     row("fit policy.text_encoder_device=-1", "policy.text_encoder_device=-1"),
     row("fit policy.text_encoder_device=meta", "policy.text_encoder_device=meta"),
-    row("fit trainer.precision=16-mixed", "trainer.precision=16-mixed should be", "trainer.precision=32-true"),
+    row("fit trainer.precision=16", "trainer.precision=16 should be", "trainer.precision=32-true"),
+    row("fit trainer.precision=16-true", "policy.dtype=null: set policy.dtype=float16", "trainer.precision=16-mixed"),
+    row(
+        "fit trainer.precision=16-mixed trainer.strategy=fsdp",
+        "use trainer.precision=bf16-mixed, or trainer.strategy=ddp",
+    ),
     row("fit trainer.devices=1000000", "trainer.devices=1000000 should be less than or equal to 1024"),
     row(
         "evaluate ckpt_path=RUN out=mine.json accelerator=gpu", "accelerator=gpu cannot be used here", "accelerator=cpu"

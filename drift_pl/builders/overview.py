@@ -1,0 +1,75 @@
+"""What a run is, for the table that it begins with: nothing of it shapes the run."""
+
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+
+from drift_pl.config.batches import derive_batches, world_size
+from drift_pl.config.schema import Config
+from drift_pl.policies.protocol import Policy
+
+
+def overview(config: Config, policy: Policy, trainer: Trainer, run_dir: Path) -> dict[str, str]:
+    """Row -> text, from settings as they may be shown."""
+    config = config.published
+    rows = {
+        "experiment": f"{config.experiment}, seed {config.seed}" + (f", {config.run_name}" if config.run_name else ""),
+        "policy": f"{config.policy.family}, {config.policy.pretrained}",
+        "trained": _trained(config, policy),
+        "batch": f"{config.prompts.per_iteration} prompts x {config.prompts.group_size} = "
+        + derive_batches(config).describe(),
+        "update": _update(config),
+        "levers": levers(config),
+        "rewards": ", ".join(f"{reward.name} x {reward.weight:g}" for reward in config.rewards),
+        "length": _length(config),
+        "devices": _devices(config, trainer),
+        "run folder": str(run_dir),
+    }
+    return rows
+
+
+def levers(config: Config) -> str:
+    """The three levers, or the rival method, with what they are set to."""
+    incentive, shaping = config.incentive, config.incentive.shaping
+    found = [f"method {incentive.method}"] if incentive.method != "drift" else []
+    if incentive.selection.rule != "none":
+        found.append(f"selection {incentive.selection.rule}")
+    if incentive.prompting.rule != "none":
+        found.append(f"prompting {incentive.prompting.rule}")
+    if shaping.weight:
+        names = [encoder.name for encoder in shaping.encoders] or [shaping.encoder.name]
+        found.append(f"shaping {shaping.weight:g} ({', '.join(names)})")
+    return ", ".join(found) or "none: the base algorithm"
+
+
+def _trained(config: Config, policy: Policy) -> str:
+    trained = sum(parameter.numel() for _, parameter in policy.trainable_parameters())
+    total = sum(parameter.numel() for parameter in policy.network.parameters())
+    lora = config.policy.lora
+    what = f"LoRA of rank {lora.rank}" if config.policy.tuning == "lora" else "all weights"
+    return f"{millions(trained)} of {millions(total)} parameters ({trained / max(total, 1):.1%}), {what}"
+
+
+def millions(number: int) -> str:
+    return f"{number:,}" if number < 1e5 else f"{number / 1e6:,.2f} M" if number < 1e9 else f"{number / 1e9:,.2f} B"
+
+
+def _update(config: Config) -> str:
+    objective = config.objective
+    kl = f", KL weight {objective.kl_weight:g}" if objective.kl_weight else ""
+    return f"{objective.loss}, learning rate {objective.learning_rate:g}{kl}"
+
+
+def _length(config: Config) -> str:
+    iterations, images = config.trainer.iterations, derive_batches(config).images_per_iteration
+    return f"{iterations} iterations, {iterations * images:,} images"
+
+
+def _devices(config: Config, trainer: Trainer) -> str:
+    processes, device = world_size(config), trainer.strategy.root_device
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    number = torch.get_num_threads()
+    threads = f", {number} thread{'s' if number > 1 else ''}" if device.type == "cpu" else ""
+    shared = f", {config.trainer.strategy}" if processes > 1 else ""
+    return f"{processes} x {device.type}{name}{shared}, {config.trainer.precision}{threads}"
