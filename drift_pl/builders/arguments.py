@@ -18,6 +18,15 @@ def parameters_of(thing: Callable[..., Any]) -> set[str]:
     return {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
 
 
+def takes_first(thing: Callable[..., Any]) -> bool:
+    """Whether it requires an argument that may be given by its place."""
+    parameters = inspect.signature(thing).parameters.values()
+    return any(
+        each.default is each.empty and each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        for each in parameters
+    )
+
+
 def named_by(thing: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Those settings that a signature names."""
     return {name: value for name, value in settings.items() if name in parameters_of(thing)}

@@ -8,7 +8,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from drift_pl.builders.arguments import named_by
+from drift_pl.builders.arguments import named_by, takes_first
+from drift_pl.builders.logged_settings import logged_settings, run_text
 from drift_pl.config.command import describe
 from drift_pl.config.processes import world_size
 from drift_pl.config.run_folder import resume_command
@@ -16,6 +17,7 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.progress import Display
 from drift_pl.core.registry import construct, create, find
+from drift_pl.core.signatures import check_signature, signature_of
 from drift_pl.training.callbacks import (
     DiversityAlarm,
     DiversityMonitor,
@@ -27,6 +29,7 @@ from drift_pl.training.callbacks import (
 )
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
 from drift_pl.training.failing import RankWatch
+from drift_pl.training.logged import RunSettings
 
 
 def build_further_callbacks(config: Config) -> list[L.Callback]:
@@ -63,6 +66,7 @@ def build_callbacks(
         RatioWatch(config.objective.clip_range),
         RunProgress(trainer.iterations, display),
         evaluation,
+        RunSettings(logged_settings(config), run_text(config, run_dir, evaluation.test_prompts), evaluation.measures),
         RunStatus(run_dir, trainer.iterations),
     ]
     callbacks += further
@@ -97,10 +101,15 @@ def build_loggers(config: Config, run_dir: Path, done: int) -> list[Logger]:
         UserError: one cannot be made, or is none.
     """
     made = []
-    for number, name in enumerate(config.trainer.logger):
+    own = {"run_dir": run_dir, "save_dir": str(run_dir), "done": done}
+    for number, logger in enumerate(config.trainer.logger):
         with naming(f"trainer.logger.{number}"):
-            maker = find("logger", name)
-            made.append(construct(name, partial(maker, run_dir), named_by(maker, {"done": done})))
+            maker, name = find("logger", logger.name), logger.name
+            given = {**named_by(maker, own), **logger.args}
+            # a function may call the folder what it likes
+            folder = [] if {"run_dir", "save_dir"} & {*given} or not takes_first(maker) else [run_dir]
+            check_signature(name, signature_of(partial(maker, *folder)), logger.args, given)
+            made.append(construct(name, partial(maker, *folder), given))
             if not isinstance(made[-1], Logger):
                 raise UserError(f"{named()}: {name!r} makes a {type(made[-1]).__name__}, which is no Lightning logger")
     return made

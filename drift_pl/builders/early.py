@@ -10,7 +10,7 @@ from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import find
-from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of
+from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of, without_folder
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.policies.load_options import loading_options
 from drift_pl.sampling.stochastic import StochasticStep
@@ -50,4 +50,7 @@ def _import(thing: Thing) -> None:
     if thing.args is None:
         return
     with naming("incentive" if thing.kind == "method" else thing.setting):
-        check_signature(thing.name, signature_of(found), thing.args)
+        signature = signature_of(found)
+        if signature and thing.kind == "logger":
+            signature = without_folder(signature)
+        check_signature(thing.name, signature, thing.args)

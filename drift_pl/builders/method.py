@@ -29,6 +29,7 @@ from drift_pl.incentive.selection import (
     SelectionRule,
 )
 from drift_pl.incentive.shaping import DiversityShaping
+from drift_pl.incentive.target import WeightTarget
 from drift_pl.incentive.variants import TextVariants
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training.updates.protocol import Update
@@ -48,6 +49,7 @@ def build_method(config: Config, rewards: Sequence[WeightedReward]) -> Method:
     return Method(
         selection=build_selection(config),
         shaping=build_shaping(config),
+        target=build_target(config),
         advantage_rule=AdvantageRule(objective.advantage_std, objective.advantage_clip),
         reward_method=build_reward_method(config, rewards),
     )
@@ -106,6 +108,13 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
 def build_shaping(config: Config) -> DiversityShaping | None:
     shaping = config.incentive.shaping
     return DiversityShaping(**named_by(DiversityShaping, vars(shaping))) if shaping.weight > 0 else None
+
+
+def build_target(config: Config) -> WeightTarget | None:
+    shaping = config.incentive.shaping
+    if not shaping.target or not shaping.weight:
+        return None
+    return WeightTarget(shaping.target, shaping.target_gain, shaping.target_low, shaping.target_high)
 
 
 def build_reward_method(config: Config, rewards: Sequence[WeightedReward]) -> RewardMethod:

@@ -11,6 +11,7 @@ from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
+from drift_pl.config.updates import replays_steps
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.registry import TABLES, construct, find
@@ -120,8 +121,15 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
             f"sampler.kind={config.sampler.kind} is for models of the process {wanted}, and policy.family={family} is "
             f"of the process {process}: use {', '.join(fitting) or 'a sampler'} of that process"
         )
-    if config.objective.loss == "nft" and process != "flow":
-        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is not one: use surrogate")
+    update = TABLES["update"].get(config.objective.loss)
+    if update and update.process not in ("", process):
+        loss = f"objective.loss={config.objective.loss}"
+        raise UserError(f"{loss} is for flow models, and policy.family={family} is not one: use surrogate")
+    if config.sampler.solver != "euler" and process != "flow":
+        raise UserError(
+            f"sampler.solver={config.sampler.solver} is for flow models, and policy.family={family} is not one: use "
+            "euler"
+        )
 
 
 def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy) -> None:
@@ -131,10 +139,11 @@ def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy
         UserError: the window's range has such a step.
     """
     (first, end), kind = window_bounds(config.sampler), config.sampler.kind
-    sigmas = policy.sigmas(config.sampler.steps)
-    last, untrained = config.sampler.steps - 1, noise_is_untrained(config.sampler)
+    sigmas, last = policy.sigmas(config.sampler.steps), config.sampler.steps - 1
+    if config.sampler.window_size == 0:
+        return
     noiseless = [number for number in range(first, end) if step.spread(sigmas, number) == 0]
-    if last in noiseless or (untrained and step.spread(sigmas, last) == 0):
+    if last in noiseless or (noise_is_untrained(config.sampler) and step.spread(sigmas, last) == 0):
         raise UserError(
             f"sampler.noisy_last_step=true: with this model sampler.kind={kind} has no noise in the last step; "
             "use false"
@@ -154,7 +163,7 @@ def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Polic
     half. The guarded ratio has no standard deviation in its denominator, and nft has no steps.
     """
     objective, kind, steps = config.objective, config.sampler.kind, config.sampler.steps
-    if objective.loss != "surrogate" or objective.ratio != "plain" or not is_first_process():
+    if not replays_steps(config) or objective.ratio != "plain" or not is_first_process():
         return
     (first, end), sigmas = window_bounds(config.sampler), policy.sigmas(steps)
     moves = {number: step.sensitivity(sigmas, number) for number in range(first, end)}

@@ -24,7 +24,7 @@ from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
 from drift_pl.builders.scoring import build_rewards, overlap, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
-from drift_pl.config.batches import derive_batches, noise_is_untrained, sampling_micro_batch, window_bounds
+from drift_pl.config.batches import derive_batches, noisy_steps, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
 from drift_pl.config.processes import is_first_process
@@ -182,6 +182,9 @@ def build_sampling(
         sampler.window_schedule,
         sampler.window_stride,
         sampler.window_every,
+        sampler.window_every_last or max(1, sampler.window_every // 4),
+        sampler.window_decay,
+        sampler.window_decay_from,
     )
     plan = RolloutPlan(
         steps=sampler.steps,
@@ -190,7 +193,8 @@ def build_sampling(
         negative_prompt=config.policy.negative_prompt,
         window=window,
         shared_prefix=sampler.shared_prefix,
-        last_step_noise=noise_is_untrained(sampler),
+        noisy=noisy_steps(sampler),
+        solver=sampler.solver,
     )
     return GroupSampling(
         policy,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from drift_pl.config.updates import learns_from_images
 from drift_pl.core.errors import UserError
 
 if TYPE_CHECKING:  # its sections are checked by these functions
@@ -64,7 +65,7 @@ def derive_batches(config: "Config") -> BatchArithmetic:
         images_per_update=images,
         optimizer_steps_per_iteration=updates * config.objective.inner_epochs,
         trained_steps=stochastic_steps(config.sampler) if window is None else window,
-        noise_levels=config.objective.nft_times if config.objective.loss == "nft" else 0,
+        noise_levels=config.objective.nft_times if learns_from_images(config) else 0,
     )
 
 
@@ -91,6 +92,14 @@ def stochastic_steps(sampler: "SamplerConfig") -> int:
 def noise_is_untrained(sampler: "SamplerConfig") -> bool:
     """Whether the last step of a rollout has noise and is not trained."""
     return sampler.noisy_last_step and not sampler.train_last_step
+
+
+def noisy_steps(sampler: "SamplerConfig") -> range:
+    """Steps of a rollout that have noise whether they are trained or not."""
+    last = sampler.steps - 1
+    if sampler.noisy_steps == "all":
+        return range(sampler.steps if sampler.noisy_last_step else last)
+    return range(last, sampler.steps) if noise_is_untrained(sampler) else range(0)
 
 
 def window_bounds(sampler: "SamplerConfig") -> tuple[int, int]:

@@ -17,7 +17,7 @@ from drift_pl.core.modules import refuse_missing_thing
 from drift_pl.core.prompt_files import DATASET, dataset_parts, read_metadata, read_prompt_file
 from drift_pl.core.registry import TABLES, target_of
 from drift_pl.core.servers import check_url, read_token
-from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, without_first
+from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, without_first, without_folder
 from drift_pl.core.sources import written_signature
 
 LISTS = ("train", "tuning", "test")
@@ -89,8 +89,6 @@ def things(config: Config) -> Iterator[Thing]:
     yield Thing("family", "policy.family", config.policy.family, None)
     yield Thing("sampler", "sampler.kind", config.sampler.kind, None)
     yield Thing("update", "objective.loss", config.objective.loss, None)
-    for logger in config.trainer.logger:
-        yield Thing("logger", "trainer.logger", logger, None)
     for kind, setting, entries in (
         ("reward", "rewards", config.rewards),
         ("reward", "evaluation.rewards", evaluation.rewards),
@@ -98,6 +96,7 @@ def things(config: Config) -> Iterator[Thing]:
         ("encoder", "incentive.shaping.encoders", shaping.encoders if shaping.weight else []),
         ("writer", "incentive.prompting.writers", config.incentive.prompting.writers),
         ("callback", "trainer.callbacks", config.trainer.callbacks),
+        ("logger", "trainer.logger", config.trainer.logger),
     ):
         for number, entry in enumerate(entries):
             yield Thing(kind, f"{setting}.{number}", entry.name, entry.args)
@@ -129,6 +128,8 @@ def _refuse_arguments(thing: Thing, target: str) -> None:
     signature, first = written_signature(target), CALLED_WITH.get(thing.kind)
     if signature and first and is_called_with(signature, first):
         signature = without_first(signature, len(first))
+    if signature and thing.kind == "logger":
+        signature = without_folder(signature)
     check_signature(thing.name, signature, thing.args or {})
 
 

@@ -22,8 +22,13 @@ SINCE_0_1 = (
     *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
     *("incentive.prompting.update", "incentive.prompting.vocabulary", "incentive.prompting.writers"),
+    *("incentive.shaping.target", "incentive.shaping.target_gain"),
+    *("incentive.shaping.target_low", "incentive.shaping.target_high"),
     *("incentive.prompting.texts", "incentive.prompting.named", "sampler.train_last_step", "objective.ema_every"),
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
+    *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
+    *("sampler.noisy_steps", "sampler.solver"),
+    *("objective.kl_limit", "objective.awm_weighting", "objective.awm_power", "objective.awm_pull"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
 )
 """Keys that hashes of version 0.1 left out at their defaults, or did not know."""

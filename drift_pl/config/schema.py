@@ -12,10 +12,12 @@ from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import Flag, neutral, setting
-from drift_pl.config.schema_method import EncoderConfig, IncentiveConfig, NamedConfig, ObjectiveConfig, RewardConfig
+from drift_pl.config.schema_levers import IncentiveConfig
+from drift_pl.config.schema_method import EncoderConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
 from drift_pl.config.section import Section
+from drift_pl.config.updates import refuse_unfit_update
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES, names
 
@@ -84,10 +86,9 @@ class Config(Section):
             )
         if not self.rewards and "rewards" in self.model_fields_set:
             raise UserError("rewards is empty: name at least one, e.g. rewards=[{name: jpeg_compressibility}]")
-        _refuse_mixed_processes(self.policy.family, self.sampler.kind)
-        _refuse_nft(self)
+        _refuse_mixed_processes(self.policy.family, self.sampler)
         _refuse_float16(self)
-        _refuse_clean_replay(self)
+        refuse_unfit_update(self)
         _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:
@@ -130,9 +131,14 @@ def _of_process(kind: str, process: str) -> str:
     return " or ".join(name for name in names(kind) if _process_of(kind, name) == process)
 
 
-def _refuse_mixed_processes(family: str, sampler: str) -> None:
+def _refuse_mixed_processes(family: str, section: SamplerConfig) -> None:
     """A family is a flow or a DDPM, and each has its own stochastic steps."""
+    sampler = section.kind
     ours, theirs = _process_of("family", family), _process_of("sampler", sampler)
+    if ours == "ddpm" and section.solver != "euler":
+        raise UserError(
+            f"sampler.solver={section.solver} is for flow models, and policy.family={family} is not one: use euler"
+        )
     if (ours, theirs) == ("ddpm", "flow"):
         use = _of_process("sampler", "ddpm")
         raise UserError(f"sampler.kind={sampler} is for flow models, and policy.family={family} is not one: use {use}")
@@ -160,40 +166,6 @@ def _refuse_float16(config: Config) -> None:
         raise UserError(
             f"trainer.precision={precision} scales the loss, and a process of trainer.strategy=fsdp sees the overflows "
             "of its own rows only: use trainer.precision=bf16-mixed, or trainer.strategy=ddp"
-        )
-
-
-def _refuse_nft(config: Config) -> None:
-    """nft trains on a flow's images, without sampled steps."""
-    if config.objective.loss != "nft":
-        return
-    family, guidance, incentive = config.policy.family, config.policy.guidance_scale, config.incentive
-    if _process_of("family", family) == "ddpm":
-        raise UserError(f"objective.loss=nft is for flow models, and policy.family={family} is not one: use surrogate")
-    if guidance != 1 and family != "flux":  # flux: guidance is an input, so the velocity is the network's own
-        raise UserError(
-            f"objective.loss=nft trains the model's own velocity, and policy.guidance_scale={guidance} mixes two: set "
-            f"policy.guidance_scale=1 (and sampler.eval_guidance_scale={guidance} to evaluate with it)"
-        )
-    if incentive.shaping.form == "per_step" and incentive.shaping.weight > 0:
-        raise UserError(
-            "incentive.shaping.form=per_step needs sampled steps, and objective.loss=nft has none: use terminal"
-        )
-    if incentive.method == "diverse_grpo":
-        raise UserError(
-            "incentive.method=diverse_grpo diverges in early steps only, and objective.loss=nft has no steps: use "
-            "objective.loss=surrogate"
-        )
-
-
-def _refuse_clean_replay(config: Config) -> None:
-    """A replayed step has its probability under the condition that it was sampled under, and under no other."""
-    entry, prompting = TABLES["update"].get(config.objective.loss), config.incentive.prompting
-    if entry is not None and entry.replays and prompting.update == "clean" and prompting.rule != "none":
-        raise UserError(
-            f"incentive.prompting.update=clean needs an update that trains on the images alone, and objective.loss="
-            f"{config.objective.loss} replays the sampled steps: use objective.loss=nft, or "
-            "incentive.prompting.update=varied"
         )
 
 

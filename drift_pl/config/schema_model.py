@@ -4,14 +4,16 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.batches import stochastic_steps, window_bounds
+from drift_pl.config.batches import noisy_steps, stochastic_steps, window_bounds
 from drift_pl.config.fields import Flag, about_of, neutral, setting
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
 
 WEIGHTS = "pkg:drift_pl.builtin/weights"
 PROMPTS = "pkg:drift_pl.builtin/prompts"
-LORA, FULL, SLIDING = (("policy.tuning", "lora"), ("policy.tuning", "full"), ("sampler.window_schedule", "sliding"))
+LORA, FULL = ("policy.tuning", "lora"), ("policy.tuning", "full")
+SCHEDULE = "sampler.window_schedule"
+MOVING = (SCHEDULE, "sliding", "linear_decay", "exp_decay")
 
 
 def refuse_args_of_own(section: Section, prefix: str, name: str) -> None:
@@ -95,15 +97,36 @@ class SamplerConfig(Section):
         None, "images per forward pass in rollouts and evaluation; null: as in training", ge=1, example="16"
     )
     noise_level: float = setting(0.7, "a: scale of a stochastic step's noise (ddim: eta)", gt=0)
-    window_size: int | None = setting(None, "SDE steps: with noise, and trained; null: all but the last")
+    window_size: int | None = setting(
+        None, "SDE steps: with noise, and trained; null: all but the last; 0: none (an update without steps, e.g. nft)"
+    )
     window_range: list[int] = setting(
         [], "[first, end) of the window's range; []: all steps with noise", example="[0, 8]"
     )
-    window_schedule: Literal["random", "sliding"] = setting(
-        "random", "where the window starts: random (drawn in each iteration), sliding (MixGRPO)"
+    window_schedule: Literal["random", "subset", "sliding", "linear_decay", "exp_decay"] = setting(
+        "random",
+        "random: a window drawn in each iteration; subset: steps drawn one by one; sliding, and with stays that become "
+        "shorter, linear_decay, exp_decay: MixGRPO's",
     )
-    window_stride: int = setting(1, "steps by which the window moves", ge=1, only=SLIDING)
-    window_every: int = setting(25, "iterations between two moves", ge=1, only=SLIDING)
+    window_stride: int = setting(1, "steps by which the window moves", ge=1, only=MOVING)
+    window_every: int = setting(25, "iterations between two moves", ge=1, only=MOVING)
+    window_every_last: int | None = setting(
+        None,
+        "the same at the end of the range; null: a quarter of window_every",
+        ge=1,
+        only=(SCHEDULE, "linear_decay"),
+        example="5",
+    )
+    window_decay: float = setting(
+        0.1, "rate at which stays become shorter, per step", gt=0, only=(SCHEDULE, "exp_decay")
+    )
+    window_decay_from: int = setting(13, "the step from which on they do", ge=0, only=(SCHEDULE, "exp_decay"))
+    noisy_steps: Literal["trained", "all"] = setting(
+        "trained", "steps with noise: the trained ones, or all but the last (see noisy_last_step)"
+    )
+    solver: Literal["euler", "dpm2"] = setting(
+        "euler", "steps without noise of a rollout: euler, dpm2 (second-order DPM-Solver++; flows)"
+    )
     shared_prefix: Flag = setting(False, "one ODE prefix per group up to the window, then a branch per image")
     noisy_last_step: Flag = setting(False, "also put noise into the last step (its noise goes straight into the image)")
     train_last_step: Flag = setting(
@@ -140,11 +163,26 @@ class SamplerConfig(Section):
                 f"sampler.window_range=[{first},{end}] does not lie in [0,{limit}]: with sampler.steps={self.steps} "
                 f"use e.g. [0,{limit}]"
             )
-        if self.window_size is not None and not 1 <= self.window_size <= end - first:
+        if self.window_size is not None and not 0 <= self.window_size <= end - first:
             raise UserError(
                 f"sampler.window_size={self.window_size} does not fit into [{first},{end}): use 1 to {end - first}"
             )
+        self._check_noise()
         return self
+
+    def _check_noise(self) -> None:
+        if self.window_size == 0 and self.shared_prefix:
+            raise UserError("sampler.window_size=0 leaves nothing to branch into: use sampler.shared_prefix=false")
+        if self.window_size == 0 and noisy_steps(self):
+            raise UserError(
+                "sampler.window_size=0 is a rollout without noise: use sampler.noisy_steps=trained and "
+                "sampler.noisy_last_step=false"
+            )
+        if self.shared_prefix and self.noisy_steps == "all":
+            raise UserError(
+                "sampler.shared_prefix=true samples the steps before the window without noise, and "
+                "sampler.noisy_steps=all has noise in them: use sampler.noisy_steps=trained"
+            )
 
 
 class PromptsConfig(Section):

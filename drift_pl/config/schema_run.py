@@ -1,6 +1,6 @@
 """The sections `evaluation` and `trainer`: measurements, hardware, checkpoints and logs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
@@ -56,6 +56,18 @@ class AlarmConfig(Section):
     stop: Flag = neutral(False, "end the run there")
 
 
+class LoggerConfig(NamedConfig):
+    """A logger; its name alone stands for one without arguments."""
+
+    name: str = neutral(..., "a registered name, or any Lightning logger, `package.module:Class`", registry="logger")
+    args: dict[str, Any] = neutral({}, "keyword arguments of its constructor, e.g. {project: mine}")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
 class TrainerConfig(Section):
     iterations: int = neutral(200, "length of the run; may be raised later to extend it", ge=1)
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
@@ -85,7 +97,11 @@ class TrainerConfig(Section):
     keep_boundary: Flag = neutral(
         True, "copy the trained state to main memory before each iteration, to be saved if the run breaks"
     )
-    logger: list[str] = neutral(["tensorboard"], "where metrics go; []: nowhere", registry="logger")
+    logger: list[LoggerConfig] = neutral(
+        [LoggerConfig(name="tensorboard")],
+        "where metrics go, names or {name, args}; []: nowhere",
+        example="[tensorboard]",
+    )
     progress: Shown = neutral("auto", "what is shown while it runs; auto: a bar on a terminal, else a line per minute")
     monitor_lpips: Flag = neutral(
         True, "also measure pairwise LPIPS of the training groups, the slowest of the measures"

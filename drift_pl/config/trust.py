@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -62,6 +63,8 @@ def accesses(node: Any, key: str = "") -> Iterator[Access]:
             yield Access(key, node, "reads an environment variable", "", node)
         if node.startswith("pkg:") and not _is_ours(node.removeprefix("pkg:").partition("/")[0]):
             yield Access(key, node, "reads files of a package", node.removeprefix("pkg:").partition("/")[0], node)
+        if re.fullmatch(r"trainer\.logger\.\d+", key) and ":" in node and "${" not in node and not _is_offered(node):
+            yield Access(key, node, "is code", node.partition(":")[0], [node, None])
         return
     if isinstance(node, dict):
         for word in NAMES:

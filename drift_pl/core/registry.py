@@ -22,7 +22,8 @@ class Entry(NamedTuple):
     Attributes:
         target: `module:Thing`, relative to this package.
         about: one line for `--help`.
-        process: for families and samplers, `flow` or `ddpm`; only those of the same process work together.
+        process: for families and samplers, `flow` or `ddpm`; only those of the same process work together. For
+            updates, the only process whose families they train.
         needs: an optional package, and the extra of this one that installs it.
         pairs: for encoders, whether it gives distances of pairs in place of embeddings.
         replays: for updates, whether it trains on the sampled steps, under the conditions that they were sampled under.
@@ -52,7 +53,11 @@ TABLES: dict[str, dict[str, Entry]] = {
     },
     "update": {
         "surrogate": Entry("training.updates.clipped:ClippedUpdate", "clipped, on the sampled steps", replays=True),
-        "nft": Entry("training.updates.nft:NftUpdate", "DiffusionNFT's loss, on policy or as published; for flows"),
+        "flow_dppo": Entry("training.updates.divergence:FlowDppoUpdate", "masked by the exact KL", replays=True),
+        "nft": Entry(
+            "training.updates.nft:NftUpdate", "DiffusionNFT, by default its loss on policy; for flows", "flow"
+        ),
+        "awm": Entry("training.updates.matching:MatchingUpdate", "advantage-weighted matching; for flows", "flow"),
     },
     "reward": {
         "pickscore": Entry("scoring.pickscore:PickScore", "PickScore: human preference, by CLIP"),
@@ -101,6 +106,7 @@ TABLES: dict[str, dict[str, Entry]] = {
     "logger": {
         "tensorboard": Entry("training.loggers:tensorboard", "TensorBoard events"),
         "csv": Entry("training.loggers:csv", "metrics.csv"),
+        "wandb": Entry("training.loggers:wandb", "Weights & Biases", needs=("wandb", "wandb")),
     },
 }
 """Kind -> name -> entry, in the order in which names are listed."""

@@ -53,6 +53,23 @@ def without_first(signature: inspect.Signature, count: int) -> inspect.Signature
     return signature.replace(parameters=list(signature.parameters.values())[count:])
 
 
+def without_folder(signature: inspect.Signature) -> inspect.Signature:
+    """What a logger may be given by name: the run gives it its folder, and how many iterations are done.
+
+    The folder is `run_dir`, `save_dir`, or else the first argument that is required.
+    """
+    parameters = list(signature.parameters.values())
+    required = [each for each in parameters if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD]
+    if not {"run_dir", "save_dir"} & {*signature.parameters} and required:
+        parameters.remove(required[0])
+    kept = [each for each in parameters if each.name not in ("run_dir", "done")]
+    kept = [each.replace(default=None) if each.name == "save_dir" else each for each in kept]
+    try:
+        return signature.replace(parameters=kept)
+    except ValueError:  # a default before an argument without one
+        return signature.replace(parameters=[each for each in kept if each.name != "save_dir"])
+
+
 def check_signature(
     name: str, signature: inspect.Signature | None, args: Mapping[str, Any], others: Mapping[str, Any] | None = None
 ) -> None:

@@ -16,6 +16,7 @@ losses take any number of axes after B: they flatten them.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -152,9 +153,10 @@ class Trajectory:
     """A rollout, stored exactly as it was sampled and scored.
 
     Attributes:
-        latents_KBCHW: float32 [K + 1, B, C, H, W]; entry k is the state before trained step k, entry K the last one.
+        latents_KBCHW: float32 [K + 1, B, C, H, W], the states that border the trained steps, and one more for each gap
+            between these; `place(k)` is the entry before trained step k, and the next one is the state after it.
         log_prob_KB: float32 [K, B], log-density of each trained transition, mean over latent elements.
-        steps_K: the trained steps' positions in the sampler's grid, ascending and contiguous.
+        steps_K: the trained steps' positions in the sampler's grid, ascending; none if the rollout followed the ODE.
         num_steps: T, steps of the whole grid.
         final_BCHW: latents of the final images, float32: after the trained steps and those that follow.
         images_B3HW: final_BCHW decoded, in [0, 1], float32.
@@ -171,6 +173,10 @@ class Trajectory:
     images_B3HW: Tensor
     mean_KBCHW: Tensor | None = None
     predicted_KBCHW: Tensor | None = None
+
+    def place(self, k: int) -> int:
+        """The entry of `latents_KBCHW` that trained step k starts from."""
+        return k + sum(after > before + 1 for before, after in pairwise(self.steps_K[: k + 1]))
 
     def without_nan(self) -> "Trajectory":
         """The same trajectory, with zeros in place of states and densities that are not finite.

@@ -22,7 +22,7 @@ from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.policies.sharding import common_passes
-from drift_pl.sampling.rollout import Sampler
+from drift_pl.sampling.sampler import Sampler
 from drift_pl.scoring.calls import finite_images, finite_only, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, ImageFilter, Measure, PairwiseDistance, move
 from drift_pl.scoring.rewards import WeightedReward, score_images

@@ -13,7 +13,8 @@ from drift_pl.core.types import Condition
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.sampling.rollout import Sampler, sample_ode
+from drift_pl.sampling.rollout import sample_ode
+from drift_pl.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)

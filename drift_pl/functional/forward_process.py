@@ -103,6 +103,26 @@ def error_weight(error_BCHW: Tensor, time: float) -> Tensor:
     return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time)
 
 
+def matching_log_prob(velocity_BCHW: Tensor, target_BCHW: Tensor, time: float, form: str, power: float) -> Tensor:
+    """A flow-matching loss in the place of a log-density, float32 [B] (AWM, arXiv 2509.25050).
+
+    With e = mean|v - u|^2 over latent elements: `uniform` -e, `t` -t e, `t2` -t^2 e, `huber` -t (sqrt(e + c) -
+    sqrt(c)), `ghuber` -t ((e + c)^p - c^p) / p with p = `power` and c = 1e-10. These are the forms of its code, whose
+    recipes take ghuber with p = 0.25.
+
+    Raises:
+        ValueError: unknown form.
+    """
+    error_B, small = (velocity_BCHW - target_BCHW).square().flatten(1).mean(1), 1e-10
+    if form in ("uniform", "t", "t2"):
+        return -error_B * time ** ("uniform", "t", "t2").index(form)
+    if form == "huber":
+        return -time * ((error_B + small).sqrt() - small**0.5)
+    if form == "ghuber":
+        return -time / power * ((error_B + small) ** power - small**power)
+    raise ValueError(f"unknown weighting {form!r}: use uniform, t, t2, huber or ghuber")
+
+
 ADVANTAGE_MODES: dict[str, Callable[[Tensor], Tensor]] = {
     "all": lambda advantage_B: advantage_B,
     "positive_only": lambda advantage_B: advantage_B.clamp(min=0),

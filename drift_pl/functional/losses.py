@@ -24,13 +24,43 @@ def clipped_surrogate(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: floa
     clipped_B = ratio_B.clamp(1 - clip_range, 1 + clip_range)
     loss_B = torch.maximum(-advantage_B * ratio_B, -advantage_B * clipped_B)
     with torch.no_grad():
-        health = {
-            "ratio_deviation": (ratio_B - 1).abs(),
-            "clipped_high": ((ratio_B > 1 + clip_range) & (advantage_B > 0)).float(),
-            "clipped_low": ((ratio_B < 1 - clip_range) & (advantage_B < 0)).float(),
-            "approx_kl": (ratio_B - 1) - log_ratio_B,
-        }
+        high_B, low_B = (ratio_B > 1 + clip_range) & (advantage_B > 0), (ratio_B < 1 - clip_range) & (advantage_B < 0)
+        health = _health(ratio_B, log_ratio_B, high_B, low_B)
     return loss_B, health
+
+
+def divergence_masked_surrogate(
+    log_ratio_B: Tensor, advantage_B: Tensor, kl_B: Tensor, kl_limit: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Flow-DPPO's objective as a loss (arXiv 2606.11025, eq. 17 and 18): -A r, without gradient where it leads away.
+
+    The trust region is the exact divergence of the two Gaussian steps, not the ratio, which is a noisy sample of it.
+    An image has no gradient where the divergence is above its limit and the step would add to it: A > 0 and r > 1, or
+    A < 0 and r < 1.
+
+    Args:
+        log_ratio_B: log r of each image, as for `clipped_surrogate`.
+        kl_B: KL(old || new), mean over latent elements (`gaussian_kl`).
+        kl_limit: delta > 0, in the same units: it belongs to a sampler and to a number of steps, not to a latent size.
+
+    Returns:
+        The loss [B], and the same health as `clipped_surrogate`, with what the mask stops as clipped, and `kl_old`.
+    """
+    ratio_B, away_B = log_ratio_B.exp(), kl_B.detach() > kl_limit
+    high_B, low_B = away_B & (advantage_B > 0) & (ratio_B > 1), away_B & (advantage_B < 0) & (ratio_B < 1)
+    loss_B = torch.where(high_B | low_B, 0.0, -advantage_B * ratio_B)
+    with torch.no_grad():
+        health = _health(ratio_B, log_ratio_B, high_B, low_B) | {"kl_old": kl_B.detach()}
+    return loss_B, health
+
+
+def _health(ratio_B: Tensor, log_ratio_B: Tensor, high_B: Tensor, low_B: Tensor) -> dict[str, Tensor]:
+    return {
+        "ratio_deviation": (ratio_B - 1).abs(),
+        "clipped_high": high_B.float(),
+        "clipped_low": low_B.float(),
+        "approx_kl": (ratio_B - 1) - log_ratio_B,
+    }
 
 
 def normalised_log_ratio(

@@ -1,5 +1,8 @@
 """Schedules along a run or a rollout: SDE windows, warm-up, annealing, how far an old policy lags."""
 
+import math
+from collections.abc import Callable
+
 import torch
 
 
@@ -14,12 +17,24 @@ def window_steps(first: int, end: int, size: int, generator: torch.Generator) ->
     return tuple(range(start, start + size))
 
 
-def sliding_window(first: int, end: int, size: int, iteration: int, stride: int, every: int) -> tuple[int, ...]:
+def random_steps(first: int, end: int, size: int, generator: torch.Generator) -> tuple[int, ...]:
+    """Positions of `size` steps inside [first, end), ascending: every subset of this size is equally likely.
+
+    DanceGRPO (arXiv 2505.07818) trains 60 % of the steps of each rollout, Flow-DPPO (arXiv 2606.11025) three of the
+    first half.
+    """
+    _check_fit(first, end, size)
+    return tuple(sorted((first + torch.randperm(end - first, generator=generator)[:size]).tolist()))
+
+
+def moving_window(
+    first: int, end: int, size: int, iteration: int, stride: int, stays: Callable[[int], int]
+) -> tuple[int, ...]:
     """Positions of a window that slides from high to low noise over the iterations (MixGRPO, arXiv 2507.21802).
 
-    It starts at `first`, moves on by `stride` steps every `every` iterations and returns to `first` when it would no
-    longer fit into [first, end). Steps beyond its last position are never trained: choose a stride that
-    divides end - first - size to reach all.
+    It starts at `first`, stays there for `stays(first)` iterations, moves on by `stride` steps, and so on, and returns
+    to `first` when it would no longer fit into [first, end). Steps beyond its last position are never trained: choose a
+    stride that divides end - first - size to reach all.
 
     It depends on the iteration only: all processes train the same steps, and a resumed run continues where it stopped.
 
@@ -28,17 +43,34 @@ def sliding_window(first: int, end: int, size: int, iteration: int, stride: int,
         size: steps in the window, 1 to end - first.
         iteration: number of the iteration, from 0.
         stride: steps, at least 1.
-        every: iterations, at least 1.
+        stays: position of the window's first step -> iterations, at least 1.
 
     Raises:
         ValueError: the window does not fit, or it would not move.
     """
     _check_fit(first, end, size)
-    if stride < 1 or every < 1:
-        raise ValueError(f"a window that moves by {stride} steps every {every} iterations does not slide")
-    places = (end - first - size) // stride + 1
-    start = first + stride * (iteration // every % places)
+    places = range(first, end - size + 1, max(stride, 1))
+    stay_of = {start: stays(start) for start in places}
+    if stride < 1 or min(stay_of.values()) < 1:
+        raise ValueError(
+            f"a window that moves by {stride} steps every {min(stay_of.values())} iterations does not slide"
+        )
+    start, left = first, iteration % sum(stay_of.values())
+    while left >= stay_of[start]:
+        left -= stay_of[start]
+        start += stride
     return tuple(range(start, start + size))
+
+
+def linear_stay(start: int, first: int, end: int, most: int, least: int) -> int:
+    """Iterations at a place that fall linearly from `most` at `first` towards `least` at `end` (MixGRPO's `decay`)."""
+    share = (start - first) / (end - first)
+    return max(least, int(most * (1 - share) + least * share))
+
+
+def exponential_stay(start: int, most: int, rate: float, after: int) -> int:
+    """Iterations at a place, ceil(most exp(-rate max(0, start - after))) (MixGRPO's `exp_decay`)."""
+    return math.ceil(most * math.exp(-rate * max(0, start - after)))
 
 
 def warmup_factor(iteration: int, warmup: int) -> float:

@@ -15,6 +15,41 @@ def flow_ode_step(x_BCHW: Tensor, v_BCHW: Tensor, sigma: Tensor, sigma_next: Ten
     return x_BCHW.float() + (sigma_next - sigma) * v_BCHW.float()
 
 
+def flow_dpm2_step(
+    x_BCHW: Tensor,
+    clean_BCHW: Tensor,
+    sigma: Tensor,
+    sigma_next: Tensor,
+    before: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """Step of the second-order multistep DPM-Solver++ (arXiv 2211.01095, algorithm 2) of the flow's ODE.
+
+    With lambda = log((1 - sigma) / sigma), h the step in lambda and r h the one before it,
+
+        x_next = (sigma_next / sigma) x + (1 - sigma_next / sigma) D,      D = m + (m - m_before) / (2 r),
+
+    for predicted clean latents m. With D = m it is Euler's step.
+
+    Args:
+        clean_BCHW: m.
+        before: noise level and predicted clean latents of the step before; None takes Euler's step, as the last step
+            of a rollout must, where h is infinite.
+
+    Returns:
+        float32 [B, C, H, W].
+    """
+    mixed_BCHW = clean_BCHW
+    if before is not None:
+        sigma_before, clean_before_BCHW = before
+        log_ratio, log_before, log_next = (
+            torch.log((1 - level.double()) / level.double()) for level in (sigma, sigma_before, sigma_next)
+        )
+        inverse_r = ((log_next - log_ratio) / (log_ratio - log_before)).float()  # 0 after pure noise
+        mixed_BCHW = clean_BCHW + 0.5 * inverse_r * (clean_BCHW - clean_before_BCHW)
+    share = sigma_next / sigma
+    return share * x_BCHW.float() + (1 - share) * mixed_BCHW
+
+
 def flow_sde_diffusion(sigma: Tensor, sigma_second: Tensor, noise_level: float) -> Tensor:
     """Diffusion coefficient of Flow-GRPO's SDE: s(sigma) = a sqrt(sigma / (1 - sigma)) (arXiv 2505.05470, eq. 9).
 

@@ -1,6 +1,6 @@
 """The method: from the rewards of an iteration's images to their advantages."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.incentive.selection import KeepAll, SelectionRule
 from drift_pl.incentive.shaping import DiversityShaping
+from drift_pl.incentive.target import WeightTarget
 
 # The smallest divisor of a reward, as a share of the base model's median group spread; `AdvantageRule` adds an absolute
 # one.
@@ -25,12 +26,14 @@ class Method:
         shaping: lever 3; None switches it off. (Lever 2, prompting, acts where images are sampled.)
         advantage_rule: from rewards to advantages.
         reward_method: what another method makes of rewards, advantages and the divergence; the base class changes none.
+        target: adjusts the weight of `shaping` from iteration to iteration; None: it is fixed.
     """
 
     selection: SelectionRule = KeepAll()
     shaping: DiversityShaping | None = None
     advantage_rule: AdvantageRule = AdvantageRule()
     reward_method: RewardMethod = field(default_factory=RewardMethod)
+    target: WeightTarget | None = None
 
     @property
     def keep(self) -> frozenset[str]:
@@ -41,22 +44,26 @@ class Method:
         """The reward used for selection and advantages, float32 [P, G]; NaN for images that have none."""
         return self.reward_method.reward(scores)
 
-    def bonus(self, scores: Scores, trajectory: Trajectory) -> Tensor | None:
+    def bonus(self, scores: Scores, trajectory: Trajectory, weight: float | None = None) -> Tensor | None:
         """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off.
 
         NaN for an image without an embedding (or, per step, without one of its prediction): it has no bonus, which is
         not a bonus of 0, because the others' mean is subtracted.
+
+        Args:
+            weight: in place of the weight of `shaping`; None: that one.
         """
         if self.shaping is None or scores.embedding_PGD is None:
             return None
+        shaping = self.shaping if weight is None else replace(self.shaping, weight=weight)
         embedding_PGD, valid_PG, reward_PG = scores.embedding_PGD, scores.valid_PG, scores.reward_PG
         known_PG = embedding_PGD.isfinite().all(-1)
-        if self.shaping.form == "terminal":
-            bonus_PG = self.shaping(embedding_PGD, valid_PG, trajectory.num_steps, reward_PG)
+        if shaping.form == "terminal":
+            bonus_PG = shaping(embedding_PGD, valid_PG, trajectory.num_steps, reward_PG)
             return torch.where(known_PG, bonus_PG, torch.nan)
         assert scores.predicted_embedding_KPGD is not None
         predicted_KPGD, grid = scores.predicted_embedding_KPGD, (trajectory.steps_K, trajectory.num_steps)
-        bonus_KPG = self.shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, *grid, reward_PG)
+        bonus_KPG = shaping.stepwise(embedding_PGD, predicted_KPGD, valid_PG, *grid, reward_PG)
         start_K = torch.tensor([step == 0 for step in trajectory.steps_K], device=known_PG.device)  # has no potential
         known_KPG = known_PG & (predicted_KPGD.isfinite().all(-1) | start_K[:, None, None])
         return torch.where(known_KPG, bonus_KPG, torch.nan)
@@ -95,4 +102,5 @@ class Method:
 
     def divergence(self, scores: Scores, trajectory: Trajectory) -> Tensor | None:
         """Factor of the KL term, see `RewardMethod.divergence`."""
-        return self.reward_method.divergence(scores, trajectory.steps_K, trajectory.num_steps)
+        steps_K = trajectory.steps_K or (0,)  # without trained steps: of the image
+        return self.reward_method.divergence(scores, steps_K, trajectory.num_steps)

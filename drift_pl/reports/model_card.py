@@ -8,6 +8,7 @@ import yaml
 from drift_pl import __version__
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.schema import Config, NamedConfig, has_effect
+from drift_pl.config.updates import learns_from_images
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.locate import split_revision
 from drift_pl.reports.card_facts import Base, Weights
@@ -113,8 +114,12 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
     images = export.weights.iteration * batches.images_per_iteration
     sampler = config.sampler
     trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
-    if objective.loss == "nft":
-        trained, loss = "none of them trained", f"DiffusionNFT at {objective.nft_times} noise levels"
+    if learns_from_images(config):
+        name = {"nft": "DiffusionNFT, old policy" if objective.old_decay_max else "DiffusionNFT's loss, on policy"}
+        loss = f"{name.get(objective.loss, objective.loss)}, at {objective.nft_times} noise levels"
+        trained = "none of them trained"
+    elif objective.loss == "flow_dppo":
+        loss = f"Flow-DPPO, KL limit {objective.kl_limit:g}"
     rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
     targets = ", ".join(policy.lora.targets)
     facts = {

@@ -4,7 +4,7 @@ Everything drawn here is a function of (seed, iteration, sample), so an image de
 nor on the micro-batch that it is sampled in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
 from drift_pl.core.types import PromptBatch, Trajectory
-from drift_pl.functional.schedule import sliding_window, window_steps
+from drift_pl.functional.schedule import exponential_stay, linear_stay, moving_window, random_steps, window_steps
 from drift_pl.incentive.prompting import PromptingRule, VariedCondition
 from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.prompts import PromptEncoder
-from drift_pl.sampling.rollout import Sampler, rollout, sample_ode
+from drift_pl.sampling.rollout import rollout, sample_ode
+from drift_pl.sampling.sampler import Sampler
 from drift_pl.sampling.stochastic import StochasticStep
 
 
@@ -26,9 +27,13 @@ class Window:
 
     Attributes:
         first, end: bounds, [first, end), of where the window may lie.
-        size: trained steps K, from 1 to end - first.
-        schedule: `random`, drawn for each iteration, or `sliding`.
-        stride, every: of a sliding window, see `sliding_window`.
+        size: trained steps K, from 0 (the whole rollout follows the ODE) to end - first.
+        schedule: `random`, a window drawn for each iteration; `subset`, steps drawn for each iteration that need not
+            follow one another; or a window that moves on: `sliding`, `linear_decay`, `exp_decay` (see `stay`).
+        stride: steps by which it moves on.
+        every: iterations until it does.
+        every_last: `linear_decay`: towards the end of the range.
+        decay, decay_from: `exp_decay`: rate, and the position from which on it stays shorter.
     """
 
     first: int
@@ -37,12 +42,27 @@ class Window:
     schedule: str = "random"
     stride: int = 1
     every: int = 1
+    every_last: int = 1
+    decay: float = 0.1
+    decay_from: int = 13
 
     def steps(self, seed: int, iteration: int) -> tuple[int, ...]:
         """The trained steps, ascending: a function of (seed, iteration), so the same on all processes."""
-        if self.schedule == "sliding":
-            return sliding_window(self.first, self.end, self.size, iteration, self.stride, self.every)
-        return window_steps(self.first, self.end, self.size, make_generator("window", seed, iteration))
+        if self.size == 0:
+            return ()
+        bounds = (self.first, self.end, self.size)
+        if self.schedule in ("random", "subset"):
+            draw = window_steps if self.schedule == "random" else random_steps
+            return draw(*bounds, make_generator("window", seed, iteration))
+        return moving_window(*bounds, iteration, self.stride, self.stay)
+
+    def stay(self, start: int) -> int:
+        """Iterations for which a window that moves on stays where it starts at position `start`."""
+        if self.schedule == "linear_decay":
+            return linear_stay(start, self.first, self.end, self.every, self.every_last)
+        if self.schedule == "exp_decay":
+            return exponential_stay(start, self.every, self.decay, self.decay_from)
+        return self.every
 
 
 @dataclass(frozen=True)
@@ -56,7 +76,8 @@ class RolloutPlan:
         negative_prompt: prompt of the unconditional branch.
         window: the trained steps.
         shared_prefix: images of a group share the steps before the window.
-        last_step_noise: see `Sampler`.
+        noisy: steps that have noise whether they are trained or not.
+        solver: of the steps without noise, see `DeterministicSteps`.
     """
 
     steps: int
@@ -65,7 +86,8 @@ class RolloutPlan:
     negative_prompt: str
     window: Window
     shared_prefix: bool = False
-    last_step_noise: bool = False
+    noisy: Collection[int] = ()
+    solver: str = "euler"
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,7 @@ class GroupSampling:
                 latents_BCHW = prefix_BCHW[rows]
             generators = sample_generators("step_noise", *key, samples=samples[rows])
             inputs = (condition[rows], window, latents_BCHW, generators)
-            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep)
+            sampled = rollout(self.policy, sampler, *inputs, first_step, self.keep, self.plan.noisy)
             if ready is not None:
                 ready(sampled.images_B3HW)
             return sampled
@@ -129,8 +151,8 @@ class GroupSampling:
         """The grid, guidance and noise of rollouts."""
         plan = self.plan
         negative = self.encode([plan.negative_prompt], device, negative=True)
-        grid = (self.policy.sigmas(plan.steps), plan.guidance_scale, negative, plan.stochastic)
-        return Sampler(*grid, last_step_noise=plan.last_step_noise)
+        grid = self.policy.sigmas(plan.steps)
+        return Sampler(grid, plan.guidance_scale, negative, plan.stochastic, solver=plan.solver)
 
     def _conditions(self, batch: PromptBatch, device: torch.device, rule: PromptingRule) -> VariedCondition:
         """The condition of every image, varied by a rule; each distinct text is one row."""

@@ -10,101 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.core.rng import normal_per_sample
-from drift_pl.core.types import Condition, Trajectory
-from drift_pl.functional.guidance import aig_weight, mix_predictions
+from drift_pl.core.types import Trajectory
 from drift_pl.functional.transition import gaussian_log_prob
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.stochastic import StochasticStep
+from drift_pl.sampling.sampler import Sampler
+from drift_pl.sampling.solver import DeterministicSteps
 
-
-@dataclass(frozen=True)
-class Transition:
-    """A stochastic step as a policy would take it.
-
-    Attributes:
-        mean_BCHW, std: of the Gaussian that the next state is drawn from; the policy does not change the std.
-        predicted_BCHW: the clean latents that the policy expects, see `Process.clean`.
-    """
-
-    mean_BCHW: Tensor
-    std: Tensor
-    predicted_BCHW: Tensor
-
-    def drawn(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """A next state, [B, C, H, W]; the noise of row b comes from `generators[b]` alone."""
-        noise_BCHW = normal_per_sample(generators, self.mean_BCHW.shape[1:], self.mean_BCHW.device)
-        return self.mean_BCHW + self.std * noise_BCHW
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How a policy is sampled; `Policy.process` defines what its noise levels and predictions mean.
-
-    Attributes:
-        sigmas: noise levels of the grid, [T + 1], falling; see `Policy.sigmas`.
-        guidance_scale: of rollouts and training.
-        negative: condition of the unconditional branch, one row.
-        stochastic: the steps with noise; None for deterministic sampling alone.
-        importance_power: p of annealed importance guidance (arXiv 2409.06493), which mixes in the reference's
-            prediction: all of it at pure noise, less and less towards the image. None for the policy alone.
-        last_step_noise: a rollout's last step has noise although it is not trained, as in flow_grpo's runs of FLUX.
-    """
-
-    sigmas: Tensor
-    guidance_scale: float
-    negative: Condition
-    stochastic: StochasticStep | None = None
-    importance_power: float | None = None
-    last_step_noise: bool = False
-
-    @property
-    def num_steps(self) -> int:
-        return len(self.sigmas) - 1
-
-    def prediction(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        """The policy's guided prediction, with the reference's mixed in if `importance_power` is set."""
-        time = policy.process.time(self.sigmas[step])
-        inputs = (latents_BCHW, self.sigmas[step], condition.at(time), self.negative, self.guidance_scale)
-        prediction = policy.predict(*inputs)
-        if self.importance_power is None:
-            return prediction
-        with policy.reference():
-            base = policy.predict(*inputs)
-        return mix_predictions(base, prediction, aig_weight(1 - time, self.importance_power))
-
-    def transition(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Transition:
-        """Stochastic step number `step`."""
-        assert self.stochastic is not None
-        prediction = self.prediction(policy, latents_BCHW, step, condition)
-        mean_BCHW, std = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
-        return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
-
-    def untrained_step(
-        self,
-        policy: Policy,
-        latents_BCHW: Tensor,
-        step: int,
-        condition: VariedCondition,
-        generators: Sequence[torch.Generator],
-    ) -> Tensor:
-        """The state after a rollout's step number `step` outside of the window."""
-        if not self.last_step_noise or step != self.num_steps - 1:
-            return self.deterministic_step(policy, latents_BCHW, step, condition)
-        transition = self.transition(policy, latents_BCHW, step, condition)
-        return transition.drawn(generators)
-
-    def spread(self, step: int) -> tuple[Tensor, Tensor]:
-        """Standard deviation and length sigma - sigma_next of stochastic step number `step`."""
-        assert self.stochastic is not None
-        return self.stochastic.spread(self.sigmas, step), self.sigmas[step] - self.sigmas[step + 1]
-
-    def deterministic_step(self, policy: Policy, latents_BCHW: Tensor, step: int, condition: VariedCondition) -> Tensor:
-        """The state after step number `step`, without noise."""
-        prediction = self.prediction(policy, latents_BCHW, step, condition)
-        levels = (self.sigmas[step], self.sigmas[step + 1])
-        return policy.process.deterministic_step(latents_BCHW, prediction, *levels)
+__all__ = ["ReplayedStep", "Sampler", "replay", "rollout", "sample_ode"]
 
 
 @torch.no_grad()
@@ -116,9 +29,9 @@ def sample_ode(
     Args:
         end: stop before this step and return the intermediate latents; None: take all steps.
     """
-    latents_BCHW = noise_BCHW
+    latents_BCHW, deterministic_step = noise_BCHW, DeterministicSteps(policy, sampler)
     for step in range(sampler.num_steps if end is None else end):
-        latents_BCHW = sampler.deterministic_step(policy, latents_BCHW, step, condition)
+        latents_BCHW = deterministic_step(latents_BCHW, step, condition)
     return latents_BCHW
 
 
@@ -132,29 +45,33 @@ def rollout(
     generators: Sequence[torch.Generator],
     first_step: int = 0,
     keep: Collection[str] = (),
+    noisy: Collection[int] = (),
 ) -> Trajectory:
-    """Samples images: stochastic steps inside `window`, deterministic ones outside, but see `last_step_noise`.
+    """Samples images: stochastic steps inside `window` and in `noisy`, deterministic ones elsewhere.
 
     Args:
         condition: one row per image.
-        window: the trained steps, ascending and contiguous.
+        window: the trained steps, ascending.
         latents_BCHW: states before `first_step`, float32; before step 0 standard normal noise.
         generators: one per image, on the CPU; image b's step noise comes from `generators[b]` alone.
         keep: what the trajectory stores in addition, of `means` and `predictions`.
+        noisy: steps that have noise and are not trained.
     """
-    latents_BCHW = latents_BCHW.float()
+    latents_BCHW, deterministic_step = latents_BCHW.float(), DeterministicSteps(policy, sampler)
     states: list[Tensor] = []
     log_probs: list[Tensor] = []
     means: list[Tensor] = []
     predictions: list[Tensor] = []
     for step in range(first_step, sampler.num_steps):
-        if step not in window:
-            latents_BCHW = sampler.untrained_step(policy, latents_BCHW, step, condition, generators)
+        if step not in window and step not in noisy:
+            latents_BCHW = deterministic_step(latents_BCHW, step, condition)
             continue
-        if not states:
+        if step in window and step - 1 not in window:
             states.append(latents_BCHW)
         transition = sampler.transition(policy, latents_BCHW, step, condition)
         latents_BCHW = transition.drawn(generators)
+        if step not in window:
+            continue
         log_probs.append(gaussian_log_prob(latents_BCHW, transition.mean_BCHW, transition.std))
         states.append(latents_BCHW)
         if "means" in keep:
@@ -162,8 +79,8 @@ def rollout(
         if "predictions" in keep:
             predictions.append(transition.predicted_BCHW)
     return Trajectory(
-        torch.stack(states),
-        torch.stack(log_probs),
+        torch.stack(states) if states else latents_BCHW[None][:0],
+        torch.stack(log_probs) if log_probs else latents_BCHW.new_empty(0, len(latents_BCHW)),
         tuple(window),
         sampler.num_steps,
         latents_BCHW,
@@ -210,7 +127,8 @@ def replay(
         with_reference: also compute the step of the model before fine-tuning.
     """
     step = trajectory.steps_K[k]
-    latents_BCHW, next_BCHW = trajectory.latents_KBCHW[k, rows_B], trajectory.latents_KBCHW[k + 1, rows_B]
+    place = trajectory.place(k)
+    latents_BCHW, next_BCHW = trajectory.latents_KBCHW[place, rows_B], trajectory.latents_KBCHW[place + 1, rows_B]
     reference = None
     if with_reference:  # first: switching the adapter off clears requires_grad of what the next pass needs
         with torch.no_grad(), policy.reference():

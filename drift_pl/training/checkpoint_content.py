@@ -27,6 +27,8 @@ PARTS: dict[str, type | tuple[type, ...]] = {
 }
 KEPT_WEIGHTS = ("average", "old_policy")
 """Parts with weights beside the trained ones; the second is missing in checkpoints of version 0.2 and earlier."""
+MEASURED = ("base_group_std", "base_diversity")
+"""Buffers that are NaN until they have been measured."""
 IDENTITY = re.compile(r".+-s-?\d+")
 PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
 Shape = tuple[int, ...]
@@ -89,7 +91,7 @@ class RestoredShapes:
             UserError: names or shapes differ.
         """
         trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
-        buffers = {name: value for name, value in module.named_buffers() if name == "base_group_std"}
+        buffers = dict(module.named_buffers(recurse=False))
         _refuse_difference(path, "state_dict", self.weights, _shapes(trained | buffers))
         for part in KEPT_WEIGHTS:
             if getattr(module, part) is not None:
@@ -125,7 +127,7 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
     if type(_at(content, PROGRESS)) is not int:
         yield "its loops do not say how far the run was"
     weights = content["state_dict"]
-    yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name != "base_group_std"})
+    yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name not in MEASURED})
     for part in KEPT_WEIGHTS:
         yield from _kept_faults(part, content.get(part))
     yield from _optimizer_faults(content, iteration)

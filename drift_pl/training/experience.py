@@ -34,8 +34,8 @@ class Experience:
 
     @cached_property
     def advantage_KB(self) -> Tensor:
-        """Of each image in each trained step, float32 [K, B]."""
-        advantage_KPG = self.advantage_PG.expand(len(self.trajectory.steps_K), *self.kept_PG.shape)
+        """Of each image in each trained step, float32 [K, B]; one row where no step is trained."""
+        advantage_KPG = self.advantage_PG.expand(max(len(self.trajectory.steps_K), 1), *self.kept_PG.shape)
         return self._own(advantage_KPG.flatten(1))
 
     @cached_property

@@ -1,14 +1,18 @@
 """Where metrics go: loggers of a run's folder. A run that is resumed drops the steps that it is going to repeat."""
 
 import csv as comma_separated
+import secrets
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import replacing
+from drift_pl.core.files import replacing, write_json
+from drift_pl.core.json_files import read_json
+from drift_pl.core.processes import is_first_process
 
 
 def tensorboard(run_dir: Path, done: int = 0) -> TensorBoardLogger:
@@ -17,7 +21,30 @@ def tensorboard(run_dir: Path, done: int = 0) -> TensorBoardLogger:
     Args:
         done: iterations that are done; TensorBoard hides what an earlier part of the run logged after them.
     """
-    return TensorBoardLogger(run_dir, name="", version="tensorboard", purge_step=done)
+    return TensorBoardLogger(run_dir, name="", version="tensorboard", purge_step=done, default_hp_metric=False)
+
+
+def wandb(run_dir: Path, project: str = "drift_pl", **options: Any) -> Logger:
+    """Weights & Biases; a run that is resumed goes on in the same run there.
+
+    Args:
+        project: its name at Weights & Biases.
+        options: of Lightning's `WandbLogger` and of `wandb.init`, e.g. entity, offline, tags.
+    """
+    from lightning.pytorch.loggers import WandbLogger
+    from wandb import Settings
+
+    file = run_dir / "wandb.json"
+    try:
+        own = str(read_json(file)["id"])
+    except (ValueError, KeyError, TypeError):
+        own = secrets.token_hex(4)
+        if is_first_process():
+            write_json(file, {"id": own})
+    # neither the command line nor what is printed: both may hold what a service is not to know
+    quiet = Settings(console="off", x_disable_meta=True, disable_git=True)
+    given = {"name": run_dir.name, "id": own, "resume": "allow", "save_dir": str(run_dir), "settings": quiet}
+    return WandbLogger(project=project, **{**given, **options})
 
 
 def csv(run_dir: Path, done: int = 0) -> CSVLogger:

@@ -53,6 +53,9 @@ class DriftModule(L.LightningModule):
         self.average = optimizer.average(self.policy.trainable_parameters())
         self.old_policy = self._make_old_policy()
         self.register_buffer("base_group_std", torch.tensor(torch.nan))
+        if method.shaping is not None and method.target is not None:
+            self.register_buffer("base_diversity", torch.tensor(torch.nan))
+            self.register_buffer("shaping_weight", torch.tensor(method.shaping.weight))
 
     def on_train_batch_start(self, batch: PromptBatch, batch_idx: int) -> None:
         """Iteration i is logged at step i - 1: Lightning's own counter may have seen an iteration that broke."""
@@ -69,9 +72,9 @@ class DriftModule(L.LightningModule):
         report.lap("judges")
         reward_PG = self.method.effective_reward(scores)
         kept_PG = self.method.selection(reward_PG)
-        bonus_PG = self.method.bonus(scores, trajectory)
         statistics = gather_statistics(scores, reward_PG, kept_PG, self.update.updates, self.device)
         self.score.check(statistics.scored_N)
+        bonus_PG = self.method.bonus(scores, trajectory, self.adjusted_weight(statistics, report))
         spread = (statistics.batch_std, self.base_spread(statistics))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
@@ -90,6 +93,19 @@ class DriftModule(L.LightningModule):
         if self.base_group_std.isnan():
             self.base_group_std.fill_(statistics.median_group_std)
         return float(self.base_group_std)
+
+    def adjusted_weight(self, statistics: IterationStatistics, report: IterationReport) -> float | None:
+        """The weight of the bonus in this iteration, the same on all processes; None where it is fixed."""
+        target = self.method.target
+        if target is None or "shaping_weight" not in self._buffers:
+            return None
+        if self.base_diversity.isnan():  # the first iteration's images are the base model's
+            self.base_diversity.fill_(statistics.diversity)
+        base = float(self.base_diversity)
+        self.shaping_weight.fill_(target.adjusted(float(self.shaping_weight), statistics.diversity, base))
+        report.add("shaping/weight", self.shaping_weight)
+        report.add("shaping/share_of_base", torch.tensor(statistics.diversity) / base)
+        return float(self.shaping_weight)
 
     @torch.enable_grad()  # whatever a callback, or an imported module, has switched off
     def update_policy(self, experience: Experience, counts_U: Tensor, report: IterationReport) -> None:
@@ -163,9 +179,9 @@ class DriftModule(L.LightningModule):
                 weights.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Stores the trainable weights and `base_group_std`; frozen weights are loaded from their source again."""
+        """Stores the trainable weights and own buffers; frozen weights are loaded from their source again."""
         trainable = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        kept = trainable | {"base_group_std"}
+        kept = trainable | {name for name, _ in self.named_buffers(recurse=False)}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: value for name, value in state.items() if name in kept}
         for part, weights in self._kept_weights().items():
@@ -183,10 +199,12 @@ class DriftModule(L.LightningModule):
     def boundary_state(self) -> dict[str, Any]:
         """The state that an iteration changes besides weights and optimizer; not a copy."""
         kept = {part: None if each is None else each.state_dict() for part, each in self._kept_weights().items()}
-        return {**kept, "base_group_std": self.base_group_std, "precision": self.trainer.precision_plugin.state_dict()}
+        buffers, plugin = dict(self.named_buffers(recurse=False)), self.trainer.precision_plugin
+        return {**kept, "buffers": buffers, "precision": plugin.state_dict()}
 
     def load_boundary_state(self, state: dict[str, Any]) -> None:
-        self.base_group_std.copy_(state["base_group_std"])
+        for name, value in self.named_buffers(recurse=False):
+            value.copy_(state["buffers"][name])
         self.trainer.precision_plugin.load_state_dict(state["precision"])
         for part, weights in self._kept_weights().items():
             if weights is not None:

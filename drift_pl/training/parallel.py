@@ -1,5 +1,6 @@
 """Communication between processes: small vectors before and after an update, gradients once per optimizer step."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from drift_pl.core.processes import gather_vectors
 from drift_pl.core.types import Scores
-from drift_pl.functional.advantage import counted, global_std, masked_std, reward_moments
+from drift_pl.functional.advantage import counted, global_std, masked_mean, masked_std, reward_moments
+from drift_pl.functional.diversity import distance_to_others
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class IterationStatistics:
         median_group_std: median over groups of the rewards' standard deviation.
         counts_U: images that count in each optimizer step of a pass, float64 on the CPU.
         scored_N: `Scores.counts_N` of all processes together.
+        diversity: mean over groups of the mean cosine distance of their scored images, by the shaping encoder; NaN
+            without embeddings, or where no group has two such images.
     """
 
     batch_std: Tensor
     median_group_std: float
     counts_U: Tensor
     scored_N: Tensor
+    diversity: float
 
 
 def gather_statistics(
@@ -43,17 +48,28 @@ def gather_statistics(
     assert scores.counts_N is not None
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
     std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
-    parts = [reward_moments(reward_PG), counts_U, scores.counts_N, std_P]
+    parts = [reward_moments(reward_PG), counts_U, scores.counts_N, _diversity_moments(scores), std_P]
     vector_N = torch.cat(parts)
     gathered_WN = vector_N[None] if scores.of_all else gather_vectors(vector_N, device)
     gathered = gathered_WN.split([len(part) for part in parts], dim=1)
-    moments, counts_U, scored_N = (part.sum(0) for part in gathered[:3])
+    moments, counts_U, scored_N, diversity_N = (part.sum(0) for part in gathered[:4])
     return IterationStatistics(
         batch_std=global_std(moments).to(device),
-        median_group_std=float(gathered[3].flatten().quantile(0.5)),
+        median_group_std=float(gathered[4].flatten().quantile(0.5)),
         counts_U=counts_U,
         scored_N=scored_N,
+        diversity=float(diversity_N[0] / diversity_N[1]) if len(diversity_N) else math.nan,
     )
+
+
+def _diversity_moments(scores: Scores) -> Tensor:
+    """Sum of the groups' mean pairwise distances, and number of groups that have one, float64 [2]; or empty."""
+    if scores.embedding_PGD is None:
+        return torch.empty(0).double()
+    valid_PG = scores.valid_PG
+    measured_P = valid_PG.sum(1) >= 2
+    distance_P = masked_mean(distance_to_others(scores.embedding_PGD, valid_PG), valid_PG)[:, 0]
+    return torch.stack([distance_P[measured_P].double().sum(), measured_P.sum().double()]).cpu()
 
 
 def gradient_sync(trainer: L.Trainer, last: bool) -> AbstractContextManager[None]:

@@ -270,7 +270,11 @@ def test_a_measure_to_stop_by_that_nobody_logs_is_one_line(
 
 def test_a_logger_that_fails_is_named(world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches in builders/callbacks.py: the accelerator blamed for what a logger raises."""
-    argv = [*world.overrides(), "trainer.logger=['fractions:Fraction']", f"run_dir={tmp_path / 'run'}"]
+    argv = [
+        *world.overrides(),
+        "trainer.logger=[{name: 'fractions:Fraction', args: {numerator: x}}]",
+        f"run_dir={tmp_path / 'run'}",
+    ]
     assert fit(argv) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert message.startswith("error: trainer.logger.0='fractions:Fraction' cannot be made: TypeError: ")
+    assert message.startswith("error: trainer.logger.0='fractions:Fraction' cannot be made: ValueError: ")

@@ -210,7 +210,7 @@ def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
     """Set in an argument, or in an experiment's own file; what its base says is for the base's choices."""
     ignored = parse(["objective.nft_times=3", "incentive.selection={kappa: 1, low: 0.1}", "seed=3"]).ignored
     assert ignored == (
-        "objective.nft_times (only with objective.loss=nft)",
+        "objective.nft_times (only with objective.loss=nft or awm)",
         "incentive.selection.low (only with incentive.selection.rule=quantile)",
     )
     assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()

@@ -148,7 +148,7 @@ BAD = [
     ),
     (
         "trainer.logger=[csvv]",
-        "trainer.logger=[csvv] should be a list of tensorboard, csv, their_package.module:Thing; use e.g. trainer.",
+        "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb, their_package.module:Thing; use e.g. t",
     ),
     (
         "sampler.kind=ddim",
@@ -227,6 +227,7 @@ def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
     lists = [f"{name}={entries}" for name in named]
     lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    lists += ["incentive.prompting.rule=expansions", "incentive.prompting.writers=[{name: chat}]"] * ("writers" in key)
     name = {"policy.args": "family", "sampler.args": "kind", "objective.args": "loss"}.get(key)
     if name:
         lists.append(f"{key.removesuffix('args')}{name}=their.module:Thing")

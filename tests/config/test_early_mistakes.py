@@ -67,7 +67,7 @@ MISTAKES = [
     ("policy.family=nowhere.families:Mine", "policy.family='nowhere.families:Mine' cannot be imported: No module name"),
     ("sampler.kind=nowhere:Step", "sampler.kind='nowhere:Step' cannot be imported"),
     ("objective.loss=nowhere:Update", "objective.loss='nowhere:Update' cannot be imported"),
-    ("trainer.logger=['nowhere:log']", "trainer.logger='nowhere:log' cannot be imported"),
+    ("trainer.logger=['nowhere:log']", "trainer.logger.0.name='nowhere:log' cannot be imported"),
     ("trainer.callbacks=[{name: 'lightning.pytorch.callbacks:EarlyStopping'}]", "missing a required argument: 'monito"),
     ("trainer.callbacks=[{name: nobody}]", "trainer.callbacks.0.name='nobody' is unknown: there are diversity_monitor"),
     ("prompts.train=./none.txt", "prompts.train=./none.txt: none.txt does not exist; give a text file with one prompt"),

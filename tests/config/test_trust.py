@@ -22,6 +22,8 @@ STRANGE = [
     ("sampler: {kind: 'os:system'}", "sampler.kind=os:system is code"),
     ("objective: {loss: 'os:system'}", "objective.loss=os:system is code"),
     ("trainer: {callbacks: [{name: 'os:system'}]}", "trainer.callbacks.0.name=os:system is code"),
+    ("trainer: {logger: ['os:system']}", "trainer.logger.0=os:system is code"),
+    ("trainer: {logger: [csv, {name: 'os:system'}]}", "trainer.logger.1.name=os:system is code"),
     (
         "incentive: {method: gardo, shaping: {weight: 0}, args: {categories: {name: 'os:system'}}}",
         "incentive.args.categories.name=os:system",

@@ -51,10 +51,11 @@ def trained_rows() -> Iterator[list[int]]:
         SD3Transformer2DModel.forward = plain
 
 
-def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_path: Path) -> None:
-    """At ratio 1 the gradient of std (log p - log p_old + |m - m_old|^2 / 2 std^2) is std times that of log p.
+def test_ratios_scale_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_path: Path) -> None:
+    """At ratio 1 the gradient of std (log p - log p_old + |m - m_old|^2 / 2 std^2) is std times that of log p, and that
+    of -|x - m|^2, which Flow-CPS's code takes for a log-density, 2 std^2 times.
 
-    Catches in training/updates/clipped.py: GRPO-Guard's ratio ignored.
+    Catches in training/updates/clipped.py: GRPO-Guard's ratio ignored; the factor 1 / (2 std^2) left in.
     """
     settings = [*OFF, BRIGHTNESS, "objective.updates=1", "sampler.window_size=1", "sampler.window_range=[1,2]"]
     plain = first_metrics(world, tmp_path / "plain", *settings)
@@ -63,6 +64,8 @@ def test_guard_scales_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_
     sigmas = load_tiny("sd3", world.root / "pipeline", targets=["attn.to_q"]).sigmas(4)
     std = flow_sde_diffusion(sigmas[1], sigmas[1], 0.7) * (sigmas[1] - sigmas[2]).sqrt()
     assert guard["policy/grad_norm"] == pytest.approx(float(std) * plain["policy/grad_norm"], rel=1e-4)
+    unscaled = first_metrics(world, tmp_path / "unscaled", *settings, "objective.ratio=unscaled")
+    assert unscaled["policy/grad_norm"] == pytest.approx(2 * float(std) ** 2 * plain["policy/grad_norm"], rel=1e-4)
 
 
 def test_the_kind_of_stochastic_steps_reaches_the_rollouts(world: TinyWorld, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from drift_pl.functional.losses import (
     clipped_surrogate,
+    divergence_masked_surrogate,
     gaussian_kl,
     normalised_log_ratio,
     normalised_step_weights,
@@ -230,3 +231,32 @@ def test_step_weights_by_hand() -> None:
 def test_normalised_step_weights_average_to_one_and_keep_their_proportions() -> None:
     """8, 4, 4 and 0 have mean 4."""
     assert normalised_step_weights(torch.tensor([8.0, 4.0, 4.0, 0.0])).tolist() == [2.0, 1.0, 1.0, 0.0]
+
+
+# advantage, ratio, KL in units of its limit, whether the mask of Flow-DPPO (eq. 18) stops it: 0 where A > 0, r > 1 and
+# D > delta, or A < 0, r < 1 and D > delta; 1 otherwise
+MASKED = [
+    (1.0, 1.5, 2.0, True),
+    (1.0, 0.5, 2.0, False),
+    (-1.0, 0.5, 2.0, True),
+    (-1.0, 1.5, 2.0, False),
+    (1.0, 1.5, 0.5, False),
+    (-1.0, 0.5, 0.5, False),
+    (0.0, 1.5, 2.0, False),
+]
+
+
+@pytest.mark.parametrize(("advantage", "ratio", "kl", "masked"), MASKED)
+def test_the_divergence_masks_only_what_leads_away(advantage: float, ratio: float, kl: float, masked: bool) -> None:
+    """Loss -A r and slope -A r, or 0. Catches in functional/losses.py: a mask without direction; the limit exceeded
+    from below."""
+    log_ratio = torch.tensor([math.log(ratio)], requires_grad=True)
+    inputs = (torch.tensor([advantage]), torch.tensor([kl * 1e-6]), 1e-6)
+    loss, health = divergence_masked_surrogate(log_ratio, *inputs)
+    loss.sum().backward()
+    expected = 0.0 if masked else -advantage * ratio
+    assert loss.item() == pytest.approx(expected)
+    assert log_ratio.grad is not None
+    assert log_ratio.grad.item() == pytest.approx(expected)
+    assert float(health["clipped_high"] + health["clipped_low"]) == masked
+    assert float(health["kl_old"]) == pytest.approx(kl * 1e-6)

@@ -1,13 +1,16 @@
 """One sampling step, against torch.distributions, numpy, diffusers and the closed form of a Gaussian flow."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from drift_pl.functional.transition import (
     flow_cps_step,
+    flow_dpm2_step,
     flow_ode_step,
     flow_sde_diffusion,
     flow_sde_step,
@@ -191,3 +194,43 @@ def test_half_way_the_spread_is_that_of_the_noised_data(noise_level: float) -> N
     # Euler's error at 800 steps: measured at 0 (mean) and below 1e-3 (std), a quarter of that at 200
     assert mean == pytest.approx(expected_mean, abs=1e-4)
     assert std == pytest.approx(expected_variance**0.5, abs=2e-3)
+
+
+def solve(sigmas: Tensor, noise: Tensor, second_order: bool) -> Tensor:
+    state, before = noise, None
+    for step, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
+        clean = state - sigma * gaussian_velocity(state, float(sigma))
+        last = step == len(sigmas) - 2
+        state = flow_dpm2_step(state, clean, sigma, sigma_next, before if second_order and not last else None)
+        before = (sigma, clean)
+    return state
+
+
+def test_dpm_solver_2_is_diffusers(generator: torch.Generator) -> None:
+    """Oracle: diffusers' multistep DPM-Solver++ on the same shifted grid.
+
+    Catches in functional/transition.py: r inverted; the correction of the wrong sign.
+    """
+    sigmas, noise = shifted_sigmas(8), torch.randn(4, 3, 2, 2, generator=generator)
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="dpmsolver++", solver_order=2, prediction_type="flow_prediction", use_flow_sigmas=True,
+        final_sigmas_type="zero", lower_order_final=True,
+    )  # fmt: skip
+    scheduler.set_timesteps(8)
+    scheduler.sigmas, scheduler.timesteps = sigmas, sigmas[:-1] * 1000
+    theirs = noise
+    for sigma, timestep in zip(sigmas[:-1], scheduler.timesteps, strict=True):
+        theirs = scheduler.step(gaussian_velocity(theirs, float(sigma)), timestep, theirs).prev_sample
+    torch.testing.assert_close(solve(sigmas, noise, second_order=True), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_dpm_solver_2_is_of_second_order(generator: torch.Generator) -> None:
+    """Oracle: the flow of the Gaussian from sigma 0.9 to 0.1, mean + std z at each."""
+    z = torch.randn(4, 3, 2, 2, generator=generator).double()
+    (start, end), errors = (mean + variance**0.5 * z for mean, variance in map(marginal, (0.9, 0.1))), {}
+    for number in (20, 40):
+        grid = torch.linspace(0.9, 0.1, number + 1)
+        errors[number] = [float((solve(grid, start, order) - end).abs().max()) for order in (False, True)]
+    ratios = [fine / coarse for fine, coarse in zip(errors[40], errors[20], strict=True)]
+    assert ratios[0] == pytest.approx(0.5, abs=0.03)
+    assert ratios[1] < 0.3

@@ -155,3 +155,21 @@ def test_rounding_does_not_shut_out_the_quantile_itself() -> None:
     """The quantile 0.28 of 0 ... 25 is 7, though 0.28 * 25 > 7 in binary; the images 7 to 25 pass."""
     assert 0.28 * 25 > 7
     assert reward_gate(torch.arange(26.0)[None], 0.28).tolist() == [[False] * 7 + [True] * 19]
+
+
+@pytest.mark.parametrize("size", [3, 6, 16])
+def test_leave_one_out_similarity_is_the_centred_mean_distance(size: int, generator: torch.Generator) -> None:
+    """Oracle: what an image adds to its group's mean pairwise distance, by taking it away.
+
+    MPD(all) - MPD(all but i) = 2 / (G - 2) (d_i - mean d), so that it needs no potential of its own.
+    """
+    embedding = torch.nn.functional.normalize(torch.randn(1, size, 5, generator=generator).double(), dim=-1)
+    distance = 1 - embedding[0] @ embedding[0].mT
+    gains = []
+    for image in range(size):
+        rest = [other for other in range(size) if other != image]
+        without = distance[rest][:, rest]
+        mean_without = without.sum() / max(1, (size - 1) * (size - 2))
+        gains.append(distance.sum() / (size * (size - 1)) - mean_without)
+    mean = POTENTIALS["mean"](embedding, torch.ones(1, size, dtype=torch.bool))[0].double()
+    torch.testing.assert_close(torch.stack(gains), 2 / (size - 2) * (mean - mean.mean()), rtol=0, atol=1e-6)

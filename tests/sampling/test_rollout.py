@@ -49,11 +49,12 @@ def walk(
     condition: VariedCondition,
     window: tuple[int, ...] = WINDOW,
     micro_batch: int | None = None,
+    noisy: tuple[int, ...] = (),
 ) -> Trajectory:
     count = len(condition)
     noise = initial_noise(policy, count)
     parts = [slice(first, first + (micro_batch or count)) for first in range(0, count, micro_batch or count)]
-    runs = (rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p]) for p in parts)
+    runs = (rollout(policy, sampler, condition[p], window, noise[p], generators(count)[p], noisy=noisy) for p in parts)
     return Trajectory.concatenate(runs, count)
 
 
@@ -110,10 +111,9 @@ def test_noise_of_an_untrained_last_step_follows_that_of_the_window(tiny_policy:
     Catches in sampling/rollout.py: noise in every step outside of the window; the last step scored as a trained one.
     """
     sampler, condition = make_sampler(tiny_policy), group_condition(tiny_policy)
-    noisy = dataclasses.replace(sampler, last_step_noise=True)
     last = sampler.num_steps - 1
     window = tuple(range(1, last))
-    without, untrained = (walk(tiny_policy, each, condition, window) for each in (sampler, noisy))
+    without, untrained = (walk(tiny_policy, sampler, condition, window, noisy=noisy) for noisy in ((), (last,)))
     trained = walk(tiny_policy, sampler, condition, (*window, last))
     assert torch.equal(untrained.final_BCHW, trained.final_BCHW)
     assert torch.equal(untrained.latents_KBCHW, trained.latents_KBCHW[:-1])

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
@@ -19,6 +18,7 @@ from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
 from drift_pl.evaluation.sampling import Model
 from drift_pl.training.callbacks.progress import RunLength
 from drift_pl.training.checkpointing import weights_digest
+from drift_pl.training.logged import log_final, log_picture
 
 
 class HeldOutEvaluation(L.Callback):
@@ -58,6 +58,14 @@ class HeldOutEvaluation(L.Callback):
         looks = self._tuning.protocol["prompts"] if self._every else []
         return [*looks, *self._test.protocol["prompts"]]
 
+    @property
+    def test_prompts(self) -> list[str]:
+        return list(self._test.protocol["prompts"])
+
+    def measures(self) -> list[str]:
+        """Names of what the base model was measured by; known from when training starts."""
+        return [*self._test.base.values] if self._test.base else []
+
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self._seconds, "images": self._images}
 
@@ -93,7 +101,10 @@ class HeldOutEvaluation(L.Callback):
         base = read_array(self._test, BASE.name, "grid")
         if base is not None:
             grids, prompts = [base.float() / 255, seen.grid_PS3HW], seen.prompts[: len(base)]
-            save_image(labelled_grid(["base", "fine-tuned"], grids, prompts), self._samples / "base_and_tuned.png")
+            picture = labelled_grid(["base", "fine-tuned"], grids, prompts)
+            save_image(picture, self._samples / "base_and_tuned.png")
+            log_picture(trainer.loggers, "base_and_tuned", picture, trainer.datamodule.iteration)
+        log_final(trainer.loggers, seen.means(), trainer.datamodule.iteration)
         self._write_summary(trainer, pl_module)  # last: a run that has it is complete
 
     @property
@@ -142,9 +153,7 @@ class HeldOutEvaluation(L.Callback):
         # Iteration i is logged at step i - 1, as Lightning does; the base model shares the first point's place.
         for logger in trainer.loggers:
             logger.log_metrics(values, step=max(done - 1, 0))
-            if hasattr(logger.experiment, "add_image"):
-                grid = np.asarray(grid_of(seen, point.title()))
-                logger.experiment.add_image("samples", grid, max(done - 1, 0), dataformats="HWC")
+        log_picture(trainer.loggers, "samples", grid_of(seen, point.title()), max(done - 1, 0))
 
     def _measure(
         self, record: Evaluation, trainer: L.Trainer, pl_module: L.LightningModule, name: str = ""

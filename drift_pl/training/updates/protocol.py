@@ -8,7 +8,7 @@ import lightning as L
 from torch import Tensor
 
 from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.rollout import Sampler
+from drift_pl.sampling.sampler import Sampler
 from drift_pl.training.ema import OldPolicy
 from drift_pl.training.experience import Experience
 from drift_pl.training.reporting import IterationReport

@@ -51,7 +51,7 @@ UNKNOWN = [
     row("fit 'trainer.callbacks=[{name: \"os:getcwd\"}]'", "trainer.callbacks.0"),
     row("fit 'trainer.callbacks=[{name: \"os:sep\"}]'", "trainer.callbacks.0"),
     row("fit 'trainer.logger=[\"nobody:Thing\"]'", "trainer.logger"),
-    row("fit 'trainer.logger=[wandb]'", "trainer.logger=[wandb] should be a list of tensorboard, csv"),
+    row("fit 'trainer.logger=[wandbb]'", "trainer.logger.0.name=wandbb should be one of tensorboard, csv, wandb"),
     row("evaluate ckpt_path=RUN out=mine.json 'judges=[{name: \"nobody:Thing\"}]'", "judges.0.name"),
     row("evaluate ckpt_path=RUN out=mine.json evaluation.encoder.name=nobody", "evaluation.encoder.name"),
 ]

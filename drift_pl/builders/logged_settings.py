@@ -1,0 +1,51 @@
+"""A run's settings as loggers and services may have them: no key of an address, nothing that a page would run."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from drift_pl.config.schema import Config
+from drift_pl.config.yaml_text import format_value
+from drift_pl.reports.markdown import code, plain
+from drift_pl.training.logged import Plain
+
+LONGEST = 300
+ALSO = ("experiment", "run_name", "trainer.iterations", "trainer.precision", "trainer.devices", "trainer.num_nodes")
+"""Settings that shape no results, and by which runs are told apart."""
+
+
+def logged_settings(config: Config) -> dict[str, Plain]:
+    """Dotted key -> value of the settings that shape results, and a few more; lists as text."""
+    found: dict[str, Plain] = {}
+    for key, value in _flat(config.published.model_dump()):
+        known = Config.find_key(key)
+        if key in ALSO or key == "seed" or (known is not None and known.about.shapes_results):
+            text = value if isinstance(value, str) else format_value(value)
+            found[key] = value if isinstance(value, bool | int | float) else without_queries(text)
+    return found
+
+
+def without_queries(text: str) -> str:
+    """A text in which addresses end at their question mark, where keys often follow, and name no user."""
+    text = re.sub(r"(\w+://[^\s?#'\"]*)[?#][^\s'\"\]}]*", r"\1?...", text)
+    return re.sub(r"(\w+://)[^\s/@'\"]+@", r"\1", text)[:LONGEST]
+
+
+def run_text(config: Config, run_dir: Path, prompts: Sequence[str]) -> str:
+    """The run and the prompts of its pictures, as Markdown that shows what users wrote and does nothing else."""
+    tags = f", tags {', '.join(map(plain, config.tags))}" if config.tags else ""
+    first = f"{code(config.experiment)}, seed {config.seed}{tags}: {code(str(run_dir))}"
+    shown = [f"- {plain(without_queries(prompt))}" for prompt in prompts[: config.evaluation.grid_prompts]]
+    return "\n".join([first, "", "Prompts of the pictures:", "", *shown])
+
+
+def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; entries of lists of mappings by their number."""
+    if isinstance(node, list) and node and isinstance(node[0], dict):
+        node = dict(enumerate(node))
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, node

@@ -1,0 +1,166 @@
+"""What loggers get besides metrics, read as TensorBoard reads it; nothing that a service or a page is not to have.
+
+Catches in training/logged.py: hyper-parameters without metrics, or with names that no scalar has; final values at a
+step that an extended run keeps.
+Catches in builders/logged_settings.py: an address with its query or its user; a prompt that a page takes for HTML.
+Catches in builders/callbacks.py: a logger of another package that is not given the run's folder.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runs import TinyWorld
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from drift_pl.builders.logged_settings import logged_settings, without_queries
+from drift_pl.config.loading import parse
+from drift_pl.fit import main
+
+SECRET = "hunter2"
+PROMPT = f"a <img src=x onerror=alert(1)> [dot](http://me:{SECRET}@host/x?key={SECRET}) `b`"
+LOGGERS = "trainer.logger=[tensorboard,csv,{name: 'lightning.pytorch.loggers:CSVLogger', args: {name: mine}}]"
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two iterations whose test prompt and negative prompt hold an address with a key."""
+    root = tmp_path_factory.mktemp("logged")
+    world = TinyWorld.create(root)
+    (root / "test.txt").write_text(f"{PROMPT}\na dot\n")
+    argv = [
+        "trainer.iterations=2",
+        "run_name=mine",
+        "tags=['<b>x']",
+        f"policy.negative_prompt=see http://h/?k={SECRET}",
+    ]
+    assert main([*world.overrides(), *argv, LOGGERS, f"run_dir={root / 'run'}"]) == 0
+    return root / "run"
+
+
+def plugin_data(run_dir: Path, plugin: str) -> Iterator[Any]:
+    """Summaries of a plugin, in the order of the files."""
+    for file in sorted((run_dir / "tensorboard").glob("events*")):
+        for event in EventFileLoader(str(file)).Load():
+            yield from (one for one in event.summary.value if one.metadata.plugin_data.plugin_name == plugin)
+
+
+def test_hyper_parameters_stand_beside_the_final_values(run_dir: Path) -> None:
+    """As HPARAMS reads them: the settings of the config, and metrics whose values are those of summary.json."""
+    found = [HParamsPluginData.FromString(one.metadata.plugin_data.content) for one in plugin_data(run_dir, "hparams")]
+    (experiment,) = (one.experiment for one in found if one.HasField("experiment"))
+    (start,) = (one.session_start_info for one in found if one.HasField("session_start_info"))
+    assert start.hparams["sampler.steps"].number_value == 4
+    assert start.hparams["seed"].number_value == 0
+    assert start.hparams["rewards.0.name"].string_value == "pickscore"
+    assert start.hparams["run_name"].string_value == "mine"
+    tags = {info.name.tag for info in experiment.metric_infos}
+    events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
+    tuned = json.loads((run_dir / "summary.json").read_text())["tuned"]
+    assert tags == {f"final/{name}" for name in tuned}
+    for name, value in tuned.items():
+        (event,) = events.Scalars(f"final/{name}")
+        assert (event.step, event.value) == (2, pytest.approx(value, rel=1e-6))
+
+
+def test_reward_and_diversity_have_one_chart(run_dir: Path) -> None:
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    (value,) = plugin_data(run_dir, "custom_scalars")
+    layout = layout_pb2.Layout.FromString(value.tensor.string_val[0])
+    tags = [set(chart.multiline.tag) for category in layout.category for chart in category.chart]
+    assert {"reward/mean", "diversity/pairwise_distance"} in tags
+    logged = EventAccumulator(str(run_dir / "tensorboard")).Reload().Tags()["scalars"]
+    assert tags[0] <= {*logged}
+
+
+def test_prompts_are_text_and_addresses_keep_their_keys_to_themselves(run_dir: Path) -> None:
+    (value,) = plugin_data(run_dir, "text")
+    text = value.tensor.string_val[0].decode()
+    assert "&lt;img src=x onerror=alert(1)>" in text
+    assert "&lt;b>x" in text
+    assert r"\[dot\]" in text
+    assert "http://host/x?..." in text
+    for file in [*(run_dir / "tensorboard").rglob("*"), *(run_dir / "csv").rglob("*"), *(run_dir / "mine").rglob("*")]:
+        assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file
+
+
+def test_another_packages_logger_logs_into_the_run(run_dir: Path) -> None:
+    rows = (run_dir / "mine" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert {"reward/mean", "final/reward"} <= set(rows[0].split(","))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://host/a?key=1&b=2", "http://host/a?..."),
+        ("see https://me:pw@host/a#frag there", "see https://host/a?... there"),
+        ("[{url: 'http://h?x=1', n: 2}]", "[{url: 'http://h?...', n: 2}]"),
+        ("what? a dot", "what? a dot"),
+        ("http://host/a", "http://host/a"),
+    ],
+)
+def test_addresses_end_at_the_question_mark(text: str, shown: str) -> None:
+    assert without_queries(text) == shown
+
+
+def test_an_environment_variable_stays_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE", f"http://host/?key={SECRET}")
+    rewards = "rewards=[{name: http_judge, args: {url: '${oc.env:JUDGE}'}}]"
+    settings = logged_settings(parse([rewards]).config)
+    assert settings["rewards.0.args.url"] == "${oc.env:JUDGE}"
+    assert SECRET not in str(settings)
+
+
+def test_a_missing_package_is_one_line_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main(["trainer.logger=[wandb]", f"run_dir={tmp_path / 'run'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: trainer.logger.0")
+    assert "drift-pl[wandb]" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("logger", "part"),
+    [
+        (
+            "{name: csv, args: {flush: 1}}",
+            "trainer.logger.0.args: got an unexpected keyword argument 'flush' for 'csv'",
+        ),
+        ("{name: 'lightning.pytorch.loggers:CSVLogger', args: {nmae: x}}", "unexpected keyword argument 'nmae'"),
+        ("csvv", "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb"),
+        ("{args: {}}", "trainer.logger.0.name is missing"),
+    ],
+)
+def test_wrong_loggers_are_one_line(logger: str, part: str, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert main([f"trainer.logger=[{logger}]", f"run_dir={tmp_path / 'run'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert part in line
+
+
+def test_a_name_and_a_mapping_are_the_same() -> None:
+    short, long = (parse([f"trainer.logger={text}"]).config for text in ("[csv]", "[{name: csv}]"))
+    assert short == long
+
+
+@pytest.mark.slow
+def test_weights_and_biases_offline(tmp_path: Path) -> None:
+    """The same run there when it goes on; neither the command line nor the output is sent."""
+    pytest.importorskip("wandb")
+    from drift_pl.training.loggers import wandb
+
+    logger = wandb(tmp_path, offline=True)
+    logger.log_hyperparams({"seed": 0})
+    logger.log_metrics({"final/reward": 1.0}, step=1)
+    assert logger.experiment.id == json.loads((tmp_path / "wandb.json").read_text())["id"]
+    logger.experiment.finish(quiet=True)
+    assert not [*tmp_path.rglob("output.log")]
+    assert wandb(tmp_path, offline=True).version == logger.version
