@@ -13,7 +13,7 @@ DEMO := ckpt_path=auto trainer.progress=lines
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo gpu-check test test-slow test-browser lint type format venv docs docs-serve clean
+.PHONY: help run demo gpu-check test test-slow test-browser lint type format venv docs docs-serve release-check clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -58,10 +58,13 @@ venv: $(DEV) ## create the virtual environment with everything for development
 
 docs: $(DEV) ## build the documentation's site into build/site, strictly: settings and links are checked
 	$(BIN)/python docs/make/settings_page.py
-	$(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python -m mkdocs build
 
 docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
 	$(BIN)/python -m mkdocs serve
+
+release-check: $(BIN)/python ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
+	.ci/release-check $(BIN)/python
 
 clean: ## remove the environment, caches and builds; runs stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
@@ -74,9 +77,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): $(SOURCES) | $(BIN)/python
+	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(SOURCES) | $(BIN)/python
+	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(RUN)

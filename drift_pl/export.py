@@ -12,6 +12,7 @@ from drift_pl.config.fields import Flag, setting
 from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import local_path, new_folder, refuse_taken, write_text
+from drift_pl.reports.publish import check_hub, push_folder
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
     from drift_pl.builders.checkpoint_weights import TunedPolicy
@@ -29,6 +30,12 @@ class ExportOptions(Options):
     weights: Weights = weights_key()
     trust: Flag = trust_key()
     format: Literal["lora", "full"] = setting("lora", "lora (the adapter alone) or full (the pipeline, merged)")
+    push_to_hub: str | None = setting(
+        None,
+        "also upload the folder to this repository of the Hugging Face hub; null: nowhere",
+        example="me/my-lora",
+    )
+    private: Flag = setting(True, "whether a repository that is made by push_to_hub is private")
 
 
 def export(options: ExportOptions) -> Path:
@@ -40,6 +47,8 @@ def export(options: ExportOptions) -> Path:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     out = local_path(options.out)
     refuse_taken(out)
+    if options.push_to_hub:
+        check_hub(options.push_to_hub, options.private)
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     quieten()
@@ -80,6 +89,8 @@ def _run(argv: list[str]) -> None:
     files = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
     print(f"written: {out}: {', '.join(files)}")
     print(f"load:    see {out / 'README.md'}")
+    if options.push_to_hub:
+        print(f"pushed:  {push_folder(out, options.push_to_hub, options.private)}")
 
 
 def main(argv: list[str] | None = None) -> int:

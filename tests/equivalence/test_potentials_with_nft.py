@@ -26,11 +26,7 @@ def modules_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_the_bonus_alone_has_a_gradient(world: TinyWorld, tmp_path: Path, potential: str) -> None:
-    """All rewards are equal, so that every advantage is the centred bonus, clipped to 5.
-
-    Catches in training/updates/nft.py: advantages of the rewards alone.
-    Catches in builders/method.py: the potential's name not passed on.
-    """
+    """All rewards are equal, so that every advantage is the centred bonus, clipped to 5."""
     options = [f"incentive.shaping.potential={potential}", "incentive.shaping.weight=4"]
     row = iteration(world, tmp_path / "on", *options)
     assert row["policy/grad_norm"] > 0
