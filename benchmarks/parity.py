@@ -33,12 +33,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import tiny_models  # noqa: E402
 import tiny_policies  # noqa: E402
+from stock_pipelines import stock_images, stock_pipeline  # noqa: E402
 
 PROMPTS, NEGATIVE, STEPS = ["a red cat", "two big dog", "sky"], "bad art", 5
 FOLDERS = {
     "sd3": tiny_models.save_tiny_pipeline,
     "flux": tiny_models.save_tiny_flux,
     "zimage": tiny_models.save_tiny_zimage,
+    "qwen_image": tiny_models.save_tiny_qwen_image,
+    "flux2_klein": tiny_models.save_tiny_flux2_klein,
+    "sana": tiny_models.save_tiny_sana,
     "sd15": tiny_models.save_tiny_sd15,
     "sdxl": tiny_models.save_tiny_sdxl,
 }
@@ -53,21 +57,8 @@ def image_deviation(policy: PipelinePolicy, noise_BCHW: Tensor, guidance_scale: 
     """Largest pixel difference from the pipeline's own images."""
     sampler = sampler_of(policy, guidance_scale)
     ours = policy.decode(sample_ode(policy, sampler, noise_BCHW, VariedCondition(policy.encode(PROMPTS))))
-    optional: dict[str, Any] = dict.fromkeys(policy.optional_parts)
-    pipeline: Any = policy.pipeline_class.from_pretrained(folder, **optional)
-    pipeline.set_progress_bar_config(disable=True)
-    if policy.process.name == "ddpm":
-        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    arguments: dict[str, Any] = {"num_inference_steps": STEPS, "output_type": "pt"}
-    arguments["guidance_scale"] = guidance_scale + policy.guidance_offset
-    if policy.family == "flux":
-        arguments["latents"] = pipeline._pack_latents(noise_BCHW, *noise_BCHW.shape)
-    else:
-        arguments |= {"latents": noise_BCHW.clone(), "negative_prompt": [NEGATIVE] * len(PROMPTS)}
-    if policy.family in tiny_policies.LENGTHS:
-        arguments["max_sequence_length"] = policy.max_sequence_length
-    side = {"height": 16, "width": 16}
-    theirs = pipeline(prompt=PROMPTS, **side, **arguments).images.float()
+    pipeline = stock_pipeline(policy, folder)
+    theirs = stock_images(pipeline, policy, noise_BCHW, PROMPTS, NEGATIVE, guidance_scale, STEPS)
     return float((ours - theirs).abs().max())
 
 
@@ -113,11 +104,11 @@ def measure() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {"family": "all", "measure": "log-density, torch.distributions.Normal", "deviation": log_density_deviation()}
     ]
-    noise_BCHW = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for family, save in FOLDERS.items():
         with tempfile.TemporaryDirectory() as temporary:
             folder = save(Path(temporary) / family)
             policy = tiny_policies.load_tiny(family, folder, resolution=16)
+            noise_BCHW = torch.randn(3, *policy.latent_shape, generator=torch.Generator().manual_seed(0))
             for scale in (1.0, 4.5):
                 deviation = image_deviation(policy, noise_BCHW, scale, folder)
                 name = f"images, {policy.pipeline_class.__name__}, guidance {scale:g}"

@@ -77,6 +77,24 @@ def tiny_zimage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_qwen_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen-Image-format folder."""
+    return _saved("qwen_image", tmp_path_factory, "save_tiny_qwen_image")
+
+
+@pytest.fixture(scope="session")
+def tiny_flux2_klein(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.2-[klein]-format folder of a base model."""
+    return _saved("flux2_klein", tmp_path_factory, "save_tiny_flux2_klein")
+
+
+@pytest.fixture(scope="session")
+def tiny_sana(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Sana-format folder."""
+    return _saved("sana", tmp_path_factory, "save_tiny_sana")
+
+
+@pytest.fixture(scope="session")
 def tiny_unets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> a folder of a UNet model in its format."""
     return {family: _saved(family, tmp_path_factory, f"save_tiny_{family}") for family in ("sd15", "sdxl")}

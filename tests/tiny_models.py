@@ -5,12 +5,22 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     PNDMScheduler,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -36,8 +46,13 @@ from transformers import (
     DINOv3ViTConfig,
     DINOv3ViTImageProcessor,
     DINOv3ViTModel,
+    Gemma2Config,
+    Gemma2Model,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3Model,
     T5Config,
     T5EncoderModel,
@@ -171,6 +186,106 @@ def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
     return folder
 
 
+def save_tiny_flux2_klein(folder: Path, distilled: bool = False) -> Path:
+    """A FLUX.2-[klein]-format folder: 4 latent channels in patches of 16."""
+    torch.manual_seed(10)
+    tokenizer = tiny_chat_tokenizer()
+    transformer = Flux2Transformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        timestep_guidance_channels=16,
+        mlp_ratio=2.0,
+        axes_dims_rope=(2, 2, 2, 2),
+        guidance_embeds=False,
+    )
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=28,  # the pipeline reads layers 9, 18 and 27
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=4,
+        max_position_embeddings=256,
+    )
+    vae = AutoencoderKLFlux2(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=IMAGE_SIDE,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():  # 0 and 1 would test nothing
+        vae.bn.running_mean.normal_(std=0.3)
+        vae.bn.running_var.uniform_(0.5, 2.0)
+    pipeline = Flux2KleinPipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0),
+        vae=vae,
+        text_encoder=Qwen3ForCausalLM(config),
+        tokenizer=tokenizer,
+        is_distilled=distilled,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_sana(folder: Path) -> Path:
+    """A Sana-format folder with its own solver of several steps: 16x16 images, 8x8 latents of 4 channels."""
+    torch.manual_seed(11)
+    tokenizer = tiny_chat_tokenizer()
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=8,
+        cross_attention_dim=16,
+        caption_channels=16,
+        sample_size=8,
+    )
+    config = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=4096,
+    )
+    vae = AutoencoderDC(
+        latent_channels=4,
+        attention_head_dim=8,
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        encoder_layers_per_block=(1, 1),
+        decoder_layers_per_block=(1, 1),
+        encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()),
+        scaling_factor=0.41407,
+    )
+    solver = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    pipeline = SanaPipeline(
+        transformer=transformer,
+        scheduler=DPMSolverMultistepScheduler(**solver),
+        vae=vae,
+        text_encoder=Gemma2Model(config),
+        tokenizer=tokenizer,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -225,6 +340,62 @@ def save_tiny_zimage(folder: Path, dynamic: bool = True) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(**shift),
         vae=_flow_autoencoder(),
         text_encoder=Qwen3Model(config),
+        tokenizer=tokenizer,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+SYSTEM_PROMPT = (
+    "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
+    "objects and background:"
+)
+
+
+def save_tiny_qwen_image(folder: Path) -> Path:
+    """A Qwen-Image-format folder: 4 latent channels, packed to 16.
+
+    The system's part of the template is 34 tokens, as with the published tokenizer: the pipeline drops that many.
+    """
+    torch.manual_seed(9)
+    tokenizer = tiny_chat_tokenizer()
+    tokenizer.add_tokens([SYSTEM_PROMPT[:-17]])
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        axes_dims_rope=(4, 2, 2),
+    )
+    layers = {"intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **{"vocab_size": len(tokenizer), "hidden_size": 16, "max_position_embeddings": 256, **layers},
+            **{"rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e6}},
+            **{"bos_token_id": None, "eos_token_id": None, "pad_token_id": None},
+        },
+        vision_config={
+            **{"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16},
+            "fullatt_block_indexes": [0],
+        },
+    )
+    vae = AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.5, 0.8, 1.1, 2.0],
+    )
+    shift = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}  # as published
+    pipeline = QwenImagePipeline(
+        transformer=transformer,
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, **shift),
+        vae=vae,
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config),
         tokenizer=tokenizer,
     )
     pipeline.save_pretrained(folder)

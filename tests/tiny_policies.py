@@ -10,7 +10,7 @@ from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-LENGTHS = {"sd3": 0, "flux": 12, "zimage": 80}
+LENGTHS = {"sd3": 0, "flux": 12, "zimage": 80, "qwen_image": 40, "flux2_klein": 40, "sana": 40}
 """Text tokens that fit the tiny folders."""
 
 Family = TypeVar("Family", bound=PipelinePolicy)

@@ -26,6 +26,8 @@ class PipelineFacts:
         call_arguments: names of the arguments of a pipeline call.
         process: of the policy, `flow` or `ddpm`.
         guidance_offset: the pipeline's own guidance scale minus ours for the same images.
+        guidance_argument: the argument of a pipeline call that takes it; one of another name than `guidance_scale` acts
+            beside a negative prompt only, which may be empty.
     """
 
     class_name: str
@@ -33,6 +35,7 @@ class PipelineFacts:
     call_arguments: tuple[str, ...]
     process: str
     guidance_offset: float = 0.0
+    guidance_argument: str = "guidance_scale"
 
 
 def describe_pipeline(policy: Policy) -> PipelineFacts:
@@ -44,6 +47,7 @@ def describe_pipeline(policy: Policy) -> PipelineFacts:
         call_arguments=tuple(inspect.signature(type(pipeline).__call__).parameters),
         process=policy.process.name,
         guidance_offset=getattr(policy, "guidance_offset", 0.0),
+        guidance_argument=getattr(policy, "guidance_argument", "guidance_scale"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Inputs of a network that follow from numbers: checked sizes, and tensors on its device."""
+"""Inputs of a network: checked sizes, tensors on its device, and texts of different lengths."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.rng import to_device
+from drift_pl.core.types import Condition
 
 
 def checked_side(side: int, unit: int) -> int:
@@ -18,6 +19,49 @@ def checked_side(side: int, unit: int) -> int:
     if side % unit:
         raise UserError(f"{named(side)} is not a multiple of {unit}: use e.g. {side // unit * unit or unit}")
     return side
+
+
+def checked_length(length: int, largest: int, smallest: int = 1) -> int:
+    """The number of text tokens, if a model takes that many.
+
+    Raises:
+        UserError: it does not; the message names one that works.
+    """
+    if not smallest <= length <= largest:
+        raise UserError(
+            f"policy.max_sequence_length={length}: this model takes {smallest} to {largest} text tokens, e.g. "
+            f"{min(512, largest)}"
+        )
+    return length
+
+
+def padded_condition(rows: Sequence[Tensor], length: int) -> Condition:
+    """Texts of different lengths, each [L_b, E], as one condition of `length` tokens with zeros after each text's own.
+
+    One length for all, so that conditions can be concatenated and a row's noise does not depend on the others.
+    """
+    width = rows[0].shape[-1]
+    tokens_BLE = rows[0].new_zeros(len(rows), length, width)
+    for tokens_LE, row_LE in zip(tokens_BLE, rows, strict=True):
+        tokens_LE[: len(row_LE)] = row_LE
+    device = tokens_BLE.device
+    counts_B = torch.tensor([len(row_LE) for row_LE in rows], device=device)
+    return Condition(tokens_BLE, None, torch.full((length,), width, device=device), counts_B)
+
+
+def valid_tokens(condition: Condition) -> tuple[Tensor, Tensor | None]:
+    """Tokens up to the longest text of a batch, [B, L, E], and which of them are a text's own, bool [B, L]; None: all.
+
+    What a batch is cut to depends on its rows alone, so a replay in the rollout's micro-batches is cut alike.
+    """
+    counts_B = condition.num_tokens_B
+    assert counts_B is not None
+    lengths = counts_B.tolist()
+    longest = max(lengths)
+    tokens_BLE = condition.tokens_BLE[:, :longest]
+    if min(lengths) == longest:
+        return tokens_BLE, None
+    return tokens_BLE, torch.arange(longest, device=tokens_BLE.device) < counts_B[:, None]
 
 
 def same_for_all(value: float, latents_BCHW: Tensor) -> Tensor:

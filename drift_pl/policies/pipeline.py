@@ -44,6 +44,7 @@ class PipelinePolicy(PromptWarnings, ABC):
         sized_part: the one of them whose length is `max_sequence_length`; None: all have their own.
         optional_parts: parts that a pipeline folder may lack, and that `max_sequence_length=0` leaves out.
         guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
+        guidance_argument: its argument of a pipeline call.
         load_options: further arguments of the pipeline; a part that is None here is not loaded.
         network, latent_shape: see `Policy`.
 
@@ -59,6 +60,7 @@ class PipelinePolicy(PromptWarnings, ABC):
     sized_part: ClassVar[str | None] = None
     optional_parts: ClassVar[tuple[str, ...]] = ()
     guidance_offset: ClassVar[float] = 0.0
+    guidance_argument: ClassVar[str] = "guidance_scale"
     load_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(
@@ -112,7 +114,11 @@ class PipelinePolicy(PromptWarnings, ABC):
         size = len(condition)
         both = Condition.concatenate([negative.repeat_interleave(size), condition])
         without, with_prompt = self._unguided(torch.cat([latents_BCHW, latents_BCHW]), sigma, both).chunk(2)
-        return without + guidance_scale * (with_prompt - without)
+        return self._guided(without, with_prompt, guidance_scale)
+
+    def _guided(self, without_BCHW: Tensor, with_prompt_BCHW: Tensor, guidance_scale: float) -> Tensor:
+        """The prediction of both branches, classifier-free guidance (arXiv 2207.12598)."""
+        return without_BCHW + guidance_scale * (with_prompt_BCHW - without_BCHW)
 
     def decode(self, latents_BCHW: Tensor) -> Tensor:
         """Images in [0, 1], float32 [B, 3, H, W], of latents that were centred and scaled for the denoiser.
@@ -121,19 +127,27 @@ class PipelinePolicy(PromptWarnings, ABC):
         and the scale. It runs in its own dtype, or in float32 if it would overflow in float16, and never in tiles,
         whose seams would affect rewards.
         """
-        vae, config = self.pipeline.vae, self.pipeline.vae.config
-        if config.get("force_upcast") and vae.dtype == torch.float16:
+        vae = self.pipeline.vae
+        if vae.config.get("force_upcast") and vae.dtype == torch.float16:
             vae.float()
+        latents_BCHW = self._centred(latents_BCHW)
+        with torch.no_grad(), torch.autocast(latents_BCHW.device.type, enabled=False):
+            images = self._decoded(latents_BCHW.to(vae.dtype))
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def _centred(self, latents_BCHW: Tensor) -> Tensor:
+        """Latents as the autoencoder gives them, float32, of those that were centred and scaled for the denoiser."""
+        config = self.pipeline.vae.config
         latents_BCHW, scale = latents_BCHW.float(), config.get("scaling_factor", 1.0)
         mean, std = config.get("latents_mean"), config.get("latents_std")
         if mean is None or std is None:
-            latents_BCHW = latents_BCHW / scale + (config.get("shift_factor") or 0.0)
-        else:
-            mean_C11, std_C11 = (per_channel(values, latents_BCHW) for values in (mean, std))
-            latents_BCHW = latents_BCHW * std_C11 / scale + mean_C11
-        with torch.no_grad(), torch.autocast(latents_BCHW.device.type, enabled=False):
-            images = vae.decode(latents_BCHW.to(vae.dtype), return_dict=False)[0]
-        return (images.float() / 2 + 0.5).clamp(0, 1)
+            return latents_BCHW / scale + (config.get("shift_factor") or 0.0)
+        mean_C11, std_C11 = (per_channel(values, latents_BCHW) for values in (mean, std))
+        return latents_BCHW * std_C11 / scale + mean_C11
+
+    def _decoded(self, latents_BCHW: Tensor) -> Tensor:
+        """The autoencoder's output, in [-1, 1]."""
+        return self.pipeline.vae.decode(latents_BCHW, return_dict=False)[0]
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.adapter.trainable_parameters()

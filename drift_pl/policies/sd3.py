@@ -1,6 +1,5 @@
 """Rectified-flow policies: Stable Diffusion 3 and 3.5 pipeline folders."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,12 +44,9 @@ class StableDiffusion3Policy(FlowPolicy):
 
         A scheduler with dynamic shifting shifts by the number of image tokens, as the pipeline does.
         """
-        scheduler = copy.deepcopy(self.pipeline.scheduler)
-        shift: dict[str, float] = {}
-        if scheduler.config.get("use_dynamic_shifting"):
-            shift["mu"] = self._dynamic_shift(scheduler.config)
-        scheduler.set_timesteps(num_steps, **shift)
-        return scheduler.sigmas.float().cpu()
+        config = self.pipeline.scheduler.config
+        shift = {"mu": self._dynamic_shift(config)} if config.get("use_dynamic_shifting") else {}
+        return self._own_grid(num_steps, **shift)
 
     def _dynamic_shift(self, config: Mapping[str, Any]) -> float:
         """mu of the latents' size, with the pipeline's own defaults for what a scheduler's config lacks."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.inputs import checked_side, same_for_all
+from drift_pl.policies.inputs import checked_length, checked_side, padded_condition, same_for_all
 
 PATCH = 2
 """Latents per token along each axis."""
@@ -47,11 +47,7 @@ class ZImagePolicy(FlowPolicy):
         """
         # positions: 0 is padding's, the text's start at 1, and the image's is the one after the padded text
         largest = (self.network.config.axes_lens[0] - 2) // TEXT_MULTIPLE * TEXT_MULTIPLE
-        if not 1 <= self.max_sequence_length <= largest:
-            raise UserError(
-                f"policy.max_sequence_length={self.max_sequence_length}: this model takes 1 to {largest} text tokens, "
-                f"e.g. {min(512, largest)}"
-            )
+        checked_length(self.max_sequence_length, largest)
         self.expect_prompts(prompts)
         with torch.no_grad():
             rows, _ = self.pipeline.encode_prompt(
@@ -60,17 +56,7 @@ class ZImagePolicy(FlowPolicy):
                 do_classifier_free_guidance=False,
                 max_sequence_length=self.max_sequence_length,
             )
-        width = rows[0].shape[-1]
-        # one length for all, so that conditions can be concatenated and a row's noise does not depend on the others
-        tokens_BLE = rows[0].new_zeros(len(rows), self.max_sequence_length, width)
-        for tokens_LE, row_LE in zip(tokens_BLE, rows, strict=True):
-            tokens_LE[: len(row_LE)] = row_LE
-        return Condition(
-            tokens_BLE,
-            None,
-            torch.full((self.max_sequence_length,), width, device=tokens_BLE.device),
-            torch.tensor([len(row_LE) for row_LE in rows], device=tokens_BLE.device),
-        )
+        return padded_condition(rows, self.max_sequence_length)
 
     def _as_read(self, prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]

@@ -97,10 +97,11 @@ def _example(config: Config, export: Export) -> str:
         lines.append("pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)")
     own_guidance = config.sampler.eval_guidance_scale
     guidance = config.policy.guidance_scale if own_guidance is None else own_guidance
+    unasked = None if pipeline.guidance_argument == "guidance_scale" else ""
     arguments = {
         "num_inference_steps": config.sampler.eval_steps,
-        "guidance_scale": guidance + pipeline.guidance_offset,
-        "negative_prompt": config.policy.negative_prompt or None,
+        pipeline.guidance_argument: guidance + pipeline.guidance_offset,
+        "negative_prompt": config.policy.negative_prompt or unasked,
         "max_sequence_length": config.policy.max_sequence_length,
     }
     used = {name: value for name, value in arguments.items() if name in pipeline.call_arguments and value is not None}

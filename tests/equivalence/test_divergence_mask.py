@@ -10,7 +10,7 @@ STEPS = ["trainer.iterations=2", "objective.inner_epochs=2", "objective.updates=
 def test_a_limit_that_is_never_reached_is_a_clip_that_is_never_reached(world: TinyWorld, tmp_path: Path) -> None:
     """Bit for bit; and a limit that is always exceeded stops what leads away, as a clip of next to nothing does not.
 
-    Catches in training/updates/divergence.py: the means of the rollout not kept; the mask inverted.
+    Meant for, in training/updates/divergence.py: the means of the rollout not kept; the mask inverted.
     """
     clipped = world.fit(tmp_path / "clipped", *STEPS, "objective.loss=surrogate", "objective.clip_range=1000")
     free = world.fit(tmp_path / "free", *STEPS, "objective.loss=flow_dppo", "objective.kl_limit=1000")

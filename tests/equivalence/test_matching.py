@@ -71,8 +71,8 @@ class Paper(PlainPolicy):
 def test_it_is_advantage_weighted_matching(world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two iterations of two optimizer steps.
 
-    Catches in training/updates/matching.py: a ratio to the policy of now; the lagging policy in its place; advantages
-    that are not divided. Catches in training/module.py: images of the lagging policy.
+    For, in training/updates/matching.py: a ratio to the policy of now; the lagging policy in its place; advantages
+    that are not divided. Meant for, in training/module.py: images of the lagging policy.
     """
     seen: list[Any] = []
     original = MatchingUpdate.run

@@ -28,7 +28,7 @@ def kept(folder: Path, iteration: int) -> dict[str, Any]:
 def test_it_follows_the_schedule(whole: Path) -> None:
     """Oracle: old <- d old + (1 - d) new after each iteration, d = min(0.1 (n - 2), 0.6) in optimizer steps n.
 
-    Catches in training/module.py: steps counted by iteration. Catches in training/ema.py: new and old exchanged.
+    Meant for, in training/module.py: steps counted by iteration. Catches in training/ema.py: new and old exchanged.
     """
     shares = {1: 0.0, 2: 0.2, 3: 0.4, 4: 0.6}
     old: dict[str, torch.Tensor] = {}
@@ -43,7 +43,7 @@ def test_it_follows_the_schedule(whole: Path) -> None:
 
 
 def test_a_resumed_run_has_the_same_old_policy(world: TinyWorld, whole: Path, tmp_path: Path) -> None:
-    """Bit for bit. Catches in training/module.py: an old policy that starts again from the weights of now."""
+    """Bit for bit. Meant for, in training/module.py: an old policy that starts again from the weights of now."""
     settings = [*NFT, *LAG, "trainer.save_every=1"]
     world.fit(tmp_path / "parts", *settings, "trainer.iterations=3")
     resumed = world.fit(tmp_path / "parts", *settings, "trainer.iterations=4", "ckpt_path=last")
@@ -60,7 +60,7 @@ def test_a_resumed_run_has_the_same_old_policy(world: TinyWorld, whole: Path, tm
 def test_without_a_lag_it_is_the_update_on_policy(world: TinyWorld, tmp_path: Path) -> None:
     """Bit for bit: the same weights sample, and the same velocities are v_old.
 
-    Catches in training/updates/nft.py: the old policy is asked after the first step.
+    Meant for, in training/updates/nft.py: the old policy is asked after the first step.
     """
     settings = [*NFT, *ALL_IMAGES, "trainer.iterations=2", "objective.inner_epochs=2"]
     plain = world.fit(tmp_path / "plain", *settings)
@@ -71,7 +71,7 @@ def test_without_a_lag_it_is_the_update_on_policy(world: TinyWorld, tmp_path: Pa
 def test_the_old_policy_samples(world: TinyWorld, tmp_path: Path, tuning: str) -> None:
     """A policy that is kept for ever samples what the base model would: the images of iteration 2 are the base's.
 
-    Catches in training/module.py: rollouts of the trained policy.
+    Meant for, in training/module.py: rollouts of the trained policy.
     """
     import recorder
 

@@ -55,7 +55,7 @@ def test_ratios_scale_the_first_gradient_by_the_steps_std(world: TinyWorld, tmp_
     """At ratio 1 the gradient of std (log p - log p_old + |m - m_old|^2 / 2 std^2) is std times that of log p, and that
     of -|x - m|^2, which Flow-CPS's code takes for a log-density, 2 std^2 times.
 
-    Catches in training/updates/clipped.py: GRPO-Guard's ratio ignored; the factor 1 / (2 std^2) left in.
+    Catches in training/updates/clipped.py: GRPO-Guard's ratio ignored.
     """
     settings = [*OFF, BRIGHTNESS, "objective.updates=1", "sampler.window_size=1", "sampler.window_range=[1,2]"]
     plain = first_metrics(world, tmp_path / "plain", *settings)

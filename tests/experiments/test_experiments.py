@@ -48,11 +48,23 @@ JUDGES = [
     "policy.resolution=32",
 ]
 SD3 = [f"policy.pretrained={BUILTIN}/pipeline", "policy.max_sequence_length=0", *JUDGES]  # it has no T5
+SD3 += ["policy.dtype=null"]  # float16 is slow on a CPU
 PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 SD15 = ["policy.pretrained={sd15}", *JUDGES]
 AESTHETIC = [f"rewards.0.args.pretrained={BUILTIN}/preference", "rewards.0.args.head={aesthetic}"]
+FURTHER = ("zimage", "qwen_image", "flux2_klein", "sana")
 PATHS = {
+    "sd35_large_pickscore_div": [*SD3, *PICKSCORE],
+    "pickscore_nft": [*SD3, *PICKSCORE, "objective.nft_times=5"],
+    "pickscore_nft_div": [*SD3, *PICKSCORE, "objective.nft_times=5"],
+    **{
+        f"{family}_pickscore_div": [
+            *(f"policy.pretrained={{{family}}}", "policy.max_sequence_length=40", *JUDGES, *PICKSCORE),
+            *("evaluation.resolution=null", "policy.dtype=float32"),
+        ]
+        for family in FURTHER
+    },
     "pickscore_div": [*SD3, *PICKSCORE],
     "flux_pickscore_div": ["policy.pretrained={flux}", "policy.max_sequence_length=16", *JUDGES, *PICKSCORE],
     "sd15_ddpo_aesthetic": [*SD15, *AESTHETIC],
@@ -84,13 +96,19 @@ PATHS = {
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory, tiny_flux: Path, tiny_unets: dict[str, Path]) -> dict[str, Path]:
+def folders(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_flux: Path,
+    tiny_unets: dict[str, Path],
+    request: pytest.FixtureRequest,
+) -> dict[str, Path]:
     """Small files of the published formats."""
     root = tmp_path_factory.mktemp("published")
     for name in ("hps", "image_reward"):
         (root / name).mkdir()
     return {
         "flux": tiny_flux,
+        **{family: request.getfixturevalue(f"tiny_{family}") for family in FURTHER},
         "sd15": tiny_unets["sd15"],
         "hps": save_tiny_hps(root / "hps"),
         "image_reward": save_tiny_image_reward(root / "image_reward"),
@@ -120,6 +138,7 @@ def test_no_shipped_experiment_sets_what_has_no_effect(name: str) -> None:
     "names",
     [
         ("shapes_drift", "shapes_flowgrpo"),
+        ("pickscore_nft_div", "pickscore_nft"),
         ("sd15_ddpo_aesthetic_div", "sd15_ddpo_aesthetic"),
         ("sd15_ddpo_compressibility_div", "sd15_ddpo_compressibility"),
     ],
@@ -162,6 +181,8 @@ def test_the_levers_of_shapes_drift_are_their_rules_own_defaults() -> None:
         "shapes_drift",
         "pickscore_div",
         "flux_pickscore_div",
+        "sd35_large_pickscore_div",
+        *(f"{family}_pickscore_div" for family in FURTHER),
         "sd15_ddpo_aesthetic_div",
         "sd15_ddpo_compressibility_div",
     ],
@@ -229,6 +250,31 @@ def test_flux_takes_the_published_settings_and_pickscore_divs_levers() -> None:
     assert (flux.incentive, flux.prompts, flux.rewards) == (base.incentive, base.prompts, base.rewards)
     assert (flux.policy.lora.rank, flux.policy.lora.alpha, flux.policy.max_sequence_length) == (64, 128, 128)
     assert (noise_is_untrained(flux.sampler), window_bounds(flux.sampler)) == (True, (0, 5))
+
+
+def test_diffusion_nfts_published_settings_are_in_its_experiment() -> None:
+    """https://github.com/NVlabs/DiffusionNFT, config/nft.py (sd3_pickscore), scripts/train_nft_sd3.py."""
+    config = build_config([("experiment", "pickscore_nft")])
+    sampler, objective, plain = config.sampler, config.objective, build_config([("experiment", "pickscore_flowgrpo")])
+    assert (sampler.steps, sampler.solver, sampler.window_size, config.policy.guidance_scale) == (10, "dpm2", 0, 1.0)
+    assert (objective.loss, objective.updates, objective.nft_times, objective.nft_beta) == ("nft", 1, 9, 1.0)
+    assert (objective.noise_levels, objective.branch_weight, objective.kl_scale) == ("sampler", "own", "plain")
+    assert (objective.kl_weight, objective.old_decay_max, objective.old_decay_rate) == (1e-4, 0.5, 0.001)
+    assert (objective.advantage_std, objective.learning_rate, objective.ema_decay) == ("global", 3e-4, 0.9)
+    assert (objective.ema_every, config.policy.lora, config.prompts) == (1, plain.policy.lora, plain.prompts)
+
+
+def test_qwen_image_and_klein_take_the_published_settings() -> None:
+    """Flow-GRPO's config/grpo.py and scripts/train_qwenimage.py; Flow-Factory's example, and its issue 108."""
+    qwen, klein = (build_config([("experiment", f"{name}_pickscore_div")]) for name in ("qwen_image", "flux2_klein"))
+    sampler, objective = qwen.sampler, qwen.objective
+    assert (sampler.steps, sampler.eval_steps, sampler.noise_level) == (10, 50, 1.2)
+    assert (sampler.window_size, window_bounds(sampler), qwen.policy.guidance_scale) == (2, (0, 5), 4.0)
+    assert (qwen.prompts.per_iteration, qwen.prompts.group_size) == (32, 16)
+    assert (objective.kl_weight, objective.ema_decay, objective.clip_range) == (0.0, 0.0, 1e-4)
+    assert (qwen.policy.lora.rank, qwen.policy.lora.alpha, len(qwen.policy.lora.targets)) == (64, 128, 12)
+    assert (klein.sampler.steps, klein.sampler.window_size, window_bounds(klein.sampler)) == (8, 1, (1, 4))
+    assert (klein.policy.guidance_scale, klein.objective.clip_range) == (4.0, 1e-5)
 
 
 def test_ddpos_published_settings_are_in_its_experiments() -> None:

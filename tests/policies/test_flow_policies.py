@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxPipeline, ZImagePipeline
 from tiny_policies import load_tiny
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.registry import find
 from drift_pl.core.rng import normal_per_sample, sample_generators
 from drift_pl.core.types import Trajectory
 from drift_pl.evaluation.sampling import Model, SamplingPlan
@@ -26,7 +26,10 @@ Make = Callable[..., PipelinePolicy]
 pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")
 
 
-@pytest.fixture(params=["flux", "zimage"])
+FAMILIES = ["flux", "zimage", "qwen_image", "flux2_klein", "sana"]
+
+
+@pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -44,8 +47,8 @@ def make(family: str, folder: Path) -> Make:
     return call
 
 
-def latents(generator: torch.Generator, count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 4, 8, 8, generator=generator)
+def latents(generator: torch.Generator, policy: PipelinePolicy, count: int = 3) -> torch.Tensor:
+    return torch.randn(count, *policy.latent_shape, generator=generator)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -80,7 +83,7 @@ def test_gradients_reach_the_adapter_and_nothing_else(
     policy = make()
     tune(policy)
     condition = policy.encode(PROMPTS)
-    velocity = policy.predict(latents(generator), torch.tensor(0.5), condition, condition[:1], 3.0)
+    velocity = policy.predict(latents(generator, policy), torch.tensor(0.5), condition, condition[:1], 3.0)
     velocity.square().mean().backward()
     parts = [policy.network, policy.pipeline.vae, *(getattr(policy.pipeline, name) for name in policy.text_parts)]
     touched = {name for part in parts for name, p in part.named_parameters() if p.grad is not None}
@@ -93,7 +96,7 @@ def test_gradients_reach_the_adapter_and_nothing_else(
 def test_gradient_checkpointing_changes_no_gradient(
     make: Make, tune: Callable[..., None], generator: torch.Generator
 ) -> None:
-    noise, gradients = latents(generator), []
+    noise, gradients = latents(generator, make()), []
     for checkpointing in (False, True):
         policy = make(gradient_checkpointing=checkpointing)
         tune(policy)
@@ -107,7 +110,8 @@ def test_gradient_checkpointing_changes_no_gradient(
 
 def test_predictions_do_not_depend_on_the_rest_of_the_batch(make: Make, generator: torch.Generator) -> None:
     """float32 sums in another order: batches of one take another matrix product; outputs of about 0.5."""
-    policy, noise = make(), latents(generator)
+    policy = make()
+    noise = latents(generator, policy)
     condition = policy.encode(PROMPTS)
     with torch.no_grad():
         together = policy.predict(noise, torch.tensor(0.6), condition, condition[:1], 2.0)
@@ -118,7 +122,8 @@ def test_predictions_do_not_depend_on_the_rest_of_the_batch(make: Make, generato
 def test_the_reference_is_the_base_and_a_fresh_adapter_changes_nothing(
     make: Make, tune: Callable[..., None], generator: torch.Generator
 ) -> None:
-    policy, noise = make(), latents(generator)
+    policy = make()
+    noise = latents(generator, policy)
     condition = policy.encode(PROMPTS)
 
     def velocity() -> torch.Tensor:
@@ -135,6 +140,7 @@ def test_the_reference_is_the_base_and_a_fresh_adapter_changes_nothing(
     assert torch.equal(velocity(), tuned)
 
 
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "sana"])  # which has one shift for all
 def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> None:
     """Catches in evaluation/sampling.py: noise levels of training's resolution (found a real bug)."""
     policy = make()
@@ -153,7 +159,8 @@ def test_all_of_the_networks_blocks_are_worth_compiling(make: Make) -> None:
     Catches in policies/flux.py: single-stream blocks not compiled.
     """
     policy = make()
-    repeated = [m for m in policy.network.modules() if type(m).__name__ in policy.network._repeated_blocks]
+    classes = policy.network._repeated_blocks or policy.network._no_split_modules[:1]  # Sana names none
+    repeated = [m for m in policy.network.modules() if type(m).__name__ in classes]
     assert {id(block) for block in policy.blocks()} == {id(block) for block in repeated}
 
 
@@ -165,12 +172,14 @@ def test_nothing_drops_out_and_nothing_is_decoded_in_tiles(make: Make) -> None:
     assert not policy.pipeline.vae.use_tiling
 
 
+@pytest.mark.parametrize("family", ["flux", "zimage"])
 def test_decoding_is_the_autoencoders_own(make: Make, generator: torch.Generator) -> None:
     """Oracle: latents / scaling + shift through the decoder, [-1, 1] to [0, 1] by diffusers' image processor.
 
     Catches in policies/pipeline.py: the autoencoder's shift left out; its mean and spread per channel left out.
     """
-    policy, values = make(), latents(generator)
+    policy = make()
+    values = latents(generator, policy)
     vae, finish = policy.pipeline.vae, policy.pipeline.image_processor.postprocess
     with torch.no_grad():
         decoded = vae.decode(values / vae.config.scaling_factor + vae.config.shift_factor).sample
@@ -184,7 +193,7 @@ def test_decoding_is_the_autoencoders_own(make: Make, generator: torch.Generator
 
 
 def test_a_folder_of_another_family_is_refused_in_one_line(make: Make, family: str, tiny_pipeline: Path) -> None:
-    kind = {"flux": FluxPipeline, "zimage": ZImagePipeline}[family].__name__
+    kind = find("family", family).pipeline_class.__name__
     with pytest.raises(UserError, match=rf"^policy\.pretrained=.*StableDiffusion3Pipeline.*family={family}.*{kind}"):
         make(tiny_pipeline)
 
@@ -222,7 +231,7 @@ def test_frozen_weights_in_half_precision_leave_adapter_and_autoencoder_whole(
 
     Catches in policies/pipeline.py: an adapter in the base's half precision (found a real bug).
     """
-    noise, velocities = latents(generator), []
+    noise, velocities = latents(generator, make()), []
     for dtype in ("float32", "bfloat16"):
         policy = make(dtype=dtype)
         tune(policy, 0.05)

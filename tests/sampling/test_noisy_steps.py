@@ -49,8 +49,8 @@ def test_steps_that_do_not_follow_one_another_are_replayed(
 ) -> None:
     """Each from its own state: log-probabilities are those of the rollout bit for bit.
 
-    Catches in core/types.py: the states of a trajectory with gaps counted without them.
-    Catches in sampling/rollout.py: the state before the ODE steps of a gap in place of the one after.
+    Meant for, in core/types.py: the states of a trajectory with gaps counted without them.
+    Meant for, in sampling/rollout.py: the state before the ODE steps of a gap in place of the one after.
     """
     tune(tiny_policy)
     sampler, (condition, _) = make_sampler(tiny_policy), start(tiny_policy)
@@ -63,7 +63,7 @@ def test_steps_that_do_not_follow_one_another_are_replayed(
 
 
 def test_a_drawn_subset_is_trained_and_changes_with_the_iteration(tiny_policy: StableDiffusion3Policy) -> None:
-    """Catches in sampling/groups.py: `subset` as a window; one subset for the run."""
+    """Meant for, in sampling/groups.py: `subset` as a window; one subset for the run."""
     seen = {PLAN.window.steps(7, iteration) for iteration in range(40)}
     assert len(seen) == 10, "3 of 5 steps"
     sampling = GroupSampling(tiny_policy, PromptEncoder(tiny_policy), PromptingRule(), PLAN, micro_batch=2)
@@ -72,7 +72,7 @@ def test_a_drawn_subset_is_trained_and_changes_with_the_iteration(tiny_policy: S
 
 
 def test_a_rollout_without_trained_steps_is_the_ode(tiny_policy: StableDiffusion3Policy, tune: Tune) -> None:
-    """Bit for bit, and nothing is drawn but the initial noise. Catches in sampling/groups.py: one step at least."""
+    """Bit for bit, and nothing is drawn but the initial noise. Meant for, in sampling/groups.py: one step at least."""
     tune(tiny_policy)
     sampler, (condition, noise) = make_sampler(tiny_policy), start(tiny_policy)
     trajectory = walk(tiny_policy, sampler, ())
@@ -88,7 +88,7 @@ def test_a_rollout_without_trained_steps_is_the_ode(tiny_policy: StableDiffusion
 def test_untrained_steps_may_have_noise(tiny_policy: StableDiffusion3Policy) -> None:
     """Oracle: the same images as with these steps trained, and nothing of them kept.
 
-    Catches in sampling/rollout.py: noise of untrained steps left out; their log-probabilities kept.
+    Meant for, in sampling/rollout.py: noise of untrained steps left out; their log-probabilities kept.
     """
     sampler = make_sampler(tiny_policy)
     whole, some = walk(tiny_policy, sampler, (0, 1, 2, 5)), walk(tiny_policy, sampler, (0, 1), noisy=(1, 2, 5))
@@ -111,7 +111,7 @@ def test_untrained_steps_may_have_noise(tiny_policy: StableDiffusion3Policy) -> 
 def test_which_untrained_steps_have_noise(
     tiny_policy: StableDiffusion3Policy, settings: list[str], steps: tuple[int, ...]
 ) -> None:
-    """Catches in config/batches.py: noise in the last step without its own setting."""
+    """Meant for, in config/batches.py: noise in the last step without its own setting."""
     noisy = noisy_steps(parse(["experiment=shapes_drift", "sampler.steps=6", *settings]).config.sampler)
     assert tuple(noisy) == steps
     sampling = GroupSampling(
@@ -130,7 +130,7 @@ def test_the_second_order_solver_starts_again_after_a_stochastic_step(
 ) -> None:
     """Oracle: DPM-Solver++'s formula written down for the two steps that may use it, 4 after 3, and 2 none.
 
-    Catches in sampling/solver.py: the prediction before the noise used after it; the last step of second order; Euler's
+    For: sampling/solver.py: the prediction before the noise used after it; the last step of second order; Euler's
     step throughout.
     """
     tune(tiny_policy)

@@ -41,6 +41,6 @@ def follow_together(folder: Path, tuning: str) -> None:
 def test_two_processes_have_the_old_policy_of_one(tiny_pipeline: Path, tuning: str) -> None:
     """Its predictions while it is swapped in, those of the policy of now afterwards, and what a checkpoint holds.
 
-    Catches in training/ema.py: the copy of the parameters before they were sharded, which no pass would see.
+    Meant for, in training/ema.py: the copy of the parameters before they were sharded, which no pass would see.
     """
     run_processes(2, follow_together, tiny_pipeline, tuning, limit_s=300)
