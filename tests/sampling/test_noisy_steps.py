@@ -130,8 +130,8 @@ def test_the_second_order_solver_starts_again_after_a_stochastic_step(
 ) -> None:
     """Oracle: DPM-Solver++'s formula written down for the two steps that may use it, 4 after 3, and 2 none.
 
-    For: sampling/solver.py: the prediction before the noise used after it; the last step of second order; Euler's
-    step throughout.
+    For: sampling/solver.py: the prediction before the noise used after it; the last step of second order;
+    Euler's step throughout.
     """
     tune(tiny_policy)
     condition, noise = start(tiny_policy)
