@@ -9,10 +9,11 @@ ARGS ?=
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+DEMO := ckpt_path=auto trainer.progress=lines
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help run gpu-check test test-slow test-browser lint type format venv docs docs-serve release-check clean
+.PHONY: help run demo gpu-check test test-slow test-browser lint type format venv docs docs-serve release-check clean
 
 help: ## list the targets
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3.11] [VENV=.venv]"
@@ -20,6 +21,14 @@ help: ## list the targets
 
 run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo seed=1" passes overrides
 	$(BIN)/python -m drift_pl.fit $(ARGS)
+
+demo: $(RUN) ## plain Flow-GRPO and DRIFT side by side on pictograms, and the page that compares them; half an hour
+	@$(BIN)/python -m drift_pl.fit experiment=emoji_flowgrpo run_dir=runs/demo/plain $(DEMO) $(ARGS) & plain=$$!; \
+		$(BIN)/python -m drift_pl.fit experiment=emoji_div run_dir=runs/demo/drift $(DEMO) $(ARGS); drift=$$?; \
+		wait $$plain && exit $$drift
+	$(BIN)/python -m drift_pl.report runs/demo/plain runs/demo/drift out=runs/demo/report
+	$(BIN)/python -m drift_pl.pareto runs/demo/plain runs/demo/drift out=runs/demo/fronts \
+		"diversity=[styles,pairwise_distance]"
 
 gpu-check: $(DEV) ## full-size models with random weights on your GPU: speed, memory, checks; ARGS=--quick for three minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)

@@ -26,6 +26,7 @@ from drift_pl.builders.run import build_run
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
+from drift_pl.incentive.prompting import VariedCondition
 
 FLOAT = 4
 SHAPES = {"sd3": {"latent": (16, 8), "tokens": 77, "width": 4096, "pooled": 2048}}
@@ -86,6 +87,12 @@ def held(*things: Any) -> int:
     return sum({tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}.values())
 
 
+def noise_of(condition: VariedCondition) -> int:
+    """Bytes of the noise of the last micro-batch's prompts, which the next step uses again."""
+    kept = condition.noise._kept.values() if condition.noise else []
+    return sum(noise.nbytes for pair in kept for noise in pair if noise is not None)
+
+
 def measured(overrides: Sequence[str]) -> dict[str, Any]:
     """Growth of the resident memory over some rollouts beside a first, and the bytes of their tensors."""
     ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, 2**16)  # tensors get pages of their own, and give them back
@@ -104,6 +111,7 @@ def measured(overrides: Sequence[str]) -> dict[str, Any]:
         module.encode_prompts._size
         - texts
         + held(*(trajectory for _, trajectory in further), *(condition.clean for condition, _ in further))
+        + sum(noise_of(condition) for condition, _ in further)
     )
     return {
         "images": sum(len(condition) for condition, _ in further),

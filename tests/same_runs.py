@@ -67,11 +67,11 @@ def assert_same_run(run_dir: Path, whole: Path) -> None:
 
     And nothing more: no temporary, no lock, nothing of a point that is measured.
     """
-    assert files_of(run_dir) ^ files_of(whole) == set()
+    assert not (odd := files_of(run_dir) ^ files_of(whole)), f"in one of them only: {sorted(odd)}"
     for checkpoint in (whole / "checkpoints").iterdir():
         ours, theirs = (_without_epochs(state(folder, checkpoint.name)) for folder in (run_dir, whole))
         assert_equal(ours, theirs, checkpoint.name)
-    assert summary_of(run_dir) == summary_of(whole)
+    assert_equal(summary_of(run_dir), summary_of(whole), "summary.json")
     for logs, read in LOGS.items():
         if (whole / logs).exists():
             assert read(run_dir) == read(whole), logs

@@ -38,7 +38,7 @@ def sample_images(
             generator=torch.Generator().manual_seed(seed + start),
             output_type="pt",
         )
-        parts.append(output.images.float())
+        parts.append(output.images.float().cpu())
     return torch.cat(parts)
 
 

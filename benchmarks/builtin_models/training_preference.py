@@ -19,7 +19,7 @@ from training_denoiser import tokenize
 from training_heads import AttributeHeads
 from training_images import augment, load_pool
 from training_state import Stage
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor, CLIPTokenizer, CLIPVisionConfig
 
 from drift_pl.builtin.captions import caption
 from drift_pl.builtin.tokenizer import build_tokenizer, text_config
@@ -63,9 +63,11 @@ def draw_captions(count: int, generator: random.Random) -> tuple[list[str], list
     return texts, named_T
 
 
-def build_preference(width: int = 96, layers: int = 3) -> tuple[CLIPModel, CLIPProcessor]:
+def build_preference(
+    width: int = 96, layers: int = 3, tokenizer: CLIPTokenizer | None = None
+) -> tuple[CLIPModel, CLIPProcessor]:
     """An untrained CLIP for 32x32 images (patch 4) and its processor; the logit scale is fixed."""
-    tokenizer = build_tokenizer()
+    tokenizer = tokenizer or build_tokenizer()
     vision = CLIPVisionConfig(
         hidden_size=width,
         intermediate_size=4 * width,

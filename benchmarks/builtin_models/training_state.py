@@ -14,7 +14,8 @@ from torch import Tensor, nn
 class Stage:
     """One training run over named modules with AdamW, resumable from one file.
 
-    Batches are a function of (seed, step), so an interrupted and an uninterrupted run see the same data.
+    Batches are a function of (seed, step), so an interrupted and an uninterrupted run see the same data, on any device:
+    generators are on the CPU, and `compute_loss` moves what it draws.
     """
 
     def __init__(
@@ -25,14 +26,22 @@ class Stage:
         steps: int,
         ema_decay: float = 0.0,
         seed: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
+        for module in modules.values():
+            module.to(device)
         self.path, self.modules, self.steps, self.seed = path, modules, steps, seed
         self.peak, self.ema_decay, self.step = learning_rate, ema_decay, 0
         self.parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-3)
+        on_card = torch.device(device).type == "cuda"
+        rate = torch.tensor(learning_rate, device=device) if on_card else learning_rate
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-3, capturable=on_card
+        )
+        self.decay = torch.zeros((), device=device)
         self.ema = [p.detach().clone() for p in self.parameters]
         if path.exists():
-            self._load(torch.load(path, weights_only=True))
+            self._load(torch.load(path, weights_only=True, map_location=device))
 
     def _load(self, state: dict[str, Any]) -> None:
         for name, module in self.modules.items():
@@ -62,17 +71,29 @@ class Stage:
 
     def update(self, loss: Tensor, max_norm: float = 1.0) -> None:
         """Backward, clip, step with warm-up (5 %) and linear decay to 2 %, and the moving average."""
-        warm_up = max(1, self.steps // 20)
-        factor = min((self.step + 1) / warm_up, max(0.02, 1.0 - self.step / self.steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * factor
+        self.set_rates()
         self.optimizer.zero_grad(set_to_none=True)
+        self.descend(loss, max_norm)
+        self.step += 1
+
+    def set_rates(self) -> None:
+        """The learning rate and the average's weight of the current step, as tensors where steps are replayed."""
+        warm_up, done = max(1, self.steps // 20), self.step + 1
+        rate = self.peak * min(done / warm_up, max(0.02, 1.0 - self.step / self.steps))
+        self.decay.fill_(min(self.ema_decay, done / (done + 10.0)) if self.ema_decay else 0.0)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def descend(self, loss: Tensor, max_norm: float = 1.0) -> None:
+        """Backward, clip, optimizer step and moving average, without a word of the CPU."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
         self.optimizer.step()
-        self.step += 1
-        decay = min(self.ema_decay, self.step / (self.step + 10.0)) if self.ema_decay else 0.0
-        torch._foreach_lerp_(self.ema, [p.detach() for p in self.parameters], 1.0 - decay)
+        for average, parameter in zip(self.ema, self.parameters, strict=True):
+            average.lerp_(parameter.detach(), 1.0 - self.decay)
 
     def run(
         self,

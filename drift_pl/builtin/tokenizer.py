@@ -35,17 +35,21 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
     return list(ranks)
 
 
-def build_tokenizer() -> CLIPTokenizer:
-    """The tokenizer of every built-in text encoder.
+def build_tokenizer(words: list[str] | None = None, length: int = MAX_TOKENS) -> CLIPTokenizer:
+    """The tokenizer of every built-in text encoder of a world.
 
     The vocabulary starts with the byte alphabet, so that any text can be encoded: without it an unknown character
     becomes the end token, and CLIP pools at the first end token.
+
+    Args:
+        words: of the world's captions; None: those of the world of shapes.
+        length: tokens of a text; longer ones are cut.
     """
     alphabet = list(bytes_to_unicode().values())
-    merges = _merges(vocabulary())
+    merges = _merges(vocabulary() if words is None else words)
     symbols = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(pair) for pair in merges), BOS, EOS]
     table = {symbol: index for index, symbol in enumerate(dict.fromkeys(symbols))}
-    return CLIPTokenizer(vocab=table, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(vocab=table, merges=merges, model_max_length=length)
 
 
 def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, projection: int) -> CLIPTextConfig:
@@ -57,7 +61,7 @@ def text_config(tokenizer: CLIPTokenizer, width: int, layers: int, projection: i
         num_hidden_layers=layers,
         num_attention_heads=max(1, width // 32),
         projection_dim=projection,
-        max_position_embeddings=MAX_TOKENS,
+        max_position_embeddings=tokenizer.model_max_length,
         hidden_act="gelu",
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -18,6 +18,7 @@ from drift_pl.core.files import local_path
 
 SUMMARY_MEASURES = (
     "reward", "pairwise_distance", "valid_pairwise_distance", "pairwise_lpips", "vendi", "alignment", "coverage",
+    "styles",
 )  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
 HELD_OUT = "heldout/"

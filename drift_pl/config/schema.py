@@ -36,6 +36,8 @@ __all__ = [
 
 RENAMED: dict[str, str] = {}
 """Old key -> new key: files and checkpoints of earlier versions are read through it."""
+READERS = ("drift_pl.builtin.reader:", "drift_pl.builtin.emoji.reader:")
+"""Modules that tell what an image of a built-in world shows."""
 
 
 class Config(Section):
@@ -92,6 +94,7 @@ class Config(Section):
         _refuse_mixed_processes(self.policy.family, self.sampler)
         _refuse_float16(self)
         refuse_unfit_update(self)
+        _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:
             raise UserError(
@@ -169,3 +172,14 @@ def _refuse_float16(config: Config) -> None:
             f"trainer.precision={precision} scales the loss, and a process of trainer.strategy=fsdp sees the overflows "
             "of its own rows only: use trainer.precision=bf16-mixed, or trainer.strategy=ddp"
         )
+
+
+def _refuse_trained_readers(config: Config) -> None:
+    """What measures a run must not be what it is trained on: a built-in world's reader, or any measure of this run."""
+    measured = {measure.name for measure in config.evaluation.measures}
+    for number, reward in enumerate(config.rewards):
+        if reward.name in measured or reward.name.startswith(READERS):
+            raise UserError(
+                f"rewards.{number}.name={reward.name} measures what training does, and cannot be trained on: leave it "
+                "in evaluation.measures, and use e.g. rewards=[{name: jpeg_compressibility}]"
+            )

@@ -226,7 +226,7 @@ def test_the_adapted_layers_are_as_many_as_published(name: str, layers: int, mil
     assert sum(parameter.numel() for parameter in trained.values()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
-@pytest.mark.parametrize("name", [name for name in list_experiments() if not name.startswith("shapes")])
+@pytest.mark.parametrize("name", [name for name in list_experiments() if not name.startswith(("shapes", "emoji"))])
 def test_an_experiment_says_how_often_a_prompt_is_seen(name: str) -> None:
     """The line of its head, against prompts x iterations / length of the list."""
     config = build_config([("experiment", name)])
