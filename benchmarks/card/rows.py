@@ -17,8 +17,9 @@ SD3 = ("experiment=pickscore_div", *PIXELS, *ONE_STEP, *SHAPING)
 SD15 = ("experiment=sd15_ddpo_compressibility", *PIXELS, *ONE_STEP, *SMALL_ENCODERS)
 SD3_FAST = ("experiment=pickscore_div_fast", *PIXELS, *ONE_STEP, *SHAPING)
 SMALL_CARD = ("experiment=pickscore_div_24gb", *PIXELS, *ONE_STEP, *SHAPING, FULL_JUDGE)
-HALF, FP16 = ("policy.dtype=bfloat16",), ("policy.dtype=float16", "trainer.precision=16-mixed")
-FULL_FLOAT = ("policy.dtype=float32",)
+HALF = ("policy.dtype=bfloat16", "trainer.precision=bf16-mixed")
+FP16 = ("policy.dtype=float16", "trainer.precision=16-mixed")
+FULL_FLOAT = ("policy.dtype=float32", "trainer.precision=bf16-mixed")
 CHECKPOINTING, COMPILED = ("policy.gradient_checkpointing=true",), ("policy.compile=true",)
 
 

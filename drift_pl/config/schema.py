@@ -167,6 +167,12 @@ def _refuse_float16(config: Config) -> None:
             f"trainer.precision=16-true computes in the dtype of the frozen weights, and policy.dtype="
             f"{policy.dtype or 'null'}: set policy.dtype=float16, or use trainer.precision=16-mixed"
         )
+    autocast = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(precision)
+    if autocast and policy.dtype in ("float16", "bfloat16") and policy.dtype != autocast:
+        raise UserError(
+            f"policy.dtype={policy.dtype} under trainer.precision={precision} mixes two half precisions: use "
+            f"policy.dtype={autocast}, or trainer.precision={'16' if policy.dtype == 'float16' else 'bf16'}-mixed"
+        )
     if precision.startswith("16-") and config.trainer.strategy == "fsdp":
         raise UserError(
             f"trainer.precision={precision} scales the loss, and a process of trainer.strategy=fsdp sees the overflows "

@@ -17,8 +17,9 @@ from torch import Tensor
 from drift_pl.core.errors import UserError
 
 NAN_REMEDY = (
-    "the model gives them, not a reward or an encoder: float16 overflows, so try policy.dtype=bfloat16 or float32, "
-    "then trainer.precision=32-true; if only the fine-tuned model gives them, a lower objective.learning_rate"
+    "the model gives them, not a reward or an encoder: float16 overflows, so try policy.dtype=bfloat16 with "
+    "trainer.precision=bf16-mixed, then policy.dtype=float32 with 32-true; if only the fine-tuned model gives them, a "
+    "lower objective.learning_rate"
 )
 
 

@@ -235,6 +235,14 @@ HARDWARE = [
     row("fit trainer.precision=16", "trainer.precision=16 should be", "trainer.precision=32-true"),
     row("fit trainer.precision=16-true", "policy.dtype=null: set policy.dtype=float16", "trainer.precision=16-mixed"),
     row(
+        "fit trainer.precision=16-mixed policy.dtype=bfloat16",
+        "use policy.dtype=float16, or trainer.precision=bf16-mixed",
+    ),
+    row(
+        "fit trainer.precision=bf16-mixed policy.dtype=float16",
+        "use policy.dtype=bfloat16, or trainer.precision=16-mixed",
+    ),
+    row(
         "fit trainer.precision=16-mixed trainer.strategy=fsdp",
         "use trainer.precision=bf16-mixed, or trainer.strategy=ddp",
     ),
