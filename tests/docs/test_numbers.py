@@ -52,6 +52,21 @@ def test_what_an_iteration_costs_at_best_is_that_of_the_count() -> None:
         assert float(seconds) == pytest.approx(facts["seconds_at_peak"], rel=0.01)
 
 
+def test_what_was_measured_on_a_gpu_is_in_its_file() -> None:
+    """Catches in docs/gpu.md: the memory of another configuration."""
+    measured = json.loads((RESULTS / "gpu_check.json").read_text())["rows"]
+    shown = rows((ROOT / "docs" / "gpu.md").read_text(encoding="utf-8"), "configuration")
+    assert len(shown) == sum("error" not in found for found in measured.values())
+    for row in shown:
+        name, *cells = row.values()
+        found = measured[name.strip("`")]
+        speed, shares = found["images_per_s"], (found["denoiser_share"], found["share_of_peak"]["iteration"])
+        wanted = [*(speed[part] for part in ("iteration", "rollout", "update")), found["peak_bytes"] / 1e9]
+        assert [float(cell.rstrip(" %")) for cell in cells] == pytest.approx(
+            [*wanted, *(100 * share for share in shares)], abs=0.051
+        )
+
+
 def test_gains_of_the_first_screen_are_those_of_the_study() -> None:
     """The evidence page and the README repeat tier F; docs/results/fronts/F/pareto.md is made by a command.
 
