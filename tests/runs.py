@@ -1,5 +1,6 @@
 """Whole runs on tiny models, in process."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,12 @@ class TinyWorld:
         evaluation = ["evaluation.seeds_per_prompt=2", "evaluation.seeds_while_training=2", "evaluation.grid_seeds=2"]
         trainer = ["trainer.save_every=2", "trainer.progress=false", "trainer.accelerator=cpu", "trainer.logger=[]"]
         return [*self.paths(), *sizes, *sampler, *evaluation, *trainer]
+
+    def call_settings(self) -> dict[str, Any]:
+        """The same for `drift_pl.finetune` and `drift_pl.build`, but for the experiment and its rewards."""
+        pairs = [entry.split("=", 1) for entry in self.overrides()]
+        texts = {key: value for key, value in pairs if key not in ("experiment", "rewards.0.args.pretrained")}
+        return {key: json.loads(value) if value[0] in "[0123456789tf" else value for key, value in texts.items()}
 
     def fit(self, run_dir: Path, *overrides: str) -> dict[str, Any]:
         """Runs `fit` with shapes_drift's levers and a learning rate that shows; returns the last checkpoint."""

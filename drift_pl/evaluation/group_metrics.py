@@ -26,13 +26,14 @@ class GroupMetric(Metric):
     higher_is_better = True
     is_differentiable = False
     full_state_update = False
-    total: Tensor
     groups: Tensor
 
     def __init__(self, measure: GroupedMetric, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.measure = measure
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        # a MetricCollection lets metrics share their states if these have the same names and, at first, the same values
+        self.total_name = f"total_{type(measure).__name__}{getattr(measure, 'order', '')}"
+        self.add_state(self.total_name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("groups", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, rows_NX: Tensor, groups: Sequence[Hashable] | Tensor | None = None) -> None:
@@ -50,12 +51,13 @@ class GroupMetric(Metric):
         for label in dict.fromkeys(labels):
             members = [place for place, other in enumerate(labels) if other == label]
             if len(members) > 1:
-                self.total += self.measure.of_group(rows_NX[members]).double()
+                total = getattr(self, self.total_name) + self.measure.of_group(rows_NX[members]).double()
+                setattr(self, self.total_name, total)
                 self.groups += 1
 
     def compute(self) -> Tensor:
         """The mean, float32, 0-dimensional."""
-        return (self.total / self.groups).float()
+        return (getattr(self, self.total_name) / self.groups).float()
 
 
 class PairwiseDistance(GroupMetric):

@@ -1,7 +1,6 @@
 """`drift_pl.finetune` and `drift_pl.build`: the package from Python."""
 
 import functools
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,10 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
 @pytest.fixture
 def settings(world: TinyWorld) -> dict[str, Any]:
     """The tiny world's, in both forms: by section, and by dotted key."""
-    pairs = [entry.split("=", 1) for entry in world.overrides()]
-    texts = {key: value for key, value in pairs if key not in ("experiment", "rewards.0.args.pretrained")}
-    plain = {key: json.loads(value) if value[0] in "[0123456789tf" else value for key, value in texts.items()}
-    return {**plain, "trainer": {"iterations": 1, "save_every": 1}}
+    return {**world.call_settings(), "trainer": {"iterations": 1, "save_every": 1}}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine, pdist
 from torch import Tensor
+from torchmetrics import MetricCollection
 from vendi_score import vendi
 
 from drift_pl import metrics
@@ -62,6 +63,17 @@ def test_updates_of_whole_groups_add_up_and_reset_forgets(rows: Tensor) -> None:
     assert metric.compute() == together
     metric.reset()
     assert metric.compute().isnan()
+
+
+def test_a_collection_keeps_its_metrics_apart(rows: Tensor) -> None:
+    """A first update without a pair leaves all states equal, and a MetricCollection shares equal ones of one name."""
+    apart = {"distance": metrics.PairwiseDistance(), "vendi": metrics.VendiScore(), "vendi_2": metrics.VendiScore(2.0)}
+    together = MetricCollection({name: metric.clone() for name, metric in apart.items()})
+    for part, prompts in ((rows[:1], ["c"]), (rows, PROMPTS)):
+        together.update(part, prompts)
+        for metric in apart.values():
+            metric.update(part, prompts)
+    assert together.compute() == {name: metric.compute() for name, metric in apart.items()}
 
 
 def test_the_evaluator_computes_with_the_same_classes() -> None:
