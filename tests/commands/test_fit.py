@@ -127,8 +127,8 @@ def test_bad_input_is_one_line(
 def test_a_key_without_effect_is_one_line_of_warning(capsys: pytest.CaptureFixture) -> None:
     assert main(["--print-config", "objective.clip_range=0.1", "sampler.window_stride=2"]) == 0
     assert capsys.readouterr().err == (
-        "warning: without effect: objective.clip_range (only with objective.loss=surrogate), "
-        "sampler.window_stride (only with sampler.window_schedule=sliding)\n"
+        "warning: without effect: objective.clip_range (only with objective.loss=surrogate or awm), "
+        "sampler.window_stride (only with sampler.window_schedule=sliding or linear_decay or exp_decay)\n"
     )
     assert main(["--print-config"]) == 0
     assert capsys.readouterr().err == ""

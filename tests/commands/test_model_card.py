@@ -55,7 +55,7 @@ def test_the_card_says_what_the_run_was(unmeasured: Path, evaluated_world: TinyW
         "| images | 64 ",
         "rank 8, alpha 16",
         "- selection: `rule=band`, `kappa=2.0`, `statistics=mean`\n",
-        "- prompting: `rule=embedding_noise`, `scale=0.1`",
+        "- prompting: `rule=embedding_noise`, `update=varied`, `scale=0.1`",
         "- shaping: `weight=6.0`, `gamma=1.0`",
         "Diversity by `pooled",
         f"That of the base model: see `{root}/pipeline`.",
@@ -136,7 +136,7 @@ def test_levers_that_are_off_and_rivals_are_named() -> None:
     levers = describe_levers(config)
     assert levers["method"] == "`dra` `{weight: 2}`"
     assert levers["selection"] == "`rule=max_variance`, `keep=3`"
-    assert levers["prompting"] == "`rule=variants`, `templates=[a photo of {prompt}]`, `share=1.0`"
+    assert levers["prompting"] == "`rule=variants`, `update=varied`, `templates=[a photo of {prompt}]`, `share=1.0`"
     assert "`floor=0.05`" in levers["shaping"]
     assert "gate_quantile" not in levers["shaping"]
     assert "weight: 2.0" in levers["shaping"]

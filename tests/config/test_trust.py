@@ -115,7 +115,7 @@ def test_a_token_named_on_the_command_line_goes_to_the_files_url(tmp_path: Path)
     parse([f"experiment={file}", "rewards.0.args.token_env=HOME"])
 
 
-@pytest.mark.parametrize("name", ["drift_pl.builtin.judge:AttributeJudge", "drift_pl.builtin.reader:AttributeMeasure"])
+@pytest.mark.parametrize("name", ["drift_pl.builtin.judge:AttributeJudge", "drift_pl.scoring.pickscore:PickScore"])
 def test_what_the_package_offers_needs_no_trust(name: str, tmp_path: Path) -> None:
     build_config([("experiment", str(written(tmp_path, f"rewards: [{{name: '{name}'}}]")))], trusted=False)
     build_config(

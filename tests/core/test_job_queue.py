@@ -58,8 +58,9 @@ def test_a_log_is_added_to(tmp_path: Path) -> None:
 def test_what_runs_is_ended_with_the_queue(tmp_path: Path, number: int) -> None:
     """The signal reaches the queue alone; the job is given the time that it needs to save."""
     program = f"""
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from drift_pl.core.job_queue import Job, work
 list(work([Job("one", [sys.executable, "-S", "-c", {SLEEPER!r}, "saved"], Path("one.log"))], [dict()]))"""
     queue = subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, stderr=subprocess.PIPE)

@@ -6,6 +6,7 @@ page's order, all that needs neither network nor accelerator nor several process
 """
 
 import importlib
+import sys
 import inspect
 import shutil
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ def _furnish(folder: Path) -> None:
 def there(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(workshop)
     monkeypatch.syspath_prepend(str(workshop))
+    for name in {path.stem for path in workshop.glob("*.py")} & set(sys.modules):
+        monkeypatch.delitem(sys.modules, name)  # another test's module of the same name
     return workshop
 
 

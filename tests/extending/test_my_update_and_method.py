@@ -105,7 +105,7 @@ def test_winners_by_hand() -> None:
             "count",
         ),
         (["objective.loss=my_update:Reinfroce"], "objective.loss='my_update:Reinfroce' cannot be imported: module"),
-        (["objective.loss=surogate"], "objective.loss=surogate should be one of surrogate, nft, their_package.modu"),
+        (["objective.loss=surogate"], "objective.loss=surogate should be one of surrogate, flow_dppo, nft, awm, th"),
         (["incentive.method=gardoo"], "incentive.method=gardoo should be one of drift, gardo, "),
     ],
 )

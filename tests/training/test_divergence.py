@@ -31,7 +31,10 @@ def test_it_is_what_flow_grpo_divides_by(stochastic: Any, generator: torch.Gener
     mean, reference = torch.randn(2, 3, 4, 2, 2, generator=generator)
     std, length = stochastic.spread(SIGMAS, STEP), SIGMAS[STEP] - SIGMAS[STEP + 1]
     step = ReplayedStep(torch.zeros(3), mean, reference, std, length)
-    update = ClippedUpdate(1, 1, 4, True, 0.1, 1e-4, "flow_grpo", "plain", "none", (0, 4))
+    update = ClippedUpdate(
+        updates=1, inner_epochs=1, micro_batch=4, skip_zero_advantage=True, kl_weight=0.1, kl_form="flow_grpo",
+        ratio="plain", step_weights="none", trainable_steps=(0, 4), clip_range=1e-4,
+    )  # fmt: skip
     context: Any = SimpleNamespace(sampler=SimpleNamespace(stochastic=stochastic))
     ours = SurrogateLoss(update, context, [1.0])._divergence(step, reference)
     expected = ((mean - reference) ** 2).mean((1, 2, 3)) / (2 * flow_grpo_std_dev_t(stochastic) ** 2)
