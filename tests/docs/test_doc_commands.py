@@ -6,9 +6,9 @@ page's order, all that needs neither network nor accelerator nor several process
 """
 
 import importlib
-import sys
 import inspect
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
