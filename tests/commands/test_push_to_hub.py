@@ -22,7 +22,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
 def test_a_private_repository_gets_the_folder(
     tiny_run: Path, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """Catches in reports/publish.py: a repository that is public by default."""
+    """Catches in export.py: a repository that is public by default."""
     out = tmp_path / "lora"
     assert main([f"ckpt_path={tiny_run}", f"out={out}", "push_to_hub=me/my-lora"]) == 0
     assert hub.repositories == {"me/my-lora": True}

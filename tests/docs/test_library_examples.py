@@ -70,7 +70,6 @@ def check(names: dict[str, Any], folder: Path) -> None:
 
 
 def test_the_blocks_of_the_page_run(shortened: None, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches in docs/library.md: a key that is not logged; a block that uses what no block before it defines."""
     files = written_files(PAGE)
     for name, content in files.items():
         (folder / name).write_text(content)
@@ -91,10 +90,7 @@ def test_the_trainer_takes_fifteen_lines() -> None:
 
 
 def test_the_cells_of_the_notebook_run(shortened: None, folder: Path) -> None:
-    """By hand: alike are distance 0 and Vendi score 1, orthogonal ones 1 and 8; the means are 0.5 and 4.5.
-
-    Catches in docs/notebooks/library.ipynb: a reward that is defined in a cell.
-    """
+    """By hand: alike are distance 0 and Vendi score 1, orthogonal ones 1 and 8; the means are 0.5 and 4.5."""
     names = run(["".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code"], NOTEBOOK.name)
     check(names, folder)
     assert len(names["rewards"]) == 1

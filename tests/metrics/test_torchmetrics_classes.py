@@ -66,10 +66,7 @@ def test_updates_of_whole_groups_add_up_and_reset_forgets(rows: Tensor) -> None:
 
 
 def test_a_collection_keeps_its_metrics_apart(rows: Tensor) -> None:
-    """A first update without a pair leaves the states of all of them equal.
-
-    Catches in evaluation/group_metrics.py: states of one name, which a MetricCollection then shares.
-    """
+    """A first update without a pair leaves all states equal, and a MetricCollection shares equal ones of one name."""
     apart = {"distance": metrics.PairwiseDistance(), "vendi": metrics.VendiScore(), "vendi_2": metrics.VendiScore(2.0)}
     together = MetricCollection({name: metric.clone() for name, metric in apart.items()})
     for part, prompts in ((rows[:1], ["c"]), (rows, PROMPTS)):
