@@ -56,7 +56,7 @@ def test_the_card_says_what_the_run_was(unmeasured: Path, evaluated_world: TinyW
         "rank 8, alpha 16",
         "- selection: `rule=band`, `kappa=2.0`, `statistics=mean`\n",
         "- prompting: `rule=embedding_noise`, `update=varied`, `scale=0.1`",
-        "- shaping: `weight=6.0`, `gamma=1.0`",
+        "- shaping: `weight=6.0`, ",
         "Diversity by `pooled",
         f"That of the base model: see `{root}/pipeline`.",
     ):

@@ -227,7 +227,7 @@ def test_every_wrong_type_names_an_argument_that_works(key: str) -> None:
     named = ("rewards", "evaluation.rewards", "evaluation.measures", "incentive.shaping.encoders", "trainer.callbacks")
     lists = [f"{name}={entries}" for name in named]
     lists += ["evaluation.measures=[{name: b}]"]  # a measure is no reward
-    lists += ["sampler.steps=20", "incentive.shaping.weight=0"]
+    lists += ["sampler.steps=20", f"incentive.shaping.weight={int(key == 'incentive.shaping.target')}"]
     lists += ["incentive.prompting.rule=expansions", "incentive.prompting.writers=[{name: chat}]"] * ("writers" in key)
     name = {"policy.args": "family", "sampler.args": "kind", "objective.args": "loss"}.get(key)
     if name:
