@@ -165,7 +165,7 @@ def test_help_lists_every_experiment_and_key_and_fits(width: int) -> None:
         assert key.field.description, f"{key.name} has no meaning"
         if key.is_section:
             continue
-        start = flat.index(f" {key.name} ")
+        start = flat.index(f" {key.name} (")
         entry = flat[start : start + 700]
         for part in (key.field.description, key.type_name, *key.choices, *key.bounds):
             assert " ".join(part.split()) in entry, key.name
