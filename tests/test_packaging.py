@@ -111,3 +111,10 @@ def test_installed_wheel_finds_its_experiments_from_anywhere(wheel_path: Path, t
 def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:
     allowed = re.compile(r"drift_pl/|drift_pl-[^/]+\.dist-info/")
     assert [name for name in wheel_names if not allowed.match(name)] == []
+
+
+def test_shipped_models_name_no_folder_of_the_machine_that_made_them() -> None:
+    """diffusers writes where a model was loaded from into its config."""
+    shipped = sorted((ROOT / "drift_pl" / "builtin").rglob("*.json"))
+    assert len(shipped) > 20
+    assert [path for path in shipped if re.search(r'": "(/|~|[A-Z]:)', path.read_text(encoding="utf-8"))] == []

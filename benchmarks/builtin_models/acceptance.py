@@ -131,6 +131,17 @@ def write_card(card: Path, table: str) -> None:
         card.write_text(f"{head}{MARKERS[0]}\n{table}\n{MARKERS[1]}{tail}")
 
 
+def conclude(rows: list[Row], weights: Path | None) -> int:
+    """Print the table; write it beside the weights and into their card, if these are given; 1 if a bar is missed."""
+    table = as_markdown(rows)
+    print(table)
+    if weights is not None:
+        content = [asdict(row) | {"verdict": row.verdict} for row in rows]
+        (weights / "acceptance.json").write_text(json.dumps(content, indent=2) + "\n")
+        write_card(weights / "README.md", table)
+    return int(any(row.verdict == "FAIL" for row in rows))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks; the exit status is 1 if a threshold is missed."""
     parser = argparse.ArgumentParser(
@@ -152,13 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows += sample_rows(options.weights, options.samples, options.guidance, others)
     if options.only in (None, "judges"):
         rows += judge_rows(options.weights)
-    table = as_markdown(rows)
-    print(table)
-    if options.only is None:
-        content = [asdict(row) | {"verdict": row.verdict} for row in rows]
-        (options.weights / "acceptance.json").write_text(json.dumps(content, indent=2) + "\n")
-        write_card(options.weights / "README.md", table)
-    return int(any(row.verdict == "FAIL" for row in rows))
+    return conclude(rows, options.weights if options.only is None else None)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ what it compares with: shifts by parts of a pixel, changes of size, reconstructi
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from acceptance import Row, as_markdown, write_card
+from acceptance import Row, conclude
 from acceptance_samples import load_pipeline, sample_images
 from diffusers import AutoencoderKL
 from emoji_pool import broken_images
@@ -204,13 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows += [*judge_rows(options.weights), *encoder_rows(options.weights)]
     if options.only in (None, "samples"):
         rows += sample_rows(options.weights, options.samples, tuple(options.guidances), options.device)
-    table = as_markdown(rows)
-    print(table)
-    if options.only is None:
-        content = [asdict(row) | {"verdict": row.verdict} for row in rows]
-        (options.weights / "acceptance.json").write_text(json.dumps(content, indent=2) + "\n")
-        write_card(options.weights / "README.md", table)
-    return int(any(row.verdict == "FAIL" for row in rows))
+    return conclude(rows, options.weights if options.only is None else None)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from training_autoencoder import encode
+from training_autoencoder import build_autoencoder, encode
 from training_state import Stage
 
 from drift_pl.builtin import WEIGHTS as SHAPES
@@ -37,7 +37,8 @@ def edges(images_B3HW: Tensor) -> tuple[Tensor, Tensor]:
 def train_autoencoder(state: Path, steps: int, device: str = "cpu", batch: int = 32) -> AutoencoderKL:
     """L1 on pixels and on their edges, latent noise and a weak norm penalty; resumes from `state`."""
     torch.manual_seed(0)
-    autoencoder = AutoencoderKL.from_pretrained(SHAPES / "pipeline" / "vae").to(memory_format=torch.channels_last)
+    autoencoder = build_autoencoder().to(memory_format=torch.channels_last)
+    autoencoder.load_state_dict(AutoencoderKL.from_pretrained(SHAPES / "pipeline" / "vae").state_dict())
     autoencoder.requires_grad_(True)
     stage = Stage(state / "emoji_autoencoder.pt", {"autoencoder": autoencoder}, 2e-3, steps, device=device)
 

@@ -96,9 +96,10 @@ def train_denoiser(
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         loss = loss_of(*draw(generator))
-        return loss, f"loss {loss.detach():.4f}" if (stage.step + 1) % 100 == 0 else ""
+        return loss, f"loss {loss.detach():.4f}"
 
     if torch.device(device).type == "cuda" and stage.step < steps:
+        torch.set_float32_matmul_precision("high")  # TF32
         run_captured(stage, draw, loss_of, compute_loss)
     stage.run(compute_loss)
     stage.use_ema()
@@ -114,13 +115,13 @@ def run_captured(
     compute_loss: Callable[[torch.Generator], tuple[Tensor, str]],
 ) -> None:
     """Train by replaying one optimizer step as a CUDA graph: the same steps, without the CPU's time per kernel."""
-    steps, side = stage.steps, torch.cuda.Stream()
+    side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        while stage.step < min(steps, EAGER_STEPS):
+        while stage.step < min(stage.steps, EAGER_STEPS):
             stage.update(compute_loss(stage.generator())[0])
     torch.cuda.current_stream().wait_stream(side)
-    if stage.step >= steps:
+    if stage.step >= stage.steps:
         return
     inputs, graph = draw(stage.generator()), torch.cuda.CUDAGraph()
     stage.set_rates()
@@ -128,13 +129,13 @@ def run_captured(
     with torch.cuda.graph(graph):
         loss = loss_of(*inputs)
         stage.descend(loss)
-    while stage.step < steps:
+    while stage.step < stage.steps:
         stage.set_rates()
         for buffer, part in zip(inputs, draw(stage.generator()), strict=True):
             buffer.copy_(part, non_blocking=True)
         graph.replay()
         stage.step += 1
-        if stage.step % 500 == 0 or stage.step == steps:
-            print(f"{stage.path.stem} {stage.step}/{steps} loss {loss.item():.4f}", flush=True)
-        if stage.step % 5000 == 0 or stage.step == steps:
+        if stage.is_due(500):
+            print(f"{stage.path.stem} {stage.step}/{stage.steps} loss {loss.item():.4f}", flush=True)
+        if stage.is_due(5000):
             stage.save()

@@ -6,10 +6,7 @@ networks are stored in float16.
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
-from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import AutoencoderKL
@@ -17,29 +14,25 @@ from emoji_autoencoder import train_autoencoder
 from emoji_denoiser import train_denoiser
 from emoji_encoders import train_evaluation_encoder, train_lpips, train_shaping_encoder
 from emoji_preference import train_preference
-from safetensors.torch import save_file
-from training_encoders import LPIPS_RESIZE, build_processor
-from training_state import make_readable
+from recipe import Recipe, run_stages, write_prompts
+from training_encoders import build_processor
 
 from drift_pl.builtin.emoji import PROMPTS, WEIGHTS
 from drift_pl.builtin.emoji.captions import prompt_lists
 
-STATE = Path("runs/builtin-training")
-DEFAULT_STEPS = {
-    "autoencoder": 2400,
-    "preference": 3000,
-    "shaping_encoder": 1500,
-    "evaluation_encoder": 1200,
-    "lpips": 500,
-    "denoiser": 9000,
-}
 
+class PictogramRecipe(Recipe):
+    """The training stages of the world of pictograms."""
 
-class Recipe:
-    """The training stages, with the folders of their states and exports."""
-
-    def __init__(self, out: Path, state: Path, device: str = "cpu") -> None:
-        self.out, self.state, self.device = out, state, device
+    default_steps: ClassVar[dict[str, int]] = {
+        "autoencoder": 2400,
+        "preference": 4000,
+        "shaping_encoder": 2500,
+        "evaluation_encoder": 2500,
+        "lpips": 1200,
+        "denoiser": 10500,
+    }
+    takes_device = True
 
     def autoencoder(self, steps: int) -> None:
         """Train the autoencoder; it is exported as part of the pipeline."""
@@ -58,61 +51,27 @@ class Recipe:
     def preference(self, steps: int) -> None:
         """Train the preference model; writes `preference/`."""
         model, processor = train_preference(self.state, self._trained_autoencoder(), steps, self.device)
-        model.half().save_pretrained(self.out / "preference")
-        processor.save_pretrained(self.out / "preference")
+        self.export("preference", model.half(), processor)
 
     def shaping_encoder(self, steps: int) -> None:
         """Train the DINOv2-format encoder; writes `shaping_encoder/`."""
         model = train_shaping_encoder(self.state, self._trained_autoencoder(), steps, self.device)
-        model.half().save_pretrained(self.out / "shaping_encoder")
-        build_processor().save_pretrained(self.out / "shaping_encoder")
+        self.export("shaping_encoder", model.half(), build_processor())
 
     def evaluation_encoder(self, steps: int) -> None:
         """Train the ConvNeXt-format encoder; writes `evaluation_encoder/`."""
         model = train_evaluation_encoder(self.state, self._trained_autoencoder(), steps, self.device)
-        model.half().save_pretrained(self.out / "evaluation_encoder")
-        build_processor().save_pretrained(self.out / "evaluation_encoder")
+        self.export("evaluation_encoder", model.half(), build_processor())
 
     def lpips(self, steps: int) -> None:
         """Train the SqueezeNet; writes `lpips/`."""
-        model = train_lpips(self.state, self._trained_autoencoder(), steps, self.device)
-        folder = self.out / "lpips"
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()},
-            folder / "model.safetensors",
-        )
-        config = {"net": "squeeze", "resize": LPIPS_RESIZE}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def write_prompts(folder: Path) -> None:
-    """Write `train.txt`, `tuning.txt` and `test.txt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, prompts in prompt_lists().items():
-        (folder / f"{name}.txt").write_text("\n".join(prompts) + "\n")
+        self.export_lpips(train_lpips(self.state, self._trained_autoencoder(), steps, self.device))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run the stages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(DEFAULT_STEPS)} (default: all)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the exported models (%(default)s)")
-    parser.add_argument("--state", type=Path, default=STATE, help="folder of the resumable states (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where the networks train (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimizer steps of each named stage, instead of the default")
-    options = parser.parse_args(arguments)
-    unknown = [stage for stage in options.stages if stage not in DEFAULT_STEPS]
-    if unknown:
-        parser.error(f"no stage {unknown[0]!r}: choose from {', '.join(DEFAULT_STEPS)}")
-    if options.steps is not None and options.steps < 1:
-        parser.error(f"--steps must be at least 1, not {options.steps}")
-    recipe = Recipe(options.out, options.state, options.device)
-    for stage in options.stages or DEFAULT_STEPS:
-        run: Callable[[int], object] = getattr(recipe, stage)
-        run(options.steps or DEFAULT_STEPS[stage])
-    write_prompts(PROMPTS)
-    make_readable(options.out)
+    """Run the stages that the command line names, and write the prompts."""
+    run_stages(PictogramRecipe, WEIGHTS, __doc__, arguments)
+    write_prompts(PROMPTS, prompt_lists())
 
 
 if __name__ == "__main__":

@@ -6,45 +6,31 @@ finished stage is only exported again. ``--steps`` extends or shortens the stage
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
-from pathlib import Path
+from typing import ClassVar
 
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from recipe import Recipe, run_stages, write_prompts
 from training_autoencoder import refine_decoder, train_autoencoder
 from training_denoiser import train_denoiser
-from training_encoders import (
-    LPIPS_RESIZE,
-    build_processor,
-    train_evaluation_encoder,
-    train_lpips,
-    train_shaping_encoder,
-)
+from training_encoders import build_processor, train_evaluation_encoder, train_lpips, train_shaping_encoder
 from training_preference import train_preference
-from training_state import make_readable
 
 from drift_pl.builtin import PROMPTS, WEIGHTS
 from drift_pl.builtin.captions import prompt_lists
 
-STATE = Path("runs/builtin-training")
-DEFAULT_STEPS = {
-    "autoencoder": 1900,
-    "decoder": 1300,
-    "preference": 1500,
-    "shaping_encoder": 600,
-    "evaluation_encoder": 500,
-    "lpips": 300,
-    "denoiser": 18000,
-}
 
+class ShapesRecipe(Recipe):
+    """The training stages of the world of shapes."""
 
-class Recipe:
-    """The training stages, with the folders of their states and exports."""
-
-    def __init__(self, out: Path, state: Path) -> None:
-        self.out, self.state = out, state
+    default_steps: ClassVar[dict[str, int]] = {
+        "autoencoder": 1900,
+        "decoder": 1300,
+        "preference": 1500,
+        "shaping_encoder": 600,
+        "evaluation_encoder": 500,
+        "lpips": 300,
+        "denoiser": 18000,
+    }
 
     def autoencoder(self, steps: int) -> AutoencoderKL:
         """Train (or load) the autoencoder; it is exported as part of the pipeline."""
@@ -68,61 +54,27 @@ class Recipe:
     def preference(self, steps: int) -> None:
         """Train the preference model; writes ``preference/``."""
         model, processor = train_preference(self.state, self._trained_autoencoder(), steps)
-        model.save_pretrained(self.out / "preference")
-        processor.save_pretrained(self.out / "preference")
+        self.export("preference", model, processor)
 
     def shaping_encoder(self, steps: int) -> None:
         """Train the DINOv2-format encoder; writes ``shaping_encoder/``."""
         model = train_shaping_encoder(self.state, self._trained_autoencoder(), steps)
-        model.save_pretrained(self.out / "shaping_encoder")
-        build_processor().save_pretrained(self.out / "shaping_encoder")
+        self.export("shaping_encoder", model, build_processor())
 
     def evaluation_encoder(self, steps: int) -> None:
         """Train the ConvNeXt-format encoder; writes ``evaluation_encoder/``."""
         model = train_evaluation_encoder(self.state, self._trained_autoencoder(), steps)
-        model.save_pretrained(self.out / "evaluation_encoder")
-        build_processor().save_pretrained(self.out / "evaluation_encoder")
+        self.export("evaluation_encoder", model, build_processor())
 
     def lpips(self, steps: int) -> None:
         """Train the SqueezeNet; writes ``lpips/`` in float16, as it is the only model whose size matters."""
-        model = train_lpips(self.state, self._trained_autoencoder(), steps)
-        folder = self.out / "lpips"
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(tensors, folder / "model.safetensors")
-        config = {"net": "squeeze", "resize": LPIPS_RESIZE}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-
-
-def write_prompts(folder: Path) -> None:
-    """Write ``train.txt``, ``tuning.txt`` and ``test.txt``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, prompts in prompt_lists().items():
-        (folder / f"{name}.txt").write_text("\n".join(prompts) + "\n")
+        self.export_lpips(train_lpips(self.state, self._trained_autoencoder(), steps))
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parse the command line and run the stages."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("stages", nargs="*", metavar="stage", help=f"of {', '.join(DEFAULT_STEPS)} (default: all)")
-    parser.add_argument("--out", type=Path, default=WEIGHTS, help="folder of the exported models (%(default)s)")
-    parser.add_argument("--state", type=Path, default=STATE, help="folder of the resumable states (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimizer steps of each named stage, instead of the default")
-    options = parser.parse_args(arguments)
-    unknown = [stage for stage in options.stages if stage not in DEFAULT_STEPS]
-    if unknown:
-        parser.error(f"no stage {unknown[0]!r}: choose from {', '.join(DEFAULT_STEPS)}")
-    if options.steps is not None and options.steps < 1:
-        parser.error(f"--steps must be at least 1, not {options.steps}")
-    recipe = Recipe(options.out, options.state)
-    for stage in options.stages or DEFAULT_STEPS:
-        run: Callable[[int], object] = getattr(recipe, stage)
-        run(options.steps or DEFAULT_STEPS[stage])
-    write_prompts(PROMPTS)
-    make_readable(options.out)
+    """Run the stages that the command line names, and write the prompts."""
+    run_stages(ShapesRecipe, WEIGHTS, __doc__, arguments)
+    write_prompts(PROMPTS, prompt_lists())
 
 
 if __name__ == "__main__":

@@ -88,12 +88,13 @@ class Stage:
                 group["lr"] = rate
 
     def descend(self, loss: Tensor, max_norm: float = 1.0) -> None:
-        """Backward, clip, optimizer step and moving average, without a word of the CPU."""
+        """Backward, clip, optimizer step and moving average: nothing here waits for the device."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
         self.optimizer.step()
+        share = 1.0 - self.decay
         for average, parameter in zip(self.ema, self.parameters, strict=True):
-            average.lerp_(parameter.detach(), 1.0 - self.decay)
+            average.lerp_(parameter.detach(), share)
 
     def run(
         self,
@@ -106,10 +107,14 @@ class Stage:
         while self.step < self.steps:
             loss, line = compute_loss(self.generator())
             self.update(loss)
-            if self.step % log_every == 0 or self.step == self.steps:
+            if self.is_due(log_every):
                 print(f"{self.path.stem} {self.step}/{self.steps} {line}", flush=True)
-            if self.step % save_every == 0 or self.step == self.steps:
+            if self.is_due(save_every):
                 self.save()
+
+    def is_due(self, every: int) -> bool:
+        """Whether something that is done every so many steps, and after the last, is done now."""
+        return self.step % every == 0 or self.step == self.steps
 
     def use_ema(self) -> None:
         """Copy the moving average into the modules (for export: the state file keeps both)."""
