@@ -40,12 +40,40 @@ class NoisedImages:
 
     @torch.no_grad()
     def reference_velocity(self, rows_B: Tensor, n: int) -> Tensor:
-        """Of the model before fine-tuning. Switching the adapter off clears what a pass with gradient needs."""
+        """Of the model before fine-tuning."""
         with self.context.policy.reference():
             return self.velocity(rows_B, n)
 
     def on_device(self, rows_B: Tensor) -> Tensor:
         return to_device(rows_B, self.state_NBCHW.device)
+
+
+class ForwardLoss:
+    """What losses by the forward process share; their passes are the noise levels.
+
+    Attributes:
+        update, images: see `ForwardPasses.noised_images`.
+    """
+
+    update: "ForwardPasses"
+    images: NoisedImages
+
+    @property
+    def factors(self) -> list[float]:
+        """All noise levels have the same weight."""
+        return [1.0] * len(self.images.times_N)
+
+    def velocities(self, rows_B: Tensor, n: int) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Of the reference, None without a KL, and of the policy of now; and the rows, on the images' device."""
+        # the reference first: switching the adapter off clears what a pass with gradient needs
+        reference_BCHW = self.images.reference_velocity(rows_B, n) if self.update.kl_weight > 0 else None
+        return reference_BCHW, self.images.velocity(rows_B, n), self.images.on_device(rows_B)
+
+    def report_change(self, old_BCHW: Tensor, target_BCHW: Tensor, velocity_BCHW: Tensor, weight_B: Tensor) -> None:
+        """How far the old policy's velocity is from the target, and the policy's own from that."""
+        report = self.images.context.report
+        report.add("policy/velocity_error", mean_square(old_BCHW - target_BCHW), weight_B)
+        report.add("policy/velocity_change", mean_square((velocity_BCHW - old_BCHW).detach()), weight_B)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from drift_pl.functional.forward_process import matching_log_prob
 from drift_pl.functional.losses import clipped_surrogate
 from drift_pl.training.ema import Lag
-from drift_pl.training.updates.forward import ForwardPasses, NoisedImages, mean_square
+from drift_pl.training.updates.forward import ForwardLoss, ForwardPasses, NoisedImages, mean_square
 from drift_pl.training.updates.protocol import UpdateContext
 
 
@@ -56,8 +56,8 @@ class MatchingUpdate(ForwardPasses):
 
 
 @dataclass(frozen=True)
-class MatchingLoss:
-    """The loss of one run; its passes are the noise levels.
+class MatchingLoss(ForwardLoss):
+    """The loss of one run, see `ForwardLoss`.
 
     Attributes:
         sampling_NBCHW: velocities of the policy that sampled, for all optimizer steps but the first.
@@ -69,17 +69,10 @@ class MatchingLoss:
     sampling_NBCHW: Tensor
     lagging_NBCHW: Tensor | None
 
-    @property
-    def factors(self) -> list[float]:
-        """All noise levels have the same weight."""
-        return [1.0] * len(self.images.times_N)
-
     def __call__(self, rows_B: Tensor, weight_B: Tensor, n: int, first: bool) -> Tensor:
         """See `Loss`."""
-        update, images, context = self.update, self.images, self.images.context
-        reference_BCHW = images.reference_velocity(rows_B, n) if update.kl_weight > 0 else None
-        velocity_BCHW = images.velocity(rows_B, n)
-        rows_B = images.on_device(rows_B)
+        update, context = self.update, self.images.context
+        reference_BCHW, velocity_BCHW, rows_B = self.velocities(rows_B, n)
         old_BCHW = velocity_BCHW.detach() if first else self.sampling_NBCHW[n, rows_B]
         loss_B = self._surrogate(velocity_BCHW, old_BCHW, rows_B, weight_B, n)
         if reference_BCHW is not None:
@@ -100,6 +93,5 @@ class MatchingLoss:
         loss_B, health = clipped_surrogate(log_ratio_B, advantage_B.clamp(-1, 1), update.clip_range)
         for name in ("clipped_high", "clipped_low"):
             report.add(f"policy/{name}", health[name], weight_B)
-        report.add("policy/velocity_error", mean_square(old_BCHW - target_BCHW), weight_B)
-        report.add("policy/velocity_change", mean_square((velocity_BCHW - old_BCHW).detach()), weight_B)
+        self.report_change(old_BCHW, target_BCHW, velocity_BCHW, weight_B)
         return loss_B

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from drift_pl.functional.forward_process import ADVANTAGE_MODES, error_weight, nft_loss
 from drift_pl.training.ema import Lag
-from drift_pl.training.updates.forward import ForwardPasses, NoisedImages, mean_square
+from drift_pl.training.updates.forward import ForwardLoss, ForwardPasses, NoisedImages, mean_square
 from drift_pl.training.updates.protocol import UpdateContext
 
 
@@ -55,8 +55,8 @@ class NftUpdate(ForwardPasses):
 
 
 @dataclass(frozen=True)
-class NftLoss:
-    """The loss of one run; its passes are the noise levels.
+class NftLoss(ForwardLoss):
+    """The loss of one run, see `ForwardLoss`.
 
     Attributes:
         old_NBCHW: velocities of the old policy, where an optimizer step needs them.
@@ -66,22 +66,14 @@ class NftLoss:
     images: NoisedImages
     old_NBCHW: Tensor
 
-    @property
-    def factors(self) -> list[float]:
-        """All noise levels have the same weight."""
-        return [1.0] * len(self.images.times_N)
-
     def __call__(self, rows_B: Tensor, weight_B: Tensor, n: int, first: bool) -> Tensor:
         """See `Loss`."""
         update, images, context = self.update, self.images, self.images.context
-        reference_BCHW = images.reference_velocity(rows_B, n) if update.kl_weight > 0 else None
-        velocity_BCHW = images.velocity(rows_B, n)
-        rows_B = images.on_device(rows_B)
+        reference_BCHW, velocity_BCHW, rows_B = self.velocities(rows_B, n)
         is_old = first and context.old_policy is None
-        old_BCHW, target_BCHW = velocity_BCHW.detach() if is_old else self.old_NBCHW[n, rows_B], images.target_NBCHW
-        target_BCHW = target_BCHW[n, rows_B]
-        context.report.add("policy/velocity_error", mean_square(old_BCHW - target_BCHW), weight_B)
-        context.report.add("policy/velocity_change", mean_square(velocity_BCHW - old_BCHW), weight_B)
+        old_BCHW = velocity_BCHW.detach() if is_old else self.old_NBCHW[n, rows_B]
+        target_BCHW = images.target_NBCHW[n, rows_B]
+        self.report_change(old_BCHW, target_BCHW, velocity_BCHW, weight_B)
         policy_B = self._policy_loss(velocity_BCHW, old_BCHW, target_BCHW, rows_B, images.times_N[n])
         weighted, plain = ([policy_B], []) if update.branch_weight == "shared" else ([], [policy_B])
         if reference_BCHW is not None:
