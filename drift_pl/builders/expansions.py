@@ -18,7 +18,7 @@ from drift_pl.core.registry import described
 from drift_pl.core.texts import stripped
 from drift_pl.incentive.expansions import TextsOnDemand, refuse_missing
 from drift_pl.incentive.paraphrases import read_paraphrases
-from drift_pl.incentive.vocabulary import TEMPLATE_LINE, read_vocabulary
+from drift_pl.incentive.vocabulary_file import TEMPLATE_LINE, read_vocabulary
 from drift_pl.scoring.writer import Writer, is_text
 
 VOCABULARY, PARAPHRASES = "incentive.prompting.vocabulary", "incentive.prompting.paraphrases"

@@ -4,7 +4,7 @@ from collections import Counter
 
 from drift_pl.builtin.captions import MAX_WORDS, NAMING_PROBABILITY, SYNONYMS, parse, prompt_lists, vocabulary
 from drift_pl.builtin.world import ATTRIBUTES
-from drift_pl.incentive.vocabulary import read_vocabulary
+from drift_pl.incentive.vocabulary_file import read_vocabulary
 
 NAME = "pkg:drift_pl.builtin/prompts/vocabulary.jsonl"
 

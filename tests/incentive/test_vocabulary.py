@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError, naming
-from drift_pl.incentive.vocabulary import ATTRIBUTE_LINE, PLAIN_LINE, TEMPLATE_LINE, Vocabulary, read_vocabulary
+from drift_pl.incentive.vocabulary import Vocabulary
+from drift_pl.incentive.vocabulary_file import ATTRIBUTE_LINE, PLAIN_LINE, TEMPLATE_LINE, read_vocabulary
 
 SIZE = '{"attribute": "size", "words": {"small": ["small", "tiny"], "large": ["large"]}}'
 STYLE = '{"attribute": "style", "words": ["an oil painting", "a photograph", "art"]}'
