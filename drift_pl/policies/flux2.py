@@ -11,7 +11,7 @@ from torch.nn.functional import pixel_shuffle
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.inputs import checked_length, checked_side, same_for_all
+from drift_pl.policies.inputs import as_chat, checked_length, checked_side, same_for_all
 
 PATCH = 2
 """The autoencoder's latents per token along each axis. Latents here are those of tokens: [4 C, H / 2, W / 2]."""
@@ -53,10 +53,7 @@ class Flux2KleinPolicy(FlowPolicy):
         return Condition(tokens_BLE, None, torch.full((num_tokens,), width, device=tokens_BLE.device))
 
     def _as_read(self, prompt: str) -> str:
-        messages = [{"role": "user", "content": prompt}]
-        return self.pipeline.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        return as_chat(self.pipeline.tokenizer, prompt, thinking=False)
 
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""

@@ -1,6 +1,7 @@
-"""Inputs of a network: checked sizes, tensors on its device, and texts of different lengths."""
+"""Inputs of a network: checked sizes, tensors on its device, texts of different lengths and of a chat."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,21 @@ def padded_condition(rows: Sequence[Tensor], length: int) -> Condition:
     device = tokens_BLE.device
     counts_B = torch.tensor([len(row_LE) for row_LE in rows], device=device)
     return Condition(tokens_BLE, None, torch.full((length,), width, device=device), counts_B)
+
+
+def masked_condition(tokens_BLE: Tensor, mask_BL: Tensor | None, length: int) -> Condition:
+    """`padded_condition` of the first tokens of each row, as many as its mask has; None: all."""
+    counts = [tokens_BLE.shape[1]] * len(tokens_BLE) if mask_BL is None else mask_BL.sum(1).tolist()
+    return padded_condition([row_LE[:count] for row_LE, count in zip(tokens_BLE, counts, strict=True)], length)
+
+
+def as_chat(tokenizer: Any, prompt: str, thinking: bool) -> str:
+    """A prompt as a user's message in the template of a language model."""
+    messages = [{"role": "user", "content": prompt}]
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+    )
+    return text
 
 
 def valid_tokens(condition: Condition) -> tuple[Tensor, Tensor | None]:

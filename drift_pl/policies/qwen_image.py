@@ -11,7 +11,7 @@ from torch.linalg import vector_norm
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
 from drift_pl.policies.flux import PATCH, pack, unpack
-from drift_pl.policies.inputs import checked_length, checked_side, padded_condition, same_for_all, valid_tokens
+from drift_pl.policies.inputs import checked_length, checked_side, masked_condition, same_for_all, valid_tokens
 
 LONGEST_TEXT = 1024
 
@@ -43,9 +43,7 @@ class QwenImagePolicy(FlowPolicy):
             tokens_BLE, mask_BL = self.pipeline.encode_prompt(
                 prompt=list(prompts), device=self.text_device, max_sequence_length=self.max_sequence_length
             )
-        counts = [tokens_BLE.shape[1]] * len(prompts) if mask_BL is None else mask_BL.sum(1).tolist()
-        rows = [tokens_LE[:count] for tokens_LE, count in zip(tokens_BLE, counts, strict=True)]
-        return padded_condition(rows, self.max_sequence_length)
+        return masked_condition(tokens_BLE, mask_BL, self.max_sequence_length)
 
     def _as_read(self, prompt: str) -> str:
         """The system's part of the template is dropped before texts are cut."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy, euler_scheduler
-from drift_pl.policies.inputs import checked_length, checked_side, padded_condition, same_for_all, valid_tokens
+from drift_pl.policies.inputs import checked_length, checked_side, masked_condition, same_for_all, valid_tokens
 
 LONGEST_TEXT = 300
 INSTRUCTION = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
@@ -47,8 +47,7 @@ class SanaPolicy(FlowPolicy):
                 max_sequence_length=self.max_sequence_length,
                 complex_human_instruction=None if negative else INSTRUCTION,
             )
-        rows = [tokens_LE[:count] for tokens_LE, count in zip(tokens_BLE, mask_BL.sum(1).tolist(), strict=True)]
-        return padded_condition(rows, self.max_sequence_length)
+        return masked_condition(tokens_BLE, mask_BL, self.max_sequence_length)
 
     def sigmas(self, num_steps: int) -> Tensor:
         return self._own_grid(num_steps)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError, named
 from drift_pl.core.types import Condition
 from drift_pl.policies.flow import FlowPolicy
-from drift_pl.policies.inputs import checked_length, checked_side, padded_condition, same_for_all
+from drift_pl.policies.inputs import as_chat, checked_length, checked_side, padded_condition, same_for_all
 
 PATCH = 2
 """Latents per token along each axis."""
@@ -59,10 +59,7 @@ class ZImagePolicy(FlowPolicy):
         return padded_condition(rows, self.max_sequence_length)
 
     def _as_read(self, prompt: str) -> str:
-        messages = [{"role": "user", "content": prompt}]
-        return self.pipeline.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
+        return as_chat(self.pipeline.tokenizer, prompt, thinking=True)
 
     def sigmas(self, num_steps: int) -> Tensor:
         """Noise levels of the pipeline for images of `latent_shape`, float32 [T + 1]; the time shift is in them."""
