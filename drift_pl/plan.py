@@ -1,11 +1,11 @@
 """The command that counts what a run takes: `python -m drift_pl.plan experiment=NAME device=24GB [KEY=VALUE ...]`."""
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from drift_pl.builders.devices import device_of, number, share
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import FLAGS, asks_for_help
@@ -31,7 +31,7 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
         UserError: the device is none, or the model's configuration is not known.
     """
     quieten()
-    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, device_of, number, plan_of, remedies, share
+    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, plan_of, remedies
 
     tflops, utilisation = number("tflops", options, None), share("utilisation", options, 0.4)
     name, device = device_of(options.get("device", "24GB"), tflops)
@@ -43,9 +43,10 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
     for phase, size in found.phases.items():
         mark = "  <- peak" if phase == found.peak_phase else ""
         lines.append(f"  {phase:76}{size / 1e9:8.2f} GB{mark}")
-    need = found.peak * (1 + MARGIN) + CONTEXT
     lines += ["", f"peak {found.peak / 1e9:.2f} GB; with {MARGIN:.0%} for gaps and {CONTEXT / 1e9:.1f} GB for CUDA"]
-    lines[-1] += f" {need / 1e9:.1f} of {device.gigabytes:g} GB: {'fits' if found.fits(device) else 'does not fit'}"
+    lines[-1] += (
+        f" {found.needed / 1e9:.1f} of {device.gigabytes:g} GB: {'fits' if found.fits(device) else 'does not fit'}"
+    )
     if not found.fits(device):
         changed = remedies(config, device, change)
         record["remedies"] = changed
@@ -81,7 +82,9 @@ def _run(argv: list[str]) -> None:
 
     lines, record = plan(parse(rest).config, change, own)
     if own.get("out"):
-        Path(own["out"]).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        from drift_pl.builders.planning import write_record
+
+        write_record(Path(own["out"]), record)
     print("\n".join(lines))
 
 

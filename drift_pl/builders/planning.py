@@ -6,39 +6,22 @@ Counted from shapes, without weights (`footprint.py`), for one process. Not coun
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+from drift_pl.builders.devices import Device
 from drift_pl.builders.planned_model import Model, model_of
 from drift_pl.builders.planned_scorers import Scorer, scorers_of, unknown_scorers
 from drift_pl.config.batches import derive_batches, sampling_micro_batch, world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_json
 
 FLOAT, GB = 4, 1e9
 CONTEXT = int(0.6e9)
 """Bytes that CUDA and its libraries take before the first tensor; not part of torch.cuda.max_memory_allocated."""
 MARGIN = 0.05
 """Share of the memory that gaps between blocks make useless: an estimate."""
-
-
-class Device(NamedTuple):
-    """Memory in GB of 10^9 bytes, and the dense peak of bfloat16 in TFLOP/s by its maker."""
-
-    gigabytes: float
-    tflops: float
-
-
-DEVICES: Mapping[str, Device] = {
-    "rtx3090": Device(24, 71),
-    "rtx4090": Device(24, 165),
-    "rtx5090": Device(32, 209),
-    "l40s": Device(48, 362),
-    "a100": Device(80, 312),
-    "h100": Device(80, 989),
-    "h200": Device(141, 989),
-}
-BY_MEMORY = {24: "rtx4090", 32: "rtx5090", 48: "l40s", 80: "h100", 141: "h200"}
-"""GB -> the device whose peak stands for that memory."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +54,13 @@ class Plan:
         """Bytes of tensors at the highest point: to compare with torch.cuda.max_memory_allocated."""
         return sum(self.parts.values()) + self.phases[self.peak_phase]
 
+    @property
+    def needed(self) -> float:
+        """Bytes of a device: the peak, the gaps and what CUDA takes."""
+        return self.peak * (1 + MARGIN) + CONTEXT
+
     def fits(self, device: Device) -> bool:
-        return self.peak * (1 + MARGIN) + CONTEXT <= device.gigabytes * GB
+        return self.needed <= device.gigabytes * GB
 
 
 def plan_of(config: Config) -> Plan:
@@ -186,54 +174,6 @@ def remedies(config: Config, device: Device, change: Callable[[Mapping[str, str]
     return None
 
 
-def device_of(text: str, tflops: float | None) -> tuple[str, Device]:
-    """The name and numbers of `24GB`, or of a key of `DEVICES`.
-
-    Raises:
-        UserError: it is neither.
-    """
-    word = text.lower().replace(" ", "").replace("-", "").removesuffix("gib").removesuffix("gb")
-    if word in DEVICES:
-        found, name = DEVICES[word], word
-    else:
-        try:
-            gigabytes = float(word)
-        except ValueError:
-            gigabytes = 0.0
-        if not 0 < gigabytes < 1e5:
-            raise UserError(f"device={text} is no memory and no known device: use e.g. 24GB, {', '.join(DEVICES)}")
-        name = BY_MEMORY.get(int(gigabytes), "h100")
-        found = Device(gigabytes, DEVICES[name].tflops)
-    return name, found if tflops is None else Device(found.gigabytes, tflops)
-
-
-def number(key: str, options: Mapping[str, str], default: float | None) -> float | None:
-    """
-    Raises:
-        UserError: it is no positive number.
-    """
-    if key not in options:
-        return default
-    try:
-        value = float(options[key])
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
-    return value
-
-
-def share(key: str, options: Mapping[str, str], default: float) -> float:
-    """
-    Raises:
-        UserError: it does not lie in (0, 1].
-    """
-    value = number(key, options, default)
-    if value is None or value > 1:
-        raise UserError(f"{key}={value} must lie in (0, 1], such as {default}")
-    return value
-
-
 def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict[str, Any]:
     """The plan as JSON."""
     seconds = plan.flops / (device.tflops * 1e12 * utilisation * plan.processes)
@@ -253,3 +193,8 @@ def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict
         "images_per_s": plan.images / seconds,
         "not_counted": list(plan.unknown),
     }
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Writes `as_record` as a JSON file, completely or not at all."""
+    write_json(path, record)

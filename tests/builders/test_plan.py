@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from drift_pl import plan as command
+from drift_pl.builders.devices import DEVICES, device_of
 from drift_pl.builders.footprint import bytes_of, give_shapes, measure, shapes_only
-from drift_pl.builders.planning import DEVICES, device_of, plan_of
+from drift_pl.builders.planning import plan_of
 from drift_pl.config.loading import parse
 
 WIDTH, ROWS, LAYERS = 64, 32, 4
