@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from training_autoencoder import build_autoencoder, encode
+from training_autoencoder import build_autoencoder, finish_autoencoder
 from training_state import Stage
 
 from drift_pl.builtin import WEIGHTS as SHAPES
@@ -53,17 +53,5 @@ def train_autoencoder(state: Path, steps: int, device: str = "cpu", batch: int =
         return loss, f"loss {loss.item():.4f} mse {error_B3HW.square().mean().item():.5f}"
 
     stage.run(compute_loss)
-    finish(autoencoder.cpu())
+    finish_autoencoder(autoencoder.cpu(), load_pictures().flatten(0, 1))
     return autoencoder.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def finish(autoencoder: AutoencoderKL) -> None:
-    """Make the posterior deterministic, and scaled latents of mean 0 and standard deviation 1."""
-    channels = autoencoder.config.latent_channels
-    autoencoder.encoder.conv_out.weight[channels:] = 0.0
-    autoencoder.encoder.conv_out.bias[channels:] = -20.0
-    latents = encode(autoencoder, load_pictures().flatten(0, 1))
-    autoencoder.register_to_config(
-        scaling_factor=float(1.0 / latents.std()), shift_factor=float(latents.mean()), force_upcast=False
-    )

@@ -76,7 +76,7 @@ def train_autoencoder(state: Path, steps: int, batch: int = 32) -> AutoencoderKL
         return loss, f"loss {loss.item():.4f} mse {mse:.5f} latent std {spread:.2f}"
 
     stage.run(compute_loss)
-    finish_autoencoder(autoencoder)
+    finish_autoencoder(autoencoder, render(sample_scenes(SCALE_SCENES, torch.Generator().manual_seed(1))))
     return autoencoder.eval().requires_grad_(False)
 
 
@@ -105,13 +105,12 @@ def refine_decoder(state: Path, autoencoder: AutoencoderKL, steps: int, batch: i
 
 
 @torch.no_grad()
-def finish_autoencoder(autoencoder: AutoencoderKL) -> None:
-    """Make the posterior deterministic and set scaling and shift so that scaled latents have mean 0 and std 1."""
+def finish_autoencoder(autoencoder: AutoencoderKL, images_B3HW: Tensor) -> None:
+    """Make the posterior deterministic, and scaled latents of these images of mean 0 and standard deviation 1."""
     channels = autoencoder.config.latent_channels
     autoencoder.encoder.conv_out.weight[channels:] = 0.0
     autoencoder.encoder.conv_out.bias[channels:] = -20.0
-    scenes = sample_scenes(SCALE_SCENES, torch.Generator().manual_seed(1))
-    latents = torch.cat([encode(autoencoder, images) for images in render(scenes).split(512)])
+    latents = torch.cat([encode(autoencoder, part_B3HW) for part_B3HW in images_B3HW.split(512)])
     autoencoder.register_to_config(
         scaling_factor=float(1.0 / latents.std()), shift_factor=float(latents.mean()), force_upcast=False
     )

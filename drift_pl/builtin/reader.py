@@ -125,12 +125,17 @@ def shows(reading: Reading, named: dict[str, int]) -> Tensor:
     return on_prompt_B
 
 
-def evenness(values_B: Tensor, count: int) -> float:
-    """exp(entropy) / number of values: 1 for uniform values, 1/count for a single one, 0 without images."""
+def effective_number(values_B: Tensor) -> float:
+    """exp(entropy) of whole numbers: k for k equally frequent values, 1 for a single one, 0 for none."""
     if not len(values_B):
         return 0.0
-    share_K = torch.bincount(values_B, minlength=count).double() / len(values_B)
-    return math.exp(-torch.special.xlogy(share_K, share_K).sum().item()) / count
+    share_K = torch.bincount(values_B).double() / len(values_B)
+    return math.exp(-torch.special.xlogy(share_K, share_K).sum().item())
+
+
+def evenness(values_B: Tensor, count: int) -> float:
+    """exp(entropy) / number of values: 1 for uniform values, 1/count for a single one, 0 without images."""
+    return effective_number(values_B) / count
 
 
 def coverage(reading: Reading, on_prompt_B: Tensor, named: dict[str, int]) -> float:

@@ -27,6 +27,15 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def read_keys(path: Path) -> dict[str, Any]:
+    """The keys and values of a JSON file that nothing depends on; none if it is missing, damaged, or holds no keys."""
+    try:
+        content = read_json(path)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def read_json(path: Path) -> Any:
     """The content of a UTF-8 JSON file, or of a compressed one, *.xz.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl.core.files import finite
-from drift_pl.core.json_files import read_json
+from drift_pl.core.json_files import read_keys
 
 STATUS = "status.json"
 
@@ -22,8 +22,4 @@ def write_status(run_dir: Path, status: dict[str, Any]) -> None:
 
 def read_status(run_dir: Path) -> dict[str, Any]:
     """Empty if there is none that can be read."""
-    try:
-        content = read_json(run_dir / STATUS)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_keys(run_dir / STATUS)

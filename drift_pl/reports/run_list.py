@@ -14,7 +14,7 @@ from drift_pl.config.overrides import differences_of
 from drift_pl.config.own_run import CONFIG, newest_checkpoint
 from drift_pl.config.run_folder import SUMMARY
 from drift_pl.core.errors import UserError
-from drift_pl.core.json_files import read_json
+from drift_pl.core.json_files import read_keys
 from drift_pl.core.lock import is_held
 from drift_pl.core.run_status import read_status
 
@@ -73,7 +73,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 def read_listed_run(folder: Path) -> ListedRun:
     """What a run's folder shows; a damaged file shows nothing."""
-    config, summary, status = _config(folder), _summary(folder), read_status(folder)
+    config, summary, status = _config(folder), read_keys(folder / SUMMARY), read_status(folder)
     section = config.get("trainer")
     trainer = section if isinstance(section, dict) else {}
     iterations, done = _number(trainer.get("iterations")), _number(summary.get("iterations"))
@@ -104,14 +104,6 @@ def _config(folder: Path) -> dict[str, Any]:
         return read_mapping(folder / CONFIG)
     except UserError:
         return {}
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    try:
-        content = read_json(folder / SUMMARY)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _state(folder: Path, summary: dict[str, Any], done: int | None, iterations: int | None) -> str:

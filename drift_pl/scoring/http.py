@@ -1,14 +1,12 @@
 """Rewards over HTTP: any JSON server, and vision-language models behind an OpenAI-compatible chat API."""
 
 import base64
-import io
 import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from drift_pl.core.errors import UserError, naming
@@ -16,7 +14,7 @@ from drift_pl.core.prompt_files import read_metadata
 from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.chat import chat_url, message_text, without_thoughts
 from drift_pl.scoring.http_client import JsonClient
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import png, to_bytes
 
 SCORES = '{"scores": [one number or null for each image]}'
 CHOICES = '{"choices": [{"message": {"content": "a number"}}]}'
@@ -196,6 +194,4 @@ def only_number(text: str) -> float:
 
 def png_base64(pixels_3HW: Tensor) -> str:
     """A uint8 image as a base64-encoded PNG."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_3HW.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return base64.b64encode(png(pixels_3HW)).decode("ascii")

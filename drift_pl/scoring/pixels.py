@@ -1,8 +1,18 @@
-"""Conversion of images to 8 bits."""
+"""Conversion of images to 8 bits, and to files of them."""
 
+import io
+
+from PIL import Image
 from torch import Tensor
 
 
 def to_bytes(images_B3HW: Tensor) -> Tensor:
     """Images in [0, 1] rounded to 8 bits, uint8 [B, 3, H, W], as files and image processors expect them."""
     return (images_B3HW.detach().float().clamp(0, 1) * 255).round().byte()
+
+
+def png(pixels_3HW: Tensor) -> bytes:
+    """A uint8 image as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_3HW.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+    return buffer.getvalue()

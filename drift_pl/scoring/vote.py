@@ -1,19 +1,17 @@
 """People as the reward: a run shows each group of images on a local page and waits for votes."""
 
-import io
 import sys
 import threading
 import time
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
 from drift_pl.core.signatures import Count, Positive
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import png, to_bytes
 from drift_pl.scoring.vote_book import Group, VoteBook
 from drift_pl.scoring.vote_server import VoteServer
 
@@ -93,10 +91,3 @@ class Vote:
                 ) from error
             threading.Thread(target=self._server.serve_forever, daemon=True, name="vote").start()
         return self._server
-
-
-def png(pixels_3HW: Tensor) -> bytes:
-    """A uint8 image as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_3HW.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
-    return buffer.getvalue()

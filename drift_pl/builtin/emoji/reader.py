@@ -21,6 +21,7 @@ from torch import Tensor
 from drift_pl.builtin.emoji.captions import Meaning, parse
 from drift_pl.builtin.emoji.pictures import RESOLUTION, load_pictures, transformed
 from drift_pl.builtin.emoji.things import STYLES, THINGS
+from drift_pl.builtin.reader import effective_number
 
 COLOUR_GRID, EDGE_GRID, DIRECTIONS = 8, 8, 8
 SHIFT = 2
@@ -117,14 +118,6 @@ def shows(reading: Reading, meaning: Meaning) -> Tensor:
     """Whether each image is readable and shows what a prompt asks for: bool [B]."""
     on_prompt_B = reading.readable_B & torch.isin(reading.thing_B, torch.tensor(sorted(meaning.things)))
     return on_prompt_B if meaning.style is None else on_prompt_B & (reading.style_B == meaning.style)
-
-
-def effective_number(values_B: Tensor) -> float:
-    """exp(entropy) of whole numbers: k for k equally frequent values, 1 for a single one, 0 for none."""
-    if not len(values_B):
-        return 0.0
-    share_K = torch.bincount(values_B).double() / len(values_B)
-    return math.exp(-torch.special.xlogy(share_K, share_K).sum().item())
 
 
 class PictogramMeasure:

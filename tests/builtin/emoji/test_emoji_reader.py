@@ -9,8 +9,9 @@ from torch import Tensor
 
 from drift_pl.builtin.emoji.captions import parse
 from drift_pl.builtin.emoji.pictures import load_pictures
-from drift_pl.builtin.emoji.reader import PictogramMeasure, PictogramReader, effective_number, shows
+from drift_pl.builtin.emoji.reader import PictogramMeasure, PictogramReader, shows
 from drift_pl.builtin.emoji.things import STYLES, THINGS
+from drift_pl.builtin.reader import effective_number
 
 NAMES = list(THINGS)
 
