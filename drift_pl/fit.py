@@ -28,6 +28,7 @@ from drift_pl.config.processes import check_launch, is_first_process, reports_er
 from drift_pl.config.publishing import with_names
 from drift_pl.config.resuming import same_run, what_is_left
 from drift_pl.config.run_folder import (
+    REPORT,
     SUMMARY,
     RunFolder,
     choose_run_folder,
@@ -110,6 +111,11 @@ def _train(job: _Job) -> bool:
         done, restored = checkpoint_iteration(content), RestoredShapes.of(content)
         del content
     left = what_is_left(folder, config, mark, done, stopped)
+    if left == "report":
+        if job.lock is not None:
+            conclude(folder.path)
+        job.say(f"run folder {folder.path}: this run is complete; only {REPORT} was missing")
+        return False
     if left == "nothing":
         job.say(f"run folder {folder.path}: this run is complete; extend it with {resume_command(folder.path)} ...")
         return False
@@ -172,7 +178,7 @@ def conclude(run_dir: Path) -> None:
     try:
         write_run_page(run_dir)
     except Exception as error:  # whatever it is, the run is done and kept
-        print(f"warning: report.html was not written ({first_line(error)}): the run is complete", file=sys.stderr)
+        print(f"warning: {REPORT} was not written ({first_line(error)}): the run is complete", file=sys.stderr)
 
 
 def _close(run_dir: Path, config: Config) -> None:
@@ -183,8 +189,8 @@ def _close(run_dir: Path, config: Config) -> None:
     print(f"\n{summary['test_prompts']} held-out prompts x {summary['images_per_prompt']} images")
     print(closing_table(summary, recorded))
     print(how_to_read(summary, recorded) + "\n")
-    if (run_dir / "report.html").is_file():
-        print(f"report:  {run_dir / 'report.html'}")
+    if (run_dir / REPORT).is_file():
+        print(f"report:  {run_dir / REPORT}")
     print(f"images:  {run_dir / 'samples' / 'base_and_tuned.png'}")
     print(f"watch:   tensorboard --logdir {run_dir}")
     if "stopped" in summary:

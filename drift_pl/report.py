@@ -9,7 +9,7 @@ from drift_pl.config.fields import setting
 from drift_pl.config.inputs import MARK
 from drift_pl.config.options import Options
 from drift_pl.config.own_run import CONFIG
-from drift_pl.config.run_folder import SUMMARY, resume_command
+from drift_pl.config.run_folder import REPORT, SUMMARY, resume_command
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder, write_json, write_text
 
@@ -39,7 +39,7 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     """
     from drift_pl.reports.curves import draw, group_by_experiment, summary_table
     from drift_pl.reports.facts import read_facts
-    from drift_pl.reports.run_page import NAME, page
+    from drift_pl.reports.run_page import page
 
     for path in folders:
         _refuse_file(path)
@@ -52,7 +52,7 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     probe_folder(out)
     groups = group_by_experiment([run.run for run in runs])
     text = summary_table(groups)
-    write_text(out / NAME, page(runs, notes))
+    write_text(out / REPORT, page(runs, notes))
     write_text(out / "report.md", text + "\n")
     everything = {experiment: [run.summary for run in group] for experiment, group in groups.items()}
     write_json(out / "report.json", everything)

@@ -10,12 +10,12 @@ from drift_pl.config.identity import run_identity
 from drift_pl.config.inputs import RunMark, kept_file, kept_mark
 from drift_pl.config.loading import build_config
 from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
-from drift_pl.config.run_folder import SUMMARY, RunFolder, resume_command
+from drift_pl.config.run_folder import REPORT, SUMMARY, RunFolder, resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 
-Left = Literal["training", "evaluation", "nothing"]
+Left = Literal["training", "evaluation", "report", "nothing"]
 
 
 def same_run(content: Mapping[str, Any], folder: RunFolder, config: Config, now: RunMark) -> RunMark:
@@ -46,7 +46,7 @@ def same_run(content: Mapping[str, Any], folder: RunFolder, config: Config, now:
 
 
 def what_is_left(folder: RunFolder, config: Config, mark: RunMark, done: int, stopped: str | None) -> Left:
-    """Whether a run is to be trained, or only to be evaluated, or is complete.
+    """Whether a run is to be trained, or only to be evaluated or to get its report, or is complete.
 
     Args:
         done: iterations of the checkpoint; 0 without one.
@@ -59,9 +59,12 @@ def what_is_left(folder: RunFolder, config: Config, mark: RunMark, done: int, st
     trained = done >= iterations or stopped is not None
     if trained and not _is_summarised(folder.path, (mark.identity, run_identity(config)), done):
         return "evaluation"
-    if trained and config.ckpt_path == "auto":
+    complete = trained and (done >= iterations or config.ckpt_path == "auto")
+    if complete and not (folder.path / REPORT).is_file():  # it was killed between its summary and its report
+        return "report"
+    if complete and config.ckpt_path == "auto":
         return "nothing"
-    if done >= iterations:
+    if complete:
         raise UserError(
             f"ckpt_path: this run already has {done} of trainer.iterations={iterations}; extend it with e.g. "
             + resume_command(folder.path, f"trainer.iterations={done + config.trainer.save_every}")

@@ -22,7 +22,7 @@ SUMMARY_MEASURES = (
 )  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
 HELD_OUT = "heldout/"
-SUMMARY = "summary.json"
+SUMMARY, REPORT = "summary.json", "report.html"
 """What a run writes last."""
 
 

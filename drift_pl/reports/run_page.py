@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from drift_pl import __version__
-from drift_pl.config.run_folder import resume_command, shown_measures
+from drift_pl.config.run_folder import REPORT, resume_command, shown_measures
 from drift_pl.core.files import write_text
 from drift_pl.reports.closing import DIVERSITY, how_to_read, number, percent
 from drift_pl.reports.facts import RunFacts, read_facts
@@ -17,7 +17,6 @@ from drift_pl.reports.page import filled
 from drift_pl.reports.recorded import relative_change
 from drift_pl.reports.run_charts import charts
 
-NAME = "report.html"
 GENERATOR, FORMAT = "drift_pl report", 1
 """Both stand in the page's head, `drift_pl report 1`."""
 MOST_PROMPTS = 5
@@ -30,8 +29,8 @@ def write_run_page(folder: Path) -> Path:
     Raises:
         UserError: the folder is not that of a finished run.
     """
-    write_text(folder / NAME, page([read_facts(folder)]))
-    return folder / NAME
+    write_text(folder / REPORT, page([read_facts(folder)]))
+    return folder / REPORT
 
 
 def page(runs: Sequence[RunFacts], notes: Sequence[str] = ()) -> str:

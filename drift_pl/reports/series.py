@@ -1,6 +1,7 @@
 """What a run logged along training, read back from its CSV file or its TensorBoard events. No torch."""
 
 import csv
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ def _of_tensorboard(folder: Path) -> Iterator[tuple[str, int, float]]:
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, TENSORS, EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of each step that a resume has purged
     try:
         events = EventAccumulator(str(folder), size_guidance={SCALARS: 0, TENSORS: 0}).Reload()
         for key in events.Tags()[SCALARS]:

@@ -19,11 +19,12 @@ CHOSEN: tuple[Moment, ...] = (
     {"in": "call", "name": "last.ckpt", "number": 4},  # made, opened, synced, renamed
     {"in": "look", "number": 1, "delay_s": 0.01},
     {"in": "final", "number": 2, "delay_s": 0.0},
+    {"in": "call", "name": "report.html", "number": 1},
 )
 """For the short form, in the order of a run."""
 
 
-def test_a_run_that_is_killed_six_times(server: Server, world: TinyWorld, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_seven_times(server: Server, world: TinyWorld, tmp_path: Path) -> None:
     """The first time as another run.
 
     Catches in core/files.py: a file written in its place; temporaries that stay.

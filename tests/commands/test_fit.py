@@ -49,18 +49,29 @@ def test_run_ends_with_a_table_and_the_next_commands(
 def test_a_report_that_fails_costs_a_line_and_no_run(
     world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches in fit.py: an error of the report that ends the command."""
+    """A resume writes it, and nothing else: neither the run's own line nor its folder is then refused.
+
+    Catches in fit.py: an error of the report that ends the command.
+    Catches in config/resuming.py: a run that was killed before its report never gets one.
+    """
 
     def fails(folder: Path) -> Path:
         raise ZeroDivisionError("no room\nfor it")
 
-    monkeypatch.setattr("drift_pl.reports.run_page.write_run_page", fails)
-    assert main([*world.overrides(), "trainer.iterations=1", f"run_dir={tmp_path / 'run'}"]) == 0
+    argv = [*world.overrides(), "trainer.iterations=1", f"run_dir={tmp_path / 'run'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr("drift_pl.reports.run_page.write_run_page", fails)
+        assert main(argv) == 0
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if "report.html" in line]
     assert lines == ["warning: report.html was not written (no room): the run is complete"]
     assert "report: " not in captured.out
     assert (tmp_path / "run" / "summary.json").is_file()
+    for again in ([*argv, "ckpt_path=auto"], [f"ckpt_path={tmp_path / 'run'}"]):
+        assert main(again) == 0
+        assert "only report.html was missing" in capsys.readouterr().out
+        Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
+        (tmp_path / "run" / "report.html").unlink()
 
 
 def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from html_page import Page
 from made_up_evaluations import PROTOCOL
 from runs_on_a_page import NASTY, make_finished_run
@@ -166,17 +167,25 @@ def test_it_is_written_into_the_run(tmp_path: Path) -> None:
     Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_metrics_of_tensorboard_are_read_like_those_of_csv(tmp_path: Path) -> None:
+def test_metrics_of_tensorboard_are_read_like_those_of_csv(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a run that was resumed from its first iteration, too, and without a word.
+
+    Catches in reports/series.py: notices of steps that a resume has purged are shown to the user.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     folder = make_finished_run(tmp_path / "run")
     expected = read_facts(folder).series
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for key, values in expected.items():
-            for iteration, value in values:
-                writer.add_scalar(key, value, iteration - 1)
+    first, *later = sorted({iteration for values in expected.values() for iteration, _ in values})
+    for begins, kept in ((first, [first, later[0]]), (later[0], later)):
+        with SummaryWriter(str(folder / "tensorboard"), purge_step=begins - 1, filename_suffix=f".{begins}") as writer:
+            for key, values in expected.items():
+                for iteration, value in values:
+                    if iteration in kept:
+                        writer.add_scalar(key, value, iteration - 1)
     (folder / "csv" / "metrics.csv").unlink()
     series = read_facts(folder).series
     assert series.keys() == expected.keys()
     for key, values in expected.items():
         np.testing.assert_allclose(series[key], values, rtol=1e-6)
+    assert not caplog.records
