@@ -94,6 +94,7 @@ class Config(Section):
                 "them: use trainer.judge_thread=false"
             )
         _refuse_mixed_processes(self.policy.family, self.sampler)
+        _refuse_frames(self)
         _refuse_float16(self)
         refuse_unfit_update(self)
         _refuse_trained_readers(self)
@@ -153,6 +154,17 @@ def _refuse_mixed_processes(family: str, section: SamplerConfig) -> None:
         raise UserError(
             f"sampler.kind={sampler} is for policy.family={_of_process('family', 'ddpm')}, and {family} is a flow "
             "model: use e.g. flow_sde"
+        )
+
+
+def _refuse_frames(config: Config) -> None:
+    """A family of this package that makes images makes no videos."""
+    entry, frames = TABLES["family"].get(config.policy.family), config.policy.frames
+    if entry and not entry.frames and frames > 1:
+        videos = [name for name, each in TABLES["family"].items() if each.frames]
+        raise UserError(
+            f"policy.frames={frames}: policy.family={config.policy.family} makes images; use policy.frames=1, or "
+            f"policy.family={', '.join(videos)}"
         )
 
 

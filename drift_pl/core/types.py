@@ -7,7 +7,7 @@ Tensor names carry their shape as a suffix:
     T  sampling steps                   K  sampling steps that are trained (the SDE window); K + 1 latents border them
     L  text tokens                      E  channels of a text token
     C, H, W  latent (or image) channels, height, width
-    F  frames of a video, an axis before H
+    F  frames of a video: an axis of latents before H; decoded they are side by side, 3HW of H x (F W)
     D  channels of an image embedding   S  evaluation images per prompt
 
 CHW is written for the latents of one sample; those of a family of videos are CFHW. Sampling, replay, log-densities and

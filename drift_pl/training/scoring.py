@@ -10,6 +10,7 @@ from torch import Tensor
 from drift_pl.core.processes import is_first_process
 from drift_pl.core.types import PromptBatch, Scores, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
+from drift_pl.scoring.frames import random_frames
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.residence import PARKED, resident
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
@@ -31,6 +32,7 @@ class GroupScoring:
         monitor: embeds images for the diversity monitor; None if nobody monitors.
         groups_per_call, thread: how rewards are called, see `RewardCalls`.
         offload: networks are in main memory but for the time in which they score.
+        random_frames: frames of a video, of which rewards see a random one; 0: they see what is sampled.
     """
 
     rewards: Sequence[WeightedReward]
@@ -41,6 +43,7 @@ class GroupScoring:
     groups_per_call: int = 0
     thread: bool = False
     offload: bool = False
+    random_frames: int = 0
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def to(self, device: torch.device) -> None:
@@ -53,7 +56,13 @@ class GroupScoring:
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
-        return RewardCalls(self.rewards, batch.repeated_prompts, batch.group_size, self.groups_per_call, self.thread)
+        prompts, samples, seen = batch.repeated_prompts, batch.samples, None
+        if self.random_frames:
+
+            def seen(images_B3HW: Tensor, rows: slice) -> Tensor:
+                return random_frames(images_B3HW, self.random_frames, batch.key, samples[rows])
+
+        return RewardCalls(self.rewards, prompts, batch.group_size, self.groups_per_call, self.thread, seen)
 
     def __call__(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> Scores:
         """Scores of P groups, one for each prompt of the batch, wherever their images are.
