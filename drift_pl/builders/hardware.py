@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.eight_bit import refuse_optimizer
 from drift_pl.training.precision import FLOAT16, ScaledPrecision, autocast_context
 
 
@@ -35,6 +36,7 @@ def refuse_hardware(config: Config) -> None:
         )
     refuse_text_device(config.policy.text_encoder_device)
     refuse_offload(config, trial.strategy.root_device)
+    refuse_optimizer(config.objective.optimizer, trial.strategy.root_device.type)
 
 
 def refuse_offload(config: Config, device: torch.device) -> None:
