@@ -19,7 +19,7 @@ FORMAT = 2
 SHOWN = 4
 """Most differences that a message names."""
 SINCE_0_1 = (
-    *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
+    *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.storage", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
     *("incentive.prompting.update", "incentive.prompting.vocabulary", "incentive.prompting.writers"),
     *("incentive.shaping.target", "incentive.shaping.target_gain"),

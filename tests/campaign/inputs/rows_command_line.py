@@ -272,7 +272,14 @@ BOUNDS = [
 CHOICES = [
     row(f"fit {key}=nothing", f"{key}=nothing should be ", f"use e.g. {key}=")
     for key in (
-        *("policy.tuning", "policy.reference_device", "policy.family", "policy.dtype", "policy.quantisation"),
+        *(
+            "policy.tuning",
+            "policy.reference_device",
+            "policy.family",
+            "policy.dtype",
+            "policy.quantisation",
+            "policy.storage",
+        ),
         *(
             "sampler.kind",
             "sampler.window_schedule",
