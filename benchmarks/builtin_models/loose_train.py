@@ -16,7 +16,15 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 from recipe import Recipe, run_stages
 from torch import Tensor
-from training_denoiser import CACHED_SCENES, EMA_DECAY, cache_latents, draw_captions, flow_loss, tokenize
+from training_denoiser import (
+    CACHED_SCENES,
+    EMA_DECAY,
+    build_transformer,
+    cache_latents,
+    draw_captions,
+    flow_loss,
+    tokenize,
+)
 from training_state import Stage
 
 from drift_pl.builtin import LOOSE, WEIGHTS
@@ -39,7 +47,9 @@ def exchange(prompts: list[str], words: random.Random) -> list[str]:
 def train_loose(state: Path, steps: int, batch: int = 64, scenes: int = CACHED_SCENES) -> StableDiffusion3Pipeline:
     """The shipped pipeline with a loosened transformer of averaged weights; resumes from `state`."""
     pipeline = StableDiffusion3Pipeline.from_pretrained(WEIGHTS / "pipeline", text_encoder_3=None, tokenizer_3=None)
-    encoders, transformer = [pipeline.text_encoder, pipeline.text_encoder_2], pipeline.transformer
+    encoders, transformer = [pipeline.text_encoder, pipeline.text_encoder_2], build_transformer()
+    transformer.load_state_dict(pipeline.transformer.state_dict())  # a new one names no folder in its config
+    pipeline.transformer = transformer
     for module in (pipeline.vae, *encoders):
         module.eval().requires_grad_(False)
     stage = Stage(state / "loose.pt", {"transformer": transformer.train()}, LEARNING_RATE, steps, EMA_DECAY, SEED)
@@ -73,7 +83,8 @@ class LooseRecipe(Recipe):
 
     def denoiser(self, steps: int) -> None:
         """Train the transformer on; writes `transformer/` and the links beside it."""
-        train_loose(self.state, steps).transformer.save_pretrained(self.out / "transformer")
+        transformer = train_loose(self.state, steps).transformer
+        transformer.save_pretrained(self.out / "transformer")
         link_shared(self.out, WEIGHTS / "pipeline")
 
 
