@@ -109,7 +109,8 @@ class Condition:
         num_channels_L: int64 [L], number of leading channels of each token that a text encoder wrote. The rest is zero
             padding: SD3 pads CLIP's channels to T5's width, and appends whole zero tokens (0 here) in place of T5.
         num_tokens_B: int64 [B], number of valid leading tokens of each row, if prompts differ in length; the rest is
-            zero padding that no network sees and no variation changes. None: all L tokens of every row are valid.
+            zero padding that no variation changes, nor any network sees but Wan's. None: all L tokens of every row are
+            valid.
     """
 
     tokens_BLE: Tensor

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -56,13 +57,12 @@ class GroupScoring:
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
-        prompts, samples, seen = batch.repeated_prompts, batch.samples, None
-        if self.random_frames:
+        seen = partial(self._random_frames, batch) if self.random_frames else None
+        prompts, how = batch.repeated_prompts, (self.groups_per_call, self.thread, seen)
+        return RewardCalls(self.rewards, prompts, batch.group_size, *how)
 
-            def seen(images_B3HW: Tensor, rows: slice) -> Tensor:
-                return random_frames(images_B3HW, self.random_frames, batch.key, samples[rows])
-
-        return RewardCalls(self.rewards, prompts, batch.group_size, self.groups_per_call, self.thread, seen)
+    def _random_frames(self, batch: PromptBatch, images_B3HW: Tensor, rows: slice) -> Tensor:
+        return random_frames(images_B3HW, self.random_frames, batch.key, batch.samples[rows])
 
     def __call__(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> Scores:
         """Scores of P groups, one for each prompt of the batch, wherever their images are.
