@@ -185,8 +185,8 @@ def _refuse_float16(config: Config) -> None:
         )
     if precision == "16-mixed" and policy.family in NO_FLOAT16:
         raise UserError(
-            f"trainer.precision=16-mixed makes images of policy.family={policy.family} NaN (its attention divides by sums "
-            "that float16 rounds to 0): use trainer.precision=bf16-mixed"
+            f"trainer.precision=16-mixed makes images of policy.family={policy.family} NaN: its attention divides by "
+            "sums that float16 rounds to 0; use trainer.precision=bf16-mixed"
         )
     autocast = AUTOCAST.get(precision)
     if autocast and policy.dtype in ("float16", "bfloat16") and policy.dtype != autocast:
