@@ -14,6 +14,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.eight_bit import spoilt, without_scales
 
 PARTS: dict[str, type | tuple[type, ...]] = {
     "PromptDataModule": dict,
@@ -83,7 +84,7 @@ class RestoredShapes:
         optimizer = content["optimizer_states"][0]
         kept = {part: content[part] for part in KEPT_WEIGHTS if content.get(part) is not None}
         ids = [number for group in optimizer["param_groups"] for number in group["params"]]
-        states = [optimizer["state"].get(number, {}).values() for number in ids]
+        states = [without_scales(optimizer["state"].get(number, {})).values() for number in ids]
         return cls(
             _shapes(content["state_dict"]),
             {part: _shapes(weights) for part, weights in kept.items()},
@@ -202,9 +203,11 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
     expected = content.get("optimizer_entries", optimizer_entries(content) or int(iteration > 0))
     if optimizer_entries(content) != expected:
         yield f"its optimizer_states have {optimizer_entries(content)} entries in place of {expected}"
-    kinds = [_kinds(state) for state in states[0]["state"].values()]
+    kinds = [_kinds(without_scales(state)) for state in states[0]["state"].values()]
     if any(kind != kinds[0] or "moment" not in kind.values() for kind in kinds):
         yield "its optimizer_states have a parameter with other entries than the rest"
+    for wrong in filter(None, map(spoilt, states[0]["state"].values())):
+        yield f"its optimizer_states have {wrong}"
     for group in states[0]["param_groups"]:
         if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
             yield "its optimizer_states have a group without parameters or learning rate"
