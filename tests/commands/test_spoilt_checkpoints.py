@@ -79,6 +79,15 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no optimizer": (put("optimizer_states", value=[]), "are not those of one optimizer"),
     "empty optimizer": (put("optimizer_states", 0, "state", value={}), "have 0 entries in place of 30"),
     "optimizer as text": (put("optimizer_states", value=["x"]), "is damaged"),
+    "no eps": (
+        lambda content: content["optimizer_states"][0]["param_groups"][0].pop("eps"),
+        "the eps in its optimizer",
+    ),
+    "betas of another optimizer": (
+        put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.9,)),
+        "the betas in its optimizer_states is (0.9,)",
+    ),
+    "a learning rate as text": (put("optimizer_states", 0, "param_groups", 0, "lr", value="1"), "the lr in its optimi"),
     "NaN moments": (first_moment(lambda moment: moment * float("nan")), "optimizer_states are not finite"),
     "iteration as text": (put("PromptDataModule", "iteration", value="4"), "iteration is '4'"),
     "no iteration": (put("PromptDataModule", value={}), "iteration is None"),
