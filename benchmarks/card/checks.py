@@ -41,9 +41,9 @@ def run_checks(accelerator: str, quick: bool) -> dict[str, Any]:
         for precision in PRECISIONS:
             name = f"ratio is 1 before the first update, {precision}"
             found[name] = attempt(lambda chosen=precision: check_ratio(root / chosen, place, chosen))
-        for allowed in (False, True):
-            name = f"ratio in other micro-batches, 32-true, TF32 {'on' if allowed else 'off'}"
-            found[name] = attempt(lambda allowed=allowed: check_other_batches(root / f"tf32-{allowed}", place, allowed))
+        for tf32 in (True, False):  # off last: it is a switch of the whole process
+            name = f"ratio in other micro-batches, 32-true, TF32 {'on' if tf32 else 'off'}"
+            found[name] = attempt(lambda tf32=tf32: check_other_batches(root / f"tf32-{tf32}", place, tf32))
         found["resumed = uninterrupted"] = attempt(lambda: check_resume(root, place))
         found["export"] = attempt(lambda: check_export(root))
     if not quick:
@@ -86,14 +86,10 @@ def check_ratio(run_dir: Path, place: str, precision: str) -> dict[str, Any]:
     return {"ok": max(values) == 0.0, "largest_deviation": max(values), "iterations": len(values)}
 
 
-def check_other_batches(run_dir: Path, place: str, allowed: bool) -> dict[str, Any]:
+def check_other_batches(run_dir: Path, place: str, tf32: bool) -> dict[str, Any]:
     """Sums of float32 differ in their last bits in other kernels; where TF32 rounds the next inputs, 2^-11 of them."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    try:
-        values = ratios(run_dir, place, "trainer.precision=32-true", f"objective.micro_batch={WHOLE}")
-    finally:
-        torch.set_float32_matmul_precision(before)
+    precision = ("trainer.precision=32-true", f"trainer.tf32={tf32}".lower())
+    values = ratios(run_dir, place, *precision, f"objective.micro_batch={WHOLE}")
     return {"ok": max(values) < CLIP_RANGE, "largest_deviation": max(values), "iterations": len(values)}
 
 
