@@ -72,9 +72,9 @@ class FrameReward(OnFrames):
         super().__init__(thing, frames)
         self.seen = 1 if first else frames
 
-    def __call__(self, pictures: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores, float32 [B], or [P, G] of a groupwise reward."""
-        parts = (frame_of(pictures, number, self.frames) for number in range(self.seen))
+    def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        """Scores, float32 [B], of pictures of videos; [P, G] of a groupwise reward's [P, G, 3, H, F x W]."""
+        parts = (frame_of(images_B3HW, number, self.frames) for number in range(self.seen))
         return torch.stack([numbers_per_image("a frame's reward", self.thing, part, [prompts]) for part in parts]).mean(
             0
         )
@@ -90,8 +90,8 @@ class FrameEncoder(OnFrames):
         parts = (frame_of(pictures_B3HW, number, self.frames) for number in range(self.frames))
         return torch.stack([normalize(row_per_image("frames", self.thing, part).float(), dim=-1) for part in parts])
 
-    def __call__(self, pictures_B3HW: Tensor) -> Tensor:
-        return normalize(self.of_frames(pictures_B3HW).mean(0), dim=-1)
+    def __call__(self, images_B3HW: Tensor) -> Tensor:
+        return normalize(self.of_frames(images_B3HW).mean(0), dim=-1)
 
 
 class FrameDistance(OnFrames):
@@ -103,15 +103,15 @@ class FrameDistance(OnFrames):
         parts = (frame_of(pictures_S3HW, number, self.frames) for number in range(self.frames))
         return torch.stack([as_numbers("a distance", distance(part), "numbers", "S, S") for part in parts]).mean(0)
 
-    def __call__(self, pictures_S3HW: Tensor) -> Tensor:
+    def __call__(self, images_S3HW: Tensor) -> Tensor:
         """Distances of all pairs, [S, S]."""
-        return self._mean(self.thing, pictures_S3HW)
+        return self._mean(self.thing, images_S3HW)
 
-    def mean_distance(self, pictures_S3HW: Tensor) -> Tensor:
+    def mean_distance(self, images_S3HW: Tensor) -> Tensor:
         """Mean distance of all pairs, 0-dimensional; see `MeanDistance`."""
         if isinstance(self.thing, MeanDistance):
-            return self._mean(self.thing.mean_distance, pictures_S3HW)
-        return mean_pairwise_distance(self(pictures_S3HW))
+            return self._mean(self.thing.mean_distance, images_S3HW)
+        return mean_pairwise_distance(self(images_S3HW))
 
 
 class FrameVariety:
@@ -124,11 +124,11 @@ class FrameVariety:
     def __init__(self, encoder: FrameEncoder) -> None:
         self.encoder = encoder
 
-    def __call__(self, pictures_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
+    def __call__(self, images_PS3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
         """`frame_pairwise_distance` and `time_pairwise_distance`, each [P]."""
         between, within = [], []
-        for pictures_S3HW in pictures_PS3HW:
-            rows_FSD = self.encoder.of_frames(pictures_S3HW)
+        for images_S3HW in images_PS3HW:
+            rows_FSD = self.encoder.of_frames(images_S3HW)
             between.append(_mean_distance(rows_FSD))
             within.append(_mean_distance(rows_FSD.transpose(0, 1)))
         return {"frame_pairwise_distance": torch.stack(between), "time_pairwise_distance": torch.stack(within)}
