@@ -18,6 +18,8 @@ from drift_pl.training.eight_bit import spoilt, without_scales
 
 PARTS: dict[str, type | tuple[type, ...]] = {
     "PromptDataModule": dict,
+    "epoch": int,
+    "global_step": int,
     "run_identity": str,
     "state_dict": dict,
     "average": (dict, type(None)),
@@ -131,7 +133,8 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
     iteration = content["PromptDataModule"].get("iteration")
     if type(iteration) is not int or iteration < 0:
         yield f"its iteration is {iteration!r}"
-    if type(_at(content, PROGRESS)) is not int:
+    counts = _leaves(content["loops"].get("fit_loop"))
+    if type(_at(content, PROGRESS)) is not int or not all(isinstance(count, int) for count in counts):
         yield "its loops do not say how far the run was"
     yield from _callback_faults(content["callbacks"])
     weights = content["state_dict"]
@@ -151,7 +154,12 @@ def _kept_faults(part: str, kept: Any) -> Iterator[str]:
 
 
 def _callback_faults(callbacks: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the counts of our callbacks; others may keep what they like."""
+    """What is wrong with the counts of our callbacks, and Lightning's files; others may keep what they like."""
+    for state in (callbacks[name] for name in callbacks if name.startswith("ModelCheckpoint")):
+        if not all(isinstance(value, str) for key, value in state.items() if key.endswith("path")):
+            yield "its ModelCheckpoint has a path that is no text"
+        if not all(isinstance(value, Tensor | float | int) for value in state["best_k_models"].values()):
+            yield "its ModelCheckpoint has a score that is no number"
     for name, entries in CALLBACKS.items():
         state = callbacks.get(name, {})
         for entry in entries if name in callbacks else ():
@@ -183,6 +191,15 @@ def _at(node: Any, path: Iterable[str]) -> Any:
     return node
 
 
+def _leaves(node: Any) -> Iterator[Any]:
+    """What is not a dictionary in nested dictionaries."""
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from _leaves(value)
+    else:
+        yield node
+
+
 def _tensor_faults(part: str, tensors: Mapping[str, Any]) -> Iterator[str]:
     if not tensors:
         yield f"its {part} is empty"
@@ -209,10 +226,20 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
     for wrong in filter(None, map(spoilt, states[0]["state"].values())):
         yield f"its optimizer_states have {wrong}"
     for group in states[0]["param_groups"]:
-        if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
-            yield "its optimizer_states have a group without parameters or learning rate"
+        yield from _group_faults(group)
     if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
         yield "its optimizer_states are not finite"
+
+
+def _group_faults(group: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the settings of a group of parameters, as AdamW has them."""
+    if not isinstance(group.get("params"), list):
+        yield "its optimizer_states have a group without parameters"
+    for name, count in {"lr": 1, "betas": 2, "eps": 1, "weight_decay": 1}.items():
+        value = group.get(name)
+        numbers = value if isinstance(value, tuple | list) else [value]
+        if len(numbers) != count or any(_kind(number) != "number" or isinstance(number, bool) for number in numbers):
+            yield f"the {name} in its optimizer_states is " + ("missing" if value is None else repr(value))
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, str]:
