@@ -113,6 +113,7 @@ def _train(job: _Job) -> bool:
     left = what_is_left(folder, config, mark, done, stopped)
     if left == "report":
         if job.lock is not None:
+            remove_temporaries(folder.path)
             conclude(folder.path)
         job.say(f"run folder {folder.path}: this run is complete; only {REPORT} was missing")
         return False

@@ -10,7 +10,7 @@ from typing import Any
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_process
-from drift_pl.config.schema import Config
+from drift_pl.config.schema import AUTOCAST, Config
 from drift_pl.config.updates import replays_steps
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
@@ -63,6 +63,7 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
         None if policy.tuning == "full" else adapter,
         arguments("family", "policy.family", partial(constructor, None, None), policy, vars(adapter)),
         dtype=policy.dtype,
+        autocast=AUTOCAST.get(config.trainer.precision),
         quantisation=policy.quantisation,
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,

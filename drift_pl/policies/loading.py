@@ -46,6 +46,7 @@ def load_policy(
     arguments: Mapping[str, Any],
     *,
     dtype: str | None = None,
+    autocast: str | None = None,
     quantisation: str | None = None,
     reference_device: str = "device",
     gradient_checkpointing: bool = False,
@@ -60,6 +61,7 @@ def load_policy(
         adapter: trains a LoRA; None: all weights of the denoiser train.
         arguments: of the class after `pipeline` and `adapter`, see `PipelinePolicy`.
         dtype, quantisation: of the frozen weights, see `loading_options`; an adapter is float32 in any case.
+        autocast: the half precision that the run computes in, a key of `DTYPES`; None for none.
         reference_device: see `FullTuning`.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
@@ -70,6 +72,8 @@ def load_policy(
     """
     left_out = family.optional_parts if arguments.get("max_sequence_length") == 0 else ()
     load = partial(load_pipeline, family, left_out, **loading_options(dtype, quantisation, family.denoiser))
+    if adapter is not None:  # without one, all weights become float32
+        load = partial(load, autocast=autocast)
     stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
         if sharded:
