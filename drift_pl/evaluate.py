@@ -159,7 +159,6 @@ def _measure(
     from drift_pl.evaluation.points import BASE, keep, read_array
     from drift_pl.evaluation.sampling import Model
     from drift_pl.reports.display import headline
-    from drift_pl.scoring.rewards import announce_to
 
     with display.stage("loading models"):
         bench = build_bench(config, build_run_rewards(config, [options.prompts]), options.judges)
@@ -170,8 +169,7 @@ def _measure(
         if known is not None:
             refuse_other_shapes(parameters, known, config.policy.lora.rank)
     rewards = [*bench.evaluator.rewards, *bench.evaluator.heldout_rewards]
-    expect_prompts([model.policy], evaluation.protocol["prompts"])
-    announce_to(rewards, evaluation.protocol["prompts"])
+    expect_prompts([model.policy, *rewards], evaluation.protocol["prompts"])
     if base is not None:
         evaluation = with_base_of(evaluation, base)
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)

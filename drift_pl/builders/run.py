@@ -37,7 +37,7 @@ from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
-from drift_pl.scoring.rewards import WeightedReward, announce_to, tasks_of
+from drift_pl.scoring.rewards import WeightedReward, tasks_of
 from drift_pl.training.callbacks import (
     HeldOutEvaluation,
 )
@@ -139,8 +139,8 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
             warnings.simplefilter("ignore")
         texts = (text for prompt in train[:ANNOUNCED] for text in candidates(prompt))
         expect_prompts([module.policy], [*texts, *train[ANNOUNCED:], *measured])
-        announce_to(evaluator.rewards, [*train, *measured])
-        announce_to(evaluator.heldout_rewards, measured)
+        expect_prompts(evaluator.rewards, [*train, *measured])
+        expect_prompts(evaluator.heldout_rewards, measured)
 
 
 def build_module(

@@ -29,6 +29,10 @@ class WeightedReward:
         """Whether it scores each of these prompts' images."""
         return [prompt not in self.left_out for prompt in prompts]
 
+    def expect_prompts(self, prompts: Sequence[str]) -> None:
+        """Tells the reward, if it listens, which of these it is going to read."""
+        expect_prompts([self.reward], [prompt for prompt in prompts if prompt not in self.left_out])
+
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str], group_size: int | None = None) -> Tensor:
         """Raw scores, float32 [B]; NaN for images of prompts that name others, and for images with NaN.
 
@@ -83,12 +87,6 @@ class WeightedReward:
 
     def _ask(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         return numbers_per_image(f"the reward {self.name!r}", self.reward, images, [list(prompts)])
-
-
-def announce_to(rewards: Sequence[WeightedReward], prompts: Sequence[str]) -> None:
-    """`expect_prompts` for rewards: each is told those that it scores."""
-    for reward in rewards:
-        expect_prompts([reward.reward], [prompt for prompt in prompts if prompt not in reward.left_out])
 
 
 def tasks_of(rewards: Sequence[WeightedReward], prompts: Sequence[str]) -> tuple[tuple[bool, ...], ...]:

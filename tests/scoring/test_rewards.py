@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.text_length import expect_prompts
 from drift_pl.scoring.calls import finite_images
 from drift_pl.scoring.protocol import move
 from drift_pl.scoring.rewards import (
     WeightedReward,
-    announce_to,
     refuse_unscored,
     score_images,
     scored_counts,
@@ -201,7 +201,7 @@ def test_a_reward_that_is_told_of_the_prompts_is_told_of_its_own() -> None:
             self.told = prompts
 
     listener = Listener()
-    announce_to([WeightedReward("listens", listener, left_out=frozenset("b"))], PROMPTS)
+    expect_prompts([WeightedReward("listens", listener, left_out=frozenset("b"))], PROMPTS)
     assert listener.told == ["a", "c"]
 
 
