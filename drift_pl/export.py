@@ -57,7 +57,8 @@ def export(options: ExportOptions) -> Path:
     from drift_pl.policies.export import save_full, save_lora
 
     refuse_unfit(config, options.needs())
-    tuned = load_tuned(config, run_dir, path, options.weights)
+    whole = config.policy.model_copy(update={"storage": None})  # what is merged is merged into weights as published
+    tuned = load_tuned(config.model_copy(update={"policy": whole}), run_dir, path, options.weights)
     card = _card(config, run_dir, out, options.format, tuned)
     save = save_lora if options.format == "lora" else save_full
     with new_folder(out) as folder:

@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.eight_bit import refuse_optimizer
 from drift_pl.training.precision import FLOAT16, ScaledPrecision, autocast_context
 
 
@@ -35,6 +36,8 @@ def refuse_hardware(config: Config) -> None:
         )
     refuse_text_device(config.policy.text_encoder_device)
     refuse_offload(config, trial.strategy.root_device)
+    refuse_storage(config.policy.storage, trial.strategy.root_device.type)
+    refuse_optimizer(config.objective.optimizer, trial.strategy.root_device.type)
 
 
 def refuse_offload(config: Config, device: torch.device) -> None:
@@ -42,6 +45,15 @@ def refuse_offload(config: Config, device: torch.device) -> None:
     if config.policy.offload and device.type == "cpu":
         raise UserError(
             "policy.offload=true needs an accelerator, and this run computes on the cpu: use policy.offload=false"
+        )
+
+
+def refuse_storage(storage: str | None, device: str) -> None:
+    """Raises a `UserError` for stored weights of a dtype that a device lacks."""
+    if storage is not None and device not in ("cpu", "cuda"):
+        raise UserError(
+            f"policy.storage={storage} is for CUDA devices and CPUs, and this run computes on {device}: use "
+            "policy.storage=null"
         )
 
 

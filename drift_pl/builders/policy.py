@@ -50,6 +50,10 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
+        if policy.storage is not None:
+            raise UserError(
+                f"policy.storage={policy.storage}: policy.family={policy.family} loads its weights itself: use null"
+            )
         given = arguments("family", "policy.family", family, policy, vars(adapter))
         with naming("policy.family"):
             made = construct(policy.family, family, given)
@@ -65,6 +69,7 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
         dtype=policy.dtype,
         autocast=AUTOCAST.get(config.trainer.precision),
         quantisation=policy.quantisation,
+        storage=policy.storage,
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,

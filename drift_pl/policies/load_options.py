@@ -61,8 +61,8 @@ def loading_options(dtype: str | None, quantisation: str | None, denoiser: str) 
     package, arguments = QUANTISATIONS[quantisation]
     if find_spec(package) is None:
         raise UserError(
-            f"policy.quantisation={quantisation} needs the package {package}: pip install {package}, or set "
-            "policy.quantisation=null"
+            f"policy.quantisation={quantisation} needs the package {package}: pip install 'drift-pl[quantisation]', or "
+            "set policy.quantisation=null"
         )
     if not torch.cuda.is_available():
         raise UserError(

@@ -1,5 +1,6 @@
 """What a checkpoint must hold: its parts, their names and shapes, finite numbers. A spoilt one is one line."""
 
+import math
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.eight_bit import spoilt, without_scales
 
 PARTS: dict[str, type | tuple[type, ...]] = {
     "PromptDataModule": dict,
@@ -29,6 +31,11 @@ KEPT_WEIGHTS = ("average", "old_policy")
 """Parts with weights beside the trained ones; the second is missing in checkpoints of version 0.2 and earlier."""
 MEASURED = ("base_group_std", "base_diversity")
 """Buffers that are NaN until they have been measured."""
+CALLBACKS: dict[str, dict[str, tuple[type, ...]]] = {
+    "HeldOutEvaluation": {"seconds": (int, float), "images": (int,)},
+    "DiversityAlarm": {"start": (list,), "recent": (list,), "warned": (bool,)},
+}
+"""What our callbacks keep: numbers, and lists of numbers."""
 IDENTITY = re.compile(r".+-s-?\d+")
 PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
 Shape = tuple[int, ...]
@@ -77,7 +84,7 @@ class RestoredShapes:
         optimizer = content["optimizer_states"][0]
         kept = {part: content[part] for part in KEPT_WEIGHTS if content.get(part) is not None}
         ids = [number for group in optimizer["param_groups"] for number in group["params"]]
-        states = [optimizer["state"].get(number, {}).values() for number in ids]
+        states = [without_scales(optimizer["state"].get(number, {})).values() for number in ids]
         return cls(
             _shapes(content["state_dict"]),
             {part: _shapes(weights) for part, weights in kept.items()},
@@ -126,6 +133,7 @@ def _faults(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"its iteration is {iteration!r}"
     if type(_at(content, PROGRESS)) is not int:
         yield "its loops do not say how far the run was"
+    yield from _callback_faults(content["callbacks"])
     weights = content["state_dict"]
     yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name not in MEASURED})
     for part in KEPT_WEIGHTS:
@@ -140,6 +148,18 @@ def _kept_faults(part: str, kept: Any) -> Iterator[str]:
     yield from _tensor_faults(part, {name: kept[name] for name in kept if name != "num_updates"})
     if type(kept.get("num_updates")) is not int or kept["num_updates"] < 0:
         yield f"its {part} does not say how often it was updated"
+
+
+def _callback_faults(callbacks: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the counts of our callbacks; others may keep what they like."""
+    for name, entries in CALLBACKS.items():
+        state = callbacks.get(name, {})
+        for entry in entries if name in callbacks else ():
+            value = state.get(entry) if isinstance(state, dict) else None
+            numbers = value if isinstance(value, list) else [value]
+            known = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+            if type(value) not in entries[entry] or not known:
+                yield f"the {entry} of its {name} is " + ("missing" if value is None else repr(value))
 
 
 def _mark_faults(content: Mapping[str, Any]) -> Iterator[str]:
@@ -183,9 +203,11 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
     expected = content.get("optimizer_entries", optimizer_entries(content) or int(iteration > 0))
     if optimizer_entries(content) != expected:
         yield f"its optimizer_states have {optimizer_entries(content)} entries in place of {expected}"
-    kinds = [_kinds(state) for state in states[0]["state"].values()]
+    kinds = [_kinds(without_scales(state)) for state in states[0]["state"].values()]
     if any(kind != kinds[0] or "moment" not in kind.values() for kind in kinds):
         yield "its optimizer_states have a parameter with other entries than the rest"
+    for wrong in filter(None, map(spoilt, states[0]["state"].values())):
+        yield f"its optimizer_states have {wrong}"
     for group in states[0]["param_groups"]:
         if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
             yield "its optimizer_states have a group without parameters or learning rate"

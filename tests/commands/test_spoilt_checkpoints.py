@@ -87,6 +87,17 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "settings as text": (put("run_settings", value="x"), "run_settings are no dictionary"),
     "no loops": (lambda content: content.pop("loops"), "loops is missing"),
     "numbers as names": (lambda content: content["state_dict"].update({3: torch.ones(1)}), "a name in its state_dict"),
+    "seconds as a tensor": (
+        put("callbacks", "HeldOutEvaluation", "seconds", value=torch.zeros(2)),
+        "the seconds of its",
+    ),
+    "NaN seconds": (put("callbacks", "HeldOutEvaluation", "seconds", value=float("nan")), "the seconds of its"),
+    "no count of images": (
+        lambda content: content["callbacks"]["HeldOutEvaluation"].pop("images"),
+        "the images of its HeldOutEvaluation is missing",
+    ),
+    "counts as text": (put("callbacks", "HeldOutEvaluation", value="x"), "the seconds of its HeldOutEvaluation"),
+    "words of the alarm": (put("callbacks", "DiversityAlarm", "recent", value=["x"]), "the recent of its Diversity"),
     "settings by number": (put("run_settings", 3, value=1), "run_settings are no dictionary of names"),
 }
 
@@ -149,7 +160,7 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
     "loops that Lightning cannot read": (put("loops", "fit_loop", value=5), "its loops do not say how far the run was"),
     "a callback's state that it cannot read": (
         put("callbacks", "DiversityAlarm", value={"start": 5}),
-        "it cannot be restored",
+        "the start of its DiversityAlarm is 5",
     ),
     "no version": (put("pytorch-lightning_version", value="x"), "it cannot be restored"),
 }

@@ -91,7 +91,9 @@ def test_a_policy_hands_them_to_diffusers(
 
 def test_what_quantisation_needs_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_options, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs the package bitsandbytes: pip install bitsandbytes, or .*=null$"):
+    with pytest.raises(
+        UserError, match=r"needs the package bitsandbytes: pip install 'drift-pl\[quantisation\]', or .*=null$"
+    ):
         loading_options(None, "bitsandbytes_4bit", "transformer")
     monkeypatch.setattr(load_options, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
