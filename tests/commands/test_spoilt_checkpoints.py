@@ -1,6 +1,6 @@
 """A checkpoint whose inside is spoilt is one line in every command that reads one; it is read once.
 
-Catches in training/checkpoint_content.py: a part that is not looked at.
+Catches in training/checkpoint_faults.py: a part that is not looked at.
 Catches in builders/checkpoint_weights.py: weights that are read again, and may be of another iteration than the digest.
 Catches in training/checkpointing.py: fresh weights saved over last.ckpt while it is being restored.
 """
