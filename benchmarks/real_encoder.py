@@ -47,7 +47,9 @@ def read(path: Path) -> dict[str, Tensor]:
     for node in graph.node:
         match = PRODUCT.fullmatch(node.name)
         if match and node.input[1] in values:
-            found[f"encoder.layer.{match[1]}.{match[2]}.weight"] = values[node.input[1]].T.contiguous()
+            found[f"encoder.layer.{match[1]}.{match[2].replace('/', '.')}.weight"] = values[
+                node.input[1]
+            ].T.contiguous()
     by_shape = {tuple(value.shape): value for name, value in values.items() if name.startswith("onnx::")}
     try:
         places = (by_shape[1, 1, WIDTH], by_shape[1, GRID**2, WIDTH])
