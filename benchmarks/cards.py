@@ -65,7 +65,7 @@ def on_card(plan: Plan, config: Config, card: str, change: Any) -> dict[str, Any
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"| experiment | GB (peak in) | {' | '.join(CARDS)} |", f"|---|---|{'---|' * len(CARDS)}"]
+    lines = [f"| run of | GB (peak in) | {' | '.join(CARDS)} |", f"|---|---|{'---|' * len(CARDS)}"]
     for name, row in rows.items():
         if "error" in row:
             lines.append(f"| `{name}` | not counted |{' |' * len(CARDS)}")
