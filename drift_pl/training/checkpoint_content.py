@@ -209,10 +209,20 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
     for wrong in filter(None, map(spoilt, states[0]["state"].values())):
         yield f"its optimizer_states have {wrong}"
     for group in states[0]["param_groups"]:
-        if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
-            yield "its optimizer_states have a group without parameters or learning rate"
+        yield from _group_faults(group)
     if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
         yield "its optimizer_states are not finite"
+
+
+def _group_faults(group: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the settings of a group of parameters, as AdamW has them."""
+    if not isinstance(group.get("params"), list):
+        yield "its optimizer_states have a group without parameters"
+    for name, count in {"lr": 1, "betas": 2, "eps": 1, "weight_decay": 1}.items():
+        value = group.get(name)
+        numbers = value if isinstance(value, tuple | list) else [value]
+        if len(numbers) != count or any(_kind(number) != "number" or isinstance(number, bool) for number in numbers):
+            yield f"the {name} in its optimizer_states is " + ("missing" if value is None else repr(value))
 
 
 def _kinds(state: Mapping[str, Any]) -> dict[str, str]:

@@ -79,6 +79,15 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no optimizer": (put("optimizer_states", value=[]), "are not those of one optimizer"),
     "empty optimizer": (put("optimizer_states", 0, "state", value={}), "have 0 entries in place of 30"),
     "optimizer as text": (put("optimizer_states", value=["x"]), "is damaged"),
+    "no eps": (
+        lambda content: content["optimizer_states"][0]["param_groups"][0].pop("eps"),
+        "the eps in its optimizer",
+    ),
+    "betas of another optimizer": (
+        put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.9,)),
+        "the betas in its optimizer_states is (0.9,)",
+    ),
+    "a learning rate as text": (put("optimizer_states", 0, "param_groups", 0, "lr", value="1"), "the lr in its optimi"),
     "NaN moments": (first_moment(lambda moment: moment * float("nan")), "optimizer_states are not finite"),
     "iteration as text": (put("PromptDataModule", "iteration", value="4"), "iteration is '4'"),
     "no iteration": (put("PromptDataModule", value={}), "iteration is None"),
@@ -170,13 +179,16 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
 def test_a_resume_takes_nothing_in_silence(
     remade: Callable[..., Path], make_run: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    """What the checkpoint lacks would go on with fresh values."""
+    """What the checkpoint lacks would go on with fresh values.
+
+    Catches in fit.py: config.yaml is that of a resume that could not be.
+    """
     spoil, says = OTHER_RUNS[name]
     run = remade(tmp_path / "run", spoil, "last.ckpt")
-    content = (run / "checkpoints" / "last.ckpt").read_bytes()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.suffix in (".ckpt", ".yaml", ".json")}
     with pytest.raises(UserError, match=f"last.ckpt is damaged: .*{says}"):
         make_run(run, "trainer.iterations=6", "ckpt_path=last")
-    assert (run / "checkpoints" / "last.ckpt").read_bytes() == content
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_without_any_gradient_may_be_resumed(
