@@ -69,8 +69,8 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
 
 
 def build_picture_evaluator(config: Config) -> Evaluator:
-    """Reward and diversity of a few pictures, by the run's own rewards and its evaluation encoder."""
-    rewards = build_run_rewards(config)
+    """Reward and diversity of a few pictures, by all of the run's own rewards and its evaluation encoder."""
+    rewards = build_run_rewards(config, lists=())  # the run's prompts need not be on this machine
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
     return Evaluator(rewards, encoder, None, sampling_micro_batch(config))
 
