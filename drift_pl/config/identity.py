@@ -27,7 +27,7 @@ SINCE_0_1 = (
     *("incentive.prompting.texts", "incentive.prompting.named", "sampler.train_last_step", "objective.ema_every"),
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
     *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
-    *("sampler.noisy_steps", "sampler.solver", "objective.optimizer"),
+    *("sampler.noisy_steps", "sampler.solver", "objective.optimizer", "trainer.tf32"),
     *("objective.kl_limit", "objective.awm_weighting", "objective.awm_power", "objective.awm_pull"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
 )

@@ -1,6 +1,6 @@
 """A checkpoint whose inside is spoilt is one line in every command that reads one; it is read once.
 
-Catches in training/checkpoint_content.py: a part that is not looked at.
+Catches in training/checkpoint_faults.py: a part that is not looked at.
 Catches in builders/checkpoint_weights.py: weights that are read again, and may be of another iteration than the digest.
 Catches in training/checkpointing.py: fresh weights saved over last.ckpt while it is being restored.
 """
@@ -62,6 +62,13 @@ def cut(part: str) -> Callable[[Content], None]:
     return spoil
 
 
+def spoil_files(name: str, value: Any) -> Callable[[Content], None]:
+    def spoil(content: Content) -> None:
+        next(state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))[name] = value
+
+    return spoil
+
+
 SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no state_dict": (lambda content: content.pop("state_dict"), "state_dict is missing"),
     "empty state_dict": (put("state_dict", value={}), "state_dict is empty"),
@@ -95,6 +102,13 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "identity as a number": (put("run_identity", value=3), "run_identity is int"),
     "settings as text": (put("run_settings", value="x"), "run_settings are no dictionary"),
     "no loops": (lambda content: content.pop("loops"), "loops is missing"),
+    "no count of iterations": (
+        put("loops", "fit_loop", "epoch_loop.batch_progress", "total", "ready", value=None),
+        "loops do not say how far the run was",
+    ),
+    "steps as a tensor": (put("global_step", value=torch.zeros(2)), "global_step is Tensor"),
+    "a path as a number": (spoil_files("last_model_path", 3), "ModelCheckpoint has a path that is no text"),
+    "a score as text": (spoil_files("best_k_models", {"a": "x"}), "ModelCheckpoint has a score that is no number"),
     "numbers as names": (lambda content: content["state_dict"].update({3: torch.ones(1)}), "a name in its state_dict"),
     "seconds as a tensor": (
         put("callbacks", "HeldOutEvaluation", "seconds", value=torch.zeros(2)),
