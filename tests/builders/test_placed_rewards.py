@@ -93,6 +93,7 @@ def test_with_offload_it_waits_in_main_memory(images: Tensor) -> None:
     """Catches in scoring/placement.py: kept on its device between the phases; scored in main memory."""
     watched = Watched()
     placed = Placed(watched, None, "meta", True)
+    watched.network = nn.Sequential()  # without weights, which could not come back from the meta device
     placed.to(PARKED)
     with resident([placed], "meta"):
         assert watched.moves == ["cpu", "meta"]
