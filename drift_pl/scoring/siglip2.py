@@ -1,10 +1,10 @@
-"""Image-text similarity by SigLIP 2 (arXiv 2502.14786), or by any model of transformers' SigLIP families."""
+"""Image-text similarity by SigLIP 2 (arXiv 2502.14786), or by SigLIP."""
 
 from collections.abc import Sequence
 from functools import partial
 
 from torch import Tensor
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, SiglipModel
 
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained
@@ -23,14 +23,14 @@ class Siglip2(ClipReward):
     all published ones.
 
     Args:
-        pretrained: a SiglipModel or Siglip2Model (also NaFlex) with its processor, by hub id, folder or
-            pkg:PACKAGE/FOLDER.
+        pretrained: a SiglipModel with its processor, by hub id, folder or pkg:PACKAGE/FOLDER: SigLIP, and SigLIP 2
+            of one resolution (not its NaFlex variants).
         normaliser: divisor of the logit.
         batch_size: images per forward pass.
         revision: branch, tag or commit of `pretrained` on the hub.
 
     Raises:
-        UserError: `pretrained` cannot be loaded, or is no SigLIP.
+        UserError: `pretrained` cannot be loaded, or is no SiglipModel.
     """
 
     padding = "max_length"
@@ -44,9 +44,9 @@ class Siglip2(ClipReward):
     ) -> None:
         with naming(".args.pretrained"):
             self.model = load_pretrained(partial(whole(AutoModel), revision=revision), pretrained)
-            if not hasattr(self.model, "logit_bias"):
+            if not isinstance(self.model, SiglipModel):
                 kind = type(self.model).__name__
-                raise UserError(f"{named(pretrained)} is a {kind}, and no SigLIP: give e.g. {SIGLIP2}")
+                raise UserError(f"{named(pretrained)} is a {kind}, and no SiglipModel: give e.g. {SIGLIP2}")
             self.processor = load_pretrained(partial(AutoProcessor.from_pretrained, revision=revision), pretrained)
         self._begin(batch_size)
         self._limit = TextLimit(self.model.config.text_config.max_position_embeddings, self.processor.tokenizer)

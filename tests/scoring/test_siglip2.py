@@ -1,4 +1,4 @@
-"""SigLIP 2 against the logits of transformers' own models, on folders with random weights."""
+"""SigLIP 2 against the logits of transformers' own model, on a folder with random weights."""
 
 from pathlib import Path
 
@@ -7,17 +7,7 @@ import torch
 from PIL import Image
 from tiny_models import IMAGE_SIDE, TEXT_TOKENS, tiny_tokenizer
 from torch import Tensor
-from transformers import (
-    AutoModel,
-    Siglip2Config,
-    Siglip2ImageProcessor,
-    Siglip2Model,
-    Siglip2Processor,
-    SiglipConfig,
-    SiglipImageProcessor,
-    SiglipModel,
-    SiglipProcessor,
-)
+from transformers import AutoModel, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import find
@@ -26,8 +16,10 @@ from drift_pl.scoring.siglip2 import Siglip2
 PROMPTS = ["a red cat", "sky", "a red cat", "blue"]
 
 
-def save(folder: Path, naflex: bool) -> Path:
-    """`google/siglip2-base-patch16-224` is a SiglipModel, `...-naflex` a Siglip2Model."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In the format of `google/siglip2-base-patch16-224`."""
+    folder = tmp_path_factory.mktemp("siglip")
     torch.manual_seed(4)
     tokenizer = tiny_tokenizer()
     text = {
@@ -36,26 +28,15 @@ def save(folder: Path, naflex: bool) -> Path:
         **{"pad_token_id": tokenizer.pad_token_id, "bos_token_id": 1, "eos_token_id": 2},
     }
     vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    if naflex:
-        config = Siglip2Config(text_config=text, vision_config={**vision, "patch_size": 4, "num_patches": 16})
-        model: torch.nn.Module = Siglip2Model(config)
-        processor = Siglip2Processor(Siglip2ImageProcessor(patch_size=4, max_num_patches=16), tokenizer)
-    else:
-        config = SiglipConfig(text_config=text, vision_config={**vision, "patch_size": 4, "image_size": IMAGE_SIDE})
-        model = SiglipModel(config)
-        size = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
-        processor = SiglipProcessor(SiglipImageProcessor(size=size), tokenizer)
+    config = SiglipConfig(text_config=text, vision_config={**vision, "patch_size": 4, "image_size": IMAGE_SIDE})
+    model = SiglipModel(config)
     with torch.no_grad():
         for parameter in model.parameters():  # away from the zeros of their initialisation
             parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    size = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
+    SiglipProcessor(SiglipImageProcessor(size=size), tokenizer).save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["siglip", "naflex"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save(tmp_path_factory.mktemp("siglip"), request.param)
 
 
 def logits(folder: Path, images: Tensor) -> Tensor:
@@ -91,6 +72,6 @@ def test_a_score_is_the_logit_of_transformers(folder: Path, generator: torch.Gen
 def test_it_is_a_reward_by_name_and_refuses_another_family(tiny_preference: Path) -> None:
     assert find("reward", "siglip2") is Siglip2
     with pytest.raises(
-        UserError, match=r"rewards\.args\.pretrained=.* is a CLIPModel, and no SigLIP: give e\.g\. google/"
+        UserError, match=r"rewards\.args\.pretrained=.* is a CLIPModel, and no SiglipModel: give e\.g\. google/"
     ):
         Siglip2(str(tiny_preference))
