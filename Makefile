@@ -63,7 +63,7 @@ docs: $(DEV) ## build the documentation's site into build/site, strictly: settin
 docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
 	$(BIN)/python -m mkdocs serve
 
-release-check: $(BIN)/python ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
+release-check: $(RUN) ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
 	.ci/release-check $(BIN)/python
 
 clean: ## remove the environment, caches and builds; runs stay
