@@ -77,11 +77,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): $(SOURCES) | $(BIN)/python
+	@echo "installing into $(VENV): some minutes, most of them for torch"
 	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(SOURCES) | $(BIN)/python
+	@echo "installing into $(VENV), for development: some minutes, most of them for torch"
 	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(RUN)
