@@ -5,6 +5,7 @@ PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3.13 python3.14
 	done),python3)
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
@@ -33,8 +34,8 @@ demo: $(RUN) ## plain Flow-GRPO and DRIFT side by side on pictograms, and the pa
 gpu-check: $(DEV) ## full-size models with random weights on your GPU: speed, memory, checks; ARGS=--quick for three minutes
 	$(BIN)/python benchmarks/gpu_check.py $(ARGS)
 
-test: $(DEV) ## run the test suite; ARGS="-k rollout" goes to pytest
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV) ## run the test suite in two processes (WORKERS=0: in one); ARGS="-k rollout" goes to pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(DEV) ## run all tests, including the slow ones
 	$(BIN)/python -m pytest -m "not browser" $(ARGS)

@@ -102,7 +102,6 @@ def work(order: dict[str, Any]) -> int:
     """One row, in this process."""
     import torch
 
-    torch.set_float32_matmul_precision("high")
     if order["name"] == CHECKS:
         from card.checks import run_checks
 

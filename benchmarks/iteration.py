@@ -88,6 +88,7 @@ def against_plain_loop(repeats: int, overrides: tuple[str, ...] = (), habits: Ha
     """Ratios of the times, and the largest differences; the contenders train in lockstep throughout."""
     run = TrainingRun([*BASE, *overrides])
     pair = Pair(run, habits or Habits(run.config.objective.micro_batch))
+    unseen = TrainingRun([*BASE, *overrides], monitored=False)
     pair.compare()
     steps: list[float] = []
 
@@ -96,12 +97,15 @@ def against_plain_loop(repeats: int, overrides: tuple[str, ...] = (), habits: Ha
         steps.append(run.step_seconds)
         return seconds
 
-    seconds = in_turn({"whole": whole, "plain": pair.plain_seconds}, repeats)
+    contenders = {"whole": whole, "plain": pair.plain_seconds, "unseen": unseen.iterate_step}
+    seconds = in_turn(contenders, repeats)
     pair.compare()
     run.close()
+    unseen.close()
     plain = seconds["plain"]
     return {
         "training_step": ratio(steps[-repeats:], plain),
+        "training_step_without_monitor": ratio(seconds["unseen"], plain),
         "whole_iteration": ratio(seconds["whole"], plain),
         "plain_seconds": statistics.median(plain),
         "optimizer_steps_compared": pair.optimizer_steps,
@@ -128,7 +132,7 @@ def options_table(repeats: int, options: dict[str, tuple[str, ...]], size: tuple
 
 def pair_table(pair: dict[str, Any]) -> list[str]:
     lines = ["| against the plain loop | median | smallest | largest | repeats |", "|---|---|---|---|---|"]
-    for name in ("training_step", "whole_iteration"):
+    for name in ("training_step", "training_step_without_monitor", "whole_iteration"):
         row = pair[name]
         cells = (f"{row[key]:.3f}" for key in ("median", "smallest", "largest"))
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} | {row['repeats']} |")

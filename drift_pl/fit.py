@@ -22,7 +22,7 @@ from drift_pl.config.fit_help import fit_help
 from drift_pl.config.help import table
 from drift_pl.config.inputs import RunMark, keep_inputs, read_mark, with_absolute_names
 from drift_pl.config.loading import config_yaml, parse
-from drift_pl.config.overrides import keep_overrides
+from drift_pl.config.overrides import OVERRIDES, keep_overrides
 from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.processes import check_launch, is_first_process, reports_errors
 from drift_pl.config.publishing import with_names
@@ -39,7 +39,7 @@ from drift_pl.config.run_folder import (
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import remove_temporaries, write_text
+from drift_pl.core.files import Contents, contents, put_back, remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
 from drift_pl.core.progress import Display, clock
@@ -113,6 +113,7 @@ def _train(job: _Job) -> bool:
     left = what_is_left(folder, config, mark, done, stopped)
     if left == "report":
         if job.lock is not None:
+            remove_temporaries(folder.path)
             conclude(folder.path)
         job.say(f"run folder {folder.path}: this run is complete; only {REPORT} was missing")
         return False
@@ -123,12 +124,14 @@ def _train(job: _Job) -> bool:
     run = build_run(with_absolute_names(config), folder.path, mark, done, left == "evaluation", check, display)
     if restored and folder.resume_from:
         restored.refuse_others(run.module, folder.resume_from)
+    before: Contents = {}
     if job.lock is not None:
+        before = contents([folder.path / CONFIG, folder.path / OVERRIDES])
         _write_down(job, mark)
         rows = overview(config, run.module.policy, run.trainer, folder.path)
         rows["run folder"] += (f", from iteration {done}" if done else "") + (TAKEN_OVER if folder.takes_over else "")
         job.say("\n".join(table(rows)))
-    _work(run, job)
+    _work(run, job, before)
     if job.lock is not None:
         conclude(folder.path)
     return True
@@ -146,8 +149,12 @@ def _write_down(job: _Job, mark: RunMark) -> None:
     keep_overrides(folder, job.config, job.overrides, folder if source is None else run_folder_of(source))
 
 
-def _work(run: "Run", job: _Job) -> None:
-    """Trains, and says how to go on after an end that was asked for."""
+def _work(run: "Run", job: _Job, before: Contents) -> None:
+    """Trains, and says how to go on after an end that was asked for.
+
+    Args:
+        before: what stood in files that have been written for this run; put back if its checkpoint cannot be restored.
+    """
     from drift_pl.training.checkpoint_content import damaged, raised_while_restoring
 
     folder = job.folder
@@ -164,6 +171,7 @@ def _work(run: "Run", job: _Job) -> None:
         if run.watch:
             run.watch.end(error)
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
+            put_back(before)
             raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
         raise
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -87,8 +88,7 @@ def train_denoiser(
 ) -> StableDiffusion3Pipeline:
     """Train and return the whole pipeline with averaged weights; resumes from ``state``.
 
-    Rectified flow: x_t = (1 - t) x_0 + t noise, the target is noise - x_0, t is logit-normal. Captions are redrawn at
-    every step; a tenth is replaced by the empty prompt, for classifier-free guidance.
+    Captions are redrawn at every step; a tenth is replaced by the empty prompt, for classifier-free guidance.
     """
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
@@ -101,27 +101,42 @@ def train_denoiser(
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         index_B = torch.randint(len(shown_N), (batch,), generator=generator)
-        words = random.Random(stage.step)
-        prompts = [
-            "" if words.random() < DROPPED_PROMPTS else random_caption(shown_N[i], words) for i in index_B.tolist()
-        ]
-        clean_BCHW = latents_NCHW[index_B]
-        noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator)
-        time_B = torch.sigmoid(torch.randn(batch, generator=generator))
-        noisy_BCHW = torch.lerp(clean_BCHW, noise_BCHW, time_B[:, None, None, None])
-        tokens_BLD, pooled_BD = embed(encoders, tokenize(tokenizer, prompts))
-        velocity_BCHW = transformer(
-            noisy_BCHW,
-            encoder_hidden_states=tokens_BLD,
-            pooled_projections=pooled_BD,
-            timestep=time_B * 1000.0,
-        ).sample
-        loss = (velocity_BCHW - (noise_BCHW - clean_BCHW)).square().mean()
-        return loss, f"loss {loss.item():.4f}"
+        prompts = draw_captions([shown_N[i] for i in index_B.tolist()], random.Random(stage.step))
+        return flow_loss(transformer, encoders, tokenize(tokenizer, prompts), latents_NCHW[index_B], generator)
 
     stage.run(compute_loss)
     stage.use_ema()
     return assemble(autoencoder, tokenizer, encoders, transformer)
+
+
+def draw_captions(shown_B: Sequence[Mapping[str, str]], words: random.Random) -> list[str]:
+    """A caption of each scene, or the empty prompt."""
+    return ["" if words.random() < DROPPED_PROMPTS else random_caption(shown, words) for shown in shown_B]
+
+
+def flow_loss(
+    transformer: SD3Transformer2DModel,
+    encoders: list[CLIPTextModelWithProjection],
+    ids_BL: Tensor,
+    clean_BCHW: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, str]:
+    """Rectified flow's loss, and a line for the log.
+
+    x_t = (1 - t) x_0 + t noise, the target is noise - x_0, t is logit-normal.
+    """
+    noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator)
+    time_B = torch.sigmoid(torch.randn(len(clean_BCHW), generator=generator))
+    noisy_BCHW = torch.lerp(clean_BCHW, noise_BCHW, time_B[:, None, None, None])
+    tokens_BLD, pooled_BD = embed(encoders, ids_BL)
+    velocity_BCHW = transformer(
+        noisy_BCHW,
+        encoder_hidden_states=tokens_BLD,
+        pooled_projections=pooled_BD,
+        timestep=time_B * 1000.0,
+    ).sample
+    loss = (velocity_BCHW - (noise_BCHW - clean_BCHW)).square().mean()
+    return loss, f"loss {loss.item():.4f}"
 
 
 def assemble(

@@ -1,4 +1,7 @@
-"""Reads plan.yaml, the list of the study's runs. A run is (tier, method, seed); a tier has common frozen settings."""
+"""Reads plan.yaml or plan2.yaml, lists of a study's runs. A run is (tier, method, seed); a tier has common settings.
+
+A plan may have worlds (`frozen.worlds`), whose settings come between the frozen ones and a tier's own.
+"""
 
 import hashlib
 import json
@@ -11,6 +14,9 @@ from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 
 PLAN = Path(__file__).with_name("plan.yaml")
+TIER_KEYS = frozenset(
+    ("title", "seeds", "baseline", "against", "fit", "evaluate", "pareto", "methods", "world", "reward", "core_minutes")
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class Tier:
         against: further methods that the others are compared with.
         comparison: arguments of `python -m drift_pl.pareto`.
         jobs: seed by seed, so that methods have equally many seeds if the queue is interrupted.
+        world, reward: of a plan with worlds; else empty.
+        core_minutes: estimate for one of its runs; 0: none.
     """
 
     name: str
@@ -78,6 +86,9 @@ class Tier:
     against: tuple[str, ...]
     comparison: tuple[str, ...]
     jobs: tuple[Job, ...]
+    world: str = ""
+    reward: str = ""
+    core_minutes: float = 0
 
 
 def read_plan(path: Path = PLAN) -> dict[str, Tier]:
@@ -92,11 +103,15 @@ def read_plan(path: Path = PLAN) -> dict[str, Tier]:
 
 
 def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Path) -> Tier:
-    unknown = set(tier) - {"title", "seeds", "baseline", "against", "fit", "evaluate", "pareto", "methods"}
+    unknown = set(tier) - TIER_KEYS
     if unknown:
         raise UserError(f"{path}: tiers.{name} has unknown keys {sorted(unknown)}")
     methods: dict[str, Any] = tier["methods"]
     baselines = [tier["baseline"], *tier.get("against", [])]
+    world = tier.get("world", "")
+    if world and world not in frozen["worlds"]:
+        raise UserError(f"{path}: tiers.{name}.world={world} is not one of {', '.join(frozen['worlds'])}")
+    common = [*frozen["fit"], *(frozen["worlds"][world]["fit"] if world else [])]
     strange = [method for method in baselines if method not in methods]
     if strange:
         raise UserError(f"{path}: tiers.{name}: {strange[0]}, to compare with, is not one of {', '.join(methods)}")
@@ -114,7 +129,7 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
                 raise UserError(f"{path}: tiers.{name}.{method} has both source={source} and fit: keep one of them")
             # a method with a source is trained as its source is
             trained = difference if source is None else methods[source] or {}
-            fit = [*frozen["fit"], *_list(tier, "fit"), *_list(trained, "fit")]
+            fit = [*common, *_list(tier, "fit"), *_list(trained, "fit")]
             evaluation = [*frozen["evaluate"], *_list(tier, "evaluate"), *_list(difference, "evaluate")]
             pictures, checkpoint = seed == tier["seeds"][0], difference.get("checkpoint")
             jobs.append(Job(name, method, seed, tuple(fit), tuple(evaluation), pictures, source, checkpoint))
@@ -125,8 +140,11 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
         seeds=tuple(tier["seeds"]),
         baseline=baselines[0],
         against=tuple(baselines[1:]),
-        comparison=(*frozen["pareto"], *_list(tier, "pareto")),
+        comparison=(*_list(frozen, "pareto"), *_list(tier, "pareto")),
         jobs=tuple(jobs),
+        world=world,
+        reward=tier.get("reward", ""),
+        core_minutes=tier.get("core_minutes", 0),
     )
 
 

@@ -15,10 +15,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from plan import PLAN, Job, Tier, read_plan
 from store import Store
@@ -47,6 +48,7 @@ class Queue:
         workers: jobs at a time.
         command: runs `[module, arguments...]` and returns its status.
         commit: whether a tier's file is committed whenever a seed is complete.
+        made_by: see `Store`.
     """
 
     runs: Path
@@ -54,10 +56,11 @@ class Queue:
     workers: int = 1
     command: Command = run_python
     commit: bool = False
+    made_by: Mapping[str, Any] = field(default_factory=dict)
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.runs / "results", self.results)
+        self.store = Store(self.runs / "results", self.results, self.made_by)
 
     def work(self, tiers: Sequence[Tier]) -> list[Job]:
         """Does the missing jobs in order, and returns those that failed."""

@@ -7,6 +7,7 @@ file, docs/results/fronts/TIER/evaluations.json.xz. A result in either place cou
 import json
 import shutil
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ class Store:
     Attributes:
         singles: folder of TIER/METHOD-sSEED/ with evaluation.json, pictures of the first seed, and job.json.
         tiers: folder of TIER/evaluations.json.xz.
+        made_by: what every result must have been made by, such as the protocol and the commit; kept in job.json.
     """
 
     singles: Path
     tiers: Path
+    made_by: Mapping[str, Any] = field(default_factory=dict)
     _jobs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -63,6 +66,12 @@ class Store:
                 f"{where} is a result of another plan (digest {content['digest']}, the plan's is {job.digest}): "
                 f"figures of two plans are not mixed; {remedy}"
             )
+        for name, value in self.made_by.items():
+            if content.get(name) != value:
+                raise UserError(
+                    f"{where} is a result of {name} {content.get(name, '(none)')}, and this is {name} {value}: a tier "
+                    f"has one {name}; {remedy}"
+                )
         return content
 
     def complete_seeds(self, tier: Tier) -> list[int]:
@@ -83,7 +92,7 @@ class Store:
                 point["picture"] = None
         (folder / FILE_NAME).write_text(json.dumps(measured) + "\n")
         content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
-        write_json(folder / "job.json", {**content, "minutes": minutes})
+        write_json(folder / "job.json", {**content, "minutes": minutes, **self.made_by})
 
     def take_over(self, job: Job) -> bool:
         """Copies the result of the same job from another tier, if there is one."""

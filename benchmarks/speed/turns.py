@@ -4,6 +4,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from drift_pl.builders.run import Run, build_run
 from drift_pl.config.loading import parse
+from drift_pl.training.callbacks import DiversityAlarm, DiversityMonitor
 
 MANY = 10_000
 SHORT = (
@@ -42,17 +44,22 @@ class TrainingRun:
 
     Args:
         overrides: settings as on the command line.
+        monitored: with the diversity of the training images, which scripts do not measure.
 
     Attributes:
         run: trainer, module and data.
         step_seconds, seconds: CPU seconds of the last `training_step`, and of the last whole iteration.
     """
 
-    def __init__(self, overrides: Sequence[str]) -> None:
+    def __init__(self, overrides: Sequence[str], monitored: bool = True) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.config = parse([*overrides, *SHORT, f"run_dir={self.folder.name}/run"]).config
         self.run: Run = build_run(self.config, Path(self.folder.name) / "run")
-        self.run.trainer.callbacks.append(Halt(self))
+        callbacks = self.run.trainer.callbacks
+        if not monitored:
+            self.run.module.score = replace(self.run.module.score, monitor=None)
+            callbacks[:] = [one for one in callbacks if not isinstance(one, (DiversityAlarm, DiversityMonitor))]
+        callbacks.append(Halt(self))
         self.step_seconds = self.seconds = 0.0
         self.stopped = False
         self._error: BaseException | None = None

@@ -1,8 +1,8 @@
 """Memory and FLOPs of passes through networks that have shapes and no weights.
 
 Every tensor of a pass is made as a `FakeTensor`, which knows shape, dtype and lifetime; `LiveBytes` adds up what is
-alive after every operation. The passes are the policy's own, under the precision's own casts, so that copies of
-weights, recomputed activations and the two branches of guidance count as they are.
+alive after every operation. The passes are the policy's own, under the casts that the precision has on CUDA devices, so
+that copies of weights, recomputed activations and the two branches of guidance count as they are.
 """
 
 import weakref
@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from drift_pl.builders.cuda_casts import cuda_casts
 
 aten = torch.ops.aten
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -107,7 +109,7 @@ def measure(work: Callable[[], object], precision: str, *networks: nn.Module) ->
     """
     dtype = AUTOCAST.get(precision)
     cast = torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
-    with LiveBytes(*networks) as live, cast:
+    with LiveBytes(*networks) as live, cast, cuda_casts():
         result = work()
     found = Pass(live.peak, live.now, live.flops)
     del result

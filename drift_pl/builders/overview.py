@@ -72,4 +72,12 @@ def _devices(config: Config, trainer: Trainer) -> str:
     number = torch.get_num_threads()
     threads = f", {number} thread{'s' if number > 1 else ''}" if device.type == "cpu" else ""
     shared = f", {config.trainer.strategy}" if processes > 1 else ""
-    return f"{processes} x {device.type}{name}{shared}, {config.trainer.precision}{threads}"
+    tf32 = f", {tf32_in_words()}" if device.type == "cuda" else ""
+    return f"{processes} x {device.type}{name}{shared}, {config.trainer.precision}{tf32}{threads}"
+
+
+def tf32_in_words() -> str:
+    """Where float32 is computed in TF32, as torch has it now."""
+    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    found = [name for name, on in (("products", products), ("convolutions", convolutions)) if on]
+    return f"TF32 in {' and '.join(found)}" if found else "no TF32"

@@ -21,10 +21,13 @@ from drift_pl.core.locate import locate
 from drift_pl.core.registry import find
 from drift_pl.policies.hollow import CLIP_TOKENS, hollow_policy, network_of
 from drift_pl.policies.pipeline import PipelinePolicy
+from drift_pl.policies.storage import narrow
 
 STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 SCHEDULER = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000, prediction_type="epsilon"))
 """What a pass asks of a scheduler."""
+FLOAT = 4
+"""Bytes of a trained weight."""
 QUANTISED = {"bitsandbytes_4bit": 0.5625, "bitsandbytes_8bit": 1.0}
 """Bytes per weight of a linear layer; 4-bit with a float32 scale for 64 weights (QLoRA without double quantisation)."""
 
@@ -94,6 +97,7 @@ def model_of(config: Config) -> Model:
         policy.resolution,
         policy.max_sequence_length,
         policy.gradient_checkpointing,
+        policy.storage,
         policy.guidance_scale,
         config.trainer.precision,
     )
@@ -113,6 +117,7 @@ def _counted(
     resolution: int | None,
     text_tokens: int,
     checkpointing: bool,
+    storage: str | None,
     guidance_scale: float,
     precision: str,
 ) -> Model:
@@ -121,12 +126,14 @@ def _counted(
     with torch.device("meta"):
         network = network_of(*source.denoiser, getattr(torch, weights))
         vae = network_of(*source.vae, torch.float32)
-        whole = bytes_of(network)
         policy = hollow_policy(family, network, vae, SCHEDULER, lora, resolution, text_tokens, source.clip_tokens)
+        if storage is not None:
+            narrow(network, policy.blocks())
     if checkpointing:
         network.enable_gradient_checkpointing()
     policy.timestep = lambda sigma: 500  # type: ignore[attr-defined]  # it looks for the level among real numbers
     trained = sum(each.numel() for each in network.parameters() if each.requires_grad)
+    whole = bytes_of(network) - FLOAT * trained
     with shapes_only():
         give_shapes(network)
         give_shapes(vae)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,18 @@ def scorers_of(config: Config, images: int) -> list[Scorer]:
     """Every network that scores or embeds images; `unknown_scorers` has those that are left out."""
     found = []
     for setting, pretrained, in_training in named_networks(config):
-        network, side = network_of_scorer(pretrained, config.policy.resolution)
-        if network is not None:
-            batch = max(1, min(images, IMAGES_PER_PASS))
-            name = f"{setting} {pretrained}"
-            found.append(Scorer(name, bytes_of(network), forward(network, batch, side), batch, in_training))
+        batch = max(1, min(images, IMAGES_PER_PASS))
+        counted = _counted(pretrained, config.policy.resolution, batch)
+        if counted is not None:
+            found.append(Scorer(f"{setting} {pretrained}", *counted, batch, in_training))
     return found
+
+
+@cache
+def _counted(pretrained: str, resolution: int | None, batch: int) -> tuple[int, Pass] | None:
+    """Bytes of the weights, and a pass over images; None for weights that are not known."""
+    network, side = network_of_scorer(pretrained, resolution)
+    return None if network is None else (bytes_of(network), forward(network, batch, side))
 
 
 def unknown_scorers(config: Config) -> list[str]:

@@ -16,6 +16,7 @@ from drift_pl.config.batches import derive_batches, sampling_micro_batch, world_
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
+from drift_pl.training.eight_bit import BYTES_PER_MOMENT
 
 FLOAT, GB = 4, 1e9
 CONTEXT = int(0.6e9)
@@ -100,10 +101,12 @@ def weights_of(config: Config, model: Model, processes: int) -> dict[str, int]:
     objective, whole = config.objective, config.policy.tuning == "full"
     shards = processes if config.trainer.strategy == "fsdp" else 1
     average = FLOAT if objective.ema_decay else 0
-    state = model.trained * (2 * FLOAT + 2 * FLOAT + average)
+    moment = BYTES_PER_MOMENT if objective.optimizer == "adamw8bit" else FLOAT
+    state = int(model.trained * (2 * FLOAT + 2 * moment + average))
     if whole and objective.kl_weight and config.policy.reference_device == "device":
         state += model.trained * FLOAT
-    named = f"{model.trained / 1e6:.1f} M trained weights: gradients, Adam" + (", average" if average else "")
+    adam = "8-bit Adam" if objective.optimizer == "adamw8bit" else "Adam"
+    named = f"{model.trained / 1e6:.1f} M trained weights: gradients, {adam}" + (", average" if average else "")
     parts = {
         f"denoiser, {model.parameters / 1e9:.2f} B weights, {config.policy.quantisation or model.dtype}": model.frozen,
         named: state,
@@ -139,6 +142,11 @@ def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> floa
     return batches.images_per_iteration * (denoiser + model.decode.flops + score)
 
 
+def _has_wide_state(config: Config) -> bool:
+    """Whether 8-bit moments would save much: an adapter's are small."""
+    return config.policy.tuning == "full" and config.objective.optimizer == "adamw"
+
+
 REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
     ("policy.text_encoder_device", lambda c: "cpu" if c.policy.text_encoder_device is None else None),
     ("policy.dtype", lambda c: "bfloat16" if c.policy.tuning == "lora" and c.policy.dtype == "float32" else None),
@@ -146,6 +154,7 @@ REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
     ("policy.gradient_checkpointing", lambda c: None if c.policy.gradient_checkpointing else "true"),
     ("objective.micro_batch", lambda c: "4" if c.objective.micro_batch > 4 else None),
     ("objective.micro_batch", lambda c: "1" if c.objective.micro_batch > 1 else None),
+    ("objective.optimizer", lambda c: "adamw8bit" if _has_wide_state(c) else None),
     ("prompts.per_iteration", lambda c: "8" if c.prompts.per_iteration > 8 else None),
     ("prompts.group_size", lambda c: "8" if c.prompts.group_size > 8 else None),
     ("policy.quantisation", lambda c: "bitsandbytes_4bit" if c.policy.quantisation is None else None),

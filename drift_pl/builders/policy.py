@@ -10,7 +10,7 @@ from typing import Any
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_process
-from drift_pl.config.schema import Config
+from drift_pl.config.schema import AUTOCAST, Config
 from drift_pl.config.updates import replays_steps
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
@@ -50,6 +50,10 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
+        if policy.storage is not None:
+            raise UserError(
+                f"policy.storage={policy.storage}: policy.family={policy.family} loads its weights itself: use null"
+            )
         given = arguments("family", "policy.family", family, policy, vars(adapter))
         with naming("policy.family"):
             made = construct(policy.family, family, given)
@@ -63,7 +67,9 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
         None if policy.tuning == "full" else adapter,
         arguments("family", "policy.family", partial(constructor, None, None), policy, vars(adapter)),
         dtype=policy.dtype,
+        autocast=AUTOCAST.get(config.trainer.precision),
         quantisation=policy.quantisation,
+        storage=policy.storage,
         reference_device=policy.reference_device,
         gradient_checkpointing=policy.gradient_checkpointing,
         compile=policy.compile,

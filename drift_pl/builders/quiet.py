@@ -11,7 +11,7 @@ def quieten() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers"):
+    for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", module="drift_pl")

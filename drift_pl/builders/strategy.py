@@ -55,6 +55,16 @@ def is_sharding(config: Config) -> bool:
             f"trainer.strategy=fsdp cannot shard the weights of policy.quantisation={policy.quantisation}: use "
             "trainer.strategy=ddp, or policy.quantisation=null with policy.dtype=bfloat16"
         )
+    if policy.storage is not None:
+        raise UserError(
+            f"trainer.strategy=fsdp cannot shard the weights of policy.storage={policy.storage}: use "
+            "policy.storage=null with policy.dtype=bfloat16, or trainer.strategy=ddp"
+        )
+    if config.objective.optimizer == "adamw8bit":
+        raise UserError(
+            "trainer.strategy=fsdp cannot shard the moments of objective.optimizer=adamw8bit: use "
+            "objective.optimizer=adamw, whose moments it shards, or trainer.strategy=ddp"
+        )
     if policy.compile:
         raise UserError("policy.compile=true does not work with trainer.strategy=fsdp: use policy.compile=false")
     gpu = torch.cuda.is_available()

@@ -9,3 +9,6 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 PROMPTS = Path(__file__).parent / "prompts"
 """Folder with ``train.txt``, ``tuning.txt`` and ``test.txt``, one prompt per line."""
+
+LOOSE = Path(__file__).parent / "loose"
+"""The pipeline of ``weights/`` with a transformer that ignores its prompt half of the time (``loose/README.md``)."""

@@ -97,7 +97,7 @@ def parse_indices(prompt: str) -> dict[str, int]:
     return {name: ATTRIBUTES[name].index(value) for name, value in parse(prompt).items()}
 
 
-def _plain(scene: Mapping[str, str]) -> str:
+def plain_caption(scene: Mapping[str, str]) -> str:
     """The canonical caption of exactly the attributes in ``scene``: no opening, first synonyms."""
     text = _subject(scene, NOUNS[0])
     if "place" in scene:
@@ -124,5 +124,5 @@ def prompt_lists(seed: int = 0) -> dict[str, list[str]]:
     for name, single_count, pair_count in (("test", 6, 26), ("tuning", 2, 14), ("train", 9, 39)):
         chosen = singles[:single_count] + pairs[:pair_count]
         singles, pairs = singles[single_count:], pairs[pair_count:]
-        lists[name] = [_plain(scene) for scene in chosen]
+        lists[name] = [plain_caption(scene) for scene in chosen]
     return lists

@@ -19,7 +19,7 @@ FORMAT = 2
 SHOWN = 4
 """Most differences that a message names."""
 SINCE_0_1 = (
-    *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.args", "sampler.args"),
+    *("policy.tuning", "policy.dtype", "policy.quantisation", "policy.storage", "policy.args", "sampler.args"),
     *("objective.loss", "objective.nft_times", "objective.nft_beta", "objective.args"),
     *("incentive.prompting.update", "incentive.prompting.vocabulary", "incentive.prompting.writers"),
     *("incentive.shaping.target", "incentive.shaping.target_gain"),
@@ -27,7 +27,7 @@ SINCE_0_1 = (
     *("incentive.prompting.texts", "incentive.prompting.named", "sampler.train_last_step", "objective.ema_every"),
     *("objective.noise_levels", "objective.branch_weight", "objective.kl_scale", "objective.adv_mode"),
     *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
-    *("sampler.noisy_steps", "sampler.solver"),
+    *("sampler.noisy_steps", "sampler.solver", "objective.optimizer", "trainer.tf32"),
     *("objective.kl_limit", "objective.awm_weighting", "objective.awm_power", "objective.awm_pull"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
 )

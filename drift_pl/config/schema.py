@@ -36,6 +36,8 @@ __all__ = [
 
 RENAMED: dict[str, str] = {}
 """Old key -> new key: files and checkpoints of earlier versions are read through it."""
+AUTOCAST = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
+"""Settings of `trainer.precision` that cast, and to what."""
 READERS = ("drift_pl.builtin.reader:", "drift_pl.builtin.emoji.reader:")
 """Modules that tell what an image of a built-in world shows."""
 
@@ -167,7 +169,7 @@ def _refuse_float16(config: Config) -> None:
             f"trainer.precision=16-true computes in the dtype of the frozen weights, and policy.dtype="
             f"{policy.dtype or 'null'}: set policy.dtype=float16, or use trainer.precision=16-mixed"
         )
-    autocast = {"16-mixed": "float16", "bf16-mixed": "bfloat16"}.get(precision)
+    autocast = AUTOCAST.get(precision)
     if autocast and policy.dtype in ("float16", "bfloat16") and policy.dtype != autocast:
         raise UserError(
             f"policy.dtype={policy.dtype} under trainer.precision={precision} mixes two half precisions: use "

@@ -104,6 +104,9 @@ class ObjectiveConfig(Section):
     micro_batch: Automatic = neutral(
         8, "images per forward pass, in training and rollouts; auto (or 0): measured when the run begins", ge=0
     )
+    optimizer: Literal["adamw", "adamw8bit"] = setting(
+        "adamw", "adamw; adamw8bit: its moments take a byte each (needs bitsandbytes; for policy.tuning=full)"
+    )
     learning_rate: float = setting(3e-4, "AdamW learning rate", gt=0)
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     warmup: int = setting(0, "iterations over which the learning rate rises linearly", ge=0)

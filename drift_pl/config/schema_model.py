@@ -76,6 +76,9 @@ class PolicyConfig(Section):
     quantisation: Literal["bitsandbytes_4bit", "bitsandbytes_8bit"] | None = setting(
         None, "of the denoiser's frozen weights; null: not quantised"
     )
+    storage: Literal["fp8"] | None = setting(
+        None, "fp8: a byte per weight of the denoiser's frozen blocks, which compute in their dtype; null: as loaded"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,6 +87,16 @@ class PolicyConfig(Section):
             raise UserError(
                 f"policy.lora.pretrained={self.lora.pretrained} starts an adapter, and policy.tuning=full trains "
                 "none: use policy.tuning=lora, or policy.lora.pretrained=null"
+            )
+        if self.storage is not None and self.tuning == "full":
+            raise UserError(
+                f"policy.storage={self.storage} is for frozen weights, and policy.tuning=full trains them all: use "
+                "policy.storage=null"
+            )
+        if self.storage is not None and self.quantisation is not None:
+            raise UserError(
+                f"policy.storage={self.storage}: policy.quantisation={self.quantisation} stores the same weights: use "
+                "one of the two, e.g. policy.quantisation=null"
             )
         if self.family == "flux" and self.negative_prompt:
             raise UserError(

@@ -84,6 +84,12 @@ class TrainerConfig(Section):
         "32-true (float32), bf16-mixed (autocast), 16-mixed (autocast to float16, with a scaled loss), 16-true "
         "(float16 with a scaled loss and no autocast: needs policy.dtype=float16)",
     )
+    tf32: Flag | None = setting(
+        None,
+        "float32 in TF32 on CUDA devices: true: products and convolutions; false: neither; null: as torch has it "
+        "(convolutions)",
+        example="true",
+    )
     threads: int = neutral(0, "CPU threads per process; 0: as torch chooses", ge=0, le=4096)
     judge_groups: int = neutral(0, "groups per call of a reward; 0: all of an iteration", ge=0)
     judge_thread: Flag | None = neutral(

@@ -7,13 +7,15 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from drift_pl.core.errors import UserError, causes, named
 
+Contents = dict[Path, bytes | None]
+"""Files and what is in them; None: there is no such file."""
 ROOM = "make room and run it again; a run resumes from its last checkpoint, which is complete"
 RIGHTS = "give a path that you may write to (or read from)"
 REMEDIES = {
@@ -114,6 +116,21 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text atomically, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def contents(paths: Iterable[Path]) -> Contents:
+    """What is in files, for `put_back`."""
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def put_back(before: Contents) -> None:
+    """Undoes what has been written to files since."""
+    for path, content in before.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+            continue
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
 
 
 def copy_file(source: Path, target: Path) -> None:

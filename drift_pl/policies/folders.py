@@ -11,12 +11,18 @@ from torch import nn
 
 from drift_pl.core.json_files import read_model_index
 from drift_pl.core.registry import find, names
+from drift_pl.policies.load_options import refuse_two_halves
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.stored import StoredNetwork, stored_dtype
 
 
 def load_pipeline(
-    family: type[PipelinePolicy], left_out: Sequence[str], location: str, revision: str | None = None, **options: Any
+    family: type[PipelinePolicy],
+    left_out: Sequence[str],
+    location: str,
+    revision: str | None = None,
+    autocast: str | None = None,
+    **options: Any,
 ) -> Any:
     """The pipeline of a folder or hub id, prepared for its family.
 
@@ -25,11 +31,13 @@ def load_pipeline(
     Args:
         left_out: parts that are not loaded, nor downloaded, though they may be there.
         revision: of a hub id.
+        autocast: see `refuse_two_halves`.
         options: further arguments of `from_pretrained`. Without a `dtype` the denoiser keeps its files' own, where
             diffusers makes it float32.
 
     Raises:
         OSError, ValueError: there is none, or it belongs to another family.
+        UserError: its weights stay in one half precision, and the run computes in the other.
     """
     diffusers_logging.disable_progress_bar()  # of loading from disk; downloads from the hub keep theirs
     folder = _local_folder(family, left_out, location, revision)
@@ -37,6 +45,7 @@ def load_pipeline(
     missing = [part for part in family.optional_parts if entries.get(part, [None, None])[0] is None]
     absent = dict.fromkeys([*missing, *left_out])
     if "dtype" not in options and (dtype := stored_dtype(folder / family.denoiser)) != torch.float32:
+        refuse_two_halves(str(folder / family.denoiser), dtype, autocast)
         options["dtype"] = {"default": None, family.denoiser: dtype, "vae": torch.float32}
     level = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)  # it logs what it then raises

@@ -20,6 +20,27 @@ QUANTISATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 """Diffusers' name of a backend -> the package that it needs, and its arguments (QLoRA's 4-bit: arXiv 2305.14314)."""
 
 
+def refuse_two_halves(part: str, stored: torch.dtype, autocast: str | None) -> None:
+    """What `Config` refuses of `policy.dtype`, for weights that stay as they are stored.
+
+    Args:
+        part: the network's place, for the message.
+        stored: dtype of its weights.
+        autocast: that a run computes in, a key of `DTYPES`; None without autocast.
+
+    Raises:
+        UserError: they are two half precisions.
+    """
+    held = str(stored).removeprefix("torch.")
+    if autocast in (None, "float32", held) or stored == torch.float32:
+        return
+    ours, theirs = ("16", "bf16") if autocast == "float16" else ("bf16", "16")
+    raise UserError(
+        f"{part} is stored in {held}, which policy.dtype=null keeps, and trainer.precision={ours}-mixed mixes two half "
+        f"precisions: use policy.dtype={autocast}, or trainer.precision={theirs}-mixed"
+    )
+
+
 def loading_options(dtype: str | None, quantisation: str | None, denoiser: str) -> dict[str, Any]:
     """Arguments of `from_pretrained`.
 
@@ -40,8 +61,8 @@ def loading_options(dtype: str | None, quantisation: str | None, denoiser: str) 
     package, arguments = QUANTISATIONS[quantisation]
     if find_spec(package) is None:
         raise UserError(
-            f"policy.quantisation={quantisation} needs the package {package}: pip install {package}, or set "
-            "policy.quantisation=null"
+            f"policy.quantisation={quantisation} needs the package {package}: pip install 'drift-pl[quantisation]', or "
+            "set policy.quantisation=null"
         )
     if not torch.cuda.is_available():
         raise UserError(

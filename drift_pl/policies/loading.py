@@ -18,6 +18,7 @@ from drift_pl.policies.load_options import DTYPES, loading_options
 from drift_pl.policies.lora import LoraAdapter, attach_lora, load_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.protocol import Adapter
+from drift_pl.policies.storage import narrow
 from drift_pl.policies.stored import StoredNetwork, weightless_layers
 
 Family = TypeVar("Family", bound=PipelinePolicy)
@@ -46,7 +47,9 @@ def load_policy(
     arguments: Mapping[str, Any],
     *,
     dtype: str | None = None,
+    autocast: str | None = None,
     quantisation: str | None = None,
+    storage: str | None = None,
     reference_device: str = "device",
     gradient_checkpointing: bool = False,
     compile: bool = False,
@@ -60,6 +63,8 @@ def load_policy(
         adapter: trains a LoRA; None: all weights of the denoiser train.
         arguments: of the class after `pipeline` and `adapter`, see `PipelinePolicy`.
         dtype, quantisation: of the frozen weights, see `loading_options`; an adapter is float32 in any case.
+        autocast: the half precision that the run computes in, a key of `DTYPES`; None for none.
+        storage: of the frozen weights while they are not used: `fp8`, see `narrow`; None: as they are loaded.
         reference_device: see `FullTuning`.
         gradient_checkpointing: recompute activations in the backward pass.
         compile: torch.compile the denoiser's blocks.
@@ -70,6 +75,8 @@ def load_policy(
     """
     left_out = family.optional_parts if arguments.get("max_sequence_length") == 0 else ()
     load = partial(load_pipeline, family, left_out, **loading_options(dtype, quantisation, family.denoiser))
+    if adapter is not None:  # without one, all weights become float32
+        load = partial(load, autocast=autocast)
     stored: StoredNetwork | None = None
     with naming("policy.pretrained"):
         if sharded:
@@ -87,6 +94,8 @@ def load_policy(
         with nullcontext() if stored is None else weightless_layers(network):
             trained = _attach_adapter(family, network, adapter, stored)
     policy = family(pipeline, trained, **arguments)
+    if storage is not None:
+        narrow(policy.network, policy.blocks())
     if gradient_checkpointing:
         policy.network.enable_gradient_checkpointing()
     if compile:

@@ -1,36 +1,19 @@
-"""What a checkpoint must hold: its parts, their names and shapes, finite numbers. A spoilt one is one line."""
+"""Checkpoints whose inside is spoilt, or is another run's: one line, before anything is restored."""
 
-import re
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
+from drift_pl.training.checkpoint_faults import KEPT_WEIGHTS, faults
+from drift_pl.training.eight_bit import without_scales
 
-PARTS: dict[str, type | tuple[type, ...]] = {
-    "PromptDataModule": dict,
-    "run_identity": str,
-    "state_dict": dict,
-    "average": (dict, type(None)),
-    "optimizer_states": list,
-    "loops": dict,
-    "callbacks": dict,
-    "lr_schedulers": list,
-    "pytorch-lightning_version": str,
-}
-KEPT_WEIGHTS = ("average", "old_policy")
-"""Parts with weights beside the trained ones; the second is missing in checkpoints of version 0.2 and earlier."""
-MEASURED = ("base_group_std", "base_diversity")
-"""Buffers that are NaN until they have been measured."""
-IDENTITY = re.compile(r".+-s-?\d+")
-PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
 Shape = tuple[int, ...]
 
 
@@ -41,7 +24,7 @@ def check_content(content: Mapping[str, Any], path: Path) -> None:
         UserError: the message names the part, and another checkpoint if there is one beside it.
     """
     try:
-        wrong = next(_faults(content), None)
+        wrong = next(faults(content), None)
     except Exception as error:  # whatever a hand-made tensor or dictionary may raise
         wrong = first_line(error)
     if wrong:
@@ -77,7 +60,7 @@ class RestoredShapes:
         optimizer = content["optimizer_states"][0]
         kept = {part: content[part] for part in KEPT_WEIGHTS if content.get(part) is not None}
         ids = [number for group in optimizer["param_groups"] for number in group["params"]]
-        states = [optimizer["state"].get(number, {}).values() for number in ids]
+        states = [without_scales(optimizer["state"].get(number, {})).values() for number in ids]
         return cls(
             _shapes(content["state_dict"]),
             {part: _shapes(weights) for part, weights in kept.items()},
@@ -102,11 +85,6 @@ class RestoredShapes:
             raise damaged(path, "its optimizer_states are not those of the trained parameters")
 
 
-def optimizer_entries(content: Mapping[str, Any]) -> int:
-    """Parameters that have optimizer state; none as long as no image gave a gradient."""
-    return sum(len(state["state"]) for state in content["optimizer_states"])
-
-
 def raised_while_restoring(error: BaseException) -> bool:
     """Whether Lightning was putting a checkpoint's parts in their places."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -114,106 +92,6 @@ def raised_while_restoring(error: BaseException) -> bool:
         frame.filename.endswith("checkpoint_connector.py") and ("restore" in frame.name or frame.name == "resume_start")
         for frame in frames
     )
-
-
-def _faults(content: Mapping[str, Any]) -> Iterator[str]:
-    for part, kind in PARTS.items():
-        if not isinstance(content.get(part, ...), kind):
-            yield f"its {part} is " + ("missing" if part not in content else type(content[part]).__name__)
-    yield from _mark_faults(content)
-    iteration = content["PromptDataModule"].get("iteration")
-    if type(iteration) is not int or iteration < 0:
-        yield f"its iteration is {iteration!r}"
-    if type(_at(content, PROGRESS)) is not int:
-        yield "its loops do not say how far the run was"
-    weights = content["state_dict"]
-    yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name not in MEASURED})
-    for part in KEPT_WEIGHTS:
-        yield from _kept_faults(part, content.get(part))
-    yield from _optimizer_faults(content, iteration)
-
-
-def _kept_faults(part: str, kept: Any) -> Iterator[str]:
-    """What is wrong with weights beside the trained ones."""
-    if kept is None:
-        return
-    yield from _tensor_faults(part, {name: kept[name] for name in kept if name != "num_updates"})
-    if type(kept.get("num_updates")) is not int or kept["num_updates"] < 0:
-        yield f"its {part} does not say how often it was updated"
-
-
-def _mark_faults(content: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the marks of its run; version 0.1 had the identity alone."""
-    if not IDENTITY.fullmatch(content["run_identity"]):
-        yield f"its run_identity is {content['run_identity']!r}"
-    settings = content.get("run_settings", {"seed": 0})
-    if not isinstance(settings, dict) or not settings or not all(isinstance(key, str) for key in settings):
-        yield "its run_settings are no dictionary of names"
-    inputs = content.get("run_inputs", {})
-    if not isinstance(inputs, dict) or not all(isinstance(text, str) for pair in inputs.items() for text in pair):
-        yield "its run_inputs are no dictionary of digests"
-    if not isinstance(content.get("stopped"), str | None):
-        yield f"its reason to stop is {content['stopped']!r}"
-
-
-def _at(node: Any, path: Iterable[str]) -> Any:
-    """What stands at a place in nested dictionaries; None if there is no such place."""
-    for key in path:
-        node = node.get(key) if isinstance(node, dict) else None
-    return node
-
-
-def _tensor_faults(part: str, tensors: Mapping[str, Any]) -> Iterator[str]:
-    if not tensors:
-        yield f"its {part} is empty"
-    for name, value in tensors.items():
-        if not isinstance(name, str):
-            yield f"a name in its {part} is {name!r}"
-        elif not isinstance(value, Tensor) or not value.is_floating_point():
-            yield f"{name} in its {part} is not a floating-point tensor"
-        elif not value.isfinite().all():
-            yield f"{name} in its {part} is not finite"
-
-
-def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[str]:
-    states = content["optimizer_states"]
-    if len(states) != 1 or not all(isinstance(states[0].get(part), kind) for part, kind in _OPTIMIZER.items()):
-        yield "its optimizer_states are not those of one optimizer"
-    # version 0.2 and earlier did not count: there an optimizer without any state has lost it
-    expected = content.get("optimizer_entries", optimizer_entries(content) or int(iteration > 0))
-    if optimizer_entries(content) != expected:
-        yield f"its optimizer_states have {optimizer_entries(content)} entries in place of {expected}"
-    kinds = [_kinds(state) for state in states[0]["state"].values()]
-    if any(kind != kinds[0] or "moment" not in kind.values() for kind in kinds):
-        yield "its optimizer_states have a parameter with other entries than the rest"
-    for group in states[0]["param_groups"]:
-        if not isinstance(group.get("params"), list) or not isinstance(group.get("lr"), int | float | Tensor):
-            yield "its optimizer_states have a group without parameters or learning rate"
-    if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
-        yield "its optimizer_states are not finite"
-
-
-def _kinds(state: Mapping[str, Any]) -> dict[str, str]:
-    """What an optimizer keeps of a parameter: moments of its shape, single numbers, and what is neither."""
-    return {name: _kind(value) for name, value in state.items()}
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Tensor) and value.ndim:
-        return "moment"
-    return "number" if isinstance(value, Tensor | float | int) else type(value).__name__
-
-
-_OPTIMIZER = {"state": dict, "param_groups": list}
-
-
-def _numbers(state: Any) -> Iterator[Tensor | float]:
-    """Tensors and floats in nested dictionaries and sequences."""
-    if isinstance(state, Tensor | float):
-        yield state
-    elif isinstance(state, Mapping | list | tuple):
-        for value in state.values() if isinstance(state, Mapping) else state:
-            yield from _numbers(value)
 
 
 def _shapes(values: Mapping[str, Any]) -> dict[str, Shape]:

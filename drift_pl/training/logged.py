@@ -45,6 +45,7 @@ def log_final(loggers: Iterable[Logger], values: Mapping[str, float], step: int)
     """
     for logger in loggers:
         logger.log_metrics({FINAL + name: value for name, value in values.items()}, step=step)
+        logger.save()  # before the summary: a run that has one is not logged again
 
 
 def log_picture(loggers: Iterable[Logger], tag: str, picture: Image.Image, step: int) -> None:

@@ -5,9 +5,11 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.core.saving import save_hparams_to_yaml
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing, write_json
@@ -21,7 +23,18 @@ def tensorboard(run_dir: Path, done: int = 0) -> TensorBoardLogger:
     Args:
         done: iterations that are done; TensorBoard hides what an earlier part of the run logged after them.
     """
-    return TensorBoardLogger(run_dir, name="", version="tensorboard", purge_step=done, default_hp_metric=False)
+    return _TensorBoard(run_dir, name="", version="tensorboard", purge_step=done, default_hp_metric=False)
+
+
+class _TensorBoard(TensorBoardLogger):
+    """Lightning's may leave half of a hparams.yaml when it is killed, and never mends it."""
+
+    @rank_zero_only
+    def save(self) -> None:
+        file = Path(self.log_dir) / self.NAME_HPARAMS_FILE
+        if not file.is_file():
+            _write_settings(file, self.hparams)
+        super().save()
 
 
 def wandb(run_dir: Path, project: str = "drift_pl", **options: Any) -> Logger:
@@ -77,6 +90,11 @@ class _ContinuedWriter(ExperimentWriter):
         self._done = done
         super().__init__(log_dir)
 
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Lightning's writes the file in its place."""
+        self.hparams.update(params)
+        _write_settings(Path(self.log_dir) / self.NAME_HPARAMS_FILE, self.hparams)
+
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
         if not path.is_file():
@@ -101,3 +119,8 @@ class _ContinuedWriter(ExperimentWriter):
             writer = comma_separated.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _write_settings(file: Path, settings: Any) -> None:
+    with replacing(file) as temporary:
+        save_hparams_to_yaml(temporary, settings)

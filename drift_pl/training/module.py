@@ -17,7 +17,7 @@ from drift_pl.incentive.method import Method
 from drift_pl.policies.protocol import Offloadable, Shardable
 from drift_pl.policies.sharding import collected, is_sharded
 from drift_pl.sampling.groups import GroupSampling
-from drift_pl.training.checkpoint_content import optimizer_entries
+from drift_pl.training.checkpoint_faults import optimizer_entries
 from drift_pl.training.checkpointing import key_by_position
 from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import OldPolicy, ParameterAverage

@@ -1,4 +1,4 @@
-"""Optimizer settings: AdamW, warm-up, gradient clipping, the weight average."""
+"""Optimizer settings: which one, warm-up, gradient clipping, the weight average."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from drift_pl.core.errors import UserError
 from drift_pl.functional.schedule import warmup_factor
 from drift_pl.policies.sharding import whole
+from drift_pl.training.eight_bit import eight_bit_adamw
 from drift_pl.training.ema import ParameterAverage
 from drift_pl.training.precision import ScaledPrecision
 
@@ -18,12 +19,13 @@ class OptimizerPlan:
     """Settings of the optimizer.
 
     Attributes:
-        learning_rate: of AdamW, > 0.
-        weight_decay: of AdamW, >= 0.
+        learning_rate: > 0.
+        weight_decay: >= 0.
         warmup: iterations over which the learning rate rises linearly; 0 for none.
         max_grad_norm: gradients are clipped to this norm, > 0.
         ema_decay: decay of the weight average that is evaluated and exported, in [0, 1); 0 for no average.
         ema_every: optimizer steps between two updates of the average, at least 1.
+        optimizer: `adamw`, or `adamw8bit`, whose moments take a byte each.
     """
 
     learning_rate: float
@@ -32,6 +34,7 @@ class OptimizerPlan:
     max_grad_norm: float = 1.0
     ema_decay: float = 0.0
     ema_every: int = 1
+    optimizer: str = "adamw"
 
     def create(self, parameters: Iterable[nn.Parameter], scaled: bool = False) -> torch.optim.Optimizer:
         """AdamW, fused into one kernel on CUDA, but where gradients are scaled: it would unscale them itself.
@@ -40,6 +43,8 @@ class OptimizerPlan:
         code, so that a weight's last bit would depend on how the weights are sharded.
         """
         parameters = list(parameters)
+        if self.optimizer == "adamw8bit":
+            return eight_bit_adamw(parameters, self.learning_rate, self.weight_decay)
         fused = True if not scaled and all(parameter.is_cuda for parameter in parameters) else None
         return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused)
 

@@ -37,6 +37,8 @@ def test_strategies() -> None:
             ["policy.quantisation=bitsandbytes_4bit"],
             r"cannot shard the weights of policy\.quantisation=bits.*use train",
         ),
+        (["policy.storage=fp8"], r"cannot shard the weights of policy\.storage=fp8: use policy\.storage=null"),
+        (["objective.optimizer=adamw8bit"], r"cannot shard the moments of objective\.optimizer=adamw8bit: use obj"),
         (["policy.compile=true"], r"^policy\.compile=true does not work with trainer\.strategy=fsdp: use policy"),
         (["trainer.accelerator=mps"], r"^trainer\.strategy=fsdp does not work on mps: use trainer\.accelerator=cpu"),
     ],

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from html_page import Page
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 
 from drift_pl.fit import main
 from drift_pl.reports.closing import closing_table
+from drift_pl.training.callbacks import HeldOutEvaluation
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,28 @@ def test_a_report_that_fails_costs_a_line_and_no_run(
         assert "only report.html was missing" in capsys.readouterr().out
         Page((tmp_path / "run" / "report.html").read_text(encoding="utf-8"))
         (tmp_path / "run" / "report.html").unlink()
+
+
+def test_all_is_logged_before_a_run_counts_as_complete(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing mends half a row, or a missing one, once the summary is there.
+
+    Catches in training/logged.py: final values that a logger still holds when the summary is written.
+    """
+    rows: list[str] = []
+    write = HeldOutEvaluation._write_summary
+
+    def reads_first(self: HeldOutEvaluation, *args: Any) -> None:
+        rows.extend((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines())
+        write(self, *args)
+
+    monkeypatch.setattr(HeldOutEvaluation, "_write_summary", reads_first)
+    assert (
+        main([*world.overrides(), "trainer.iterations=1", "trainer.logger=[csv]", f"run_dir={tmp_path / 'run'}"]) == 0
+    )
+    assert rows == (tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()
+    assert "final/reward" in rows[0]
 
 
 def test_saved_config_is_the_run_again(world: TinyWorld, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A checkpoint whose inside is spoilt is one line in every command that reads one; it is read once.
 
-Catches in training/checkpoint_content.py: a part that is not looked at.
+Catches in training/checkpoint_faults.py: a part that is not looked at.
 Catches in builders/checkpoint_weights.py: weights that are read again, and may be of another iteration than the digest.
 Catches in training/checkpointing.py: fresh weights saved over last.ckpt while it is being restored.
 """
@@ -62,6 +62,13 @@ def cut(part: str) -> Callable[[Content], None]:
     return spoil
 
 
+def spoil_files(name: str, value: Any) -> Callable[[Content], None]:
+    def spoil(content: Content) -> None:
+        next(state for key, state in content["callbacks"].items() if key.startswith("ModelCheckpoint"))[name] = value
+
+    return spoil
+
+
 SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no state_dict": (lambda content: content.pop("state_dict"), "state_dict is missing"),
     "empty state_dict": (put("state_dict", value={}), "state_dict is empty"),
@@ -79,6 +86,15 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "no optimizer": (put("optimizer_states", value=[]), "are not those of one optimizer"),
     "empty optimizer": (put("optimizer_states", 0, "state", value={}), "have 0 entries in place of 30"),
     "optimizer as text": (put("optimizer_states", value=["x"]), "is damaged"),
+    "no eps": (
+        lambda content: content["optimizer_states"][0]["param_groups"][0].pop("eps"),
+        "the eps in its optimizer",
+    ),
+    "betas of another optimizer": (
+        put("optimizer_states", 0, "param_groups", 0, "betas", value=(0.9,)),
+        "the betas in its optimizer_states is (0.9,)",
+    ),
+    "a learning rate as text": (put("optimizer_states", 0, "param_groups", 0, "lr", value="1"), "the lr in its optimi"),
     "NaN moments": (first_moment(lambda moment: moment * float("nan")), "optimizer_states are not finite"),
     "iteration as text": (put("PromptDataModule", "iteration", value="4"), "iteration is '4'"),
     "no iteration": (put("PromptDataModule", value={}), "iteration is None"),
@@ -86,7 +102,25 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
     "identity as a number": (put("run_identity", value=3), "run_identity is int"),
     "settings as text": (put("run_settings", value="x"), "run_settings are no dictionary"),
     "no loops": (lambda content: content.pop("loops"), "loops is missing"),
+    "no count of iterations": (
+        put("loops", "fit_loop", "epoch_loop.batch_progress", "total", "ready", value=None),
+        "loops do not say how far the run was",
+    ),
+    "steps as a tensor": (put("global_step", value=torch.zeros(2)), "global_step is Tensor"),
+    "a path as a number": (spoil_files("last_model_path", 3), "ModelCheckpoint has a path that is no text"),
+    "a score as text": (spoil_files("best_k_models", {"a": "x"}), "ModelCheckpoint has a score that is no number"),
     "numbers as names": (lambda content: content["state_dict"].update({3: torch.ones(1)}), "a name in its state_dict"),
+    "seconds as a tensor": (
+        put("callbacks", "HeldOutEvaluation", "seconds", value=torch.zeros(2)),
+        "the seconds of its",
+    ),
+    "NaN seconds": (put("callbacks", "HeldOutEvaluation", "seconds", value=float("nan")), "the seconds of its"),
+    "no count of images": (
+        lambda content: content["callbacks"]["HeldOutEvaluation"].pop("images"),
+        "the images of its HeldOutEvaluation is missing",
+    ),
+    "counts as text": (put("callbacks", "HeldOutEvaluation", value="x"), "the seconds of its HeldOutEvaluation"),
+    "words of the alarm": (put("callbacks", "DiversityAlarm", "recent", value=["x"]), "the recent of its Diversity"),
     "settings by number": (put("run_settings", 3, value=1), "run_settings are no dictionary of names"),
 }
 
@@ -149,7 +183,7 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
     "loops that Lightning cannot read": (put("loops", "fit_loop", value=5), "its loops do not say how far the run was"),
     "a callback's state that it cannot read": (
         put("callbacks", "DiversityAlarm", value={"start": 5}),
-        "it cannot be restored",
+        "the start of its DiversityAlarm is 5",
     ),
     "no version": (put("pytorch-lightning_version", value="x"), "it cannot be restored"),
 }
@@ -159,13 +193,16 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
 def test_a_resume_takes_nothing_in_silence(
     remade: Callable[..., Path], make_run: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    """What the checkpoint lacks would go on with fresh values."""
+    """What the checkpoint lacks would go on with fresh values.
+
+    Catches in fit.py: config.yaml is that of a resume that could not be.
+    """
     spoil, says = OTHER_RUNS[name]
     run = remade(tmp_path / "run", spoil, "last.ckpt")
-    content = (run / "checkpoints" / "last.ckpt").read_bytes()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.suffix in (".ckpt", ".yaml", ".json")}
     with pytest.raises(UserError, match=f"last.ckpt is damaged: .*{says}"):
         make_run(run, "trainer.iterations=6", "ckpt_path=last")
-    assert (run / "checkpoints" / "last.ckpt").read_bytes() == content
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_run_without_any_gradient_may_be_resumed(

@@ -11,7 +11,7 @@ from tiny_policies import load_tiny
 
 from drift_pl.builders.policy import build_policy
 from drift_pl.config.loading import parse
-from drift_pl.config.schema import Config
+from drift_pl.config.schema import AUTOCAST, Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies import load_options
 from drift_pl.policies.flux import FluxPolicy
@@ -91,7 +91,9 @@ def test_a_policy_hands_them_to_diffusers(
 
 def test_what_quantisation_needs_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_options, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"needs the package bitsandbytes: pip install bitsandbytes, or .*=null$"):
+    with pytest.raises(
+        UserError, match=r"needs the package bitsandbytes: pip install 'drift-pl\[quantisation\]', or .*=null$"
+    ):
         loading_options(None, "bitsandbytes_4bit", "transformer")
     monkeypatch.setattr(load_options, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -126,6 +128,35 @@ def test_without_a_dtype_weights_are_as_stored_but_for_the_autoencoder(half_pipe
     assert {parameter.dtype for _, parameter in policy.trainable_parameters()} == {torch.float32}
     assert load_tiny("sd3", half_pipeline, sharded=True).network.dtype == torch.bfloat16
     assert load_tiny("sd3", half_pipeline, dtype="float32").network.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("stored", "precision", "remedy"),
+    [
+        (torch.float16, "bf16-mixed", r"policy\.dtype=bfloat16, or trainer\.precision=16-mixed$"),
+        (torch.bfloat16, "16-mixed", r"policy\.dtype=float16, or trainer\.precision=bf16-mixed$"),
+    ],
+)
+def test_stored_weights_of_another_half_precision_are_refused(
+    stored: torch.dtype, precision: str, remedy: str, half_pipeline: Path, tmp_path: Path
+) -> None:
+    """As `policy.dtype` is; both remedies work, and so does full tuning, whose weights are all float32.
+
+    Catches in policies/load_options.py: weights of the run's own half precision refused.
+    Catches in policies/folders.py: nothing refused.
+    Catches in policies/loading.py: full tuning refused.
+    """
+    folder, name = tmp_path / "pipeline", str(stored).removeprefix("torch.")
+    StableDiffusion3Policy.pipeline_class.from_pretrained(
+        half_pipeline, **dict.fromkeys(StableDiffusion3Policy.optional_parts), dtype=stored
+    ).save_pretrained(folder)
+    settings = [f"policy.pretrained={folder}", "policy.resolution=16"]
+    refused = [*settings, f"trainer.precision={precision}"]
+    with pytest.raises(UserError, match=rf"pipeline/transformer is stored in {name}, .*{precision} mixes.*{remedy}"):
+        build_policy(parse(refused).config)
+    build_policy(parse([*refused, f"policy.dtype={AUTOCAST[precision]}"]).config)
+    build_policy(parse([*settings, f"trainer.precision={'16' if name == 'float16' else 'bf16'}-mixed"]).config)
+    build_policy(parse([*refused, "policy.tuning=full"]).config)
 
 
 def test_a_folder_of_another_family_says_which_it_is(half_pipeline: Path) -> None:

@@ -1,14 +1,16 @@
 """metrics.csv of a run that is resumed: earlier rows stay, later ones go, half a line is none.
 
-Catches in training/loggers.py: rows lost by a second kill; half a line read as a row.
+Catches in training/loggers.py: rows lost by a second kill; half a line read as a row; settings written in their place.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drift_pl.core.errors import UserError
-from drift_pl.training.loggers import csv
+from drift_pl.training import loggers
+from drift_pl.training.loggers import csv, tensorboard
 
 
 def log(run_dir: Path, done: int, *steps: int, name: str = "a") -> list[str]:
@@ -48,3 +50,24 @@ def test_another_table_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"metrics\.csv is not a table that trainer\.logger=\[csv\] wrote: move it"):
         log(tmp_path, 1, 1)
     assert (tmp_path / "csv" / "metrics.csv").read_text() == "mine\n1\n"
+
+
+@pytest.mark.parametrize("make", [csv, tensorboard])
+def test_a_kill_leaves_no_half_of_the_settings(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hparams.yaml is not there, or is the earlier one."""
+
+    def is_killed(file: Path, settings: Any) -> None:
+        Path(file).write_text("sampler.wi")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loggers, "save_hparams_to_yaml", is_killed)
+        logger = make(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            logger.log_hyperparams({"a": 1}) or logger.save()
+    assert not list(tmp_path.rglob("hparams.yaml"))
+    logger = make(tmp_path)
+    logger.log_hyperparams({"a": 1})
+    logger.save()
+    (file,) = tmp_path.rglob("hparams.yaml")
+    assert file.read_text() == "a: 1\n"

@@ -272,8 +272,22 @@ BOUNDS = [
 CHOICES = [
     row(f"fit {key}=nothing", f"{key}=nothing should be ", f"use e.g. {key}=")
     for key in (
-        *("policy.tuning", "policy.reference_device", "policy.family", "policy.dtype", "policy.quantisation"),
-        *("sampler.kind", "sampler.window_schedule", "objective.loss", "objective.advantage_std", "objective.ratio"),
+        *(
+            "policy.tuning",
+            "policy.reference_device",
+            "policy.family",
+            "policy.dtype",
+            "policy.quantisation",
+            "policy.storage",
+        ),
+        *(
+            "sampler.kind",
+            "sampler.window_schedule",
+            "objective.loss",
+            "objective.advantage_std",
+            "objective.ratio",
+            "objective.optimizer",
+        ),
         *("objective.reward_normalisation", "objective.kl_form", "objective.step_weights", "incentive.method"),
         *("incentive.selection.rule", "incentive.selection.statistics", "incentive.prompting.rule"),
         *("incentive.prompting.form", "incentive.shaping.potential", "incentive.shaping.normalise"),

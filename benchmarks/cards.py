@@ -1,0 +1,92 @@
+"""What `plan` counts for every experiment of a real model, on cards of 24, 48 and 80 GB.
+
+    python benchmarks/cards.py [out=docs/results/plan.json] [experiment=NAME]
+
+Nothing is downloaded, computed or timed: `python -m drift_pl.plan experiment=NAME device=24GB` says the same of one
+experiment and one card. Where a run does not fit, the table names the keys with which it does.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from speed.timing import finish, options_of, rounded
+
+from drift_pl.builders.devices import device_of
+from drift_pl.builders.planning import Plan, as_record, plan_of, remedies
+from drift_pl.builders.quiet import quieten
+from drift_pl.config.experiments import list_experiments
+from drift_pl.config.loading import parse
+from drift_pl.config.schema import Config
+
+CARDS = ("24GB", "48GB", "80GB")
+UTILISATION = 0.4
+"""Share of a card's peak at which images per second are stated; `plan`'s own."""
+
+
+def real_experiments() -> list[str]:
+    """Those whose model is not in the package."""
+    names = list_experiments()
+    return [name for name in names if not parse([f"experiment={name}"]).config.policy.pretrained.startswith("pkg:")]
+
+
+def row_of(name: str) -> dict[str, Any]:
+    """The plan of an experiment, and what it says of each card."""
+
+    def change(values: Mapping[str, str]) -> Config:
+        return parse([f"experiment={name}", *(f"{key}={value}" for key, value in values.items())]).config
+
+    config = change({})
+    plan = plan_of(config)
+    cards = {card: on_card(plan, config, card, change) for card in CARDS}
+    return {
+        "peak_bytes": plan.peak,
+        "needed_bytes": plan.needed,
+        "peak_phase": plan.peak_phase,
+        "phases_bytes": dict(plan.phases),
+        "images_per_iteration": plan.images,
+        "flops_per_iteration": plan.flops,
+        "not_counted": list(plan.unknown),
+        "cards": cards,
+    }
+
+
+def on_card(plan: Plan, config: Config, card: str, change: Any) -> dict[str, Any]:
+    name, device = device_of(card, None)
+    speed = as_record(plan, name, device, UTILISATION)["images_per_s"]
+    if plan.fits(device):
+        return {"device": name, "fits": True, "images_per_s": speed}
+    return {"device": name, "fits": False, "images_per_s": speed, "fits_with": remedies(config, device, change)}
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [f"| experiment | GB (peak in) | {' | '.join(CARDS)} |", f"|---|---|{'---|' * len(CARDS)}"]
+    for name, row in rows.items():
+        cells = [cell(row["cards"][card]) for card in CARDS]
+        lines.append(f"| `{name}` | {row['needed_bytes'] / 1e9:.1f} ({row['peak_phase']}) | {' | '.join(cells)} |")
+    return lines
+
+
+def cell(card: Mapping[str, Any]) -> str:
+    if card["fits"]:
+        return f"fits, {card['images_per_s']:.2g} images/s"
+    if card["fits_with"] is None:
+        return "no"
+    return " ".join(f"`{key}={value}`" for key, value in card["fits_with"].items())
+
+
+def main(argv: list[str]) -> int:
+    options = options_of(argv, experiment="")
+    quieten()
+    rows = {}
+    for name in [options["experiment"]] if options["experiment"] else real_experiments():
+        rows[name] = rounded(row_of(name))
+        print(f"{name}: {rows[name]['needed_bytes'] / 1e9:.1f} GB", file=sys.stderr, flush=True)
+    finish(
+        {"title": "counted, not measured", "utilisation": UTILISATION, "experiments": rows}, table(rows), options["out"]
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

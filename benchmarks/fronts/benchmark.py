@@ -1,0 +1,176 @@
+"""Protocol 2, methods x worlds x rewards in one table: docs/benchmark.md. It may be interrupted at any time.
+
+    python benchmarks/fronts/benchmark.py status      # what is done and missing, core-minutes, what waits for what
+    python benchmarks/fronts/benchmark.py run b1      # trains and evaluates what is missing of a tier, and keeps it
+    python benchmarks/fronts/benchmark.py length Lb   # the world's one length, from plain runs on tuning prompts
+    python benchmarks/fronts/benchmark.py page        # the table and figure of docs/benchmark.md, from what is kept
+
+A method is a file of the package and a recipe in plan2.yaml: a name and a sentence under `methods`, its settings in a
+tier. `run` then trains it alone, and `page` gives it a row.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmark_page import draw, write_page
+from benchmark_table import Table, tabulate
+from levels import one_length
+from plan import Tier, read_plan
+from run import ROOT, Queue, status
+
+from drift_pl.config.command import run_command
+from drift_pl.config.yaml_text import load_yaml
+from drift_pl.core.errors import UserError
+from drift_pl.evaluation.bundle import read_bundle
+from drift_pl.reports.comparison import compare
+
+PLAN = Path(__file__).with_name("plan2.yaml")
+PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "docs" / "results" / "benchmark"
+RUNS = ROOT / "runs" / "benchmark"
+MADE_OF = ("drift_pl", "experiments")
+"""What decides a run's result besides the plan, in git."""
+
+
+def commit_of(root: Path) -> str:
+    """The commit that last changed the package.
+
+    Raises:
+        UserError: it has changes that are in no commit, or this is no checkout.
+    """
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments, "--", *MADE_OF], cwd=root, capture_output=True, text=True)
+        if done.returncode:
+            raise UserError(f"{root}: {done.stderr.strip().splitlines()[0]}: results record their commit")
+        return done.stdout.strip()
+
+    if changed := git("status", "--porcelain"):
+        raise UserError(
+            f"{changed.split()[-1]} has changes that are in no commit: results record theirs, so commit first"
+        )
+    return git("log", "-1", "--format=%h", "--abbrev=12")
+
+
+def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
+    """A tier whose length is that of its world cannot run before this is known.
+
+    Raises:
+        UserError: it is not.
+    """
+    length = f"trainer.iterations=length {tier.world}"
+    if any(length in job.overrides for job in tier.jobs) and frozen["length"]["iterations"][tier.world] is None:
+        raise UserError(
+            f"tier {tier.name} has the length of world {tier.world}, which is not known: run tier L{tier.world}, then "
+            f"`length L{tier.world}`, and write it into frozen.length.iterations of {PLAN.name}"
+        )
+
+
+def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> list[Table]:
+    """A table for each tier on test prompts that has a complete seed.
+
+    Raises:
+        UserError: a result is of another protocol, or a tier has results of two commits.
+    """
+    queue = Queue(RUNS, results, made_by={"protocol": content["frozen"]["protocol"]})
+    tables = []
+    for tier in (tier for tier in plan.values() if "prompts=test" in tier.jobs[0].evaluation):
+        jobs = {name: job for name in queue.store.comparable(tier) if (job := queue.store.held(tier.name).get(name))}
+        if not jobs:
+            continue
+        refuse_two_commits(queue.store.file(tier.name), jobs)
+        kept = {f"{each.method}-s{each.seed}": each for each in read_bundle(queue.store.file(tier.name))}
+        comparison = compare([kept[name] for name in jobs])
+        tables.append(tabulate(tier, content, comparison, jobs))
+    return tables
+
+
+def refuse_two_commits(path: Path, jobs: dict[str, dict[str, Any]]) -> None:
+    """All results of a tier were made by one commit.
+
+    Raises:
+        UserError: two were not; the message names them.
+    """
+    first, commit = next((name, job.get("commit")) for name, job in jobs.items())
+    for name, job in jobs.items():
+        if job.get("commit") != commit:
+            raise UserError(
+                f"{path}#{name} was made by commit {job.get('commit')} and {first} by {commit}: a tier has one commit; "
+                "run it again in another tier, or remove the file to run all of it"
+            )
+
+
+def find_length(queue: Queue, tier: Tier) -> int:
+    """See `one_length`.
+
+    Raises:
+        UserError: a seed of the tier is missing.
+    """
+    names = queue.store.comparable(tier)
+    if len(names) < len(tier.jobs):
+        raise UserError(f"tier {tier.name} has {len(names)} of {len(tier.jobs)} runs: run it first")
+    kept = [each for each in read_bundle(queue.store.file(tier.name)) if each.method == tier.baseline]
+    (method,) = compare(kept).methods
+    return one_length([point.iteration for point in method.points], method.means_SK["reward"])
+
+
+def run(queue: Queue, tiers: Sequence[Tier]) -> None:
+    """Does what is missing, one tier after the other.
+
+    Raises:
+        UserError: a run failed.
+    """
+    for tier in tiers:
+        failed = queue.work([tier])
+        if failed:
+            raise UserError(f"failed: {failed[0].name}; the reason is in {queue.runs / failed[0].name}.log")
+
+
+def _main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["status", "run", "length", "page"])
+    parser.add_argument("tiers", nargs="*", help="names of tiers; none: all")
+    parser.add_argument("--seeds", type=int, help="only so many seeds of a tier (run)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="where runs and single results live")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where files of tiers are")
+    parser.add_argument("--page", type=Path, default=PAGE, help="the page with the table")
+    parser.add_argument("--debug", action="store_true")
+    options = parser.parse_args(argv)
+    plan, content = read_plan(PLAN), load_yaml(PLAN.read_text())
+    unknown = [name for name in options.tiers if name not in plan]
+    if unknown:
+        raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
+    tiers = [plan[name] for name in options.tiers or plan]
+    made_by = {"protocol": content["frozen"]["protocol"]}
+    if options.action == "run":
+        made_by["commit"] = commit_of(ROOT)
+    queue = Queue(options.runs.absolute(), options.results.absolute(), made_by=made_by)
+    if options.action == "run":
+        for tier in tiers:
+            refuse_unready(tier, content["frozen"])
+        run(queue, [_first_seeds(tier, options.seeds) for tier in tiers])
+    elif options.action == "length":
+        for tier in tiers:
+            print(f"{tier.name}  {find_length(queue, tier)} iterations")
+    elif options.action == "status":
+        print(status(queue, tiers))
+        for name, waiting in content["planned"].items():
+            hours = waiting["runs"] * waiting["core_minutes"] / 60
+            print(f"{name}  {waiting['runs']} runs, about {hours:.1f} core-hours, waits for {waiting['waits_for']}")
+    else:
+        tables = tabulated(plan, content, queue.results)
+        draw(tables, queue.results / "benchmark.png")
+        write_page(options.page, tables, plan, content)
+
+
+def _first_seeds(tier: Tier, count: int | None) -> Tier:
+    seeds = tier.seeds[:count]
+    return replace(tier, seeds=seeds, jobs=tuple(job for job in tier.jobs if job.seed in seeds))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(_main))

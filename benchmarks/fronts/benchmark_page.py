@@ -1,0 +1,156 @@
+"""The generated part of docs/benchmark.md, between two markers, and its figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark_table import Row, Table
+from levels import LevelGain, holm
+from plan import Tier
+
+from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_text
+from drift_pl.functional.intervals import Interval
+from drift_pl.reports.figure import BASELINE_COLOUR, COLOURS, MARKERS, STAR, STYLE, save_png
+from drift_pl.reports.markdown import code, row
+
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+HEAD = [
+    *("method", "what it is", "reward", "on-prompt share", "diversity", "LPIPS"),
+    *("diversity gain at equal reward", "ceiling", "at 75 % of the baseline's gain", "reward gain at equal diversity"),
+    *("hypervolume", "core-minutes"),
+]
+P_HEAD = ["diversity at equal reward", "reward at equal diversity"]
+
+
+def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> None:
+    """Replaces what stands between the markers.
+
+    Raises:
+        UserError: the page has no markers.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
+    parts = [part for table in tables for part in _table(table, content)]
+    parts += _adjusted(tables) + _missing([table.tier.name for table in tables], plan, content)
+    write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
+
+
+def _table(table: Table, content: dict[str, Any]) -> list[str]:
+    tier, world = table.tier, content["frozen"]["worlds"][table.tier.world]
+    lines = [
+        f"## Tier {tier.name}: {tier.title}",
+        "",
+        f"World {tier.world} ({world['title']}), {table.seeds} seeds, commit `{table.commit}`. Diversity: "
+        f"`{table.measure}`.",
+        "",
+        *_rows(table, tier.baseline),
+    ]
+    for other in tier.against:
+        lines += ["", f"Against {code(other)}:", "", *_rows(table, other)]
+    return [*lines, ""]
+
+
+def _rows(table: Table, other: str) -> list[str]:
+    lines = [row(HEAD), row(["---"] * len(HEAD))]
+    if other == table.tier.baseline:
+        lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
+    return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]
+
+
+def _cells(each: Row, measure: str) -> list[str]:
+    cells = [code(each.method), each.says, *_values(each.final, measure)]
+    if each.at_share is None:
+        return [*cells, *[""] * 5, f"{each.minutes:.0f}"]
+    ceiling = "" if each.ceiling is None else f"{each.ceiling:+.1%}"
+    cells += [gain_text(each.diversity), ceiling, level_text(each.at_share), gain_text(each.reward)]
+    return [*cells, _difference(each.hypervolume), f"{each.minutes:.0f}"]
+
+
+def _values(values: dict[str, float], measure: str) -> list[str]:
+    return [f"{values[name]:.4f}" for name in ("reward", "alignment", measure, "pairwise_lpips")]
+
+
+def gain_text(interval: Interval | None) -> str:
+    """`+4.7 % [+1.6, +7.9]`; without brackets if there is no interval."""
+    if interval is None:
+        return "none in common"
+    if interval.low is None or interval.high is None:
+        return f"{100 * interval.mean:+.1f} %"
+    return f"{100 * interval.mean:+.1f} % [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def level_text(gain: LevelGain) -> str:
+    """As `gain_text`, where an end that is not reached says so."""
+    if gain.value is None:
+        return "not reached"
+    text = f"{100 * gain.value:+.1f} %"
+    if gain.low is not None and gain.high is not None:
+        return f"{text} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
+    return f"{text} [{gain.reason}]" if gain.reason and gain.reason.startswith("not reached") else text
+
+
+def _difference(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:+.4f}"
+    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def draw(tables: Sequence[Table], path: Path) -> None:
+    """A panel per tier: every method's points, averaged over seeds; nothing without tables."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    if not tables:
+        return
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.4 * len(tables) + 1.6, 2.9), layout="constrained")
+        for axes, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
+            others = [name for name in table.fronts if name != table.tier.baseline]
+            for name, (rewards, diversities) in table.fronts.items():
+                place = -1 if name == table.tier.baseline else others.index(name)
+                colour = BASELINE_COLOUR if place < 0 else COLOURS[place % len(COLOURS)]
+                axes.plot(rewards, diversities, MARKERS[(place + 1) % len(MARKERS)] + "-", color=colour, label=name)
+            axes.plot(table.base["reward"], table.base[table.measure], linestyle="", label="base model", **STAR)
+            axes.set(xlabel="reward", ylabel=table.measure, title=f"tier {table.tier.name}")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(figure, path, dpi=200)
+
+
+def _adjusted(tables: Sequence[Table]) -> list[str]:
+    """p-values of "no gain" against further methods, adjusted over the worlds that have them."""
+    found: dict[tuple[str, str], list[tuple[str, tuple[float, float]]]] = {}
+    for table in tables:
+        for other, rows in table.rows.items():
+            for each in rows:
+                if each.p_values is not None:
+                    found.setdefault((each.method, other), []).append((table.tier.world, each.p_values))
+    if not found:
+        return []
+    lines = ["## p-values of no gain, adjusted over worlds (Holm)", "", row(["method", "against", "world", *P_HEAD])]
+    lines.append(row(["---"] * 5))
+    for (method, other), entries in found.items():
+        adjusted = [holm([values[axis] for _, values in entries]) for axis in (0, 1)]
+        for index, (world, _) in enumerate(entries):
+            numbers = [f"{values[index]:.3f}" for values in adjusted]
+            lines.append(row([code(method), code(other), world, *numbers]))
+    return [*lines, ""]
+
+
+def _missing(done: Sequence[str], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+    """What the plan has beside the tables."""
+    lines = ["## What has not been run", ""]
+    for name, tier in plan.items():
+        if name not in done:
+            lines.append(f"- {name}, {tier.title}: {len(tier.jobs)} runs.")
+    for name, waiting in content["planned"].items():
+        lines.append(
+            f"- {name}: {waiting['runs']} runs on {waiting['prompts']} prompts; waits for {waiting['waits_for']}."
+        )
+    return lines

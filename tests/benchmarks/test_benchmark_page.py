@@ -1,0 +1,182 @@
+"""docs/benchmark.md's command: rows from closed forms, refusals by name, the page as committed."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated
+from benchmark_page import BEGIN, END, gain_text, level_text, write_page
+from levels import LevelGain
+from made_up_evaluations import make_point, write_file
+from plan import Tier, read_plan
+from run import Queue
+
+from drift_pl.core.errors import UserError
+from drift_pl.functional.intervals import Interval
+
+CONTENT = yaml.safe_load(PLAN.read_text())
+MADE_BY = {"protocol": 2, "commit": "abc"}
+
+
+def stored(tmp_path: Path, tier: Tier, made_by: dict[str, Any] | None = None) -> Queue:
+    """Every run of a tier, whose rewards go from 0 to 1 by way of 0.5; diversity from 1 to 0.5 by way of 0.75.
+
+    Other methods than the baseline have 1.2 times its diversity after training; no prompt or seed differs.
+    """
+    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=made_by or MADE_BY)
+    for job in tier.jobs:
+        more = 1.0 if job.method == tier.baseline else 1.2
+        points = [
+            make_point(at, [reward] * 2, valid_pairwise_distance=[diversity] * 2, pairwise_lpips=0.02)
+            for at, reward, diversity in ((0, 0.0, 1.0), (16, 0.5, 0.75 * more), (48, 1.0, 0.5 * more))
+        ]
+        made = write_file(tmp_path / "made", job.method, job.seed, points)
+        queue.store.keep(job, made / "evaluation.json", 6.0)
+    queue.store.gather(tier)
+    return queue
+
+
+@pytest.fixture(scope="module")
+def plan() -> dict[str, Tier]:
+    return read_plan(PLAN)
+
+
+def short(tier: Tier, methods: tuple[str, ...] = ("flowgrpo", "drift_plus_nft", "nft_kl_0.1")) -> Tier:
+    jobs = tuple(job for job in tier.jobs if job.method in methods)
+    return replace(tier, methods=methods, against=("nft_kl_0.1",), jobs=jobs)
+
+
+def test_rows_are_the_closed_forms(plan: dict[str, Tier], tmp_path: Path) -> None:
+    """Integrals of straight lines. Over rewards 0 to 1: .85 / .75; over diversities 0.6 to 1: .25 / .16.
+
+    At three quarters of the baseline's reward .75 / .625; the ceiling is 1 / .75; the areas under the steps are
+    .5 x .9 + .5 x .6 and .5 x .75 + .5 x .5.
+
+    Catches in benchmarks/fronts/benchmark_table.py: the baseline and the method exchanged; distance of all images.
+    """
+    tier = short(plan["b1"])
+    stored(tmp_path, tier)
+    (table,) = tabulated({"b1": tier}, CONTENT, tmp_path / "results")
+    baseline, levers, _ = table.rows["flowgrpo"]
+    assert (baseline.diversity, baseline.at_share, baseline.minutes) == (None, None, 6.0)
+    assert levers.diversity.mean == pytest.approx(0.85 / 0.75 - 1)
+    assert levers.reward.mean == pytest.approx(0.25 / 0.16 - 1)
+    assert (levers.at_share.value, levers.at_share.low) == pytest.approx((0.2, 0.2))
+    assert levers.ceiling == pytest.approx(1 / 3)
+    assert levers.hypervolume.mean == pytest.approx(0.125)
+    assert levers.final["valid_pairwise_distance"] == pytest.approx(0.6)
+    (same,) = (row for row in table.rows["nft_kl_0.1"] if row.method == "drift_plus_nft")
+    assert same.diversity.mean == pytest.approx(0)
+    assert same.p_values == (1.0, 1.0)
+    assert (table.seeds, table.measure, table.commit) == (3, "valid_pairwise_distance", "abc")
+
+
+def test_results_of_another_protocol_or_of_two_commits_are_refused_by_name(
+    plan: dict[str, Tier], tmp_path: Path
+) -> None:
+    """Catches in benchmarks/fronts: results of two commits mixed; a protocol that is not read."""
+    tier = short(plan["b1"])
+    stored(tmp_path / "other", tier, {"protocol": 1, "commit": "abc"})
+    with pytest.raises(UserError, match=r"#flowgrpo-s200 is a result of protocol 1, and this is protocol 2"):
+        tabulated({"b1": tier}, CONTENT, tmp_path / "other" / "results")
+    stored(tmp_path / "none", tier, {"commit": "abc"})
+    with pytest.raises(UserError, match=r"#flowgrpo-s200 is a result of protocol \(none\), and this is protocol 2"):
+        tabulated({"b1": tier}, CONTENT, tmp_path / "none" / "results")
+    queue = stored(tmp_path / "run", tier)
+    queue = Queue(queue.runs, queue.results, made_by={"protocol": 2, "commit": "def"})
+    with pytest.raises(UserError, match=r"flowgrpo-s200 is a result of commit abc, and this is commit def: a tier has"):
+        queue.work([tier])
+    one, others = replace(tier, jobs=tier.jobs[:1]), replace(tier, jobs=tier.jobs[1:])
+    stored(tmp_path / "two", one, {"protocol": 2, "commit": "def"})
+    stored(tmp_path / "two" / "more", others)
+    (tmp_path / "two" / "runs" / "results").rename(tmp_path / "two" / "first")
+    singles = tmp_path / "two" / "more" / "runs" / "results" / "b1"
+    (tmp_path / "two" / "first" / "b1" / "flowgrpo-s200").rename(singles / "flowgrpo-s200")
+    both = Queue(tmp_path / "two" / "more" / "runs", tmp_path / "two" / "both", made_by={"protocol": 2})
+    both.store.gather(tier)
+    with pytest.raises(UserError, match=r"#flowgrpo-s201 was made by commit abc and flowgrpo-s200 by def: a tier has"):
+        tabulated({"b1": tier}, CONTENT, tmp_path / "two" / "both")
+
+
+def test_a_commit_is_that_of_the_package_and_changes_need_one(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e@x", *arguments], cwd=tmp_path, check=True)
+
+    with pytest.raises(UserError, match="not a git repository.*: results record their commit"):
+        commit_of(tmp_path)
+    git("init", "-q")
+    (tmp_path / "drift_pl").mkdir()
+    (tmp_path / "drift_pl" / "a.py").write_text("1")
+    git("add", ".")
+    git("commit", "-qm", "package")
+    commit = commit_of(tmp_path)
+    assert len(commit) == 12
+    (tmp_path / "notes.md").write_text("notes")
+    git("add", ".")
+    git("commit", "-qm", "notes")
+    assert commit_of(tmp_path) == commit
+    (tmp_path / "drift_pl" / "a.py").write_text("2")
+    with pytest.raises(UserError, match=r"drift_pl/a\.py has changes that are in no commit"):
+        commit_of(tmp_path)
+
+
+def test_a_tier_waits_for_its_worlds_length(plan: dict[str, Tier]) -> None:
+    refuse_unready(plan["b1"], CONTENT["frozen"])
+    waiting = replace(plan["Lb"].jobs[0], overrides=("trainer.iterations=length b",))
+    with pytest.raises(UserError, match=r"tier b1 has the length of world b, which is not known: run tier Lb, then"):
+        refuse_unready(replace(plan["b1"], jobs=(waiting,)), CONTENT["frozen"])
+
+
+def test_the_length_is_found_from_all_seeds(plan: dict[str, Tier], tmp_path: Path) -> None:
+    queue = stored(tmp_path, plan["Lb"])
+    assert find_length(queue, plan["Lb"]) == 48
+    fresh = Queue(tmp_path / "elsewhere", tmp_path / "nothing", made_by=MADE_BY)
+    with pytest.raises(UserError, match="tier Lb has 0 of 3 runs: run it first"):
+        find_length(fresh, plan["Lb"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (gain_text(None), "none in common"),
+        (gain_text(Interval(0.047, 0.016, 0.079, 5, ())), "+4.7 % [+1.6, +7.9]"),
+        (gain_text(Interval(-0.047, None, None, 2, (), "2 of the at least 3 seeds")), "-4.7 %"),
+        (level_text(LevelGain(1.0, None, reason="not reached")), "not reached"),
+        (level_text(LevelGain(1.0, 0.1, 0.05, 0.2)), "+10.0 % [+5.0, +20.0]"),
+        (
+            level_text(LevelGain(1.0, 0.1, None, 0.2, "not reached by 1 of 4 seeds")),
+            "+10.0 % [not reached by 1 of 4 seeds]",
+        ),
+        (level_text(LevelGain(1.0, 0.1, reason="2 of the at least 3 seeds")), "+10.0 %"),
+    ],
+)
+def test_gains_as_text(text: str, expected: str) -> None:
+    assert text == expected
+
+
+def test_the_page_is_written_between_its_markers(plan: dict[str, Tier], tmp_path: Path) -> None:
+    tier = short(plan["b1"])
+    stored(tmp_path, tier)
+    tables = tabulated({"b1": tier}, CONTENT, tmp_path / "results")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_page(page, tables, {"b1": tier}, CONTENT)
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert "+13.3 % [+13.3, +13.3]" in text
+    assert CONTENT["methods"]["drift_plus_nft"] in text
+    page.write_text("none")
+    with pytest.raises(UserError, match="needs the lines"):
+        write_page(page, tables, {"b1": tier}, CONTENT)
+
+
+def test_the_committed_page_is_what_the_committed_results_give(plan: dict[str, Tier], tmp_path: Path) -> None:
+    page = tmp_path / "benchmark.md"
+    page.write_text(PAGE.read_text())
+    write_page(page, tabulated(plan, CONTENT, RESULTS), plan, CONTENT)
+    assert page.read_text() == PAGE.read_text()
