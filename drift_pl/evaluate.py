@@ -152,7 +152,7 @@ def _measure(
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
     from drift_pl.builders.run import build_policy
-    from drift_pl.builders.scoring import build_rewards
+    from drift_pl.builders.scoring import build_run_rewards
     from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
     from drift_pl.evaluation.partial import PartialPoint
@@ -161,7 +161,7 @@ def _measure(
     from drift_pl.reports.display import headline
 
     with display.stage("loading models"):
-        bench = build_bench(config, build_rewards(config.rewards, "rewards"), options.judges)
+        bench = build_bench(config, build_run_rewards(config, [options.prompts]), options.judges)
         model = Model.on(build_policy(without_warm_start(config)), device, autocast)
         bench.evaluator.to(device)
     parameters = dict(model.policy.trainable_parameters())
@@ -169,7 +169,7 @@ def _measure(
         if known is not None:
             refuse_other_shapes(parameters, known, config.policy.lora.rank)
     rewards = [*bench.evaluator.rewards, *bench.evaluator.heldout_rewards]
-    expect_prompts([model.policy, *(each.reward for each in rewards)], evaluation.protocol["prompts"])
+    expect_prompts([model.policy, *rewards], evaluation.protocol["prompts"])
     if base is not None:
         evaluation = with_base_of(evaluation, base)
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)

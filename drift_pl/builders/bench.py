@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from drift_pl.builders.scoring import build_encoder, build_rewards, create_scorer, prompts_of
+from drift_pl.builders.scoring import build_encoder, build_rewards, build_run_rewards, create_scorer, prompts_of
 from drift_pl.config.batches import derive_batches, sampling_micro_batch
 from drift_pl.config.identity import config_hash
 from drift_pl.config.inputs import RunMark
+from drift_pl.config.prompt_rewards import chosen, prompt_rewards, reward_names
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.core.progress import Display
@@ -68,8 +69,8 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
 
 
 def build_picture_evaluator(config: Config) -> Evaluator:
-    """Reward and diversity of a few pictures, by the run's own rewards and its evaluation encoder."""
-    rewards = build_rewards(config.rewards, "rewards")
+    """Reward and diversity of a few pictures, by all of the run's own rewards and its evaluation encoder."""
+    rewards = build_run_rewards(config, lists=())  # the run's prompts need not be on this machine
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
     return Evaluator(rewards, encoder, None, sampling_micro_batch(config))
 
@@ -108,11 +109,32 @@ def new_record(
     with naming(f"prompts.{prompts}" if own else "prompts"):
         texts = distinct(getattr(config.prompts, prompts) if own else prompts)
     experiment = Path(config.experiment).stem
-    protocol = _protocol(config, texts[: config.evaluation.max_prompts or None], seeds_per_prompt, further)
+    texts = texts[: config.evaluation.max_prompts or None]
+    protocol = _protocol(config, texts, seeds_per_prompt, further, _judges(config, prompts, texts))
     return Evaluation(path, experiment, experiment, config.seed, config_hash(config), _training(config), protocol)
 
 
-def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Sequence[RewardConfig]) -> Protocol:
+def _judges(config: Config, prompts: str, texts: Sequence[str]) -> list[str]:
+    """The rewards with their weights; those that some prompts leave out, with the number and a digest of the others.
+
+    Args:
+        prompts: see `new_record`.
+    """
+    choices, judges = prompt_rewards(config, [prompts]), []
+    for name, reward in zip(reward_names(config.rewards), config.published.rewards, strict=True):
+        scored = [text for text in texts if name in choices.get(text, {name})]
+        of = "" if len(scored) == len(texts) else f" on {len(scored)} of {len(texts)} prompts ({_digest(scored)})"
+        judges.append(f"{_named(reward)} x {reward.weight}{of}")
+    return judges
+
+
+def _digest(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+
+
+def _protocol(
+    config: Config, prompts: Sequence[str], seeds: int, further: Sequence[RewardConfig], judges: list[str]
+) -> Protocol:
     config = config.published  # the record is shared
     evaluation, policy, plan = config.evaluation, config.policy, build_sampling(config)
     return {
@@ -124,7 +146,7 @@ def _protocol(config: Config, prompts: Sequence[str], seeds: int, further: Seque
         "resolution": policy.resolution if plan.resolution is None else plan.resolution,
         "precision": config.trainer.precision,
         "policy": f"{policy.family} {policy.pretrained}",
-        "judges": [f"{_named(reward)} x {reward.weight}" for reward in config.rewards],
+        "judges": judges,
         "heldout_judges": [*map(_named, [*evaluation.rewards, *further])],
         "encoder": _named(evaluation.encoder),
         "lpips": _named(evaluation.lpips),
@@ -137,11 +159,12 @@ def _training(config: Config) -> Training:
     """Length of the whole run and digest of its prompts."""
     batches, iterations = derive_batches(config), config.trainer.iterations
     prompts = prompts_of(config, "train")
+    choices = chosen(prompt_rewards(config, ["train"]), prompts)
     return {
         "iterations": iterations,
         "images": iterations * batches.images_per_iteration,
         "optimiser_steps": iterations * batches.optimizer_steps_per_iteration,
-        "prompts_digest": hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:12],
+        "prompts_digest": _digest([*prompts, choices] if choices else prompts),
     }
 
 

@@ -27,6 +27,7 @@ from drift_pl.training.callbacks import (
     RunProgress,
     RunStatus,
 )
+from drift_pl.training.callbacks.ratio import KL_FIRST
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.logged import RunSettings
@@ -48,6 +49,13 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
     return made
 
 
+def _ratio_watch(config: Config) -> RatioWatch:
+    """Of what the update holds its steps back by."""
+    if config.objective.loss == "flow_dppo":
+        return RatioWatch(config.objective.kl_limit, KL_FIRST, "objective.kl_limit")
+    return RatioWatch(config.objective.clip_range)
+
+
 def build_callbacks(
     config: Config,
     evaluation: HeldOutEvaluation,
@@ -63,7 +71,7 @@ def build_callbacks(
         identity,
         DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
-        RatioWatch(config.objective.clip_range),
+        _ratio_watch(config),
         RunProgress(trainer.iterations, display),
         evaluation,
         RunSettings(logged_settings(config), run_text(config, run_dir, evaluation.test_prompts), evaluation.measures),

@@ -5,14 +5,16 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 
+from drift_pl.builders.scoring import prompts_of
 from drift_pl.config.batches import derive_batches, world_size
+from drift_pl.config.prompt_rewards import prompt_rewards, reward_names
 from drift_pl.config.schema import Config
 from drift_pl.policies.protocol import Policy
 
 
 def overview(config: Config, policy: Policy, trainer: Trainer, run_dir: Path) -> dict[str, str]:
     """Row -> text, from settings as they may be shown."""
-    config = config.published
+    rewards, config = _rewards(config), config.published
     rows = {
         "experiment": f"{config.experiment}, seed {config.seed}" + (f", {config.run_name}" if config.run_name else ""),
         "policy": f"{config.policy.family}, {config.policy.pretrained}",
@@ -21,12 +23,23 @@ def overview(config: Config, policy: Policy, trainer: Trainer, run_dir: Path) ->
         + derive_batches(config).describe(),
         "update": _update(config),
         "levers": levers(config),
-        "rewards": ", ".join(f"{reward.name} x {reward.weight:g}" for reward in config.rewards),
+        "rewards": rewards,
         "length": _length(config),
         "devices": _devices(config, trainer),
         "run folder": str(run_dir),
     }
     return rows
+
+
+def _rewards(config: Config) -> str:
+    """The rewards with their weights; those that some prompts leave out, with the number of the others."""
+    choices, found = prompt_rewards(config, ["train"]), []
+    prompts = prompts_of(config, "train") if choices else ()
+    for name, reward in zip(reward_names(config.rewards), config.published.rewards, strict=True):
+        scored = sum(name in choices.get(prompt, {name}) for prompt in prompts)
+        of = "" if scored == len(prompts) else f" ({scored} of {len(prompts)} prompts)"
+        found.append(f"{reward.name} x {reward.weight:g}{of}")
+    return ", ".join(found)
 
 
 def levers(config: Config) -> str:

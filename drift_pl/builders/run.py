@@ -22,7 +22,7 @@ from drift_pl.builders.method import (
 )
 from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
-from drift_pl.builders.scoring import build_rewards, overlap, prompts_of, refuse_split_groups
+from drift_pl.builders.scoring import build_run_rewards, overlap, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
 from drift_pl.config.batches import derive_batches, noisy_steps, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
@@ -37,7 +37,7 @@ from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
-from drift_pl.scoring.rewards import WeightedReward
+from drift_pl.scoring.rewards import WeightedReward, tasks_of
 from drift_pl.training.callbacks import (
     HeldOutEvaluation,
 )
@@ -98,7 +98,7 @@ def build_run(
             config = with_micro_batch(config, whole, run_dir)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     with display.stage("loading rewards and encoders"):
-        rewards = build_rewards(config.rewards, "rewards")
+        rewards = build_run_rewards(config)
         refuse_split_groups(config, rewards)
         prompting = build_prompting(config, train, run_dir)
         evaluation = build_held_out_evaluation(config, rewards, run_dir, mark, display)
@@ -111,7 +111,7 @@ def build_run(
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further, display)
-    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting)
+    module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting, train)
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config):
         trainer = build_trainer(config, run_dir, callbacks, done)
@@ -139,8 +139,8 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
             warnings.simplefilter("ignore")
         texts = (text for prompt in train[:ANNOUNCED] for text in candidates(prompt))
         expect_prompts([module.policy], [*texts, *train[ANNOUNCED:], *measured])
-        expect_prompts([each.reward for each in evaluator.rewards], [*train, *measured])
-        expect_prompts([each.reward for each in evaluator.heldout_rewards], measured)
+        expect_prompts(evaluator.rewards, [*train, *measured])
+        expect_prompts(evaluator.heldout_rewards, measured)
 
 
 def build_module(
@@ -150,7 +150,12 @@ def build_module(
     rewards: Sequence[WeightedReward],
     monitor: Encoder,
     prompting: PromptingRule,
+    train: Sequence[str] = (),
 ) -> DriftModule:
+    """
+    Args:
+        train: the training prompts.
+    """
     objective, method, update = config.objective, build_method(config, rewards), build_update(config)
     return DriftModule(
         sampling=build_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
@@ -162,6 +167,7 @@ def build_module(
             monitor,
             *overlap(config, rewards),
             offload=config.policy.offload,
+            tasks=tasks_of(rewards, train),
         ),
         method=method,
         update=update,

@@ -3,11 +3,12 @@
 import functools
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from drift_pl.config.batches import most_processes_of_whole_groups
 from drift_pl.config.processes import world_size
+from drift_pl.config.prompt_rewards import LISTS, Choices, prompt_rewards, reward_names
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import construct, find
@@ -103,20 +104,35 @@ def _called(kind: str) -> str:
 
 
 def build_rewards(
-    rewards: Sequence[RewardConfig], setting: str, taken: Sequence[WeightedReward] = ()
+    rewards: Sequence[RewardConfig],
+    setting: str,
+    taken: Sequence[WeightedReward] = (),
+    choices: Choices | None = None,
 ) -> list[WeightedReward]:
     """Rewards by their names; the second of a name is called NAME#2.
 
     Args:
         taken: further rewards whose names are in use.
+        choices: prompts that name the rewards that score them; None: all score all.
     """
     built: list[WeightedReward] = []
-    for number, reward in enumerate(rewards):
-        thing = create_scorer("reward", reward, f"{setting}.{number}")
-        name = reward.name.rpartition(":")[2]
-        count = 1 + sum(other.name.partition("#")[0] == name for other in [*taken, *built])
-        built.append(WeightedReward(name if count == 1 else f"{name}#{count}", thing, reward.weight))
+    for number, name in enumerate(reward_names(rewards, [other.name for other in taken])):
+        thing = create_scorer("reward", rewards[number], f"{setting}.{number}")
+        left_out = frozenset(prompt for prompt, names in (choices or {}).items() if name not in names)
+        built.append(WeightedReward(name, thing, rewards[number].weight, left_out))
     return built
+
+
+def build_run_rewards(config: Config, lists: Collection[str] = LISTS) -> list[WeightedReward]:
+    """The rewards of `config.rewards`; each leaves out the prompts that name others.
+
+    Args:
+        lists: the prompts that will be scored, see `prompt_rewards`.
+
+    Raises:
+        UserError: a reward cannot be made, or a list names one that is not there.
+    """
+    return build_rewards(config.rewards, "rewards", choices=prompt_rewards(config, lists))
 
 
 def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> None:

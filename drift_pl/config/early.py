@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drift_pl.config.checkpoints import find_checkpoints
+from drift_pl.config.prompt_rewards import LISTS, prompt_rewards
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
@@ -20,7 +21,6 @@ from drift_pl.core.servers import check_url, read_token
 from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, without_first, without_folder
 from drift_pl.core.sources import written_signature
 
-LISTS = ("train", "tuning", "test")
 FILES = ("pretrained", "processor", "head", "tokenizer")
 """Arguments of this package's rewards and encoders that may name a file or folder."""
 
@@ -71,10 +71,11 @@ def refuse_missing(
         if name is not None and key.startswith(beginnings):
             with naming(key):
                 locate(name)
-    for which in LISTS:
-        if f"prompts.{which}".startswith(beginnings):
-            with naming(f"prompts.{which}"):
-                _refuse_list(getattr(config.prompts, which), runs)
+    looked_at = [which for which in LISTS if f"prompts.{which}".startswith(beginnings)]
+    for which in looked_at:
+        with naming(f"prompts.{which}"):
+            _refuse_list(getattr(config.prompts, which), runs)
+    prompt_rewards(config, looked_at)
     if config.prompts.cache_dir is not None and runs and "prompts.cache_dir".startswith(beginnings):
         with naming("prompts.cache_dir"):
             probe_folder(local_path(config.prompts.cache_dir))

@@ -14,6 +14,7 @@ from typing import Any
 
 from drift_pl.config.identity import hash_of, run_identity
 from drift_pl.config.paths import names_a_file, with_absolute_paths
+from drift_pl.config.prompt_rewards import LISTS
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import write_json, write_text
@@ -21,7 +22,6 @@ from drift_pl.core.json_files import read_json
 from drift_pl.core.locate import locate
 from drift_pl.core.prompt_files import DATASET, read_prompt_file
 
-LISTS = ("train", "tuning", "test")
 PARAPHRASES = "incentive.prompting.paraphrases"
 FORMAT = "drift_pl.run"
 MARK, KEPT = "run.json", "inputs"

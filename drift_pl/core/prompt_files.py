@@ -22,6 +22,8 @@ NOT_PROMPTS = (
 RIGHT_LINE = '{"prompt": "a red circle", "tag": "colours"}'
 DATASET = "hf:"
 RIGHT_DATASET = "hf:OWNER/NAME:train:prompt"
+REWARD = "reward"
+"""The field of a JSON line that names the rewards by which its prompt is scored: a string, or a list of strings."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,18 @@ class Prompt:
     Attributes:
         text: what models are conditioned on and rewards see.
         metadata: the other fields of its JSON line, for rewards that check them (`http_judge`); empty in other formats.
+        place: file and line, for errors; empty in other formats.
     """
 
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """Names of the rewards by which it is scored; empty: by all of the run's."""
+        named = self.metadata.get(REWARD, ())
+        return (named,) if isinstance(named, str) else tuple(named)
 
 
 def read_prompt_file(name: str) -> tuple[Prompt, ...]:
@@ -101,7 +111,14 @@ def _prompt_of(entry: Any, place: str) -> Prompt:
     text = entry.pop("prompt", None) if isinstance(entry, dict) else None
     if not isinstance(text, str) or not stripped(text):
         raise UserError(f"{place}: needs the field 'prompt', a non-empty string; write {RIGHT_LINE}")
-    return Prompt(stripped(text), entry)
+    named = entry.get(REWARD, "any")
+    names = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+        raise UserError(
+            f"{place}: the field '{REWARD}' names the rewards that score this prompt: write "
+            '"reward": "ocr", or "reward": ["ocr", "pickscore"], or call a field of your own something else'
+        )
+    return Prompt(stripped(text), entry, place)
 
 
 def dataset_parts(name: str) -> tuple[str, str, str]:

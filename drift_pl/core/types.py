@@ -227,20 +227,34 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
+class Tasks:
+    """Which rewards score which groups, in a run whose prompts name theirs. Groups of one set of rewards are one task.
+
+    Attributes:
+        task_P: int64, each group's task.
+        asked_XR: bool, whether a task has a reward, for each of X tasks and each reward in order.
+    """
+
+    task_P: Tensor
+    asked_XR: Tensor
+
+
+@dataclass(frozen=True)
 class Scores:
     """Rewards and embeddings of one iteration's images.
 
     Attributes:
-        reward_PG: weighted sum of the rewards, float32; NaN for an image that any reward could not score.
-        by_reward: reward name -> raw value, float32 [P, G].
+        reward_PG: weighted sum of the rewards, float32; NaN for an image that any of its rewards could not score.
+        by_reward: reward name -> raw value, float32 [P, G]; NaN for what it could not score, or was not asked for.
         embedding_PGD: unit embeddings by the shaping encoder, or None if not needed.
         predicted_embedding_KPGD: the same for the images predicted at each trained step, or None.
         category_PGC: how well an image fits each of C named categories, float32; or None without categories.
         monitor_embedding_PGD: unit embeddings by the evaluation encoder, or None. Nothing may be trained on them.
-        counts_N: numbers of images, of finite images, and of images that each reward scored, float64 [2 + R], on the
-            CPU; or None.
+        counts_N: numbers of images, of finite images, and of images that each reward was asked for, and scored:
+            float64 [2 + 2 R], on the CPU; or None.
         of_all: whether they are those of all groups of the iteration, the same on every process, and not of this
             process's own.
+        tasks: None where every reward scores every group.
     """
 
     reward_PG: Tensor
@@ -251,6 +265,7 @@ class Scores:
     monitor_embedding_PGD: Tensor | None = None
     counts_N: Tensor | None = None
     of_all: bool = False
+    tasks: Tasks | None = None
 
     @property
     def valid_PG(self) -> Tensor:

@@ -94,14 +94,14 @@ class AdvantageRule:
     clip: float = 5.0
 
     def __call__(
-        self, reward_PG: Tensor, kept_PG: Tensor, bonus_PG: Tensor | None, batch_std: Tensor, std_floor: float
+        self, reward_PG: Tensor, kept_PG: Tensor, bonus_PG: Tensor | None, batch_std: Tensor, std_floor: Tensor | float
     ) -> Tensor:
         """Clipped advantages, float32 [P, G] or [K, P, G]; see `group_advantages`.
 
         Args:
-            batch_std: standard deviation of all rewards of the iteration, over all processes.
-            std_floor: lower bound of the divisor; where the rounding of a group's rewards is more (`rounding_spread`,
-                1.9e-6 x max(1, largest |r|)), that is. Neither bounds the divisor 1 of `none`.
+            batch_std: standard deviation of all rewards of the iteration, over all processes; broadcastable to [P, G].
+            std_floor: lower bound of the divisor, broadcastable to [P, G]; where the rounding of a group's rewards is
+                more (`rounding_spread`, 1.9e-6 x max(1, largest |r|)), that is. Neither bounds the divisor 1 of `none`.
         """
         divisors = {
             "group": lambda: masked_std(reward_PG, reward_PG.isfinite()),
@@ -109,6 +109,12 @@ class AdvantageRule:
             "kept": lambda: masked_std(reward_PG, kept_PG),
             "none": lambda: torch.ones(()),
         }
-        floor = 0.0 if self.std == "none" else rounding_spread(reward_PG, kept_PG).clamp(min=std_floor)
+        floor = (
+            0.0
+            if self.std == "none"
+            else rounding_spread(reward_PG, kept_PG).maximum(
+                torch.as_tensor(std_floor, dtype=reward_PG.dtype, device=reward_PG.device)
+            )
+        )
         advantage_PG = group_advantages(reward_PG, kept_PG, divisors[self.std](), floor, bonus_PG)
         return advantage_PG.clamp(-self.clip, self.clip)

@@ -85,7 +85,7 @@ class Method:
         kept_PG: Tensor,
         bonus_PG: Tensor | None,
         batch_std: Tensor,
-        base_group_std: float,
+        base_group_std: Tensor | float,
     ) -> Tensor:
         """Clipped advantages, float32 [P, G], or [K, P, G] if the bonus differs from step to step.
 
@@ -93,10 +93,12 @@ class Method:
             reward_PG: effective rewards.
             kept_PG: bool, the images that are trained on.
             bonus_PG: see `bonus`.
-            batch_std: standard deviation of the effective rewards of all images of the iteration, over all processes.
-            base_group_std: median over the groups of the run's first iteration; 1 % of it is the smallest divisor.
+            batch_std: standard deviation of the effective rewards of all images of the iteration, over all processes;
+                0-dimensional, or [P, 1]: of those of the group's task.
+            base_group_std: median over the groups of the run's first iteration, likewise; 1 % of it is the smallest
+                divisor.
         """
-        std_floor = STD_FLOOR_SHARE * base_group_std
+        std_floor = STD_FLOOR_SHARE * torch.as_tensor(base_group_std, dtype=torch.float64)
         advantage_PG = self.advantage_rule(reward_PG, kept_PG, bonus_PG, batch_std, std_floor)
         return self.reward_method.advantage(advantage_PG, scores)
 

@@ -23,7 +23,7 @@ from drift_pl.training.description import describe_iteration
 from drift_pl.training.ema import OldPolicy, ParameterAverage
 from drift_pl.training.experience import Experience
 from drift_pl.training.optimizer import OptimizerPlan
-from drift_pl.training.parallel import IterationStatistics, gather_statistics
+from drift_pl.training.parallel import IterationStatistics, gather_statistics, of_groups
 from drift_pl.training.precision import ScaledPrecision
 from drift_pl.training.reporting import IterationReport, observe
 from drift_pl.training.scoring import GroupScoring
@@ -52,7 +52,7 @@ class DriftModule(L.LightningModule):
         self.network = self.policy.network
         self.average = optimizer.average(self.policy.trainable_parameters())
         self.old_policy = self._make_old_policy()
-        self.register_buffer("base_group_std", torch.tensor(torch.nan))
+        self.register_buffer("base_group_std", torch.full(scoring.per_task, torch.nan))
         if method.shaping is not None and method.target is not None:
             self.register_buffer("base_diversity", torch.tensor(torch.nan))
             self.register_buffer("shaping_weight", torch.tensor(method.shaping.weight))
@@ -77,7 +77,7 @@ class DriftModule(L.LightningModule):
         statistics = gather_statistics(scores, reward_PG, kept_PG, self.update.updates, self.device)
         self.score.check(statistics.scored_N)
         bonus_PG = self.method.bonus(scores, trajectory, self.adjusted_weight(statistics, report))
-        spread = (statistics.batch_std, self.base_spread(statistics))
+        spread = (statistics.batch_std, of_groups(self.base_spread(statistics), scores.tasks))
         advantage_PG = self.method.advantage(scores, reward_PG, kept_PG, bonus_PG, *spread)
         divergence_KPG = self.method.divergence(scores, trajectory)
         finite = trajectory.without_nan()
@@ -90,11 +90,15 @@ class DriftModule(L.LightningModule):
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}
 
-    def base_spread(self, statistics: IterationStatistics) -> float:
-        """Median standard deviation of a group's rewards under the base model, measured in the first iteration."""
-        if self.base_group_std.isnan():
-            self.base_group_std.fill_(statistics.median_group_std)
-        return float(self.base_group_std)
+    def base_spread(self, statistics: IterationStatistics) -> Tensor:
+        """Median standard deviation of a group's rewards under the base model, measured in the first iteration.
+
+        Where prompts name their rewards: of each task, measured when the first of its groups comes.
+        """
+        known = ~self.base_group_std.isnan()
+        measured = statistics.median_group_std.to(self.base_group_std)
+        self.base_group_std.copy_(torch.where(known, self.base_group_std, measured))
+        return self.base_group_std
 
     def adjusted_weight(self, statistics: IterationStatistics, report: IterationReport) -> float | None:
         """The weight of the bonus in this iteration, the same on all processes; None where it is fixed."""

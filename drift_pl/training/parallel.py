@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.processes import gather_vectors
-from drift_pl.core.types import Scores
+from drift_pl.core.types import Scores, Tasks
 from drift_pl.functional.advantage import counted, global_std, masked_mean, masked_std, reward_moments
 from drift_pl.functional.diversity import distance_to_others
 
@@ -19,8 +19,10 @@ class IterationStatistics:
     """Statistics over all processes, before the update.
 
     Attributes:
-        batch_std: standard deviation of the iteration's rewards, 0-dimensional.
-        median_group_std: median over groups of the rewards' standard deviation.
+        batch_std: standard deviation of the iteration's rewards, 0-dimensional; or, where prompts name their rewards,
+            of the rewards of each group's task, [P, 1] (rewards of other tasks have other units).
+        median_group_std: median over groups of the rewards' standard deviation, float64, 0-dimensional; or [X], one
+            for each of several tasks, NaN for a task without a group.
         counts_U: images that count in each optimizer step of a pass, float64 on the CPU.
         scored_N: `Scores.counts_N` of all processes together.
         diversity: mean over groups of the mean cosine distance of their scored images, by the shaping encoder; NaN
@@ -28,7 +30,7 @@ class IterationStatistics:
     """
 
     batch_std: Tensor
-    median_group_std: float
+    median_group_std: Tensor
     counts_U: Tensor
     scored_N: Tensor
     diversity: float
@@ -48,18 +50,30 @@ def gather_statistics(
     assert scores.counts_N is not None
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
     std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
-    parts = [reward_moments(reward_PG), counts_U, scores.counts_N, _diversity_moments(scores), std_P]
+    number, task_P = (1, None) if scores.tasks is None else (len(scores.tasks.asked_XR), scores.tasks.task_P)
+    of_task = [reward_PG if task_P is None else reward_PG[task_P == task] for task in range(number)]
+    moments = torch.cat([reward_moments(part_PG) for part_PG in of_task])
+    which_P = torch.zeros_like(std_P) if task_P is None else task_P.double().cpu()
+    parts = [moments, counts_U, scores.counts_N, _diversity_moments(scores), std_P, which_P]
     vector_N = torch.cat(parts)
     gathered_WN = vector_N[None] if scores.of_all else gather_vectors(vector_N, device)
     gathered = gathered_WN.split([len(part) for part in parts], dim=1)
     moments, counts_U, scored_N, diversity_N = (part.sum(0) for part in gathered[:4])
+    std_P, which_P = gathered[4].flatten(), gathered[5].flatten()
+    medians = [torch.where(which_P == task, std_P, torch.nan).nanquantile(0.5) for task in range(number)]
+    batch_std_X = torch.stack([global_std(part) for part in moments.chunk(number)]).to(device)
     return IterationStatistics(
-        batch_std=global_std(moments).to(device),
-        median_group_std=float(gathered[4].flatten().quantile(0.5)),
+        batch_std=batch_std_X[0] if number == 1 else of_groups(batch_std_X, scores.tasks),
+        median_group_std=medians[0] if number == 1 else torch.stack(medians),
         counts_U=counts_U,
         scored_N=scored_N,
         diversity=float(diversity_N[0] / diversity_N[1]) if len(diversity_N) else math.nan,
     )
+
+
+def of_groups(value_X: Tensor, tasks: Tasks | None) -> Tensor:
+    """Of each group's task, [P, 1], from a number per task; of all, 0-dimensional, as it is."""
+    return value_X if tasks is None or not value_X.ndim else value_X[tasks.task_P.to(value_X.device)][:, None]
 
 
 def _diversity_moments(scores: Scores) -> Tensor:

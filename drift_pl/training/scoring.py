@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.processes import is_first_process
-from drift_pl.core.types import PromptBatch, Scores, Trajectory
+from drift_pl.core.types import PromptBatch, Scores, Tasks, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.residence import PARKED, resident
-from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, weighted_sum
+from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, tasks_of, weighted_sum
 from drift_pl.training.reward_calls import RewardCalls
 from drift_pl.training.whole_groups import rows_of_groups
 
@@ -31,6 +31,7 @@ class GroupScoring:
         monitor: embeds images for the diversity monitor; None if nobody monitors.
         groups_per_call, thread: how rewards are called, see `RewardCalls`.
         offload: networks are in main memory but for the time in which they score.
+        tasks: the sets of rewards by which the run's prompts are scored, see `tasks_of`; empty: by all.
     """
 
     rewards: Sequence[WeightedReward]
@@ -41,7 +42,13 @@ class GroupScoring:
     groups_per_call: int = 0
     thread: bool = False
     offload: bool = False
+    tasks: tuple[tuple[bool, ...], ...] = ()
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @property
+    def per_task(self) -> tuple[int, ...]:
+        """The shape of a number for each task: none where there is one."""
+        return (len(self.tasks),) if len(self.tasks) > 1 else ()
 
     def to(self, device: torch.device) -> None:
         """Moves the networks of rewards, encoders and categories."""
@@ -66,7 +73,8 @@ class GroupScoring:
             said = self._look(trajectory, batch, calls)
         known = rows_of_groups(said, batch)
         by_reward = {reward.name: known[f"reward/{reward.name}"] for reward in self.rewards}
-        reward_B = weighted_sum(self.rewards, by_reward, known["finite"])
+        prompts = [prompt for prompt in batch.prompts for _ in range(batch.group_size)]
+        reward_B = weighted_sum(self.rewards, by_reward, known["finite"], prompts)
         known = {name: rows.unflatten(0, shape) for name, rows in known.items()}
         predicted_PGKD = known.get("predicted")
         return Scores(
@@ -76,9 +84,16 @@ class GroupScoring:
             predicted_embedding_KPGD=None if predicted_PGKD is None else predicted_PGKD.movedim(2, 0),
             category_PGC=known.get("category"),
             monitor_embedding_PGD=known.get("monitor"),
-            counts_N=scored_counts(self.rewards, by_reward, known["finite"].flatten()),
+            counts_N=scored_counts(self.rewards, by_reward, known["finite"].flatten(), prompts),
             of_all=batch.split is not None,
+            tasks=self._tasks(batch.prompts, reward_B.device),
         )
+
+    def _tasks(self, prompts: Sequence[str], device: torch.device) -> Tasks | None:
+        if not self.tasks:
+            return None
+        task_P = [self.tasks.index(tasks_of(self.rewards, [prompt])[0]) for prompt in prompts]
+        return Tasks(torch.tensor(task_P, device=device), torch.tensor(self.tasks, device=device))
 
     def _look(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> dict[str, Tensor]:
         """What rewards, encoders and categories say of this process's images: name -> [B, ...]."""

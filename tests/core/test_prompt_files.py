@@ -61,6 +61,19 @@ def test_one_bad_line_is_named_by_its_number(tmp_path: Path, line: str, says: st
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize("value", ["null", "3", "[]", '""', '["ocr", 2]', '{"ocr": 1}'])
+def test_the_field_reward_names_rewards(tmp_path: Path, value: str) -> None:
+    """Catches in core/prompt_files.py: a number taken for a name of a reward."""
+    lines = ['{"prompt": "a", "reward": "ocr"}', '{"prompt": "b", "reward": ["ocr", "hps"]}', '{"prompt": "c"}']
+    name = write(tmp_path / "prompts.jsonl", *lines)
+    assert [prompt.rewards for prompt in read_prompt_file(name)] == [("ocr",), ("ocr", "hps"), ()]
+    broken = write(tmp_path / "broken.jsonl", *lines, f'{{"prompt": "d", "reward": {value}}}')
+    with pytest.raises(
+        UserError, match=r"broken\.jsonl, line 4: the field 'reward' names .* write \"reward\": \"ocr\""
+    ):
+        read_prompt_file(broken)
+
+
 def test_a_list_without_a_prompt_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no prompt: write one per line, e\.g\. \{"):
         read_prompt_file(write(tmp_path / "prompts.jsonl", "", ""))

@@ -31,6 +31,8 @@ SETTINGS = (
 OPTIONS = {
     "surrogate": (),
     "nft": ("objective.loss=nft",),
+    # the old policy follows from the first iteration on, is the one that samples, and is v_old
+    "lag": ("objective.loss=nft", "objective.old_decay_max=0.6", "objective.old_decay_rate=0.1"),
     "prefix": ("sampler.shared_prefix=true", "incentive.prompting.rule=variants", "incentive.shaping.form=per_step")
     + ("incentive.prompting.templates=['{prompt} now']", "trainer.judge_groups=1", "trainer.judge_thread=true"),
     "gardo": ("incentive.method=gardo", "incentive.shaping.weight=0"),
@@ -72,6 +74,7 @@ def alone(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         pytest.param(5, "surrogate", marks=slow),
         *(pytest.param(number, loss, marks=slow) for loss in ("nft", "prefix") for number in (2, 3, 4)),
         *(pytest.param(number, "gardo", marks=slow) for number in (3, 4)),
+        pytest.param(2, "lag", marks=slow),
     ],
 )
 def test_several_processes_equal_one(
@@ -85,6 +88,7 @@ def test_several_processes_equal_one(
     Catches in training/updates/passes.py: the loss is not scaled by the number of processes.
     Catches in training/experience.py: of split groups the first advantages, whichever images the process has.
     Catches in training/whole_groups.py: rows in the order of processes.
+    Meant for, in training/ema.py: an old policy that follows the steps of one process.
     Catches: processes average unequal numbers of images.
     """
     many = fit_on(processes, world, tmp_path / "many", *SETTINGS, *OPTIONS[loss])
@@ -94,6 +98,9 @@ def test_several_processes_equal_one(
     assert largest_difference(one, many) < 1e-4
     assert largest_difference(one, start) > 1e-3, "the weights must have moved for the comparison to mean anything"
     assert one["PromptDataModule"] == many["PromptDataModule"] == {"iteration": 3}
+    for name, value in one.get("old_policy", {}).items():
+        torch.testing.assert_close(many["old_policy"][name], value, rtol=0, atol=1e-4)
+    assert ("old_policy" in one) == (loss == "lag")
     assert (tmp_path / "many" / "summary.json").exists()
     assert_same_metrics(tmp_path / "many", alone(loss), split=processes > 2)
     for rank in range(processes):

@@ -248,7 +248,8 @@ def test_a_reward_without_a_weight_removes_nothing(value: float, images: Tensor)
     total, by_reward = score_images(judges, images, PROMPTS)
     assert torch.equal(total, brightness(images, PROMPTS))
     torch.testing.assert_close(by_reward["watched"], mute, equal_nan=True)
-    refuse_unscored(judges, scored_counts(judges, by_reward | {"watched": mute * NAN}, finite_images(images)))
+    unwatched = by_reward | {"watched": mute * NAN}
+    refuse_unscored(judges, scored_counts(judges, unwatched, finite_images(images), PROMPTS))
     assert score_images(judges[1:], images, PROMPTS)[0].tolist() == [0, 0, 0, 0]
     assert score_images(judges[1:], with_nan(images, 1), PROMPTS)[0].isnan().tolist() == [False, True, False, False]
 

@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.text_length import expect_prompts
 from drift_pl.scoring.calls import finite_images
 from drift_pl.scoring.protocol import move
-from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, score_images, scored_counts
+from drift_pl.scoring.rewards import (
+    WeightedReward,
+    refuse_unscored,
+    score_images,
+    scored_counts,
+    tasks_of,
+)
 
 IMAGES = torch.zeros(3, 3, 4, 4)
 PROMPTS = ["a", "b", "c"]
@@ -131,7 +138,7 @@ def test_a_judge_that_scores_no_image_stops_training_and_is_named(value: float) 
     total, by_reward = score_images(judges, IMAGES, PROMPTS)
     assert total.isnan().all()
     with pytest.raises(UserError, match=r"the reward 'mute' scored none of 3 .* resume with ckpt_path=RUN_FOLDER"):
-        refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(IMAGES)))
+        refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(IMAGES), PROMPTS))
     assert not by_reward["mute"].isfinite().any()
 
 
@@ -139,6 +146,63 @@ def test_two_judges_that_leave_no_image_with_a_reward_are_both_heard() -> None:
     """Each reward scores some image: the group is affected, no error is raised."""
     judges = [WeightedReward("one", says(1, torch.nan, torch.nan)), WeightedReward("two", says(torch.nan, 1, 1))]
     assert score_images(judges, IMAGES, PROMPTS)[0].isnan().all()
+
+
+def test_a_prompt_that_names_other_rewards_is_not_shown_to_this_one() -> None:
+    """By hand: a is scored by both, b by the first, c by the second; nobody failed.
+
+    Catches in scoring/rewards.py: zeros for what a reward was not asked; the sum NaN where one was not asked; asked
+    with the prompts of the others; not asked counted as failed.
+    """
+    seen = []
+
+    def lengths(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        seen.append((images[:, 0, 0, 0].tolist(), prompts))
+        return images[:, 0, 0, 0] * 10
+
+    images = IMAGES + torch.tensor([1.0, 2.0, 3.0])[:, None, None, None]
+    judges = [
+        WeightedReward("tens", lengths, 2.0, left_out=frozenset("c")),
+        WeightedReward("one", lambda images, prompts: torch.ones(len(prompts)), 0.5, left_out=frozenset("b")),
+    ]
+    total, by_reward = score_images(judges, images, PROMPTS)
+    assert seen == [([1, 2], ["a", "b"])]
+    assert total.tolist() == [20.5, 40, 0.5]
+    assert by_reward["tens"].nan_to_num(-1).tolist() == [10, 20, -1]
+    assert by_reward["one"].nan_to_num(-1).tolist() == [1, -1, 1]
+    counts = scored_counts(judges, by_reward, finite_images(images), PROMPTS)
+    assert counts.tolist() == [3, 3, 2, 2, 2, 2]
+    refuse_unscored(judges, scored_counts(judges, by_reward, finite_images(images)[:1], ["b"]))
+    assert tasks_of(judges, PROMPTS) == ((True, True), (True, False), (False, True))
+    assert tasks_of(judges[:1], ["a", "b"]) == ((True,),)
+    assert tasks_of([WeightedReward("all", lengths)], PROMPTS) == ()
+
+
+def test_a_reward_of_groups_sees_the_groups_that_ask_for_it() -> None:
+    """Catches in scoring/rewards.py: groups cut anew from the images that are left."""
+    seen = []
+
+    def places(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        seen.append((tuple(images.shape[:2]), prompts))
+        return torch.arange(images.shape[1]).expand(images.shape[:2])
+
+    places.groupwise = True  # type: ignore[attr-defined]
+    judge = WeightedReward("places", places, left_out=frozenset("b"))
+    score = judge(torch.zeros(6, 3, 4, 4), [*"aabbcc"], 2)
+    assert seen == [((2, 2), ["a", "c"])]
+    assert score.nan_to_num(-1).tolist() == [0, 1, -1, -1, 0, 1]
+
+
+def test_a_reward_that_is_told_of_the_prompts_is_told_of_its_own() -> None:
+    class Listener:
+        told: list[str]
+
+        def expect_prompts(self, prompts: list[str]) -> None:
+            self.told = prompts
+
+    listener = Listener()
+    expect_prompts([WeightedReward("listens", listener, left_out=frozenset("b"))], PROMPTS)
+    assert listener.told == ["a", "c"]
 
 
 def test_what_holds_a_network_is_moved_and_a_function_need_not_be() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from drift_pl.training.callbacks.ratio import FIRST, RatioWatch
+from drift_pl.builders.callbacks import _ratio_watch
+from drift_pl.config.loading import parse
+from drift_pl.training.callbacks.ratio import FIRST, KL_FIRST, RatioWatch
 
 
 def end(watch: RatioWatch, metrics: dict[str, float], first_process: bool = True) -> None:
@@ -23,6 +25,23 @@ def test_a_tenth_of_the_clip_range_is_warned_of_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         end(watch, {FIRST: 1.0})
+
+
+def test_a_mask_by_divergence_is_watched_by_its_own_measure() -> None:
+    """Catches in training/callbacks/ratio.py: the ratio, which the mask does not look at.
+
+    Catches in builders/callbacks.py: the clip range under flow_dppo.
+    """
+    config = parse(["experiment=shapes_flowgrpo", "objective.loss=flow_dppo", "objective.kl_limit=1e-6"]).config
+    watch = _ratio_watch(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        end(watch, {FIRST: 1.0, KL_FIRST: 0.99e-7})
+    with pytest.warns(UserWarning, match=r"policy/kl_old_first is 1\.1e-07.*1e-07 \(a tenth of objective\.kl_limit\)"):
+        end(watch, {FIRST: 0.0, KL_FIRST: 1.1e-7})
+    plain = _ratio_watch(parse(["experiment=shapes_flowgrpo", "objective.clip_range=1e-3"]).config)
+    with pytest.warns(UserWarning, match=r"ratio_deviation_first is 1\.1e-04.*a tenth of objective\.clip_range"):
+        end(plain, {FIRST: 1.1e-4, KL_FIRST: 0.0})
 
 
 @pytest.mark.parametrize("metrics", [{}, {FIRST: 0.0}, {FIRST: 0.99e-4}])

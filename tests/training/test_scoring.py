@@ -126,14 +126,14 @@ def test_a_process_without_a_score_goes_on_if_another_has_some(images: Tensor) -
     """The other process's counts are added as the exchange adds them."""
     silent = WeightedReward("mute", lambda images, prompts: torch.full((8,), torch.nan))
     mute = GroupScoring([silent], None, lambda latents: latents)
-    assert score(mute, trajectory_of(images), (8, 8, 3)).reward_PG.isnan().all()
+    assert score(mute, trajectory_of(images), (8, 8, 8, 3)).reward_PG.isnan().all()
     with pytest.raises(UserError, match="the reward 'mute' scored none of 16 images"):
-        score(mute, trajectory_of(images), (8, 8, 0))
+        score(mute, trajectory_of(images), (8, 8, 8, 0))
     with pytest.warns(UserWarning, match="8 of 16 images are NaN"):
-        scores = score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 8, 8))
+        scores = score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 8, 8, 8))
     assert torch.equal(advantages(scores, trajectory_of(images)), torch.zeros(2, 4))
     with pytest.raises(UserError, match="all 16 images are NaN"):
-        score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 0, 0))
+        score(group_scoring(), trajectory_of(broken(images, *range(8))), (8, 0, 0, 0))
 
 
 def test_gdpo_does_not_hear_a_reward_without_a_weight() -> None:

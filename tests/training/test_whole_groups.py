@@ -145,7 +145,7 @@ def test_statistics_of_all_are_nobodys_sum(whole: Trajectory, monkeypatch: pytes
         assert torch.equal(found.batch_std, expected.batch_std)
         assert found.median_group_std == expected.median_group_std
         assert found.counts_U.tolist() == expected.counts_U.tolist() == [11, 12]
-        assert found.scored_N.tolist() == [24, 23, 23, 23]
+        assert found.scored_N.tolist() == [24, 23, 23, 23, 23, 23]
 
 
 def test_an_update_takes_its_own_images(whole: Trajectory) -> None:

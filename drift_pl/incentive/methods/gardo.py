@@ -91,11 +91,12 @@ class Gardo(RewardMethod):
         Raises:
             UserError: a name in `auxiliary` is not a reward.
         """
-        main_PG = win_rate(scores.reward_PG)
+        task_P = None if scores.tasks is None else scores.tasks.task_P
+        main_PG = win_rate(scores.reward_PG, task_P)
         self.check_rewards([*scores.by_reward])
         if not self.auxiliary:
             return main_PG
-        auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name]) for name in self.auxiliary])
+        auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name], task_P) for name in self.auxiliary])
         return main_PG - auxiliary_NPG.nanmean(0).nan_to_num(0)
 
     def check_rewards(self, names: Sequence[str]) -> None:
@@ -107,8 +108,11 @@ class Gardo(RewardMethod):
             )
 
 
-def win_rate(score_PG: Tensor) -> Tensor:
+def win_rate(score_PG: Tensor, task_P: Tensor | None = None) -> Tensor:
     """Share of all other images, whatever their group, that each image's score beats; a tie is half a win.
+
+    Args:
+        task_P: tasks of the groups: images are compared with those of the same one; None: with all.
 
     Returns:
         float32 [P, G] in [0, 1]; NaN where the score is not finite.
@@ -117,5 +121,9 @@ def win_rate(score_PG: Tensor) -> Tensor:
     finite_B = score_B.isfinite()
     # An image ties with itself: half a win too many for everyone.
     win_BB = (score_B[:, None] > score_B).float() + 0.5 * (score_B[:, None] == score_B)
-    win_B = torch.where(finite_B, win_BB, 0).sum(1) - 0.5
-    return torch.where(finite_B, win_B / (finite_B.sum() - 1).clamp(min=1), torch.nan).view_as(score_PG)
+    rivals_BB = finite_B.expand_as(win_BB)
+    if task_P is not None:
+        task_B = task_P.repeat_interleave(score_PG.shape[1])
+        rivals_BB = rivals_BB & (task_B[:, None] == task_B)
+    win_B = torch.where(rivals_BB, win_BB, 0).sum(1) - 0.5
+    return torch.where(finite_B, win_B / (rivals_BB.sum(1) - 1).clamp(min=1), torch.nan).view_as(score_PG)

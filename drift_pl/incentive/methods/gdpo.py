@@ -25,7 +25,11 @@ class Gdpo(RewardMethod):
     weights: Mapping[str, float]
 
     def reward(self, scores: Scores) -> Tensor:
-        """The sum of normalised rewards, float32 [P, G]; NaN for an image that any reward could not score."""
+        """The sum of normalised rewards, float32 [P, G]; NaN for an image that any of its rewards could not score."""
         finite_PG = scores.reward_PG.isfinite()
-        normalised_PG = normalise_per_reward(scores.by_reward, self.weights, finite_PG)
+        by_reward = dict(scores.by_reward)
+        if scores.tasks is not None:  # 0 throughout a group is no spread, and adds nothing
+            for name, asked_X in zip(by_reward, scores.tasks.asked_XR.T, strict=True):
+                by_reward[name] = torch.where(asked_X[scores.tasks.task_P][:, None], by_reward[name], 0)
+        normalised_PG = normalise_per_reward(by_reward, self.weights, finite_PG)
         return torch.where(finite_PG, normalised_PG, torch.nan)

@@ -125,6 +125,8 @@ class SurrogateLoss:
         report.add_maximum("policy/ratio_deviation_max", deviation_B, weight_B)
         if first:
             report.add_maximum("policy/ratio_deviation_first", deviation_B, weight_B)
+            if "kl_old" in health:
+                report.add_maximum("policy/kl_old_first", health["kl_old"], weight_B)
 
     def _log_ratio(self, step: ReplayedStep, rows_B: Tensor, n: int) -> Tensor:
         trajectory = self.context.experience.trajectory
