@@ -116,7 +116,7 @@ def _draw(
         facts |= {"micro_batch": micro_batch, "measured": measured}
         point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
         title = point.title(with_weights=checkpoint.weights == "live")
-        save_pictures(pictures, out, title, options.prompt, facts)
+        save_pictures(pictures, out, title, options.prompt, facts, config.policy.frames)
     return measured
 
 
