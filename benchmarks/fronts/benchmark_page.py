@@ -35,7 +35,7 @@ def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], conte
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
     parts = [part for table in tables for part in _table(table, content)]
-    parts += _adjusted(tables) + _missing([table.tier.name for table in tables], plan, content)
+    parts += _adjusted(tables) + _missing(tables, plan, content)
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
@@ -143,12 +143,13 @@ def _adjusted(tables: Sequence[Table]) -> list[str]:
     return [*lines, ""]
 
 
-def _missing(done: Sequence[str], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+def _missing(tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """What the plan has beside the tables."""
     lines = ["## What has not been run", ""]
     for name, tier in plan.items():
-        if name not in done:
-            lines.append(f"- {name}, {tier.title}: {len(tier.jobs)} runs.")
+        missing = len(tier.jobs) - sum(len(table.tier.jobs) for table in tables if table.tier.name == name)
+        if missing:
+            lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.jobs)} runs.")
     for name, waiting in content["planned"].items():
         lines.append(
             f"- {name}: {waiting['runs']} runs on {waiting['prompts']} prompts; waits for {waiting['waits_for']}."
