@@ -18,6 +18,7 @@ from drift_pl.builders.quiet import quieten
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
+from drift_pl.core.errors import UserError
 
 CARDS = ("24GB", "48GB", "80GB")
 UTILISATION = 0.4
@@ -31,7 +32,11 @@ def real_experiments() -> list[str]:
 
 
 def row_of(name: str) -> dict[str, Any]:
-    """The plan of an experiment, and what it says of each card."""
+    """The plan of an experiment, and what it says of each card.
+
+    Raises:
+        UserError: the model's configuration is not known.
+    """
 
     def change(values: Mapping[str, str]) -> Config:
         return parse([f"experiment={name}", *(f"{key}={value}" for key, value in values.items())]).config
@@ -60,8 +65,11 @@ def on_card(plan: Plan, config: Config, card: str, change: Any) -> dict[str, Any
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    lines = [f"| experiment | GB (peak in) | {' | '.join(CARDS)} |", f"|---|---|{'---|' * len(CARDS)}"]
+    lines = [f"| run of | GB (peak in) | {' | '.join(CARDS)} |", f"|---|---|{'---|' * len(CARDS)}"]
     for name, row in rows.items():
+        if "error" in row:
+            lines.append(f"| `{name}` | not counted |{' |' * len(CARDS)}")
+            continue
         cells = [cell(row["cards"][card]) for card in CARDS]
         lines.append(f"| `{name}` | {row['needed_bytes'] / 1e9:.1f} ({row['peak_phase']}) | {' | '.join(cells)} |")
     return lines
@@ -80,8 +88,11 @@ def main(argv: list[str]) -> int:
     quieten()
     rows = {}
     for name in [options["experiment"]] if options["experiment"] else real_experiments():
-        rows[name] = rounded(row_of(name))
-        print(f"{name}: {rows[name]['needed_bytes'] / 1e9:.1f} GB", file=sys.stderr, flush=True)
+        try:
+            rows[name] = rounded(row_of(name))
+        except UserError as error:
+            rows[name] = {"error": str(error)}
+        print(f"{name}: {rows[name].get('needed_bytes', 0) / 1e9:.1f} GB", file=sys.stderr, flush=True)
     finish(
         {"title": "counted, not measured", "utilisation": UTILISATION, "experiments": rows}, table(rows), options["out"]
     )

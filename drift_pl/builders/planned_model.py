@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from drift_pl.builders.footprint import Pass, bytes_of, give_shapes, measure, shapes_only
@@ -22,10 +21,12 @@ from drift_pl.core.registry import find
 from drift_pl.policies.hollow import CLIP_TOKENS, hollow_policy, network_of
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.storage import narrow
+from drift_pl.policies.stored import stored_dtype
 
-STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 SCHEDULER = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000, prediction_type="epsilon"))
 """What a pass asks of a scheduler."""
+COUNTED = ("sd3", "flux", "sd15", "sdxl")
+"""Families whose passes need shapes only: the others' depend on the numbers in a mask."""
 FLOAT = 4
 """Bytes of a trained weight."""
 QUANTISED = {"bitsandbytes_4bit": 0.5625, "bitsandbytes_8bit": 1.0}
@@ -88,6 +89,10 @@ def model_of(config: Config) -> Model:
         family = find("family", policy.family)
     if not (isinstance(family, type) and issubclass(family, PipelinePolicy)):
         raise UserError(f"policy.family={policy.family} is not one of this package: its memory cannot be counted")
+    if family.family not in COUNTED:
+        raise UserError(
+            f"policy.family={policy.family}: what its passes take is not counted yet; it is for {', '.join(COUNTED)}"
+        )
     lora = (policy.lora.rank, policy.lora.alpha, tuple(policy.lora.targets)) if policy.tuning == "lora" else None
     found = _counted(
         policy.pretrained,
@@ -224,7 +229,8 @@ def _of_folder(folder: Path, family: type[PipelinePolicy]) -> Source:
         )
     sizes = {part: _file_bytes(folder / part) for part in family.text_parts}
     sized = sizes.pop(family.sized_part, 0) if family.sized_part in family.optional_parts else 0
-    text, dtype = (sum(sizes.values()), sized), _stored_dtype(folder / family.denoiser)
+    text = (sum(sizes.values()), sized)
+    dtype = str(stored_dtype(folder / family.denoiser)).removeprefix("torch.")
     return Source(parts[family.denoiser], parts["vae"], dtype, text, _clip_tokens(folder / "tokenizer"))
 
 
@@ -238,11 +244,3 @@ def _clip_tokens(folder: Path) -> int:
 
 def _file_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-
-
-def _stored_dtype(folder: Path) -> str:
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                return STORED.get(file.get_slice(name).get_dtype(), "float32")
-    return "float32"

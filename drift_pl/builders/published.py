@@ -123,6 +123,19 @@ PIPELINES: dict[str, Pipeline] = {
         clip_tokens=77,
         has_t5=True,
     ),
+    "stabilityai/stable-diffusion-3.5-large": Pipeline(
+        "SD3Transformer2DModel",
+        {
+            **{"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 38},
+            **{"attention_head_dim": 64, "num_attention_heads": 38, "joint_attention_dim": 4096},
+            **{"caption_projection_dim": 2432, "pooled_projection_dim": 2048, "pos_embed_max_size": 192},
+            "qk_norm": "rms_norm",
+        },
+        KL_VAE_16,
+        (CLIP_L, CLIP_BIG_G),
+        clip_tokens=77,
+        has_t5=True,
+    ),
     "black-forest-labs/FLUX.1-dev": Pipeline(
         "FluxTransformer2DModel",
         {

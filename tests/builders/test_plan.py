@@ -171,6 +171,10 @@ def test_published_sizes() -> None:
         (["device=much"], "device=much is no memory and no known device: use e.g. 24GB"),
         (["utilisation=2"], "utilisation=2.0 must lie in (0, 1], such as 0.4"),
         (["tflops=fast"], "tflops=fast must be a positive number, such as 165"),
+        (
+            ["policy.family=qwen_image"],
+            "policy.family=qwen_image: what its passes take is not counted yet; it is for sd3",
+        ),
         (["policy.pretrained=who/knows"], "policy.pretrained=who/knows: its configuration is not known here"),
     ],
 )

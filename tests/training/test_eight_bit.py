@@ -79,7 +79,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(world: TinyWorld, whole: dict, t
 
 @pytest.mark.parametrize("name", ["absmax1", "qmap2"])
 def test_a_checkpoint_whose_scales_are_cut_is_refused(name: str, whole: dict) -> None:
-    """Catches in training/checkpoint_content.py: 8-bit states taken as they are."""
+    """Catches in training/checkpoint_faults.py: 8-bit states taken as they are."""
     content = copy.deepcopy(whole)
     check_content(content, Path("last.ckpt"))
     states = content["optimizer_states"][0]["state"].values()
