@@ -44,8 +44,8 @@ def _table(table: Table) -> list[str]:
     lines = [
         f"## Tier {tier.name}: {tier.title}",
         "",
-        f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those of a "
-        "run and its evaluation, by the clock, one process on a shared machine.",
+        f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those "
+        "of a run and its evaluation, by the clock, one process on a shared machine.",
         "",
         *_rows(table, tier.baseline),
     ]
