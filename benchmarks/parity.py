@@ -43,6 +43,7 @@ FOLDERS = {
     "qwen_image": tiny_models.save_tiny_qwen_image,
     "flux2_klein": tiny_models.save_tiny_flux2_klein,
     "sana": tiny_models.save_tiny_sana,
+    "wan": tiny_models.save_tiny_wan,
     "sd15": tiny_models.save_tiny_sd15,
     "sdxl": tiny_models.save_tiny_sdxl,
 }

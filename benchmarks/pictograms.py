@@ -1,8 +1,8 @@
-"""The picture of the pictogram world: base model, plain baseline and DRIFT, on the first test prompts.
+"""The picture of the pictogram world: the base model and fine-tuned ones, on the first test prompts.
 
-    python benchmarks/pictograms.py plain=RUN tuned=RUN [out=docs/results/pictograms.png] [seed=0]
+    python benchmarks/pictograms.py RUN [RUN ...] [out=docs/results/pictograms.png] [seed=0]
 
-Rows are the first eight prompts of the test list and columns the first images of a seed, the same noise for all three
+Rows are the first eight prompts of the test list and columns the first images of a seed, the same noise for all
 models: nothing is chosen. Beside each row stands its number of styles over 64 images (exp of the entropy among images
 that the reader finds readable and on prompt). A table of them is printed, and written beside the picture as JSON.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
+from PIL import Image
 from torch import Tensor
 
 matplotlib.use("Agg")
@@ -31,11 +32,17 @@ from drift_pl.evaluation.sampling import Model
 from drift_pl.generate import GenerateOptions
 
 SHOWN_PROMPTS, SHOWN_IMAGES, IMAGES = 8, 8, 64
-TITLES = {"base": "base model", "plain": "plain Flow-GRPO", "tuned": "drift_pl"}
+TITLES = {
+    "base": "base model",
+    "emoji_flowgrpo": "Flow-GRPO",
+    "emoji_nft": "DiffusionNFT's loss",
+    "emoji_drift": "Flow-GRPO and the levers",
+    "emoji_div": "... and the levers (emoji_div)",
+}
 
 
-def sample(run: str, prompts: list[str], seed: int) -> tuple[Tensor, Tensor]:
-    """Images of a run's base model and of its tuned one: float32 [P, 64, 3, H, W] each."""
+def sample(run: str, prompts: list[str], seed: int) -> tuple[str, Tensor, Tensor]:
+    """A run's experiment, and images of its base model and of its tuned one: float32 [P, 64, 3, H, W] each."""
     run_dir, path = find_checkpoint(run)
     options = GenerateOptions.read([f"ckpt_path={run}", f"prompt={prompts[0]}"])
     assert options is not None
@@ -43,7 +50,8 @@ def sample(run: str, prompts: list[str], seed: int) -> tuple[Tensor, Tensor]:
     model = Model.on(load_tuned(config, run_dir, path, options.weights).policy, *choose_device(config))
     plan, micro_batch = build_sampling(config), sampling_micro_batch(config)
     found = [draw(model, plan, prompt, IMAGES, seed, micro_batch) for prompt in prompts]
-    return torch.stack([each["base"] for each in found]), torch.stack([each["tuned"] for each in found])
+    images = (torch.stack([each[name] for each in found]) for name in ("base", "tuned"))
+    return str(config.experiment), *images
 
 
 def show(images: dict[str, Tensor], styles: dict[str, list[float]], prompts: list[str], out: Path) -> None:
@@ -53,7 +61,7 @@ def show(images: dict[str, Tensor], styles: dict[str, list[float]], prompts: lis
         rows = torch.cat([torch.cat(list(row[:SHOWN_IMAGES]), 2) for row in images_PN3HW], 1)
         side = images_PN3HW.shape[-1]
         panel.imshow(rows.permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
-        panel.set_title(TITLES[name], fontsize=15)
+        panel.set_title(TITLES.get(name, name), fontsize=15)
         panel.set_xticks([])
         places = [side * (number + 0.5) for number in range(len(prompts))]
         panel.set_yticks(places, prompts if name == "base" else [""] * len(prompts), fontsize=12)
@@ -66,19 +74,23 @@ def show(images: dict[str, Tensor], styles: dict[str, list[float]], prompts: lis
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)
+    Image.open(out).convert("RGB").quantize(256).save(out, optimize=True)  # a third of the size
 
 
 def main(argv: list[str]) -> int:
     """Reads the runs, draws, measures, writes."""
     given = dict(item.split("=", 1) for item in argv if "=" in item)
-    if not {"plain", "tuned"} <= set(given) <= {"plain", "tuned", "out", "seed"}:
-        print("error: give plain=RUN and tuned=RUN, and if you like out=FILE.png and seed=0", file=sys.stderr)
+    runs = [item for item in argv if "=" not in item]
+    if not runs or not set(given) <= {"out", "seed"}:
+        print("error: give run folders, and if you like out=FILE.png and seed=0", file=sys.stderr)
         return 2
     quieten()
     prompts = (PROMPTS / "test.txt").read_text().splitlines()[:SHOWN_PROMPTS]
     seed, out = int(given.get("seed", 0)), Path(given.get("out", "docs/results/pictograms.png"))
-    base, plain = sample(given["plain"], prompts, seed)
-    images = {"base": base, "plain": plain, "tuned": sample(given["tuned"], prompts, seed)[1]}
+    images: dict[str, Tensor] = {}
+    for run in runs:
+        name, base, tuned = sample(run, prompts, seed)
+        images |= {"base": base, name: tuned}
     measure = PictogramMeasure()
     measured = {name: measure(part, prompts) for name, part in images.items()}
     styles = {name: [round(value, 3) for value in found["styles"].tolist()] for name, found in measured.items()}

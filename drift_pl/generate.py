@@ -96,7 +96,7 @@ def generate(options: GenerateOptions) -> Path:
     facts |= {"micro_batch": micro_batch, "measured": measured}
     point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
     title = point.title(with_weights=checkpoint.weights == "live")
-    save_pictures(pictures, out, title, options.prompt, facts)
+    save_pictures(pictures, out, title, options.prompt, facts, config.policy.frames)
     for name, values in measured.items():
         print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
     return out

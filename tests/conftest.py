@@ -95,6 +95,12 @@ def tiny_sana(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_wan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wan-2.1-format folder."""
+    return _saved("wan", tmp_path_factory, "save_tiny_wan")
+
+
+@pytest.fixture(scope="session")
 def tiny_unets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Family -> a folder of a UNet model in its format."""
     return {family: _saved(family, tmp_path_factory, f"save_tiny_{family}") for family in ("sd15", "sdxl")}

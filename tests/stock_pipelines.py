@@ -21,8 +21,7 @@ def stock_pipeline(policy: PipelinePolicy, folder: Path) -> Any:
         pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
     elif policy.family in ("sana", "wan"):
         pipeline.scheduler = euler_scheduler(pipeline.scheduler)
-        if policy.family == "sana":  # which takes it for granted that an autoencoder makes 32 pixels one
-            pipeline.check_inputs = lambda *inputs: None
+        pipeline.check_inputs = lambda *inputs: None  # which takes the published autoencoder's size for granted
     return pipeline
 
 
@@ -36,7 +35,7 @@ def stock_images(
     steps: int,
     side: int = 16,
 ) -> Tensor:
-    """Images in [0, 1], [B, 3, H, W], with guidance in our sense."""
+    """Images in [0, 1], [B, 3, H, W], with guidance in our sense; a video's frames side by side."""
     arguments: dict[str, Any] = {
         **{"prompt": list(prompts), "height": side, "width": side, "num_inference_steps": steps, "output_type": "pt"},
         policy.guidance_argument: guidance_scale + policy.guidance_offset,
@@ -53,4 +52,7 @@ def stock_images(
         arguments["negative_prompt"] = negative if policy.family == "sana" else [negative] * len(prompts)
     if policy.family == "sana":
         arguments["use_resolution_binning"] = False
+    if policy.family == "wan":
+        arguments |= {"num_frames": policy.frames, "width": noise_BCHW.shape[-1] * pipeline.vae_scale_factor_spatial}
+        return pipeline(**arguments).frames.float().movedim(1, 3).flatten(3)
     return pipeline(**arguments).images.float()

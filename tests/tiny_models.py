@@ -9,6 +9,7 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLWan,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -26,6 +27,9 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
@@ -57,6 +61,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -145,6 +151,14 @@ def save_tiny_pipeline(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def tiny_pieces() -> T5Tokenizer:
+    """One token per letter."""
+    pieces = ["\u2581", *"abcdefghijklmnopqrstuvwxyz"]
+    return T5Tokenizer(
+        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -3.0) for piece in pieces)], extra_ids=0
+    )
+
+
 def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
     """A FLUX.1-format folder: 4 latent channels, packed to 16.
 
@@ -166,10 +180,7 @@ def save_tiny_flux(folder: Path, distilled: bool = True) -> Path:
     )
     own = {"base_shift": 0.4, "max_shift": 1.3, "base_image_seq_len": 16, "max_image_seq_len": 512}  # not the defaults
     shift = {"use_dynamic_shifting": True, "shift": 3.0, **own} if distilled else {"shift": 1.0}
-    pieces = ["\u2581", *"abcdefghijklmnopqrstuvwxyz"]
-    tokenizer_2 = T5Tokenizer(
-        vocab=[("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -3.0) for piece in pieces)], extra_ids=0
-    )
+    tokenizer_2 = tiny_pieces()
     encoder_2 = T5EncoderModel(
         T5Config(vocab_size=len(tokenizer_2), d_model=32, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     )
@@ -281,6 +292,50 @@ def save_tiny_sana(folder: Path) -> Path:
         vae=vae,
         text_encoder=Gemma2Model(config),
         tokenizer=tokenizer,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_wan(folder: Path, per_token: bool = False) -> Path:
+    """A Wan-2.1-format folder with its own solver: 5 frames of 16x28 to 3 x 8x14 latents of 4 channels.
+
+    Args:
+        per_token: as Wan 2.2 5B, whose network is called with the noise level of each token.
+    """
+    torch.manual_seed(12)
+    tokenizer = tiny_pieces()
+    transformer = WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[True],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[2.0, 0.5, 1.0, 4.0],  # powers of two: the pipeline divides by their inverse
+        scale_factor_temporal=2,
+        scale_factor_spatial=2,
+    )
+    config = UMT5Config(vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    solver = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    pipeline = WanPipeline(
+        transformer=transformer,
+        scheduler=UniPCMultistepScheduler(**solver),
+        vae=vae,
+        text_encoder=UMT5EncoderModel(config),
+        tokenizer=tokenizer,
+        expand_timesteps=per_token,
     )
     pipeline.save_pretrained(folder)
     return folder

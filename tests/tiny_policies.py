@@ -10,7 +10,7 @@ from drift_pl.policies.loading import LowRank, load_policy
 from drift_pl.policies.pipeline import PipelinePolicy
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-LENGTHS = {"sd3": 0, "flux": 12, "zimage": 80, "qwen_image": 40, "flux2_klein": 40, "sana": 40}
+LENGTHS = {"sd3": 0, "flux": 12, "zimage": 80, "qwen_image": 40, "flux2_klein": 40, "sana": 40, "wan": 40}
 """Text tokens that fit the tiny folders."""
 
 Family = TypeVar("Family", bound=PipelinePolicy)
@@ -25,6 +25,8 @@ def load_tiny(family: str | type[Family], folder: Path | str, **options: Any) ->
     """
     made: Any = find("family", family) if isinstance(family, str) else family
     defaults = {"rank": 4, "alpha": 8, "targets": TARGETS, "max_sequence_length": LENGTHS.get(made.family, 77)}
+    if made.family == "wan":
+        defaults["frames"] = 5
     options = {**defaults, **options}
     full = options.pop("tuning", "lora") == "full"
     low_rank = {field.name: options.pop(field.name) for field in fields(LowRank) if field.name in options}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from drift_pl.builders.frames import on_frames
 from drift_pl.builders.scoring import build_encoder, build_rewards, build_run_rewards, create_scorer, prompts_of
 from drift_pl.config.batches import derive_batches, sampling_micro_batch
 from drift_pl.config.identity import config_hash
@@ -65,14 +66,14 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
     evaluator = Evaluator(
         rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order, offload=offload
     )
-    return Bench(evaluator, build_sampling(config))
+    return Bench(on_frames(config, evaluator), build_sampling(config))
 
 
 def build_picture_evaluator(config: Config) -> Evaluator:
     """Reward and diversity of a few pictures, by all of the run's own rewards and its evaluation encoder."""
     rewards = build_run_rewards(config, lists=())  # the run's prompts need not be on this machine
     encoder = build_encoder(config.evaluation.encoder, "evaluation.encoder")
-    return Evaluator(rewards, encoder, None, sampling_micro_batch(config))
+    return on_frames(config, Evaluator(rewards, encoder, None, sampling_micro_batch(config)))
 
 
 def build_held_out_evaluation(
@@ -145,7 +146,7 @@ def _protocol(
         "negative_prompt": plan.negative_prompt,
         "resolution": policy.resolution if plan.resolution is None else plan.resolution,
         "precision": config.trainer.precision,
-        "policy": f"{policy.family} {policy.pretrained}",
+        "policy": f"{policy.family} {policy.pretrained}{f', {policy.frames} frames' * (policy.frames > 1)}",
         "judges": judges,
         "heldout_judges": [*map(_named, [*evaluation.rewards, *further])],
         "encoder": _named(evaluation.encoder),

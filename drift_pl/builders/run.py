@@ -12,6 +12,7 @@ from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
 from drift_pl.builders.early import refuse_unfit
+from drift_pl.builders.frames import frame_encoder, random_reward_frames, training_rewards
 from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
     build_categories,
@@ -160,13 +161,14 @@ def build_module(
     return DriftModule(
         sampling=build_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
         scoring=GroupScoring(
-            rewards,
-            build_method_encoder(config, method),
+            training_rewards(config, rewards),
+            frame_encoder(config, build_method_encoder(config, method)),
             policy.decode,
             build_categories(config, method),
             monitor,
             *overlap(config, rewards),
             offload=config.policy.offload,
+            random_frames=random_reward_frames(config),
             tasks=tasks_of(rewards, train),
         ),
         method=method,

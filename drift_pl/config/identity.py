@@ -29,6 +29,7 @@ SINCE_0_1 = (
     *("sampler.window_every_last", "sampler.window_decay", "sampler.window_decay_from"),
     *("sampler.noisy_steps", "sampler.solver", "objective.optimizer", "trainer.tf32"),
     *("objective.kl_limit", "objective.awm_weighting", "objective.awm_power", "objective.awm_pull"),
+    *("policy.frames", "policy.reward_frames"),
     *("objective.old_decay_max", "objective.old_decay_rate", "objective.old_decay_after"),
 )
 """Keys that hashes of version 0.1 left out at their defaults, or did not know."""

@@ -38,6 +38,8 @@ RENAMED: dict[str, str] = {}
 """Old key -> new key: files and checkpoints of earlier versions are read through it."""
 AUTOCAST = {"bf16-mixed": "bfloat16", "16-mixed": "float16"}
 """Settings of `trainer.precision` that cast, and to what."""
+NO_FLOAT16 = ("sana",)
+"""Families that 16-mixed makes NaN: float16 rounds what Sana's linear attention adds to a divisor (1e-15) to 0."""
 READERS = ("drift_pl.builtin.reader:", "drift_pl.builtin.emoji.reader:")
 """Modules that tell what an image of a built-in world shows."""
 
@@ -94,6 +96,7 @@ class Config(Section):
                 "them: use trainer.judge_thread=false"
             )
         _refuse_mixed_processes(self.policy.family, self.sampler)
+        _refuse_frames(self)
         _refuse_float16(self)
         refuse_unfit_update(self)
         _refuse_trained_readers(self)
@@ -156,6 +159,17 @@ def _refuse_mixed_processes(family: str, section: SamplerConfig) -> None:
         )
 
 
+def _refuse_frames(config: Config) -> None:
+    """A family of this package that makes images makes no videos."""
+    entry, frames = TABLES["family"].get(config.policy.family), config.policy.frames
+    if entry and not entry.frames and frames > 1:
+        videos = [name for name, each in TABLES["family"].items() if each.frames]
+        raise UserError(
+            f"policy.frames={frames}: policy.family={config.policy.family} makes images; use policy.frames=1, or "
+            f"policy.family={', '.join(videos)}"
+        )
+
+
 def _refuse_float16(config: Config) -> None:
     """What float16 does not go with."""
     precision, policy = config.trainer.precision, config.policy
@@ -168,6 +182,11 @@ def _refuse_float16(config: Config) -> None:
         raise UserError(
             f"trainer.precision=16-true computes in the dtype of the frozen weights, and policy.dtype="
             f"{policy.dtype or 'null'}: set policy.dtype=float16, or use trainer.precision=16-mixed"
+        )
+    if precision == "16-mixed" and policy.family in NO_FLOAT16:
+        raise UserError(
+            f"trainer.precision=16-mixed makes images of policy.family={policy.family} NaN: its attention divides by "
+            "sums that float16 rounds to 0; use trainer.precision=bf16-mixed"
         )
     autocast = AUTOCAST.get(precision)
     if autocast and policy.dtype in ("float16", "bfloat16") and policy.dtype != autocast:

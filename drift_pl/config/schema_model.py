@@ -12,6 +12,7 @@ from drift_pl.core.errors import UserError
 WEIGHTS = "pkg:drift_pl.builtin/weights"
 PROMPTS = "pkg:drift_pl.builtin/prompts"
 LORA, FULL = ("policy.tuning", "lora"), ("policy.tuning", "full")
+VIDEOS = ("policy.family", "wan")
 SCHEDULE = "sampler.window_schedule"
 MOVING = (SCHEDULE, "sliding", "linear_decay", "exp_decay")
 
@@ -57,6 +58,15 @@ class PolicyConfig(Section):
     negative_prompt: str = setting("", "prompt of the unconditional branch (flux has none)")
     resolution: int | None = setting(
         None, "image height and width in pixels; null: the model's own", ge=1, le=16384, example="512"
+    )
+    frames: int = setting(
+        1, "frames of a video (wan: 1 more than a multiple of 4)", ge=1, le=4096, only=VIDEOS, example="33"
+    )
+    reward_frames: Literal["mean", "first", "random"] = setting(
+        "mean",
+        "rewards of a video: their mean over all frames, of the first, or of one drawn for each video (in evaluation "
+        "the mean)",
+        only=VIDEOS,
     )
     max_sequence_length: int = setting(
         256, "text tokens per prompt (sd3, flux: T5's); 0 leaves T5's out in sd3", ge=0, le=8192

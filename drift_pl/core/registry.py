@@ -26,6 +26,7 @@ class Entry(NamedTuple):
             updates, the only process whose families they train.
         needs: an optional package, and the extra of this one that installs it.
         pairs: for encoders, whether it gives distances of pairs in place of embeddings.
+        frames: for families, whether they make videos.
         replays: for updates, whether it trains on the sampled steps, under the conditions that they were sampled under.
     """
 
@@ -35,6 +36,7 @@ class Entry(NamedTuple):
     needs: tuple[str, str] | None = None
     pairs: bool = False
     replays: bool = False
+    frames: bool = False
 
 
 TABLES: dict[str, dict[str, Entry]] = {
@@ -45,6 +47,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "qwen_image": Entry("policies.qwen_image:QwenImagePolicy", "Qwen-Image", "flow"),
         "flux2_klein": Entry("policies.flux2:Flux2KleinPolicy", "FLUX.2 [klein]", "flow"),
         "sana": Entry("policies.sana:SanaPolicy", "Sana", "flow"),
+        "wan": Entry("policies.wan:WanPolicy", "Wan 2.1 text-to-video", "flow", frames=True),
         "sd15": Entry("policies.unet:StableDiffusionPolicy", "Stable Diffusion 1.x and 2.x", "ddpm"),
         "sdxl": Entry("policies.unet:StableDiffusionXLPolicy", "SDXL", "ddpm"),
     },

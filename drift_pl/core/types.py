@@ -7,7 +7,7 @@ Tensor names carry their shape as a suffix:
     T  sampling steps                   K  sampling steps that are trained (the SDE window); K + 1 latents border them
     L  text tokens                      E  channels of a text token
     C, H, W  latent (or image) channels, height, width
-    F  frames of a video, an axis before H
+    F  frames of a video: an axis of latents before H; decoded they are side by side, 3HW of H x (F W)
     D  channels of an image embedding   S  evaluation images per prompt
 
 CHW is written for the latents of one sample; those of a family of videos are CFHW. Sampling, replay, log-densities and
@@ -109,7 +109,8 @@ class Condition:
         num_channels_L: int64 [L], number of leading channels of each token that a text encoder wrote. The rest is zero
             padding: SD3 pads CLIP's channels to T5's width, and appends whole zero tokens (0 here) in place of T5.
         num_tokens_B: int64 [B], number of valid leading tokens of each row, if prompts differ in length; the rest is
-            zero padding that no network sees and no variation changes. None: all L tokens of every row are valid.
+            zero padding that no variation changes, nor any network sees but Wan's. None: all L tokens of every row are
+            valid.
     """
 
     tokens_BLE: Tensor

@@ -16,6 +16,7 @@ from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import labelled_grid, save_image, shrink, to_bytes
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.scoring.calls import finite_images, nan_images, refuse_nan_images
+from drift_pl.scoring.frames import SHOWN, few_frames
 
 LARGEST_TILE = 256
 """Larger images are shrunk on the grid."""
@@ -58,11 +59,14 @@ def measure(evaluator: Evaluator, pictures: Pictures, prompt: str, device: torch
     return measured
 
 
-def save_pictures(pictures: Pictures, out: Path, title: str, prompt: str, facts: Mapping[str, Any]) -> None:
+def save_pictures(
+    pictures: Pictures, out: Path, title: str, prompt: str, facts: Mapping[str, Any], frames: int = 1
+) -> None:
     """Writes WHICH-NUMBER.png, the grid, and settings.json, all or nothing.
 
     Args:
         title: of the fine-tuned model's block.
+        frames: of a video, whose files have all side by side; the grid has a few of them.
 
     Raises:
         UserError: `out` is not empty or cannot be written.
@@ -72,15 +76,15 @@ def save_pictures(pictures: Pictures, out: Path, title: str, prompt: str, facts:
         for which, images_N3HW in pictures.items():
             for number, pixels_HW3 in enumerate(to_bytes(images_N3HW).permute(0, 2, 3, 1).contiguous().numpy()):
                 save_image(Image.fromarray(pixels_HW3), folder / f"{which}-{number:0{digits}}.png")
-        blocks = [_rows(images_N3HW) for images_N3HW in pictures.values()]
+        blocks = [_rows(few_frames(images_N3HW, frames), frames) for images_N3HW in pictures.values()]
         labels = [prompt, *[""] * (len(blocks[0]) - 1)]
         save_image(labelled_grid(["base", title], blocks, labels), folder / "base_and_tuned.png")
         write_json(folder / "settings.json", facts, indent=1)
 
 
-def _rows(images_N3HW: Tensor) -> Tensor:
+def _rows(images_N3HW: Tensor, frames: int) -> Tensor:
     """An approximately square block, [R, S, 3, H, W], padded with white images."""
-    images_N3HW = shrink(images_N3HW, LARGEST_TILE)
+    images_N3HW = shrink(images_N3HW, LARGEST_TILE * min(frames, SHOWN))
     columns = math.ceil(math.sqrt(len(images_N3HW)))
     white = torch.ones(-len(images_N3HW) % columns, *images_N3HW.shape[1:])
     return torch.cat([images_N3HW, white]).unflatten(0, (-1, columns))

@@ -73,6 +73,7 @@ class Evaluator:
         vendi_order: q of `vendi`.
         after_prompt: called after each prompt, to show progress.
         offload: networks are in main memory but for the time in which they measure; LPIPS, which is small, stays.
+        pictured: of images, what the grid shows.
     """
 
     rewards: Sequence[WeightedReward]
@@ -87,6 +88,7 @@ class Evaluator:
     vendi_order: float = 1.0
     after_prompt: Callable[[], object] = lambda: None
     offload: bool = False
+    pictured: Callable[[Tensor], Tensor] = lambda images_S3HW: images_S3HW
 
     @cached_property
     def per_prompt(self) -> dict[str, GroupedMetric]:
@@ -194,7 +196,7 @@ class Evaluator:
         with resident(self._networks(), images_S3HW.device, self.offload):
             embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
             values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
-        grid_S3HW = images_S3HW[: self.grid_seeds].to("cpu", torch.float32, copy=True)
+        grid_S3HW = self.pictured(images_S3HW[: self.grid_seeds]).to("cpu", torch.float32, copy=True)
         return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 
     def _sample(self, model: Model, sampler: Sampler, prompt: str, seeds: int) -> Tensor:

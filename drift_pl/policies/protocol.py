@@ -58,7 +58,7 @@ class Policy(Protocol):
         ...
 
     def decode(self, latents_BCHW: Tensor) -> Tensor:
-        """Images in [0, 1], float32 [B, 3, H, W]."""
+        """Images in [0, 1], float32 [B, 3, H, W]; of videos the frames side by side, [B, 3, H, F x W]."""
         ...
 
     def trainable_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -17,7 +17,7 @@ from drift_pl.reports.markdown import code, plain, row
 if TYPE_CHECKING:
     from drift_pl.policies.export import PipelineFacts
 
-TAGS = ("text-to-image", "reinforcement-learning", "diversity", "drift_pl")
+TAGS = ("reinforcement-learning", "diversity", "drift_pl")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def _metadata(export: Export, license: dict[str, str]) -> str:
     content: dict[str, Any] = {}
     if export.base.hub_id:
         content = {"base_model": export.base.hub_id, "base_model_relation": "adapter" if lora else "finetune"}
-    content |= {"library_name": "diffusers", "pipeline_tag": "text-to-image", **license}
-    content["tags"] = [*(["lora"] if lora else []), *TAGS]
+    task = "text-to-video" if "num_frames" in export.pipeline.call_arguments else "text-to-image"
+    content |= {"library_name": "diffusers", "pipeline_tag": task, **license}
+    content["tags"] = [*(["lora"] if lora else []), task, *TAGS]
     missing = "" if export.base.hub_id else "# base_model: ORGANISATION/MODEL  (the run read it from a folder)\n"
     return missing + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000)
 
@@ -106,6 +107,10 @@ def _example(config: Config, export: Export) -> str:
     }
     used = {name: value for name, value in arguments.items() if name in pipeline.call_arguments and value is not None}
     given = "".join(f", {name}={value!r}" for name, value in used.items())
+    if "num_frames" in pipeline.call_arguments:
+        lines.insert(len(imports), "from diffusers.utils import export_to_video")
+        lines.append(f"video = pipeline('a prompt', num_frames={config.policy.frames}{given}).frames[0]")
+        return "\n".join([*lines, "export_to_video(video, 'video.mp4', fps=16)"])
     lines.append(f"image = pipeline('a prompt'{given}).images[0]")
     return "\n".join([*lines, "image.save('image.png')"])
 

@@ -25,6 +25,7 @@ class RewardCalls:
         groups_per_call: a call has this number times `group_size` images; 0: all. A network's output for an image may
             differ in its last bits with the other images of the call.
         thread: call the rewards in a thread, while the next groups are sampled. Affects speed only.
+        seen: what rewards are shown of the images of these rows of B; None: the images.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class RewardCalls:
         group_size: int,
         groups_per_call: int = 0,
         thread: bool = False,
+        seen: Callable[[Tensor, slice], Tensor] | None = None,
     ) -> None:
-        self._rewards, self._group_size = rewards, group_size
-        size = groups_per_call * group_size or len(prompts)
-        self._turns = [tuple(prompts[first : first + size]) for first in range(0, len(prompts), size)]
+        self._rewards, self._prompts, self._group_size, self._seen = rewards, tuple(prompts), group_size, seen
+        total, size = len(prompts), groups_per_call * group_size or len(prompts)
+        self._turns = [slice(first, min(first + size, total)) for first in range(0, total, size)]
         self._worker = ThreadPoolExecutor(1, "rewards") if thread else None
         self._begun: list[Future[dict[str, Tensor]]] = []
         self._waiting: list[Tensor] = []
@@ -61,12 +63,12 @@ class RewardCalls:
             if answer.done():
                 answer.result()
         rest_B3HW = torch.cat([*self._waiting, images_B3HW])
-        for prompts in self._turns[len(self._begun) :]:
-            count = len(prompts)
+        for rows in self._turns[len(self._begun) :]:
+            count = rows.stop - rows.start
             if len(rest_B3HW) < count:
                 break
             call = in_this_state(self._call, rest_B3HW.device)
-            self._begun.append(self._worker.submit(call, rest_B3HW[:count], prompts))
+            self._begun.append(self._worker.submit(call, rest_B3HW[:count], rows))
             rest_B3HW = rest_B3HW[count:]
         self._waiting = [rest_B3HW]
 
@@ -76,14 +78,16 @@ class RewardCalls:
         Raises:
             UserError: a reward fails, does not return one number per image, or gets no whole groups.
         """
-        counts = [len(prompts) for prompts in self._turns]
+        counts = [rows.stop - rows.start for rows in self._turns]
         parts = [answer.result() for answer in self._begun]
         turns = list(zip(images_B3HW.split(counts), self._turns, strict=True))[len(parts) :]
-        parts += [self._call(part_B3HW, prompts) for part_B3HW, prompts in turns]
+        parts += [self._call(part_B3HW, rows) for part_B3HW, rows in turns]
         return {reward.name: torch.cat([part[reward.name] for part in parts]) for reward in self._rewards}
 
-    def _call(self, images_B3HW: Tensor, prompts: Sequence[str]) -> dict[str, Tensor]:
-        return call_rewards(self._rewards, images_B3HW, prompts, self._group_size)
+    def _call(self, images_B3HW: Tensor, rows: slice) -> dict[str, Tensor]:
+        if self._seen is not None:
+            images_B3HW = self._seen(images_B3HW, rows)
+        return call_rewards(self._rewards, images_B3HW, self._prompts[rows], self._group_size)
 
 
 def in_this_state(call: Callable[..., Answer], device: torch.device) -> Callable[..., Answer]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from drift_pl.core.processes import is_first_process
 from drift_pl.core.types import PromptBatch, Scores, Tasks, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
+from drift_pl.scoring.frames import random_frames
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.residence import PARKED, resident
 from drift_pl.scoring.rewards import WeightedReward, refuse_unscored, scored_counts, tasks_of, weighted_sum
@@ -31,6 +33,7 @@ class GroupScoring:
         monitor: embeds images for the diversity monitor; None if nobody monitors.
         groups_per_call, thread: how rewards are called, see `RewardCalls`.
         offload: networks are in main memory but for the time in which they score.
+        random_frames: frames of a video, of which rewards see a random one; 0: they see what is sampled.
         tasks: the sets of rewards by which the run's prompts are scored, see `tasks_of`; empty: by all.
     """
 
@@ -42,6 +45,7 @@ class GroupScoring:
     groups_per_call: int = 0
     thread: bool = False
     offload: bool = False
+    random_frames: int = 0
     tasks: tuple[tuple[bool, ...], ...] = ()
     _said: set[str] = field(default_factory=set, repr=False, compare=False)
 
@@ -60,7 +64,12 @@ class GroupScoring:
 
     def calls(self, batch: PromptBatch) -> RewardCalls:
         """The calls of the rewards for an iteration; they may begin while images are still being sampled."""
-        return RewardCalls(self.rewards, batch.repeated_prompts, batch.group_size, self.groups_per_call, self.thread)
+        seen = partial(self._random_frames, batch) if self.random_frames else None
+        prompts, how = batch.repeated_prompts, (self.groups_per_call, self.thread, seen)
+        return RewardCalls(self.rewards, prompts, batch.group_size, *how)
+
+    def _random_frames(self, batch: PromptBatch, images_B3HW: Tensor, rows: slice) -> Tensor:
+        return random_frames(images_B3HW, self.random_frames, batch.key, batch.samples[rows])
 
     def __call__(self, trajectory: Trajectory, batch: PromptBatch, calls: RewardCalls) -> Scores:
         """Scores of P groups, one for each prompt of the batch, wherever their images are.

@@ -18,6 +18,7 @@ CALLS = {
     "qwen_image": "true_cfg_scale=3.0, negative_prompt='', max_sequence_length=40",
     "flux2_klein": "guidance_scale=3.0, max_sequence_length=40",
     "sana": "guidance_scale=3.0, max_sequence_length=40",
+    "wan": "guidance_scale=3.0, max_sequence_length=40",
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")
@@ -38,8 +39,11 @@ def test_stock_diffusers_draws_what_an_exported_adapter_draws(
         *("policy.resolution=16", "policy.max_sequence_length=40", f"policy.lora.targets=[{','.join(TARGETS)}]"),
         *("evaluation.resolution=24", "evaluation.max_prompts=1", "trainer.iterations=1", "evaluation.every=0"),
         *("incentive.prompting.rule=embedding_noise", "incentive.prompting.scale=0.3"),
+        *(("policy.frames=5", "policy.reward_frames=random") if family == "wan" else ()),
     )
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["iterations"] == 1
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["iterations"] == 1
+    assert ("time_pairwise_distance" in summary["tuned"]) == (family == "wan")
     content = load(tmp_path / "run")
     for name, value in content["average"].items():
         if "lora_B" in name:

@@ -53,7 +53,7 @@ PICKSCORE = [f"rewards.0.args.pretrained={BUILTIN}/preference"]
 HELD_OUT_PICKSCORE = [f"evaluation.rewards.0.args.pretrained={BUILTIN}/preference"]
 SD15 = ["policy.pretrained={sd15}", *JUDGES]
 AESTHETIC = [f"rewards.0.args.pretrained={BUILTIN}/preference", "rewards.0.args.head={aesthetic}"]
-FURTHER = ("zimage", "qwen_image", "flux2_klein", "sana")
+FURTHER = ("zimage", "qwen_image", "flux2_klein", "sana", "wan")
 PATHS = {
     "sd35_large_pickscore_div": [*SD3, *PICKSCORE],
     "pickscore_nft": [*SD3, *PICKSCORE, "objective.nft_times=5"],
@@ -62,6 +62,7 @@ PATHS = {
         f"{family}_pickscore_div": [
             *(f"policy.pretrained={{{family}}}", "policy.max_sequence_length=40", *JUDGES, *PICKSCORE),
             *("evaluation.resolution=null", "policy.dtype=float32"),
+            *(("policy.frames=5",) if family == "wan" else ()),
         ]
         for family in FURTHER
     },
@@ -275,6 +276,17 @@ def test_qwen_image_and_klein_take_the_published_settings() -> None:
     assert (qwen.policy.lora.rank, qwen.policy.lora.alpha, len(qwen.policy.lora.targets)) == (64, 128, 12)
     assert (klein.sampler.steps, klein.sampler.window_size, window_bounds(klein.sampler)) == (8, 1, (1, 4))
     assert (klein.policy.guidance_scale, klein.objective.clip_range) == (4.0, 1e-5)
+
+
+def test_wan_takes_flow_grpos_published_settings() -> None:
+    """https://github.com/yifan123/flow_grpo, config/grpo.py (general_ocr_wan2_1) and scripts/train_wan2_1.py."""
+    config = build_config([("experiment", "wan_pickscore_div")])
+    policy, sampler, objective = config.policy, config.sampler, config.objective
+    assert (policy.resolution, policy.frames, policy.guidance_scale, policy.max_sequence_length) == (240, 33, 4.5, 512)
+    assert (sampler.steps, sampler.eval_steps, config.prompts.group_size) == (20, 50, 12)
+    assert (objective.clip_range, objective.kl_weight, objective.learning_rate) == (1e-3, 0.004, 1e-4)
+    assert (objective.advantage_std, objective.ema_decay, objective.ema_every) == ("group", 0.9, 8)
+    assert (policy.lora.rank, policy.lora.alpha, len(policy.lora.targets)) == (32, 64, 4)
 
 
 def test_ddpos_published_settings_are_in_its_experiments() -> None:

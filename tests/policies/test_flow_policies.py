@@ -26,7 +26,7 @@ Make = Callable[..., PipelinePolicy]
 pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")
 
 
-FAMILIES = ["flux", "zimage", "qwen_image", "flux2_klein", "sana"]
+FAMILIES = ["flux", "zimage", "qwen_image", "flux2_klein", "sana", "wan"]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -140,7 +140,7 @@ def test_the_reference_is_the_base_and_a_fresh_adapter_changes_nothing(
     assert torch.equal(velocity(), tuned)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "sana"])  # which has one shift for all
+@pytest.mark.parametrize("family", FAMILIES[:-2])  # Sana and Wan have one shift for all
 def test_evaluation_takes_the_noise_levels_of_its_own_resolution(make: Make) -> None:
     """Catches in evaluation/sampling.py: noise levels of training's resolution (found a real bug)."""
     policy = make()

@@ -62,6 +62,17 @@ def test_every_family_has_the_weights_of_the_whole_network(
     run_processes(2, same_as_whole, folders, tuning, dtype)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_the_further_families_have_the_weights_of_the_whole_network(
+    tuning: str, request: pytest.FixtureRequest
+) -> None:
+    """As above, in the dtype of their files."""
+    families = ("qwen_image", "flux2_klein", "sana", "wan")
+    folders = {family: request.getfixturevalue(f"tiny_{family}") for family in families}
+    run_processes(2, same_as_whole, folders, tuning, None, limit_s=600)
+
+
 def reference_of_full_tuning(folder: Path) -> None:
     with process_group() as mesh:
         policy, base = load_sharded(folder, mesh, tuning="full"), load_tiny("sd3", folder, tuning="full")

@@ -1,4 +1,4 @@
-"""Qwen-Image, FLUX.2 [klein] and Sana behind the protocol, against diffusers' own pipelines on the same weights."""
+"""Qwen-Image, FLUX.2 [klein], Sana and Wan behind the protocol, against diffusers' pipelines on the same weights."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 from stock_pipelines import stock_images, stock_pipeline
-from tiny_models import save_tiny_flux2_klein
+from tiny_models import save_tiny_flux2_klein, save_tiny_wan
 from tiny_policies import load_tiny
 
+from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.flow import euler_scheduler
@@ -20,7 +21,7 @@ PROMPTS, NEGATIVE = ["a red cat", "two big dog", "sky"], "bad art"
 pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")
 
 
-@pytest.fixture(scope="module", params=["qwen_image", "flux2_klein", "sana"])
+@pytest.fixture(scope="module", params=["qwen_image", "flux2_klein", "sana", "wan"])
 def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -41,6 +42,7 @@ def test_deterministic_samples_are_the_pipelines_own(
 
     Catches in policies/qwen_image.py: guidance without the norm of every token; padding shown to the network.
     Catches in policies/flux2.py: rows and columns swapped; the autoencoder's batch norm left out; mu without the steps.
+    Catches in policies/wan.py: frames decoded in another order; the width not in proportion.
     Catches in policies/sana.py: the instruction before a negative prompt as well; timestep as a noise level.
     """
     policy, pipeline = both
@@ -81,7 +83,7 @@ def test_longer_texts_are_cut_with_a_warning(both: tuple[PipelinePolicy, Any]) -
 
 def test_text_lengths_and_sizes_that_a_model_does_not_take_are_refused(family: str, both: Any, request: Any) -> None:
     folder = request.getfixturevalue(f"tiny_{family}")
-    longest = {"qwen_image": 1024, "flux2_klein": 512, "sana": 300}[family]
+    longest = {"qwen_image": 1024, "flux2_klein": 512, "sana": 300, "wan": 512}[family]
     for length in (0, longest + 1):
         policy = load_tiny(family, folder, resolution=16, max_sequence_length=length)
         with pytest.raises(UserError, match=rf"^policy\.max_sequence_length={length}: this model takes 1 to {longest}"):
@@ -104,6 +106,39 @@ def test_a_distilled_klein_takes_no_guidance(tmp_path: Path, generator: torch.Ge
         sample_ode(policy, Sampler(policy.sigmas(2), 1.0, condition), noise, VariedCondition(condition))
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_a_network_that_is_called_with_a_noise_level_per_token_draws_the_same(
+    tmp_path: Path, generator: torch.Generator
+) -> None:
+    """Wan 2.2 5B, whose pipeline gives every token the same one where no frame is given."""
+    with torch.random.fork_rng(devices=[]):
+        folder = save_tiny_wan(tmp_path / "wan", per_token=True)
+    policy = load_tiny("wan", folder, resolution=16)
+    noise, condition = torch.randn(1, *policy.latent_shape, generator=generator), policy.encode(["sky"])
+    pipeline = stock_pipeline(policy, folder)
+    assert pipeline.config.expand_timesteps
+    theirs = stock_images(pipeline, policy, noise, ["sky"], "", 1.0, steps=2)
+    ours = policy.decode(
+        sample_ode(policy, Sampler(policy.sigmas(2), 1.0, condition), noise, VariedCondition(condition))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_videos_that_wan_does_not_make_are_refused(tiny_wan: Path, tmp_path: Path) -> None:
+    """Catches in policies/wan.py: a network for the low noise levels ignored."""
+    with pytest.raises(UserError, match=r"^policy\.frames=4 is not 1 more than a multiple of 2: use e\.g\. 3$"):
+        load_tiny("wan", tiny_wan, resolution=16, frames=4)
+    policy = load_tiny("wan", tiny_wan, resolution=16, frames=1)
+    assert policy.latent_shape == (4, 1, 8, 14)
+    assert policy.decode(torch.zeros(2, *policy.latent_shape)).shape == (2, 3, 16, 28)
+    policy.pipeline.register_modules(transformer_2=policy.network)
+    with pytest.raises(ValueError, match="a network for each half of the noise levels"):
+        policy.prepare(policy.pipeline)
+    with pytest.raises(
+        UserError, match=r"^policy\.frames=5: policy\.family=sd3 makes images; use policy\.frames=1, or"
+    ):
+        parse(["policy.frames=5"])
 
 
 def test_a_solver_that_is_not_for_flows_is_refused() -> None:

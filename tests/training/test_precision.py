@@ -182,6 +182,7 @@ def test_a_gradient_that_overflows_at_every_scale_ends_the_run() -> None:
         (["trainer.precision=16-true"], "policy.dtype=null: set policy.dtype=float16, or use"),
         (["trainer.precision=16-true", "policy.dtype=float16", "policy.tuning=full"], "use trainer.precision=16-mixed"),
         (["trainer.precision=16-mixed", "trainer.strategy=fsdp"], "use trainer.precision=bf16-mixed, or"),
+        (["trainer.precision=16-mixed", "policy.family=sana"], "use trainer.precision=bf16-mixed"),
     ],
 )
 def test_what_float16_does_not_go_with_is_refused(settings: list[str], says: str) -> None:

@@ -242,6 +242,8 @@ HARDWARE = [
         "fit trainer.precision=bf16-mixed policy.dtype=float16",
         "use policy.dtype=bfloat16, or trainer.precision=16-mixed",
     ),
+    row("fit policy.frames=5", "policy.frames=5: policy.family=sd3 makes images", "use policy.frames=1"),
+    row("fit policy.family=wan policy.frames=0", "policy.frames=0 should be greater than or equal to 1"),
     row(
         "fit trainer.precision=16-mixed trainer.strategy=fsdp",
         "use trainer.precision=bf16-mixed, or trainer.strategy=ddp",
