@@ -46,6 +46,7 @@ PLACE = {"include": [ask("cup"), ask("dog", position=["left of", 0])]}
         ([dog(colour="blue")], COLOUR, False, 0.5),
         ([dog()], COLOUR, False, 0.5),  # nobody has looked at its colour
         ([dog(0.5, colour="red"), dog(0.9, colour="blue")], COLOUR, False, 0),  # the more confident one is blue
+        ([dog(0.9, colour="red"), dog(0.5, colour="blue")], COLOUR, True, 0),  # the blue one is not looked at
         ([dog(colour="red"), cup(colour="red")], TWO_COLOURS, False, 0.75),
         ([dog(colour="red")] * 2, {"include": [ask("dog", 2, color="red")]}, True, 1),
         ([dog(colour="red"), dog(colour="blue")], {"include": [ask("dog", 2, color="red")]}, False, 0.75),
