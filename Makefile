@@ -64,7 +64,7 @@ docs: $(DEV) ## build the documentation's site into build/site, strictly: settin
 docs-serve: $(DEV) ## show the documentation on http://127.0.0.1:8000, with search, as it is edited
 	$(BIN)/python -m mkdocs serve
 
-release-check: $(BIN)/python ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
+release-check: $(RUN) ## wheel and sdist of what is committed, installed in a clean environment; the main job from there
 	.ci/release-check $(BIN)/python
 
 clean: ## remove the environment, caches and builds; runs stay
@@ -78,11 +78,13 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(RUN): $(SOURCES) | $(BIN)/python
+	@echo "installing into $(VENV): some minutes, most of them for torch"
 	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
 	@touch $@
 
 $(DEV): $(SOURCES) | $(BIN)/python
+	@echo "installing into $(VENV), for development: some minutes, most of them for torch"
 	@.ci/torch-for-this-machine $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $@ $(RUN)

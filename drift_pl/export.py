@@ -12,6 +12,7 @@ from drift_pl.config.fields import Flag, setting
 from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
 from drift_pl.config.schema import Config
 from drift_pl.core.files import local_path, new_folder, refuse_taken, write_text
+from drift_pl.core.progress import Display
 from drift_pl.reports.publish import check_hub, push_folder
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without torch
@@ -51,20 +52,31 @@ def export(options: ExportOptions) -> Path:
         check_hub(options.push_to_hub, options.private)
     run_dir, path = find_checkpoint(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
-    quieten()
+    with Display("auto") as display:
+        with display.stage("importing libraries"):
+            quieten()
+            import drift_pl.policies.export  # noqa: F401
+        _write(options, config, run_dir, path, out, display)
+    return out
+
+
+def _write(options: ExportOptions, config: Config, run_dir: Path, path: Path, out: Path, display: Display) -> None:
     from drift_pl.builders.checkpoint_weights import load_tuned
     from drift_pl.builders.early import refuse_unfit
     from drift_pl.policies.export import save_full, save_lora
 
     refuse_unfit(config, options.needs())
     whole = config.policy.model_copy(update={"storage": None})  # what is merged is merged into weights as published
-    tuned = load_tuned(config.model_copy(update={"policy": whole}), run_dir, path, options.weights)
+    with display.stage(f"loading {config.published.policy.pretrained}"):
+        tuned = load_tuned(config.model_copy(update={"policy": whole}), run_dir, path, options.weights)
     card = _card(config, run_dir, out, options.format, tuned)
     save = save_lora if options.format == "lora" else save_full
-    with new_folder(out) as folder:
-        save(tuned.policy, folder)
-        write_text(folder / "README.md", card)
-    return out
+    with (
+        display.stage(f"writing {'the adapter' if options.format == 'lora' else 'the pipeline'}"),
+        new_folder(out) as new,
+    ):
+        save(tuned.policy, new)
+        write_text(new / "README.md", card)
 
 
 def _card(config: Config, run_dir: Path, out: Path, form: str, tuned: "TunedPolicy") -> str:
@@ -91,7 +103,10 @@ def _run(argv: list[str]) -> None:
     print(f"written: {out}: {', '.join(files)}")
     print(f"load:    see {out / 'README.md'}")
     if options.push_to_hub:
-        print(f"pushed:  {push_folder(out, options.push_to_hub, options.private)}")
+        size = sum((out / file).stat().st_size for file in files) / 1e6
+        with Display("auto") as display, display.stage(f"uploading {len(files)} files, {size:.1f} MB"):
+            url = push_folder(out, options.push_to_hub, options.private)
+        print(f"pushed:  {url}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,9 @@ from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.config.command import run_command
 from drift_pl.config.fields import Flag, setting
 from drift_pl.config.options import Options, Weights, checkpoint_key, trust_key, weights_key
+from drift_pl.config.schema import Config
 from drift_pl.core.files import free_name, local_path, refuse_taken
+from drift_pl.core.progress import Display
 
 
 class GenerateOptions(Options):
@@ -71,7 +73,21 @@ def generate(options: GenerateOptions) -> Path:
     out = local_path(options.out) if options.out else free_name(default)
     refuse_taken(out)
     config = options.config(run_dir / CONFIG)
-    quieten()
+    with Display("auto") as display:
+        with display.stage("importing libraries"):
+            quieten()
+            import drift_pl.builders.bench
+            import drift_pl.evaluation.drawing  # noqa: F401
+        measured = _draw(options, config, run_dir, path, out, display)
+    for name, values in measured.items():
+        print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
+    return out
+
+
+def _draw(
+    options: GenerateOptions, config: Config, run_dir: Path, path: Path, out: Path, display: Display
+) -> dict[str, dict[str, float]]:
+    """Writes the folder of pictures, and returns what was measured of them."""
     from drift_pl.builders.bench import build_picture_evaluator, build_sampling
     from drift_pl.builders.checkpoint_weights import load_tuned
     from drift_pl.builders.early import refuse_unfit
@@ -82,24 +98,26 @@ def generate(options: GenerateOptions) -> Path:
 
     device, autocast = choose_device(config)
     refuse_unfit(config, options.needs())
-    evaluator = build_picture_evaluator(config) if options.measure else None
-    tuned = load_tuned(config, run_dir, path, options.weights)
+    with display.stage(f"loading {config.published.policy.pretrained}"):
+        evaluator = build_picture_evaluator(config) if options.measure else None
+        tuned = load_tuned(config, run_dir, path, options.weights)
+        if evaluator is not None:
+            evaluator.to(device)
+        model = Model.on(tuned.policy, device, autocast)
     plan, checkpoint, micro_batch = build_sampling(config), tuned.checkpoint, sampling_micro_batch(config)
-    if evaluator is not None:
-        evaluator.to(device)
-    model = Model.on(tuned.policy, device, autocast)
-    pictures = draw(model, plan, options.prompt, options.n, options.seed, micro_batch)
-    measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
-    facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
-    facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
-    facts["negative_prompt"] = config.published.policy.negative_prompt
-    facts |= {"micro_batch": micro_batch, "measured": measured}
-    point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
-    title = point.title(with_weights=checkpoint.weights == "live")
-    save_pictures(pictures, out, title, options.prompt, facts, config.policy.frames)
-    for name, values in measured.items():
-        print(f"{name:<9}" + "  ".join(f"{which} {value:.4f}" for which, value in values.items()))
-    return out
+    sample = options.prompt, options.n, options.seed
+    with display.stage("drawing", 2 * options.n, "images"):
+        pictures = draw(model, plan, *sample, micro_batch, display.advance_by)
+    with display.stage("measuring" if evaluator else "writing"):
+        measured = measure(evaluator, pictures, options.prompt, device) if evaluator else {}
+        facts: dict[str, Any] = {"checkpoint": str(path), "weights": checkpoint.weights, "digest": checkpoint.digest}
+        facts |= {"prompt": options.prompt, "n": options.n, "seed": options.seed, **asdict(plan)}
+        facts["negative_prompt"] = config.published.policy.negative_prompt
+        facts |= {"micro_batch": micro_batch, "measured": measured}
+        point = trained_point(path.name, checkpoint.digest, checkpoint.iteration, 0, checkpoint.weights, plan)
+        title = point.title(with_weights=checkpoint.weights == "live")
+        save_pictures(pictures, out, title, options.prompt, facts, config.policy.frames)
+    return measured
 
 
 def _slug(prompt: str) -> str:

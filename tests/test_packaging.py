@@ -36,7 +36,7 @@ def test_constraints_cover_every_requirement_with_a_version_in_its_range() -> No
     pinned = {_canonical(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
     assert [line for line in lines if "/" in line or "@" in line] == [], "a pin must install from anywhere"
     wanted = listed("options", "install_requires")
-    for extra in ("test", "dev"):
+    for extra in ("test", "dev", "docs", "wandb"):
         wanted += listed("options.extras_require", extra)
     for requirement in map(packaging.Requirement, wanted):
         if requirement.name != "drift-pl":

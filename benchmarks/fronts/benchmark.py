@@ -22,11 +22,12 @@ from benchmark_table import Table, tabulate
 from levels import one_length
 from plan import Tier, read_plan
 from run import ROOT, Queue, status
+from store import Store
 
 from drift_pl.config.command import run_command
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.bundle import read_bundle
+from drift_pl.evaluation.bundle import name_of, read_bundle
 from drift_pl.reports.comparison import compare
 
 PLAN = Path(__file__).with_name("plan2.yaml")
@@ -76,17 +77,31 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> 
     Raises:
         UserError: a result is of another protocol, or a tier has results of two commits.
     """
-    queue = Queue(RUNS, results, made_by={"protocol": content["frozen"]["protocol"]})
+    store = Queue(RUNS, results, made_by={"protocol": content["frozen"]["protocol"]}).store
     tables = []
     for tier in (tier for tier in plan.values() if "prompts=test" in tier.jobs[0].evaluation):
-        jobs = {name: job for name in queue.store.comparable(tier) if (job := queue.store.held(tier.name).get(name))}
+        tier = measured(tier, store)
+        jobs = {job.key: content_of for job in tier.jobs if (content_of := store.job_of(job))}
         if not jobs:
             continue
-        refuse_two_commits(queue.store.file(tier.name), jobs)
-        kept = {f"{each.method}-s{each.seed}": each for each in read_bundle(queue.store.file(tier.name))}
-        comparison = compare([kept[name] for name in jobs])
-        tables.append(tabulate(tier, content, comparison, jobs))
+        refuse_two_commits(store.file(tier.name), jobs)
+        kept = {name_of(each): each for each in read_bundle(store.file(tier.name))}
+        tables.append(tabulate(tier, content, compare([kept[name] for name in jobs]), jobs))
     return tables
+
+
+def measured(tier: Tier, store: Store) -> Tier:
+    """The part of a tier that its file has: the baseline's seeds, and the methods that have all of them."""
+    held = {job.key: job for job in tier.jobs if store.job_of(job) and job.key in store.held(tier.name)}
+    seeds = [seed for seed in tier.seeds if f"{tier.baseline}-s{seed}" in held]
+    methods = [name for name in tier.methods if seeds and all(f"{name}-s{seed}" in held for seed in seeds)]
+    return replace(
+        tier,
+        seeds=tuple(seeds),
+        methods=tuple(methods),
+        against=tuple(name for name in tier.against if name in methods),
+        jobs=tuple(held[f"{name}-s{seed}"] for name in methods for seed in seeds),
+    )
 
 
 def refuse_two_commits(path: Path, jobs: dict[str, dict[str, Any]]) -> None:

@@ -18,7 +18,7 @@ BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 HEAD = [
     *("method", "what it is", "reward", "on-prompt share", "diversity", "LPIPS"),
     *("diversity gain at equal reward", "ceiling", "at 75 % of the baseline's gain", "reward gain at equal diversity"),
-    *("hypervolume", "core-minutes"),
+    *("hypervolume", "minutes"),
 ]
 P_HEAD = ["diversity at equal reward", "reward at equal diversity"]
 
@@ -34,18 +34,18 @@ def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], conte
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
-    parts = [part for table in tables for part in _table(table, content)]
-    parts += _adjusted(tables) + _missing([table.tier.name for table in tables], plan, content)
+    parts = [part for table in tables for part in _table(table)]
+    parts += _adjusted(tables) + _missing(tables, plan, content)
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
-def _table(table: Table, content: dict[str, Any]) -> list[str]:
-    tier, world = table.tier, content["frozen"]["worlds"][table.tier.world]
+def _table(table: Table) -> list[str]:
+    tier, seeds = table.tier, ", ".join(map(str, table.tier.seeds))
     lines = [
         f"## Tier {tier.name}: {tier.title}",
         "",
-        f"World {tier.world} ({world['title']}), {table.seeds} seeds, commit `{table.commit}`. Diversity: "
-        f"`{table.measure}`.",
+        f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those "
+        "of a run and its evaluation, by the clock, one process on a shared machine.",
         "",
         *_rows(table, tier.baseline),
     ]
@@ -143,12 +143,13 @@ def _adjusted(tables: Sequence[Table]) -> list[str]:
     return [*lines, ""]
 
 
-def _missing(done: Sequence[str], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+def _missing(tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """What the plan has beside the tables."""
     lines = ["## What has not been run", ""]
     for name, tier in plan.items():
-        if name not in done:
-            lines.append(f"- {name}, {tier.title}: {len(tier.jobs)} runs.")
+        missing = len(tier.jobs) - sum(len(table.tier.jobs) for table in tables if table.tier.name == name)
+        if missing:
+            lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.jobs)} runs.")
     for name, waiting in content["planned"].items():
         lines.append(
             f"- {name}: {waiting['runs']} runs on {waiting['prompts']} prompts; waits for {waiting['waits_for']}."

@@ -50,8 +50,9 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
     evaluation = config.evaluation
     encoder = build_encoder(evaluation.encoder, "evaluation.encoder")
     lpips = build_encoder(evaluation.lpips, "evaluation.lpips")
-    held_out = build_rewards(evaluation.rewards, "evaluation.rewards")
-    held_out += build_rewards(further, "judges", held_out)
+    offload = config.policy.offload
+    held_out = build_rewards(evaluation.rewards, "evaluation.rewards", offload=offload)
+    held_out += build_rewards(further, "judges", held_out, offload=offload)
     metrics = {name: create("measure", name, {}) for name in names("measure") if name in evaluation.extra}
     measures = []
     for number, entry in enumerate(evaluation.measures):
@@ -62,7 +63,6 @@ def build_bench(config: Config, rewards: Sequence[WeightedReward], further: Sequ
             measures.append(measure)
     size = (evaluation.grid_prompts, evaluation.grid_seeds)
     micro_batch, order = sampling_micro_batch(config), evaluation.vendi_order
-    offload = config.policy.offload
     evaluator = Evaluator(
         rewards, encoder, lpips, micro_batch, held_out, measures, metrics, *size, order, offload=offload
     )
@@ -170,4 +170,5 @@ def _training(config: Config) -> Training:
 
 
 def _named(thing: NamedConfig) -> str:
-    return f"{thing.name} {thing.args}"
+    dtype = getattr(thing, "dtype", None)
+    return f"{thing.name} {thing.args}" + (f" in {dtype}" if dtype else "")

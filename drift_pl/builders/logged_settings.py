@@ -1,12 +1,12 @@
 """A run's settings as loggers and services may have them: no key of an address, nothing that a page would run."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.schema import Config
 from drift_pl.config.yaml_text import format_value
+from drift_pl.core.servers import without_queries
 from drift_pl.reports.markdown import code, plain
 from drift_pl.training.logged import Plain
 
@@ -22,21 +22,15 @@ def logged_settings(config: Config) -> dict[str, Plain]:
         known = Config.find_key(key)
         if key in ALSO or key == "seed" or (known is not None and known.about.shapes_results):
             text = value if isinstance(value, str) else format_value(value)
-            found[key] = value if isinstance(value, bool | int | float) else without_queries(text)
+            found[key] = value if isinstance(value, bool | int | float) else without_queries(text)[:LONGEST]
     return found
-
-
-def without_queries(text: str) -> str:
-    """A text in which addresses end at their question mark, where keys often follow, and name no user."""
-    text = re.sub(r"(\w+://[^\s?#'\"]*)[?#][^\s'\"\]}]*", r"\1?...", text)
-    return re.sub(r"(\w+://)[^\s/@'\"]+@", r"\1", text)[:LONGEST]
 
 
 def run_text(config: Config, run_dir: Path, prompts: Sequence[str]) -> str:
     """The run and the prompts of its pictures, as Markdown that shows what users wrote and does nothing else."""
     tags = f", tags {', '.join(map(plain, config.tags))}" if config.tags else ""
     first = f"{code(config.experiment)}, seed {config.seed}{tags}: {code(str(run_dir))}"
-    shown = [f"- {plain(without_queries(prompt))}" for prompt in prompts[: config.evaluation.grid_prompts]]
+    shown = [f"- {plain(prompt[:LONGEST])}" for prompt in prompts[: config.evaluation.grid_prompts]]
     return "\n".join([first, "", "Prompts of the pictures:", "", *shown])
 
 

@@ -17,6 +17,7 @@ from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.calls import switches_kept
 from drift_pl.scoring.encoders import CombinedEncoder
+from drift_pl.scoring.placement import Placed
 from drift_pl.scoring.rewards import WeightedReward
 
 
@@ -108,16 +109,24 @@ def build_rewards(
     setting: str,
     taken: Sequence[WeightedReward] = (),
     choices: Choices | None = None,
+    offload: bool = False,
 ) -> list[WeightedReward]:
     """Rewards by their names; the second of a name is called NAME#2.
 
     Args:
         taken: further rewards whose names are in use.
         choices: prompts that name the rewards that score them; None: all score all.
+        offload: whether networks wait in main memory between two phases.
+
+    Raises:
+        UserError: a reward cannot be made, or not with its precision or device.
     """
     built: list[WeightedReward] = []
     for number, name in enumerate(reward_names(rewards, [other.name for other in taken])):
-        thing = create_scorer("reward", rewards[number], f"{setting}.{number}")
+        thing, entry = create_scorer("reward", rewards[number], f"{setting}.{number}"), rewards[number]
+        if entry.dtype or entry.device:
+            with naming(f"{setting}.{number}"):
+                thing = Placed(thing, entry.dtype, entry.device, offload)
         left_out = frozenset(prompt for prompt, names in (choices or {}).items() if name not in names)
         built.append(WeightedReward(name, thing, rewards[number].weight, left_out))
     return built
@@ -132,7 +141,8 @@ def build_run_rewards(config: Config, lists: Collection[str] = LISTS) -> list[We
     Raises:
         UserError: a reward cannot be made, or a list names one that is not there.
     """
-    return build_rewards(config.rewards, "rewards", choices=prompt_rewards(config, lists))
+    choices = prompt_rewards(config, lists)
+    return build_rewards(config.rewards, "rewards", choices=choices, offload=config.policy.offload)
 
 
 def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> None:

@@ -129,6 +129,11 @@ def identity_in_0_1(settings: dict[str, Any]) -> str:
         late = key.name in SINCE_0_1 and isinstance(node, dict) and node.get(name) == key.default
         if not key.is_section and isinstance(node, dict) and (late or not key.about.shapes_results):
             node.pop(name, None)
+    for entry in [*(settings.get("rewards") or []), *((settings.get("evaluation") or {}).get("rewards") or [])]:
+        if isinstance(entry, dict):
+            entry.pop("device", None)
+            if entry.get("dtype") is None:
+                entry.pop("dtype", None)
     return f"{_digest(settings)}-s{seed}"
 
 

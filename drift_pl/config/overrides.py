@@ -1,4 +1,7 @@
-"""The overrides of a run: what was typed after the experiment, kept in its folder as a list of KEY=VALUE."""
+"""The overrides of a run: what was typed after the experiment, kept in its folder as a list of KEY=VALUE.
+
+They are for people who look at the run: addresses in them have no query, and a run resumes from its config.yaml.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +15,7 @@ from drift_pl.config.schema import Config
 from drift_pl.config.yaml_text import format_value, load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
+from drift_pl.core.servers import without_queries
 
 OVERRIDES = "overrides.yaml"
 NOT_KEPT = ("experiment", "ckpt_path", "run_dir")
@@ -28,7 +32,7 @@ def keep_overrides(run_dir: Path, config: Config, given: Iterable[str] | None, e
     """
     lines = [*(read_overrides(earlier) or []), *given] if given is not None else changed(config)
     by_key = {line.partition("=")[0]: line for line in lines}
-    kept = [line for key, line in by_key.items() if key not in NOT_KEPT]
+    kept = [without_queries(line) for key, line in by_key.items() if key not in NOT_KEPT]
     header = f"# experiment={config.experiment}, and:\n"
     write_text(run_dir / OVERRIDES, header + yaml.safe_dump(kept, allow_unicode=True, width=10**6))
 
@@ -53,7 +57,7 @@ def differences_of(run_dir: Path) -> list[str]:
             lines = changed(build_config([("experiment", str(run_dir / CONFIG))]))
         except UserError:
             return ["(unknown: its config.yaml is of another version)"]
-    return [line for line in lines if line.partition("=")[0] not in SHOWN_ELSEWHERE]
+    return [without_queries(line) for line in lines if line.partition("=")[0] not in SHOWN_ELSEWHERE]
 
 
 def changed(config: Config) -> list[str]:

@@ -4,6 +4,7 @@
 `Config.published`, in which these texts stand as well: a token or an address with a key is in none of these files.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.servers import without_queries
 
 _NAMES_ONLY: ContextVar[bool] = ContextVar("names_only", default=False)
 
@@ -79,20 +81,31 @@ def _with_value(found: Any, plain: Any, place: tuple[Any, ...]) -> Any:
     return copy
 
 
+def _key_in(value: str, is_url: bool) -> str:
+    """What of a value that is an address may be a key; empty for none, and for texts with addresses in them."""
+    if not is_url and not re.fullmatch(r"\w+://\S+", value):
+        return ""
+    if "?" in value.replace("${", ""):
+        return "what follows the question mark"
+    user = re.match(r"\w+://[^\s/@$]+@", value) and not is_url  # a `url` with one has a remedy of its own
+    return "the user name and password" if user else ""
+
+
 def _refuse_queries(node: Any, key: str = "") -> None:
-    """What follows the question mark of a url is often a key, and a run's files are shared.
+    """What follows the question mark of an address is often a key, and a run's files are shared.
 
     Args:
         node: plain settings, unresolved.
 
     Raises:
-        UserError: a url among them has a query.
+        UserError: an address among them has a query, or a user name.
     """
     for name, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
         where = f"{key}.{name}" if key else str(name)
-        if name == "url" and isinstance(value, str) and "?" in value.replace("${", ""):
+        if isinstance(value, str) and (keeps := _key_in(value, name == "url")):
+            shown = f"{value.partition('?')[0]}?..." if "?" in value else value
             raise UserError(
-                f"{where}={value.partition('?')[0]}?...: the run's files would keep what follows the question mark; "
+                f"{where}={without_queries(shown)}: the run's files would keep {keeps}; "
                 f"put the whole url into an environment variable and give {where}='${{oc.env:NAME}}'"
             )
         _refuse_queries(value, where)

@@ -38,6 +38,12 @@ def refuse_kind(setting: str, encoder: NamedConfig, pairs: bool) -> None:
 class RewardConfig(NamedConfig):
     name: str = setting(..., "a registered name, or `their_package.module:Thing`", example="jpeg_compressibility")
     weight: float = setting(1.0, "its factor in the weighted sum of rewards")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = setting(
+        None, "precision of its network, but for the last linear layers; null: as it is, float32"
+    )
+    device: str | None = neutral(
+        None, "where its network scores, such as cuda:1 or cpu; null: with the others", example="cpu"
+    )
 
 
 class EncoderConfig(NamedConfig):

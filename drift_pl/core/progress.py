@@ -134,6 +134,11 @@ class Display:
         if stage.summary or stage.total:
             self.note(stage.summary or stage.line())
 
+    def advance_by(self, things: int) -> None:
+        """So many more things of the innermost stage are done."""
+        if self._stages:
+            self.advance(done=self._stages[-1].done + things)
+
     def advance(self, status: str = "", done: int | None = None) -> None:
         """One more thing, or `done` things in all, of the innermost stage are done."""
         if not self._stages:

@@ -70,6 +70,7 @@ TABLES: dict[str, dict[str, Entry]] = {
         "hps": Entry("scoring.hps:HpsV2", "HPSv2: human preference, by CLIP"),
         "imagereward": Entry("scoring.image_reward:ImageReward", "ImageReward: human preference, by BLIP"),
         "clip_score": Entry("scoring.clip_score:ClipScore", "CLIPScore: text-image similarity"),
+        "siglip2": Entry("scoring.siglip2:Siglip2", "SigLIP 2: text-image similarity"),
         "aesthetic": Entry("scoring.aesthetic:Aesthetic", "the LAION aesthetic predictor"),
         "ocr": Entry(
             "scoring.ocr:Ocr",

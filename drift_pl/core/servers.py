@@ -1,9 +1,17 @@
-"""The address of a server and the token for it, as settings name them; checked before anything is sent."""
+"""The address of a server and the token for it, as settings name them; checked before anything is sent or shown."""
 
 import os
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from drift_pl.core.errors import UserError
+
+
+def without_queries(text: str) -> str:
+    """A text in which addresses end at their question mark, where keys often follow, and name no user: for whatever
+    is shown or shared."""
+    text = re.sub(r"(\w+://[^\s?#'\"]*)[?#][^\s'\"\]}]*", r"\1?...", text)
+    return re.sub(r"(\w+://)[^\s/@'\"]+@", r"\1", text)
 
 
 def check_url(url: str, setting: str = "rewards.args") -> SplitResult:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,20 @@ MEASURES = {"reward": "reward", "pairwise_distance": "distance"}
 """Measures of pictures and their labels."""
 
 
-def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro_batch: int) -> dict[str, Tensor]:
+def draw(
+    model: Model,
+    plan: SamplingPlan,
+    prompt: str,
+    n: int,
+    seed: int,
+    micro_batch: int,
+    sampled: Callable[[int], object] = lambda images: None,
+) -> dict[str, Tensor]:
     """Both models' `Pictures` of a prompt; image k of a seed has the same noise for every prompt, run and method.
+
+    Args:
+        n: images of each model.
+        sampled: see `sample_images`.
 
     Raises:
         UserError: all images of a model are NaN. A warning says how many are, if some are.
@@ -39,7 +51,8 @@ def draw(model: Model, plan: SamplingPlan, prompt: str, n: int, seed: int, micro
     for which in ("base", "tuned"):
         generators = sample_generators("generated_latents", seed, samples=range(n))
         with model.sampler(plan, base=which == "base") as sampler:
-            pictures[which] = sample_images(model, sampler, condition, generators, micro_batch).float().cpu()
+            images_N3HW = sample_images(model, sampler, condition, generators, micro_batch, sampled)
+        pictures[which] = images_N3HW.float().cpu()
         lost = int((~finite_images(pictures[which])).sum())
         refuse_nan_images(lost, n, f"the {which} model's pictures")
         if lost:

@@ -72,7 +72,12 @@ class Model:
 
 @torch.no_grad()
 def sample_images(
-    model: Model, sampler: Sampler, condition: Condition, generators: Sequence[torch.Generator], micro_batch: int
+    model: Model,
+    sampler: Sampler,
+    condition: Condition,
+    generators: Sequence[torch.Generator],
+    micro_batch: int,
+    sampled: Callable[[int], object] = lambda images: None,
 ) -> Tensor:
     """Images [N, 3, H, W] of one prompt, in the policy's precision, on its device.
 
@@ -80,10 +85,12 @@ def sample_images(
         condition: one row.
         generators: one per image; image k starts from the noise of `generators[k]` alone.
         micro_batch: images per forward pass.
+        sampled: called after each pass with the number of its images, to show progress.
     """
     noise_NCHW = normal_per_sample(generators, model.policy.latent_shape, model.device)
     images = []
     for noise_BCHW in noise_NCHW.split(micro_batch):
         repeated = VariedCondition(condition.repeat_interleave(len(noise_BCHW)))
         images.append(model.policy.decode(sample_ode(model.policy, sampler, noise_BCHW, repeated)))
+        sampled(len(noise_BCHW))
     return torch.cat(images)

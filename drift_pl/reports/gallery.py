@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, features
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.servers import without_queries
 from drift_pl.evaluation.arrays import read_grid
 from drift_pl.evaluation.record import Evaluation, Point
 from drift_pl.evaluation.sheet import cut
@@ -146,7 +147,7 @@ def html(gallery: Gallery, number: int) -> str:
 
 
 def _row(gallery: Gallery, prompt: str, row: int) -> str:
-    strips = ""
+    prompt, strips = without_queries(prompt), ""
     for strip in gallery.strips:
         images = ""
         for position, frame in enumerate(strip.frames):

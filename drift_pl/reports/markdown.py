@@ -1,11 +1,13 @@
-"""Names and values that somebody chose, as Markdown that shows them and does nothing else."""
+"""Names and values that somebody chose, as Markdown that shows them, addresses without keys, and does nothing else."""
 
 import re
+
+from drift_pl.core.servers import without_queries
 
 
 def code(name: str) -> str:
     """A name as code: neither Markdown nor HTML reads it, and it stays on its line."""
-    return f"`{one_line(name).replace('`', chr(39))}`"
+    return f"`{one_line(without_queries(name)).replace('`', chr(39))}`"
 
 
 def plain(name: str) -> str:
@@ -15,7 +17,7 @@ def plain(name: str) -> str:
 
 def harmless(text: str) -> str:
     """Text of ours with names in it, in which nothing is HTML."""
-    return one_line(text.replace("&", "&amp;").replace("<", "&lt;"))
+    return one_line(without_queries(text).replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def row(cells: list[str]) -> str:

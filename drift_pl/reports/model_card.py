@@ -11,6 +11,7 @@ from drift_pl.config.schema import Config, NamedConfig, has_effect
 from drift_pl.config.updates import learns_from_images
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.locate import split_revision
+from drift_pl.core.servers import without_queries
 from drift_pl.reports.card_facts import Base, Weights
 from drift_pl.reports.markdown import code, plain, row
 
@@ -102,7 +103,7 @@ def _example(config: Config, export: Export) -> str:
     arguments = {
         "num_inference_steps": config.sampler.eval_steps,
         pipeline.guidance_argument: guidance + pipeline.guidance_offset,
-        "negative_prompt": config.policy.negative_prompt or unasked,
+        "negative_prompt": without_queries(config.policy.negative_prompt) or unasked,
         "max_sequence_length": config.policy.max_sequence_length,
     }
     used = {name: value for name, value in arguments.items() if name in pipeline.call_arguments and value is not None}

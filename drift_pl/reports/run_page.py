@@ -8,6 +8,7 @@ from typing import Any
 from drift_pl import __version__
 from drift_pl.config.run_folder import REPORT, resume_command, shown_measures
 from drift_pl.core.files import write_text
+from drift_pl.core.servers import without_queries
 from drift_pl.reports.closing import DIVERSITY, how_to_read, number, percent
 from drift_pl.reports.facts import RunFacts, read_facts
 from drift_pl.reports.gallery import held_out_gallery, training_gallery
@@ -152,7 +153,7 @@ def _what_was_run(run: RunFacts) -> str:
         "diversity by": str(summary["encoder"]),
         "extend it": resume_command(run.run.folder, "trainer.iterations=..."),
     }
-    shown = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    shown = "".join(f"<dt>{escape(name)}</dt><dd>{_shown(value)}</dd>" for name, value in facts.items())
     return f'<dl class="facts">{shown}</dl><h3>Settings that differ from the experiment</h3>{_changes(run)}'
 
 
@@ -178,6 +179,11 @@ def _hours(seconds: float | None) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}, sampling, rewards and updates"
 
 
+def _shown(text: str) -> str:
+    """What somebody chose, as text of the page: no address with its key."""
+    return escape(without_queries(text))
+
+
 def table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrap: bool = False, numbers: bool = True
 ) -> str:
@@ -187,7 +193,7 @@ def table(
     body = ""
     for name, *cells in rows:
         body += (
-            f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td{kind}>{escape(cell)}</td>" for cell in cells)}</tr>'
+            f'<tr><th scope="row">{_shown(name)}</th>{"".join(f"<td{kind}>{_shown(cell)}</td>" for cell in cells)}</tr>'
         )
     return (
         f'<div class="scroll{" wrap" if wrap else ""}" tabindex="0" role="region" aria-label="{escape(title)}"><table>'

@@ -10,17 +10,23 @@ import io
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from PIL import Image, ImageStat
 
 LARGEST_REQUEST_BYTES = 512 * 2**20
+Metadata = Sequence[Mapping[str, Any] | None]
+"""For each image the other fields of its prompt's line, or None; None for all if the run sends none."""
 
 
-def score(images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float | None]:
-    """One score per image, higher is better; None for an image that cannot be scored. Here: mean brightness."""
+def score(images: Sequence[Image.Image], prompts: Sequence[str], metadata: Metadata) -> list[float | None]:
+    """One score per image, higher is better; None for an image that cannot be scored. Here: mean brightness.
+
+    Raises:
+        ValueError: the metadata cannot be used; the run ends with this message.
+    """
     return [sum(ImageStat.Stat(image).mean) / 3 / 255 for image in images]
 
 
@@ -30,6 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     scoring = threading.Lock()  # requests arrive concurrently; most models handle one at a time
     token: str | None = None
+    score: Callable[[Sequence[Image.Image], Sequence[str], Metadata], list[float | None]] = staticmethod(score)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -43,12 +50,13 @@ class Handler(BaseHTTPRequestHandler):
             request = json.loads(body)
             prompts = [str(prompt) for prompt in request["prompts"]]
             images = [Image.open(io.BytesIO(base64.b64decode(text))).convert("RGB") for text in request["images"]]
-            if len(images) != len(prompts):
-                raise ValueError(f"{len(images)} images and {len(prompts)} prompts")
+            metadata = request.get("metadata") or [None] * len(prompts)
+            if not len(images) == len(prompts) == len(metadata):
+                raise ValueError(f"{len(images)} images, {len(prompts)} prompts, {len(metadata)} metadata")
+            with self.scoring:
+                scores = self.score(images, prompts, metadata)
         except (KeyError, TypeError, ValueError, OSError) as error:
             return self._answer(400, {"error": f"{type(error).__name__}: {error}"})
-        with self.scoring:
-            scores = score(images, prompts)
         return self._answer(200, {"scores": scores})
 
     def _answer(self, status: int, content: dict[str, Any]) -> None:
@@ -63,26 +71,36 @@ class Handler(BaseHTTPRequestHandler):
         """Silent; by default http.server prints every request."""
 
 
-def serve(host: str, port: int, token: str | None = None) -> ThreadingHTTPServer:
+def serve(host: str, port: int, token: str | None = None, scores: Callable[..., Any] = score) -> ThreadingHTTPServer:
     """A bound server; `serve_forever` runs it."""
-    return ThreadingHTTPServer((host, port), type("JudgeHandler", (Handler,), {"token": token}))
+    handler = type("JudgeHandler", (Handler,), {"token": token, "score": staticmethod(scores)})
+    return ThreadingHTTPServer((host, port), handler)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Example reward server: scores images by their brightness.")
+def add_arguments(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Where it listens."""
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
     parser.add_argument("--port", type=int, default=8001)
     parser.add_argument("--token-env", help="environment variable with the bearer token that requests must carry")
-    options = parser.parse_args()
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace, scores: Callable[..., Any] = score) -> None:
+    """Serves until it is interrupted."""
     token = None
     if options.token_env:
         token = os.environ.get(options.token_env) or parser.error(f"${options.token_env} is not set")
-    server = serve(options.host, options.port, token)
+    server = serve(options.host, options.port, token, scores)
     print(f"scoring on http://{options.host}:{server.server_address[1]}/score", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:
         server.server_close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Example reward server: scores images by their brightness.")
+    run(parser, add_arguments(parser).parse_args())
 
 
 if __name__ == "__main__":

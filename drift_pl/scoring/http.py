@@ -115,7 +115,8 @@ class ChatJudge:
     """Score given by a vision-language model behind an OpenAI-compatible server, / normaliser.
 
     One request per image: the image, then a question that contains the prompt. An answer without exactly one number
-    (`7/10` counts as 7), or with a number out of range, leaves the image unscored.
+    (`7/10` counts as 7), or with a number out of range, leaves the image unscored. With `after` an answer may be long:
+    the number that follows these words counts.
 
     Args:
         url: base url of the server, such as http://127.0.0.1:8000/v1 (vLLM, SGLang, or a service).
@@ -126,6 +127,8 @@ class ChatJudge:
         normaliser: divisor of the number; 10 gives scores from 0 to 1. (flow_grpo uses 1 to 5, divided by 5.)
         max_tokens: maximum length of the answer; increase it for reasoning models (text within <think> is ignored).
         extra: additional fields of the request, such as {seed: 0}.
+        after: words that the number follows, such as `Final Score:`, where an answer has more to say; where it has them
+            twice, the last. Of several, the mean of their numbers, if all are there.
         token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s: as in `HttpJudge`.
 
     Raises:
@@ -144,6 +147,7 @@ class ChatJudge:
         normaliser: Positive = 10.0,
         max_tokens: Count = 64,
         extra: dict[str, Any] | None = None,
+        after: Sequence[str] = (),
         token_env: str | None = None,
         concurrency: Count = 8,
         attempts: Count = 5,
@@ -162,6 +166,7 @@ class ChatJudge:
         )
         self.model, self.template = model, template
         self.lowest, self.highest, self.normaliser = lowest, highest, normaliser
+        self.after = [after] if isinstance(after, str) else [*after]
         self.fields = {"max_tokens": max_tokens, "temperature": 0, **(extra or {})}
 
     def __call__(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -182,8 +187,17 @@ class ChatJudge:
         return {"model": self.model, "messages": [{"role": "user", "content": content}], **self.fields}
 
     def _score(self, answer: Any) -> float:
-        number = only_number(message_text(self.client, answer))
-        return number if self.lowest <= number <= self.highest else math.nan
+        text = message_text(self.client, answer)
+        numbers = [number_after(words, text) for words in self.after] or [only_number(text)]
+        usable = all(self.lowest <= number <= self.highest for number in numbers)
+        return sum(numbers) / len(numbers) if usable else math.nan
+
+
+def number_after(words: str, text: str) -> float:
+    """The number that follows the last occurrence of `words`; NaN if none does. Text within <think> is ignored."""
+    _, mark, rest = without_thoughts(text).rpartition(words)
+    found = re.match(r"[\s*:]*([-+]?\d+(?:\.\d+)?)(?!\w|\.\d)", rest)
+    return float(found[1]) if mark and found else math.nan
 
 
 def only_number(text: str) -> float:

@@ -33,6 +33,9 @@ class ClipReward:
         UserError: `pretrained` or `processor` cannot be loaded.
     """
 
+    padding: bool | str = True
+    """How texts are padded: to the longest of them, or to `max_length`."""
+
     def __init__(self, pretrained: str, processor: str, batch_size: Count, revision: str | None = None) -> None:
         load_model = partial(whole(CLIPModel), revision=revision)
         with naming(".args.pretrained"):
@@ -69,17 +72,19 @@ class ClipReward:
     def _image_features(self, images_B3HW: Tensor) -> Tensor:
         # The processor is defined on 8-bit images; on floats it would divide by 255 again.
         inputs = self.processor.image_processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
-        features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
-        return normalize(features.pooler_output, dim=-1)
+        features = self.model.get_image_features(
+            **{name: value.to(self.model.device) for name, value in inputs.items()}
+        )
+        return normalize(features.pooler_output.float(), dim=-1)
 
     def _text_features(self, prompts: Sequence[str]) -> Tensor:
         new = [text for text in dict.fromkeys(prompts) if text not in self._text_by_prompt]
         if new:
             self.expect_prompts(new)
             length, tokenizer = self._limit.tokens, self._limit.tokenizer
-            inputs = tokenizer(new, padding=True, truncation=True, max_length=length, return_tensors="pt")
+            inputs = tokenizer(new, padding=self.padding, truncation=True, max_length=length, return_tensors="pt")
             features = self.model.get_text_features(**inputs.to(self.model.device)).pooler_output
-            self._text_by_prompt.update(zip(new, normalize(features, dim=-1), strict=True))
+            self._text_by_prompt.update(zip(new, normalize(features.float(), dim=-1), strict=True))
         return torch.stack([self._text_by_prompt[text] for text in prompts])
 
 

@@ -74,6 +74,22 @@ def test_rows_are_the_closed_forms(plan: dict[str, Tier], tmp_path: Path) -> Non
     assert (table.seeds, table.measure, table.commit) == (3, "valid_pairwise_distance", "abc")
 
 
+def test_a_method_that_has_not_been_run_takes_no_row_away(plan: dict[str, Tier], tmp_path: Path) -> None:
+    """What the plan gains is missing and named; the others are compared over the seeds that the baseline has.
+
+    Catches in benchmarks/fronts/benchmark.py: no table until every method of the plan has every seed.
+    """
+    tier = short(plan["b1"])
+    stored(tmp_path, replace(tier, jobs=tuple(job for job in tier.jobs if job.seed < 202)))
+    (table,) = tabulated({"b1": plan["b1"]}, CONTENT, tmp_path / "results")
+    assert (table.seeds, table.tier.against) == (2, ("nft_kl_0.1",))
+    assert sorted(row.method for row in table.rows["flowgrpo"]) == sorted(tier.methods)
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    write_page(page, [table], {"b1": plan["b1"]}, CONTENT)
+    assert "48 iterations: 9 of 15 runs." in page.read_text()
+
+
 def test_results_of_another_protocol_or_of_two_commits_are_refused_by_name(
     plan: dict[str, Tier], tmp_path: Path
 ) -> None:

@@ -134,7 +134,10 @@ def test_the_average_is_drawn_unless_live_weights_are_requested(
 
 
 def test_files_and_grid(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Three images in two columns, the base's block first, tiles of 64 pixels, a gap of 2, white where no image is."""
+    """Three images in two columns, the base's block first, tiles of 64 pixels, a gap of 2, white where no image is.
+
+    Catches in evaluation/sampling.py: images that are not counted; passes counted in place of images.
+    """
     out = tmp_path / "new" / "pictures"
     assert main([f"ckpt_path={run}", f"prompt={PROMPT}", "n=3", f"out={out}", "aig=0.5"]) == 0
     numbered = [f"{which}-{number:02}.png" for which in ("base", "tuned") for number in range(3)]
@@ -153,6 +156,10 @@ def test_files_and_grid(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     assert all(part in printed for part in (str(out / "base-00.png"), "tuned-02.png", str(out / "base_and_tuned.png")))
     assert "reward" not in printed
+    shown = ["importing libraries ...", "loading ", "drawing (6 images)", "drawing 6/6 images  ", "writing ..."]
+    assert [line for line in printed.splitlines() if line.startswith(tuple(shown))] == [
+        next(line for line in printed.splitlines() if line.startswith(stage)) for stage in shown
+    ]
 
 
 def test_large_images_are_shrunk_on_the_grid_alone(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_a_private_repository_gets_the_folder(
     assert f"Bearer {TOKEN}" in hub.tokens
     captured = capsys.readouterr()
     assert f"pushed:  {hub.address}/me/my-lora" in captured.out
+    stages = [line.split()[0] for line in captured.out.splitlines() if line.endswith("...")]
+    assert stages == ["importing", "loading", "writing", "uploading"]
     written = [file for folder in (tiny_run, out) for file in folder.rglob("*") if file.is_file()]
     assert not [file for file in written if TOKEN.encode() in file.read_bytes()]
     assert TOKEN not in captured.out + captured.err

@@ -26,7 +26,7 @@ from drift_pl.config.section import all_keys
 from drift_pl.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-DEFAULTS = {2: "1bd0544233a5"}
+DEFAULTS = {2: "8a3d0d7d4210"}
 """Number of the hash's format -> digest of the defaults that it was made for."""
 
 

@@ -72,6 +72,12 @@ def test_records_and_cards_hold_names_only(tmp_path: Path) -> None:
     assert SECRET not in card
     assert "${oc.env:WORDS}" in card
     assert "base_model: org/model\n" in card
+    config.publish_as(config.model_copy(deep=True))
+    config.published.policy.negative_prompt = f"at http://h/?k={SECRET}"
+    config.published.rewards[0].args["note"] = f"at http://h/?k={SECRET}"
+    card = model_card(config.published, "0", export)
+    assert SECRET not in card, "a text may hold an address"
+    assert card.count("at http://h/?...") == 2
     assert "from_pretrained('org/model', revision='0123')" in card
 
 
@@ -80,12 +86,23 @@ def test_records_and_cards_hold_names_only(tmp_path: Path) -> None:
     [
         "rewards=[{name: http_judge, args: {url: 'http://127.0.0.1/score?key=abc'}}]",
         "evaluation.rewards=[{name: 'my.module:Thing', args: {url: 'https://h/x?abc'}}]",
+        "rewards=[{name: 'my.module:Thing', args: {host: 'https://h/x?abc'}}]",
+        "trainer.logger=[{name: 'my.module:Logger', args: {server: {at: 'sqlite:///x?abc'}}}]",
     ],
 )
-def test_a_url_with_a_query_is_refused_without_the_query(argument: str) -> None:
-    with pytest.raises(UserError, match=r"rewards\.0\.args\.url=http.*\?\.\.\.: .* environment variable") as caught:
+def test_an_address_with_a_query_is_refused_without_the_query(argument: str) -> None:
+    """Catches in config/publishing.py: keys of other names than url."""
+    with pytest.raises(UserError, match=r"\.0\.args\.[\w.]+=\w+://.*\?\.\.\.: .* environment variable") as caught:
         parse([argument])
     assert "abc" not in str(caught.value)
+
+
+def test_an_address_with_a_user_is_refused_and_a_text_with_an_address_is_not() -> None:
+    """Catches in config/publishing.py: a password in a logger's address."""
+    with pytest.raises(UserError, match=r"args\.uri=postgresql://h/db: .* user name and password") as caught:
+        parse(["trainer.logger=[{name: 'my.module:Logger', args: {uri: 'postgresql://me:abc@h/db'}}]"])
+    assert "abc" not in str(caught.value)
+    assert parse(["policy.negative_prompt=see http://h/?k"]).config.policy.negative_prompt == "see http://h/?k"
 
 
 def test_a_config_without_variables_is_its_own() -> None:

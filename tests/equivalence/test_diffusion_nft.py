@@ -86,8 +86,8 @@ class Paper(PlainPolicy):
 def test_it_is_the_published_algorithm(world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three iterations: the images are the old policy's, and the weights follow.
 
-    Meant for, in training/updates/nft.py: the shared weight; a weighted KL; v_old of the policy of now.
-    Meant for, in training/module.py: images of the policy of now. Catches in sampling/solver.py: Euler's steps.
+    Catches in training/updates/nft.py: a weighted KL; v_old of the policy of now.
+    Meant for, in training/updates/nft.py: the shared weight. Catches in sampling/solver.py: Euler's steps.
     """
     seen: list[Any] = []
     original = NftUpdate.run

@@ -28,7 +28,7 @@ def kept(folder: Path, iteration: int) -> dict[str, Any]:
 def test_it_follows_the_schedule(whole: Path) -> None:
     """Oracle: old <- d old + (1 - d) new after each iteration, d = min(0.1 (n - 2), 0.6) in optimizer steps n.
 
-    Meant for, in training/module.py: steps counted by iteration. Catches in training/ema.py: new and old exchanged.
+    Catches in training/module.py: steps counted by iteration. Catches in training/ema.py: new and old exchanged.
     """
     shares = {1: 0.0, 2: 0.2, 3: 0.4, 4: 0.6}
     old: dict[str, torch.Tensor] = {}

@@ -1,5 +1,6 @@
 """Recorded baselines belong to the experiments as they are, and are shown beside runs of the same budget only."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from drift_pl.evaluation.record import Evaluation
 from drift_pl.reports.closing import closing_table, how_to_read
 from drift_pl.reports.recorded import Recorded, all_recorded, baseline_of
 
+ROOT = Path(__file__).parents[2]
 AGAIN = "the recipe has changed: train it again and run benchmarks/record_baseline.py"
 
 
@@ -35,6 +37,16 @@ def test_figures_are_those_of_the_recipe(recorded: Recorded) -> None:
     assert tuning.protocol == recorded.looks_protocol, AGAIN
     assert len(recorded.per_seed) == len(recorded.seeds) == len(set(recorded.seeds))
     assert [entry["iteration"] for entry in recorded.looks][-1] == recorded.training["iterations"]
+
+
+@pytest.mark.parametrize("experiment", ["shapes_div", "shapes_flowgrpo"])
+def test_the_reports_figures_are_the_recipes_or_said_to_be_older(experiment: str) -> None:
+    """docs/results/report.json, from which README and docs quote."""
+    runs = json.loads((ROOT / "docs" / "results" / "report.json").read_text(encoding="utf-8"))[experiment]
+    (settings,) = {run["config_hash"] for run in runs}
+    evidence = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    current = config_hash(parse([f"experiment={experiment}"]).config)
+    assert settings == current or f"`{settings}`" in evidence, "train them again, or say in evidence.md what they are"
 
 
 @pytest.mark.parametrize("experiment", ["shapes_div", "shapes_drift"])

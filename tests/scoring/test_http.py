@@ -19,7 +19,7 @@ from torch import Tensor
 
 from drift_pl.core.errors import UserError
 from drift_pl.scoring import example_server
-from drift_pl.scoring.http import SCORES, ChatJudge, HttpJudge, only_number
+from drift_pl.scoring.http import SCORES, ChatJudge, HttpJudge, number_after, only_number
 
 TOKEN = "s3cret-t0ken-of-the-test"
 QUICK: dict[str, Any] = {"first_wait_s": 0.01, "deadline_s": 20.0}
@@ -414,6 +414,45 @@ def test_what_is_not_one_number_is_none(text: str) -> None:
     assert only_number(text) != only_number(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("dog (object): 1\nred (attribute): 0\nFinal Score: 3.5", 3.5),
+        ("**Final Score:** 4", 4),
+        ("A Final Score: 2 would be harsh.\nFinal Score: 5.", 5),
+        ("<think>Final Score: 1</think>Final Score: 2\nthe end", 2),
+        ("Final Score: [4]", None),
+        ("Final Score: high, 4 of 5", None),
+        ("Final Score: 4.1.2", None),
+        ("4", None),
+        ("Final Score:", None),
+    ],
+)
+def test_the_number_after_the_words_is_read(text: str, number: float | None) -> None:
+    """Catches in scoring/http.py: the first occurrence; any number of the rest; a thought read."""
+    found = number_after("Final Score:", text)
+    assert found == number if number is not None else found != found
+
+
+def test_a_model_that_explains_itself_is_scored_by_its_last_line(serve: Callable[..., Server]) -> None:
+    """UnifiedReward's shape of answer: findings, then the score; its second version has one score per aspect.
+
+    Catches in scoring/http.py: numbers of the findings; a mean where one score is missing; out of range clamped.
+    """
+    said = [
+        "dog (animate): 1\nboth eyes (attribute): 0\n\nFinal Score: 3.0",
+        "Final Score: 6",
+        "Alignment: 4\nStyle: 3\nFinal Score: 2",
+    ]
+    server = serve(lambda number, content: (200, chat_answer(said[number]), {}))
+    scale = {"lowest": 1, "highest": 5, "normaliser": 5, "concurrency": 1}
+    scores = ChatJudge(server.url, "m", after=["Final Score:"], **scale, **QUICK)(numbered_images(3), prompts(3))
+    assert scores.nan_to_num(-1).tolist() == pytest.approx([0.6, -1, 0.4])
+    server = serve(lambda number, content: (200, chat_answer(said[2 * number]), {}))
+    judge = ChatJudge(server.url, "m", after=["Alignment:", "Style:"], **scale, **QUICK)
+    assert judge(numbered_images(2), prompts(2)).nan_to_num(-1).tolist() == pytest.approx([-1, 0.7])
+
+
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("JUDGE_TOKEN", TOKEN)
@@ -442,6 +481,25 @@ def test_the_example_server_refuses_strangers_and_nonsense(example: str) -> None
         assert answer.status_code == 400, body
         assert "error" in answer.json()
     assert httpx2.post(example, content=b"", headers=authorised).status_code == 413
+
+
+def test_a_server_is_given_what_lists_say_of_its_images(tmp_path: Path) -> None:
+    """Catches in scoring/example_server.py: metadata not passed on; an error of the scorer ends the thread."""
+
+    def wanted(images: Any, prompts: Any, metadata: Any) -> list[float | None]:
+        if metadata[0] is None:
+            raise ValueError("no count")
+        return [each and each["count"] for each in metadata]
+
+    server = example_server.serve("127.0.0.1", 0, scores=wanted)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    url, listed = f"http://127.0.0.1:{server.server_address[1]}/", tmp_path / "prompts.jsonl"
+    listed.write_text('{"prompt": "two cats", "count": 2}\n')
+    judge = HttpJudge(url, metadata=[str(listed)], **QUICK)
+    assert judge(torch.zeros(2, 3, 2, 2), ["two cats", "a cow"]).nan_to_num(-1).tolist() == [2, -1]
+    assert "status 400" in message_of(HttpJudge(url, **QUICK))
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_page_shows_what_the_judge_sends() -> None:

@@ -2,7 +2,8 @@
 
 Catches in training/logged.py: hyper-parameters without metrics, or with names that no scalar has; final values at a
 step that an extended run keeps.
-Catches in builders/logged_settings.py: an address with its query or its user; a prompt that a page takes for HTML.
+Catches in core/servers.py: an address with its query or its user.
+Catches in builders/logged_settings.py: a prompt that a page takes for HTML.
 Catches in builders/callbacks.py: a logger of another package that is not given the run's folder.
 """
 
@@ -18,9 +19,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from drift_pl.builders.logged_settings import logged_settings, without_queries
+from drift_pl.builders.logged_settings import logged_settings
 from drift_pl.config.loading import parse
+from drift_pl.core.servers import without_queries
 from drift_pl.fit import main
+from drift_pl.reports.run_list import read_listed_run
 
 SECRET = "hunter2"
 PROMPT = f"a <img src=x onerror=alert(1)> [dot](http://me:{SECRET}@host/x?key={SECRET}) `b`"
@@ -88,6 +91,22 @@ def test_prompts_are_text_and_addresses_keep_their_keys_to_themselves(run_dir: P
     assert "http://host/x?..." in text
     for file in [*(run_dir / "tensorboard").rglob("*"), *(run_dir / "csv").rglob("*"), *(run_dir / "mine").rglob("*")]:
         assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file
+
+
+def test_neither_report_nor_overrides_show_a_key(run_dir: Path) -> None:
+    """The negative prompt is an override, and the test prompt stands beside pictures and in a table.
+
+    Catches in reports/run_page.py: cells of tables as they are.
+    Catches in reports/gallery.py: prompts as they are.
+    Catches in config/overrides.py: arguments kept as they were typed; lines of an earlier version shown as they are.
+    """
+    report = (run_dir / "report.html").read_text()
+    assert report.count("http://host/x?...") > 2
+    kept = run_dir / "overrides.yaml"
+    assert "policy.negative_prompt=see http://h/?..." in kept.read_text()
+    assert SECRET not in report + kept.read_text()
+    kept.write_text(f"- policy.negative_prompt=http://h/?{SECRET}\n")
+    assert read_listed_run(run_dir).differs == ["policy.negative_prompt=http://h/?..."]
 
 
 def test_another_packages_logger_logs_into_the_run(run_dir: Path) -> None:
