@@ -19,6 +19,7 @@ from typing import Any
 from speed.flops import Denoiser, decoding, denoiser, perceptual, text_encoding, vision
 from speed.timing import finish, options_of, rounded
 
+from drift_pl.builders.published import PIPELINES
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import parse
@@ -89,6 +90,12 @@ def scoring_of(config: Config) -> float:
     return total
 
 
+def is_counted(name: str) -> bool:
+    """Whether the numbers of an experiment's models are known."""
+    pretrained = parse([f"experiment={name}"]).config.policy.pretrained
+    return pretrained.startswith("pkg:") or pretrained in PIPELINES
+
+
 def row_of(name: str, peak: float, float32_peak: float) -> dict[str, Any]:
     """The counts of an experiment, and what an accelerator of these peaks, in FLOP/s, does at best."""
     config = parse([f"experiment={name}"]).config
@@ -128,7 +135,9 @@ def table(rows: dict[str, dict[str, Any]]) -> list[str]:
 
 def main(argv: list[str]) -> int:
     options = options_of(argv, experiment="", peak_tflops=989.0, float32_tflops=494.5, images_per_s=0.0)
-    names = [options["experiment"]] if options["experiment"] else list_experiments()
+    asked = [options["experiment"]] if options["experiment"] else list_experiments()
+    names = [name for name in asked if is_counted(name)]
+    left_out = [name for name in asked if name not in names]
     peaks = {"peak": options["peak_tflops"] * 1e12, "float32_peak": options["float32_tflops"] * 1e12}
     rows = {name: row_of(name, **peaks) for name in names}
     lines = table(rows)
@@ -136,7 +145,10 @@ def main(argv: list[str]) -> int:
         if options["images_per_s"]:
             row["share_of_limit"] = options["images_per_s"] / row["images_per_s_at_peak"]
             lines.append(f"{name} at {options['images_per_s']:g} images/s: {row['share_of_limit']:.1%} of the limit")
+    if left_out:
+        lines.append(f"Not counted (no numbers in builders/published.py): {', '.join(left_out)}")
     result = {"title": "counted FLOPs, not measured", **peaks, "goals": GOALS, "experiments": rows}
+    result["left_out"] = left_out
     finish(rounded(result), lines, options["out"])
     return 0
 

@@ -169,7 +169,7 @@ def vision(pretrained: str) -> float:
         with META:
             model = kind(kind.config_class(**numbers))
         side = VISION_SIDE
-    model.eval()
+    model.float().eval()  # as stored it may be in half precision, and counts do not depend on it
     call = model.get_image_features if hasattr(model, "get_image_features") else model
     with torch.no_grad():
         return count(lambda: call(pixel_values=empty(1, 3, side, side)))
