@@ -60,7 +60,7 @@ class PolicyConfig(Section):
         None, "image height and width in pixels; null: the model's own", ge=1, le=16384, example="512"
     )
     frames: int = setting(
-        1, "frames of a video (wan: 1 more than a multiple of 4)", ge=1, le=4096, only=VIDEOS, example="33"
+        1, "frames of a video (wan: 1 more than a multiple of 4, e.g. 33)", ge=1, le=4096, only=VIDEOS
     )
     reward_frames: Literal["mean", "first", "random"] = setting(
         "mean",

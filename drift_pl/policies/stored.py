@@ -59,7 +59,8 @@ class StoredNetwork:
         shapes: dict[str, list[int]] = {}
         for file in weight_files(self.folder):
             if not file.is_file():
-                raise OSError(f"{file} is missing, which trainer.strategy=fsdp reads: use trainer.strategy=ddp")
+                name = f"{self.folder.name}/{file.name}"
+                raise OSError(f"{name} is missing, which trainer.strategy=fsdp reads: use trainer.strategy=ddp")
             with safe_open(file, "pt") as weights:
                 shapes |= {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
         for name, parameter in skeleton.named_parameters():

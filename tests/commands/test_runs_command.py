@@ -90,8 +90,9 @@ _acquire(Path({str(folder)!r}), 'run_dir'); os._exit(9)"
     assert sorted(folder.iterdir()) == before, "a list of runs writes nothing"
 
 
-def test_what_differs_is_what_was_typed(capsys: pytest.CaptureFixture) -> None:
+def test_what_differs_is_what_was_typed(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """The later of two values counts, also when a run goes on."""
+    monkeypatch.setenv("COLUMNS", "200")
     folder = make("run", "sampler.steps=7", "experiment=shapes_flowgrpo", "incentive.shaping.weight=1", "seed=2")
     request = parse([f"experiment={folder}/config.yaml", "trainer.iterations=99", "incentive.shaping.weight=2"])
     keep_overrides(folder, request.config, request.overrides, folder)
@@ -109,7 +110,7 @@ def test_what_differs_is_what_was_typed(capsys: pytest.CaptureFixture) -> None:
 def test_a_run_without_the_file_is_compared_with_its_experiment(capsys: pytest.CaptureFixture) -> None:
     folder = make("old", "sampler.steps=7", "rewards=[{name: jpeg_compressibility}]")
     (folder / OVERRIDES).unlink()
-    rewards = "rewards=[{name: jpeg_compressibility, args: {}, weight: 1.0}]"
+    rewards = "rewards=[{name: jpeg_compressibility, args: {}, weight: 1.0, dtype: null, device: null}]"
     assert listed(capsys)["old"]["differs"] == ["sampler.steps=7", rewards]
 
 

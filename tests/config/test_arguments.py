@@ -109,6 +109,8 @@ def test_lists_count_from_zero_and_are_replaced_whole() -> None:
         "name": "jpeg_compressibility",
         "args": {"quality": 70},
         "weight": 0.5,
+        "dtype": None,
+        "device": None,
     }
 
 

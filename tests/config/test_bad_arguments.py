@@ -56,7 +56,7 @@ BAD = [
     ("rewards=[{name:jpeg}]", "a mapping needs a blank after its colon, e.g. {name: jpeg_compressibility}"),
     (
         "policy.family=flux2",
-        "policy.family=flux2 should be one of sd3, flux, zimage, qwen_image, flux2_klein, sana, sd15, sdxl, their_",
+        "policy.family=flux2 should be one of sd3, flux, zimage, qwen_image, flux2_klein, sana, wan, sd15, sdxl",
     ),
     (
         "policy.dtype=bf16",
