@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from runs import TinyWorld, assert_equal, assert_same_training_state, load
 from same_runs import summary_of
+
+from drift_pl.core.types import Scores
+from drift_pl.incentive.method import Method
 
 BOTH = "rewards=[{name: 'judges:Brightness'}, {name: 'judges:Redness', args: {scale: 100.0}}]"
 ONE = "rewards=[{name: 'judges:Brightness'}]"
@@ -65,3 +69,25 @@ def test_a_run_of_two_tasks_is_resumed_as_if_uninterrupted(world: TinyWorld, tmp
     assert red[0] is None
     assert point["per_prompt"]["reward"] == [bright[0], red[1]]
     assert point["values"]["reward/Redness"]["mean"] == red[1]
+
+
+def test_the_floor_under_a_groups_spread_is_its_tasks(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches in training/module.py: the first task's spread of the base for all groups."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    advantage = Method.advantage
+
+    def watched(method: Method, scores: Scores, *rest: Any) -> Any:
+        assert scores.tasks is not None
+        seen.append((scores.tasks.task_P, rest[-1].clone()))
+        return advantage(method, scores, *rest)
+
+    monkeypatch.setattr(Method, "advantage", watched)
+    mixed = lists(tmp_path, world, "Brightness", "Redness")
+    options = [*SHORT, "prompts.per_iteration=4", "trainer.iterations=1"]
+    base_X = world.fit(tmp_path / "run", *mixed, BOTH, *options)["state_dict"]["base_group_std"]
+    (task_P, floor_P1) = seen[0]
+    assert sorted(set(task_P.tolist())) == [0, 1]
+    assert base_X[0] != base_X[1]
+    assert torch.equal(floor_P1, base_X[task_P][:, None])
