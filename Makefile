@@ -23,7 +23,7 @@ help: ## list the targets
 run: $(RUN) ## fine-tune the built-in model; ARGS="experiment=shapes_flowgrpo seed=1" passes overrides
 	$(BIN)/python -m drift_pl.fit $(ARGS)
 
-demo: $(RUN) ## plain Flow-GRPO and DRIFT side by side on pictograms, and the page that compares them; half an hour
+demo: $(RUN) ## plain Flow-GRPO and DRIFT side by side on pictograms, and the page that compares them; about ten minutes
 	@$(BIN)/python -m drift_pl.fit experiment=emoji_flowgrpo run_dir=runs/demo/plain $(DEMO) $(ARGS) & plain=$$!; \
 		$(BIN)/python -m drift_pl.fit experiment=emoji_div run_dir=runs/demo/drift $(DEMO) $(ARGS); drift=$$?; \
 		wait $$plain && exit $$drift

@@ -55,16 +55,19 @@ def sample(run: str, prompts: list[str], seed: int) -> tuple[str, Tensor, Tensor
 
 
 def show(images: dict[str, Tensor], styles: dict[str, list[float]], prompts: list[str], out: Path) -> None:
-    """One panel per model, a row per prompt."""
-    figure, panels = plt.subplots(1, len(images), figsize=(4.6 * len(images), 4.5))
-    for panel, (name, images_PN3HW) in zip(panels, images.items(), strict=True):
+    """One panel per model, two beside each other, a row per prompt."""
+    lines = -(-len(images) // 2)
+    figure, panels = plt.subplots(lines, 2, figsize=(10.4, 4.5 * lines), squeeze=False)
+    for panel in panels.flat[len(images) :]:
+        panel.set_axis_off()
+    for panel, (name, images_PN3HW) in zip(panels.flat, images.items(), strict=False):
         rows = torch.cat([torch.cat(list(row[:SHOWN_IMAGES]), 2) for row in images_PN3HW], 1)
         side = images_PN3HW.shape[-1]
         panel.imshow(rows.permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
         panel.set_title(TITLES.get(name, name), fontsize=15)
         panel.set_xticks([])
         places = [side * (number + 0.5) for number in range(len(prompts))]
-        panel.set_yticks(places, prompts if name == "base" else [""] * len(prompts), fontsize=12)
+        panel.set_yticks(places, prompts if panel in panels[:, 0] else [""] * len(prompts), fontsize=12)
         panel.tick_params(length=0)
         for spine in panel.spines.values():
             spine.set_visible(False)
