@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline
 from torch import Tensor
 from training_autoencoder import encode
-from training_denoiser import DROPPED_PROMPTS, assemble, build_text_encoder, build_transformer, embed, tokenize
+from training_denoiser import (
+    DROPPED_PROMPTS,
+    assemble,
+    build_text_encoder,
+    build_transformer,
+    tokenize,
+    velocity_loss,
+)
 from training_state import Stage
 from transformers import CLIPTokenizer
 
@@ -83,16 +91,7 @@ def train_denoiser(
         drawn = (clean_BCHW, noise_BCHW, time_B, ids_CTSL[caption_B, thing_B, style_B])
         return [part.to(device, non_blocking=True) for part in drawn]
 
-    def loss_of(clean_BCHW: Tensor, noise_BCHW: Tensor, time_B: Tensor, ids_BL: Tensor) -> Tensor:
-        noisy_BCHW = torch.lerp(clean_BCHW, noise_BCHW, time_B[:, None, None, None])
-        tokens_BLD, pooled_BD = embed(encoders, ids_BL)
-        velocity_BCHW = transformer(
-            noisy_BCHW,
-            encoder_hidden_states=tokens_BLD,
-            pooled_projections=pooled_BD,
-            timestep=time_B * 1000.0,
-        ).sample
-        return (velocity_BCHW - (noise_BCHW - clean_BCHW)).square().mean()
+    loss_of = partial(velocity_loss, transformer, encoders)
 
     def compute_loss(generator: torch.Generator) -> tuple[Tensor, str]:
         loss = loss_of(*draw(generator))

@@ -121,12 +121,22 @@ def flow_loss(
     clean_BCHW: Tensor,
     generator: torch.Generator,
 ) -> tuple[Tensor, str]:
-    """Rectified flow's loss, and a line for the log.
-
-    x_t = (1 - t) x_0 + t noise, the target is noise - x_0, t is logit-normal.
-    """
+    """Rectified flow's loss at logit-normal times, and a line for the log."""
     noise_BCHW = torch.randn(clean_BCHW.shape, generator=generator)
     time_B = torch.sigmoid(torch.randn(len(clean_BCHW), generator=generator))
+    loss = velocity_loss(transformer, encoders, clean_BCHW, noise_BCHW, time_B, ids_BL)
+    return loss, f"loss {loss.item():.4f}"
+
+
+def velocity_loss(
+    transformer: SD3Transformer2DModel,
+    encoders: list[CLIPTextModelWithProjection],
+    clean_BCHW: Tensor,
+    noise_BCHW: Tensor,
+    time_B: Tensor,
+    ids_BL: Tensor,
+) -> Tensor:
+    """Mean squared error of the velocity: x_t = (1 - t) x_0 + t noise, the target is noise - x_0."""
     noisy_BCHW = torch.lerp(clean_BCHW, noise_BCHW, time_B[:, None, None, None])
     tokens_BLD, pooled_BD = embed(encoders, ids_BL)
     velocity_BCHW = transformer(
@@ -135,8 +145,7 @@ def flow_loss(
         pooled_projections=pooled_BD,
         timestep=time_B * 1000.0,
     ).sample
-    loss = (velocity_BCHW - (noise_BCHW - clean_BCHW)).square().mean()
-    return loss, f"loss {loss.item():.4f}"
+    return (velocity_BCHW - (noise_BCHW - clean_BCHW)).square().mean()
 
 
 def assemble(

@@ -76,29 +76,30 @@ def _values(values: dict[str, float], measure: str) -> list[str]:
 
 def gain_text(interval: Interval | None) -> str:
     """`+4.7 % [+1.6, +7.9]`; without brackets if there is no interval."""
-    if interval is None:
-        return "none in common"
-    if interval.low is None or interval.high is None:
-        return f"{100 * interval.mean:+.1f} %"
-    return f"{100 * interval.mean:+.1f} % [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    return (
+        "none in common"
+        if interval is None
+        else _with_ends(interval.mean, interval.low, interval.high, 100, ".1f", " %")
+    )
 
 
 def level_text(gain: LevelGain) -> str:
     """As `gain_text`, where an end that is not reached says so."""
     if gain.value is None:
         return "not reached"
-    text = f"{100 * gain.value:+.1f} %"
-    if gain.low is not None and gain.high is not None:
-        return f"{text} [{100 * gain.low:+.1f}, {100 * gain.high:+.1f}]"
-    return f"{text} [{gain.reason}]" if gain.reason and gain.reason.startswith("not reached") else text
+    text = _with_ends(gain.value, gain.low, gain.high, 100, ".1f", " %")
+    unreached = gain.low is None or gain.high is None
+    return f"{text} [{gain.reason}]" if unreached and (gain.reason or "").startswith("not reached") else text
 
 
 def _difference(interval: Interval | None) -> str:
-    if interval is None:
-        return ""
-    if interval.low is None or interval.high is None:
-        return f"{interval.mean:+.4f}"
-    return f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    return "" if interval is None else _with_ends(interval.mean, interval.low, interval.high, 1, ".4f")
+
+
+def _with_ends(value: float, low: float | None, high: float | None, scale: int, digits: str, unit: str = "") -> str:
+    """A value with its interval in brackets, if it has both ends."""
+    text = f"{scale * value:+{digits}}{unit}"
+    return text if low is None or high is None else f"{text} [{scale * low:+{digits}}, {scale * high:+{digits}}]"
 
 
 def draw(tables: Sequence[Table], path: Path) -> None:

@@ -135,7 +135,7 @@ class Display:
             self.note(stage.summary or stage.line())
 
     def advance_by(self, things: int) -> None:
-        """So many more things of the innermost stage are done."""
+        """`things` more of the innermost stage are done."""
         if self._stages:
             self.advance(done=self._stages[-1].done + things)
 
