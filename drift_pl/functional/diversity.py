@@ -163,7 +163,7 @@ def rke_score(kernel_XSS: Tensor) -> Tensor:
 
 
 def _gram(rows_XSD: Tensor) -> Tensor:
-    """Products of all pairs of rows: [..., S, D] -> [..., S, S]. On a CPU numpy computes each pair once, torch twice."""
+    """Products of all pairs of rows, [..., S, D] -> [..., S, S]: on a CPU by numpy, which computes each pair once."""
     if rows_XSD.device.type != "cpu" or rows_XSD.requires_grad:
         return rows_XSD @ rows_XSD.mT
     rows = rows_XSD.numpy()
