@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_table import Row, Table
+from benchmark_table import JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
 
@@ -49,9 +49,47 @@ def _table(table: Table) -> list[str]:
         "",
         *_rows(table, tier.baseline),
     ]
-    for other in tier.against:
-        lines += ["", f"Against {code(other)}:", "", *_rows(table, other)]
-    return [*lines, ""]
+    for other in table.rows:
+        if other != tier.baseline:
+            lines += ["", f"Against {_called(other)}:", "", *_rows(table, other)]
+    return [*lines, "", *_sensitivity(table), ""]
+
+
+def _called(other: str) -> str:
+    """A method, or a joint front, as a heading names it."""
+    members = [code(name) for name in other.split(JOINT)]
+    return members[0] if len(members) == 1 else f"the joint front of {', '.join(members[:-1])} and {members[-1]}"
+
+
+def _sensitivity(table: Table) -> list[str]:
+    """Diversity as it is defined beside diversity over equal prompts: the definition is the frozen one."""
+    tier = table.tier
+    others = list(table.rows)
+    lines = [
+        f"Diversity as defined is the mean over the prompts that have one. Over equal prompts, the "
+        f"{table.equal_prompts:.0f} that have one at every look of every method, at the last look and as gains at "
+        "equal reward (first as defined, then over equal prompts):",
+        "",
+        row(["method", "diversity", "over equal prompts", *(f"against {_called(other)}" for other in others)]),
+        row(["---"] * (3 + len(others))),
+        row(["base model", *_pair(table.base[table.measure], table.over_equal["base"]), *[""] * len(others)]),
+    ]
+    rows = {other: {each.method: each for each in found} for other, found in table.rows.items()}
+    for name in tier.methods:
+        first = rows[tier.baseline][name]
+        gains = [_both_gains(rows[other].get(name)) for other in others]
+        lines.append(row([code(name), *_pair(first.final[table.measure], table.over_equal[name]), *gains]))
+    return lines
+
+
+def _pair(defined: float, equal: float) -> list[str]:
+    return [f"{defined:.4f}", f"{equal:.4f}"]
+
+
+def _both_gains(each: Row | None) -> str:
+    if each is None or each.at_share is None:
+        return ""
+    return f"{gain_text(each.diversity)}; {gain_text(each.equal_prompts)}"
 
 
 def _rows(table: Table, other: str) -> list[str]:
@@ -140,7 +178,7 @@ def _adjusted(tables: Sequence[Table]) -> list[str]:
         adjusted = [holm([values[axis] for _, values in entries]) for axis in (0, 1)]
         for index, (world, _) in enumerate(entries):
             numbers = [f"{values[index]:.3f}" for values in adjusted]
-            lines.append(row([code(method), code(other), world, *numbers]))
+            lines.append(row([code(method), _called(other), world, *numbers]))
     return [*lines, ""]
 
 
