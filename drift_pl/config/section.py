@@ -136,3 +136,10 @@ def _walk(here: Section, prefix: str) -> Iterator[Key]:
 def pattern_of(key: str) -> str:
     """A dotted key with N for each index, as `Key.name` has it."""
     return re.sub(r"\.-?\d+(?=\.|$)", ".N", key)
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as one types it after `KEY=`; entries of a list are without what is their default."""
+    if isinstance(value, list):
+        value = [each.model_dump(exclude_defaults=True) if isinstance(each, Section) else each for each in value]
+    return format_value(value)
