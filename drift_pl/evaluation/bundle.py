@@ -67,7 +67,7 @@ def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         UserError: as in `read_bundle`; or the file holds an evaluation twice.
     """
-    jobs: dict[str, dict[str, Any]] = {}
+    jobs: dict[str, dict[str, Any] | None] = {}
     for number, entry in enumerate(_read(path)):
         try:
             evaluation, job = entry["evaluation"], entry["job"]
