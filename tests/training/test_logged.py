@@ -182,6 +182,8 @@ def test_a_missing_package_is_one_line_with_its_extra(
         ),
         ("{name: 'lightning.pytorch.loggers:CSVLogger', args: {nmae: x}}", "unexpected keyword argument 'nmae'"),
         ("csvv", "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb"),
+        ("csvv", "use e.g. trainer.logger.0.name=csv"),
+        ("mlflow", "use e.g. trainer.logger.0.name=tensorboard"),
         ("{args: {}}", "trainer.logger.0.name is missing"),
     ],
 )
