@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from benchmark_room import room_lines
 from benchmark_table import JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
@@ -52,7 +54,10 @@ def _table(table: Table) -> list[str]:
     for other in table.rows:
         if other != tier.baseline:
             lines += ["", f"Against {_called(other)}:", "", *_rows(table, other)]
-    return [*lines, "", *_sensitivity(table), ""]
+    lines += ["", *_sensitivity(table)]
+    if table.room is not None:
+        lines += room_lines(table.room, _ends(table))
+    return [*lines, ""]
 
 
 def _called(other: str) -> str:
@@ -82,8 +87,21 @@ def _sensitivity(table: Table) -> list[str]:
     return lines
 
 
+def _ends(table: Table) -> dict[str, tuple[float, float, float]]:
+    """Reward and shares of the base model's diversity at the last look, as defined and over equal prompts."""
+    base, equal_base = table.base[table.measure], table.over_equal["base"]
+    return {
+        each.method: (
+            each.final["reward"],
+            each.final[table.measure] / base,
+            table.over_equal[each.method] / equal_base,
+        )
+        for each in table.rows[table.tier.baseline]
+    }
+
+
 def _pair(defined: float, equal: float) -> list[str]:
-    return [f"{defined:.4f}", f"{equal:.4f}"]
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in (defined, equal)]
 
 
 def _both_gains(each: Row | None) -> str:
@@ -96,6 +114,9 @@ def _rows(table: Table, other: str) -> list[str]:
     lines = [row(HEAD), row(["---"] * len(HEAD))]
     if other == table.tier.baseline:
         lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
+        if table.room is not None:
+            before = _values(table.room["before"], table.measure)
+            lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
     return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]
 
 
@@ -109,7 +130,8 @@ def _cells(each: Row, measure: str) -> list[str]:
 
 
 def _values(values: dict[str, float], measure: str) -> list[str]:
-    return [f"{values[name]:.4f}" for name in ("reward", "alignment", measure, "pairwise_lpips")]
+    shown = (values[name] for name in ("reward", "alignment", measure, "pairwise_lpips"))
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in shown]
 
 
 def gain_text(interval: Interval | None) -> str:
@@ -124,7 +146,7 @@ def gain_text(interval: Interval | None) -> str:
 def level_text(gain: LevelGain) -> str:
     """As `gain_text`, where an end that is not reached says so."""
     if gain.value is None:
-        return "not reached"
+        return gain.reason or "not reached"
     text = _with_ends(gain.value, gain.low, gain.high, 100, ".1f", " %")
     unreached = gain.low is None or gain.high is None
     return f"{text} [{gain.reason}]" if unreached and (gain.reason or "").startswith("not reached") else text

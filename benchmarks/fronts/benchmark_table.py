@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from benchmark_points import joint, means, on_equal_prompts, prompts_with_diversity, strengths
+from benchmark_room import Room
 from levels import LevelGain, level_gain, p_value
 from plan import Tier
 
+from drift_pl.core.errors import UserError
 from drift_pl.functional.fronts import Array, NoOverlap, diversity_ceiling, pareto_front
 from drift_pl.functional.intervals import (
     Interval,
@@ -19,7 +21,7 @@ from drift_pl.functional.intervals import (
     paired_gain_interval,
     reward_gains,
 )
-from drift_pl.reports.comparison import Comparison
+from drift_pl.reports.comparison import Comparison, Method
 
 SEED = 20260112
 """Of the resampling of prompts: the same results give the same table."""
@@ -71,6 +73,7 @@ class Table:
         commit: that made it.
         equal_prompts: how many prompts have a diversity at every look of every method, the mean over seeds.
         over_equal: method -> its diversity over these prompts at the last look; the base model's under "base".
+        room: of the world, if it has been measured.
     """
 
     tier: Tier
@@ -82,18 +85,30 @@ class Table:
     commit: str
     equal_prompts: float
     over_equal: dict[str, float]
+    room: Room | None = None
 
 
-def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: dict[str, dict[str, Any]]) -> Table:
+def tabulate(
+    tier: Tier,
+    content: dict[str, Any],
+    comparison: Comparison,
+    jobs: dict[str, dict[str, Any]],
+    room: Room | None = None,
+) -> Table:
     """All rows of a tier.
 
     Args:
         content: of plan2.yaml.
         jobs: METHOD-sSEED -> job.json's content.
+        room: of the tier's world.
+
+    Raises:
+        UserError: the results lack the world's diversity, or have rewards above the plan's bound.
     """
     frozen = content["frozen"]
     measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
     methods = {method.name: method for method in comparison.methods}
+    _refuse_unusable(tier, methods, measure, bound)
     shown = dict.fromkeys((*SHOWN, measure, "pairwise_distance"))
     minutes: dict[str, list[float]] = {}
     for key, job in jobs.items():
@@ -117,7 +132,7 @@ def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: 
         for other, members in others.items()
     }
     first = methods[tier.baseline]
-    over_equal = {name: float(means(equal[name])[method.final, 1]) for name, method in methods.items()}
+    over_equal = {name: _last(method, means(equal[name])[:, 1], measure) for name, method in methods.items()}
     return Table(
         tier=tier,
         seeds=len(first.seeds),
@@ -131,7 +146,35 @@ def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: 
         commit=next(iter(jobs.values()))["commit"],
         equal_prompts=float(prompts_with_diversity(equal[tier.baseline]).mean()),
         over_equal={"base": float(means(equal[tier.baseline])[0, 1]), **over_equal},
+        room=room,
     )
+
+
+def _refuse_unusable(tier: Tier, methods: dict[str, Method], measure: str, bound: float) -> None:
+    """
+    Raises:
+        UserError: see `tabulate`.
+    """
+    first = methods[tier.baseline]
+    for name in ("reward", measure):
+        if name not in first.measures:
+            raise UserError(
+                f"tier {tier.name}: not all of its results have {name}, which world {tier.world} is compared by: "
+                "remove its file to run the tier again"
+            )
+    for method in methods.values():
+        highest = float(np.nanmax(method.means_SK["reward"]))
+        if highest > bound:
+            raise UserError(
+                f"tier {tier.name}: {method.name} has a mean reward of {highest:.6g}, above "
+                f"frozen.gains.reward_bound={bound:g}: results of another reward are not compared"
+            )
+
+
+def _last(method: Method, diversity_K: Array, measure: str) -> float:
+    """The value at the last look, of those of the looks that have a reward and a diversity; NaN if it has not."""
+    usable_K = method.usable_K("reward", measure)
+    return float(diversity_K[usable_K[: method.final].sum()]) if usable_K[method.final] else float("nan")
 
 
 def _gains(
@@ -145,7 +188,7 @@ def _gains(
     diversity, reward = _gain(diversity_gains, pair), _gain(reward_gains, pair)
     volume = partial(hypervolumes, reward_bound=bound)
     values = (
-        *(diversity, reward, _ceiling(*pair), level_gain(*pair, SEED)),
+        *(diversity, reward, _ceiling(*pair), _at_share(*pair)),
         paired_difference_interval(volume, *pair, generator=np.random.default_rng(SEED)),
     )
     found: dict[str, Any] = dict(zip(fields, values, strict=True))
@@ -169,6 +212,13 @@ def _gain(statistic: PairStatistic, points: tuple[Array, Array]) -> Interval | N
         return paired_gain_interval(statistic, *points, generator=np.random.default_rng(SEED))
     except NoOverlap:
         return None
+
+
+def _at_share(baseline_SKP2: Array, method_SKP2: Array) -> LevelGain:
+    try:
+        return level_gain(baseline_SKP2, method_SKP2, SEED)
+    except NoOverlap:
+        return LevelGain(float(means(baseline_SKP2)[0, 0]), None, reason="the other gains no reward")
 
 
 def _ceiling(baseline_SKP2: Array, method_SKP2: Array) -> float | None:
