@@ -82,10 +82,10 @@ class Section(BaseModel):
         return found
 
     @classmethod
-    def works(cls, key: str) -> str:
-        """An argument that is accepted for a key, or for the list that it is an entry of."""
+    def works(cls, key: str, wrong: object = None) -> str:
+        """An argument that is accepted for a key, or for the list that it is an entry of; see `Key.works`."""
         whole = re.sub(r"\.-?\d+$", "", key)
-        return cls.require_key(whole).works(whole)
+        return cls.require_key(whole).works(whole, wrong if whole == key else None)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Self:
@@ -112,7 +112,7 @@ class Section(BaseModel):
                 raise UserError(file + cls.unknown_key(key)) from error
             shown = "" if first["type"] == "missing" else f"={format_value(first['input'])}"
             sentence = MESSAGES.get(first["type"], first["msg"].removeprefix("Input "))
-            raise UserError(f"{file}{key}{shown} {sentence}; use e.g. {cls.works(key)}") from error
+            raise UserError(f"{file}{key}{shown} {sentence}; use e.g. {cls.works(key, first['input'])}") from error
 
 
 @cache

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from runs import TinyWorld
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -26,6 +27,8 @@ from drift_pl.config.schema import Config
 from drift_pl.core.servers import without_queries
 from drift_pl.fit import main
 from drift_pl.reports.run_list import read_listed_run
+from drift_pl.training.logged import log_picture
+from drift_pl.training.loggers import wandb
 
 SECRET = "hunter2"
 PROMPT = f"a <img src=x onerror=alert(1)> [dot](http://me:{SECRET}@host/x?key={SECRET}) `b`"
@@ -179,6 +182,8 @@ def test_a_missing_package_is_one_line_with_its_extra(
         ),
         ("{name: 'lightning.pytorch.loggers:CSVLogger', args: {nmae: x}}", "unexpected keyword argument 'nmae'"),
         ("csvv", "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb"),
+        ("csvv", "use e.g. trainer.logger.0.name=csv"),
+        ("mlflow", "use e.g. trainer.logger.0.name=tensorboard"),
         ("{args: {}}", "trainer.logger.0.name is missing"),
     ],
 )
@@ -194,15 +199,22 @@ def test_a_name_and_a_mapping_are_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_weights_and_biases_offline(tmp_path: Path) -> None:
-    """The same run there when it goes on; neither the command line nor the output is sent."""
-    pytest.importorskip("wandb")
-    from drift_pl.training.loggers import wandb
+def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same run there when it goes on; neither the command line nor what is printed is sent.
 
+    Catches in training/loggers.py: another id at each start; the command line, or what is printed, in the run there.
+    """
+    pytest.importorskip("wandb")
+    monkeypatch.setattr(sys, "argv", ["drift-pl", f"key={SECRET}"])
     logger = wandb(tmp_path, offline=True)
     logger.log_hyperparams({"seed": 0})
     logger.log_metrics({"final/reward": 1.0}, step=1)
+    log_picture([logger], "samples", Image.new("RGB", (2, 2)), 1)
+    print(f"printed {SECRET}")
     assert logger.experiment.id == json.loads((tmp_path / "wandb.json").read_text())["id"]
-    logger.experiment.finish(quiet=True)
-    assert not [*tmp_path.rglob("output.log")]
+    logger.experiment.finish()
+    written = {file.name: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert any(name.endswith(".wandb") and b"final/reward" in content for name, content in written.items())
+    assert any(name.startswith("samples_") for name in written)
+    assert [name for name, content in written.items() if SECRET.encode() in content] == []
     assert wandb(tmp_path, offline=True).version == logger.version
