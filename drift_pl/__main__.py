@@ -22,9 +22,14 @@ COMMANDS = {
 }
 """Name, which is a module of this package with a function `main`, and what it does."""
 
+HELP = ("--help", "-h", "help")
+
 
 def _run(argv: list[str]) -> None:
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    if argv[:1] and argv[0] in HELP and argv[1:]:  # of a command, or of what a word names
+        command, *words = argv[1:]
+        argv = [command, "--help", *words] if command in COMMANDS else ["fit", "--help", command, *words]
+    if not argv or argv[0] in HELP:
         blocks = {"commands": table(COMMANDS), "flags": table(FLAGS), "example": ["  drift-pl fit --help sampler"]}
         purpose = "Fine-tune text-to-image models on rewards and keep their diversity. COMMAND --help explains one."
         print(help_text("drift-pl COMMAND", purpose, blocks), end="")

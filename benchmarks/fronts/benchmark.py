@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark_page import draw, write_page
+from benchmark_room import read_room
 from benchmark_table import Table, tabulate
 from levels import one_length
 from plan import Tier, read_plan
@@ -86,7 +87,8 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> 
             continue
         refuse_two_commits(store.file(tier.name), jobs)
         kept = {name_of(each): each for each in read_bundle(store.file(tier.name))}
-        tables.append(tabulate(tier, content, compare([kept[name] for name in jobs]), jobs))
+        comparison = compare([kept[name] for name in jobs])
+        tables.append(tabulate(tier, content, comparison, jobs, read_room(results, tier.world)))
     return tables
 
 

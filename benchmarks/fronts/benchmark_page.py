@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark_table import Row, Table
+import numpy as np
+from benchmark_room import room_lines
+from benchmark_table import JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
 
@@ -49,15 +51,72 @@ def _table(table: Table) -> list[str]:
         "",
         *_rows(table, tier.baseline),
     ]
-    for other in tier.against:
-        lines += ["", f"Against {code(other)}:", "", *_rows(table, other)]
+    for other in table.rows:
+        if other != tier.baseline:
+            lines += ["", f"Against {_called(other)}:", "", *_rows(table, other)]
+    lines += ["", *_sensitivity(table)]
+    if table.room is not None:
+        lines += room_lines(table.room, _ends(table))
     return [*lines, ""]
+
+
+def _called(other: str) -> str:
+    """A method, or a joint front, as a heading names it."""
+    members = [code(name) for name in other.split(JOINT)]
+    return members[0] if len(members) == 1 else f"the joint front of {', '.join(members[:-1])} and {members[-1]}"
+
+
+def _sensitivity(table: Table) -> list[str]:
+    """Diversity as it is defined beside diversity over equal prompts: the definition is the frozen one."""
+    tier = table.tier
+    others = list(table.rows)
+    lines = [
+        f"Diversity as defined is the mean over the prompts that have one. Over equal prompts, the "
+        f"{table.equal_prompts:.0f} that have one at every look of every method, at the last look and as gains at "
+        "equal reward (first as defined, then over equal prompts):",
+        "",
+        row(["method", "diversity", "over equal prompts", *(f"against {_called(other)}" for other in others)]),
+        row(["---"] * (3 + len(others))),
+        row(["base model", *_pair(table.base[table.measure], table.over_equal["base"]), *[""] * len(others)]),
+    ]
+    rows = {other: {each.method: each for each in found} for other, found in table.rows.items()}
+    for name in tier.methods:
+        first = rows[tier.baseline][name]
+        gains = [_both_gains(rows[other].get(name)) for other in others]
+        lines.append(row([code(name), *_pair(first.final[table.measure], table.over_equal[name]), *gains]))
+    return lines
+
+
+def _ends(table: Table) -> dict[str, tuple[float, float, float]]:
+    """Reward and shares of the base model's diversity at the last look, as defined and over equal prompts."""
+    base, equal_base = table.base[table.measure], table.over_equal["base"]
+    return {
+        each.method: (
+            each.final["reward"],
+            each.final[table.measure] / base,
+            table.over_equal[each.method] / equal_base,
+        )
+        for each in table.rows[table.tier.baseline]
+    }
+
+
+def _pair(defined: float, equal: float) -> list[str]:
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in (defined, equal)]
+
+
+def _both_gains(each: Row | None) -> str:
+    if each is None or each.at_share is None:
+        return ""
+    return f"{gain_text(each.diversity)}; {gain_text(each.equal_prompts)}"
 
 
 def _rows(table: Table, other: str) -> list[str]:
     lines = [row(HEAD), row(["---"] * len(HEAD))]
     if other == table.tier.baseline:
         lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
+        if table.room is not None:
+            before = _values(table.room["before"], table.measure)
+            lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
     return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]
 
 
@@ -71,7 +130,8 @@ def _cells(each: Row, measure: str) -> list[str]:
 
 
 def _values(values: dict[str, float], measure: str) -> list[str]:
-    return [f"{values[name]:.4f}" for name in ("reward", "alignment", measure, "pairwise_lpips")]
+    shown = (values[name] for name in ("reward", "alignment", measure, "pairwise_lpips"))
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in shown]
 
 
 def gain_text(interval: Interval | None) -> str:
@@ -86,7 +146,7 @@ def gain_text(interval: Interval | None) -> str:
 def level_text(gain: LevelGain) -> str:
     """As `gain_text`, where an end that is not reached says so."""
     if gain.value is None:
-        return "not reached"
+        return gain.reason or "not reached"
     text = _with_ends(gain.value, gain.low, gain.high, 100, ".1f", " %")
     unreached = gain.low is None or gain.high is None
     return f"{text} [{gain.reason}]" if unreached and (gain.reason or "").startswith("not reached") else text
@@ -140,7 +200,7 @@ def _adjusted(tables: Sequence[Table]) -> list[str]:
         adjusted = [holm([values[axis] for _, values in entries]) for axis in (0, 1)]
         for index, (world, _) in enumerate(entries):
             numbers = [f"{values[index]:.3f}" for values in adjusted]
-            lines.append(row([code(method), code(other), world, *numbers]))
+            lines.append(row([code(method), _called(other), world, *numbers]))
     return [*lines, ""]
 
 

@@ -5,10 +5,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from benchmark_points import joint, means, on_equal_prompts, prompts_with_diversity, strengths
+from benchmark_room import Room
 from levels import LevelGain, level_gain, p_value
 from plan import Tier
 
-from drift_pl.functional.fronts import NoOverlap, diversity_ceiling
+from drift_pl.core.errors import UserError
+from drift_pl.functional.fronts import Array, NoOverlap, diversity_ceiling, pareto_front
 from drift_pl.functional.intervals import (
     Interval,
     PairStatistic,
@@ -22,6 +25,8 @@ from drift_pl.reports.comparison import Comparison, Method
 
 SEED = 20260112
 """Of the resampling of prompts: the same results give the same table."""
+JOINT = " + "
+"""Between the names of methods whose joint front is compared with."""
 SHOWN = ("reward", "alignment", "coverage", "pairwise_lpips")
 
 
@@ -38,6 +43,7 @@ class Row:
         at_share: the gain in diversity at 75 % of what the baseline gains in reward.
         hypervolume: minus that of the other.
         minutes: mean of a run and its evaluation, of one process.
+        equal_prompts: the gain in diversity over equal prompts, see `on_equal_prompts`; None as `diversity`.
         p_values: two-sided, of no gain in diversity and in reward; None against the baseline or without intervals.
     """
 
@@ -50,6 +56,7 @@ class Row:
     at_share: LevelGain | None
     hypervolume: Interval | None
     minutes: float
+    equal_prompts: Interval | None = None
     p_values: tuple[float, float] | None = None
 
 
@@ -61,8 +68,12 @@ class Table:
         measure: its diversity.
         base: measure -> the base model's mean.
         fronts: method -> (rewards, diversities) of its points averaged over seeds, the base model first.
-        rows: against the baseline, which comes first; then against each further method.
+        rows: against the baseline, which comes first; then against each further method, and against the joint front of
+            all KLs of an update, NAME + NAME.
         commit: that made it.
+        equal_prompts: how many prompts have a diversity at every look of every method, the mean over seeds.
+        over_equal: method -> its diversity over these prompts at the last look; the base model's under "base".
+        room: of the world, if it has been measured.
     """
 
     tier: Tier
@@ -72,22 +83,40 @@ class Table:
     fronts: dict[str, tuple[list[float], list[float]]]
     rows: dict[str, list[Row]]
     commit: str
+    equal_prompts: float
+    over_equal: dict[str, float]
+    room: Room | None = None
 
 
-def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: dict[str, dict[str, Any]]) -> Table:
+def tabulate(
+    tier: Tier,
+    content: dict[str, Any],
+    comparison: Comparison,
+    jobs: dict[str, dict[str, Any]],
+    room: Room | None = None,
+) -> Table:
     """All rows of a tier.
 
     Args:
         content: of plan2.yaml.
         jobs: METHOD-sSEED -> job.json's content.
+        room: of the tier's world.
+
+    Raises:
+        UserError: the results lack the world's diversity, or have rewards above the plan's bound.
     """
     frozen = content["frozen"]
     measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
     methods = {method.name: method for method in comparison.methods}
+    _refuse_unusable(tier, methods, measure, bound)
     shown = dict.fromkeys((*SHOWN, measure, "pairwise_distance"))
     minutes: dict[str, list[float]] = {}
     for key, job in jobs.items():
         minutes.setdefault(key.rpartition("-s")[0], []).append(job["minutes"])
+    points = {name: method.plane_SKP2("reward", measure) for name, method in methods.items()}
+    equal = on_equal_prompts(points)
+    others = {name: (name,) for name in (tier.baseline, *tier.against)}
+    others |= {JOINT.join(members): members for members in strengths(tier).values() if len(members) > 1}
     rows = {
         other: [
             Row(
@@ -95,14 +124,15 @@ def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: 
                 says=content["methods"][name],
                 final={each: float(method.means_K[each][method.final]) for each in shown if each in method.measures},
                 minutes=float(np.mean(minutes[name])),
-                **_gains(methods[other], method, measure, bound, tested=other != tier.baseline),
+                **_gains(points, equal, members, name, bound, tested=other != tier.baseline),
             )
             for name, method in methods.items()
-            if other == tier.baseline or name != other
+            if other == tier.baseline or name not in members
         ]
-        for other in (tier.baseline, *tier.against)
+        for other, members in others.items()
     }
     first = methods[tier.baseline]
+    over_equal = {name: _last(method, means(equal[name])[:, 1], measure) for name, method in methods.items()}
     return Table(
         tier=tier,
         seeds=len(first.seeds),
@@ -114,43 +144,86 @@ def tabulate(tier: Tier, content: dict[str, Any], comparison: Comparison, jobs: 
         },
         rows=rows,
         commit=next(iter(jobs.values()))["commit"],
+        equal_prompts=float(prompts_with_diversity(equal[tier.baseline]).mean()),
+        over_equal={"base": float(means(equal[tier.baseline])[0, 1]), **over_equal},
+        room=room,
     )
 
 
-def _gains(baseline: Method, method: Method, measure: str, bound: float, tested: bool) -> dict[str, Any]:
-    """The fields of a row that compare; all None for the baseline itself."""
+def _refuse_unusable(tier: Tier, methods: dict[str, Method], measure: str, bound: float) -> None:
+    """
+    Raises:
+        UserError: see `tabulate`.
+    """
+    first = methods[tier.baseline]
+    for name in ("reward", measure):
+        if name not in first.measures:
+            raise UserError(
+                f"tier {tier.name}: not all of its results have {name}, which world {tier.world} is compared by: "
+                "remove its file to run the tier again"
+            )
+    for method in methods.values():
+        highest = float(np.nanmax(method.means_SK["reward"]))
+        if highest > bound:
+            raise UserError(
+                f"tier {tier.name}: {method.name} has a mean reward of {highest:.6g}, above "
+                f"frozen.gains.reward_bound={bound:g}: results of another reward are not compared"
+            )
+
+
+def _last(method: Method, diversity_K: Array, measure: str) -> float:
+    """The value at the last look, of those of the looks that have a reward and a diversity; NaN if it has not."""
+    usable_K = method.usable_K("reward", measure)
+    return float(diversity_K[usable_K[: method.final].sum()]) if usable_K[method.final] else float("nan")
+
+
+def _gains(
+    points: dict[str, Array], equal: dict[str, Array], members: tuple[str, ...], name: str, bound: float, tested: bool
+) -> dict[str, Any]:
+    """The fields of a row that compare a method with others' joint front; all None for the method itself."""
     fields = ("diversity", "reward", "ceiling", "at_share", "hypervolume")
-    if baseline is method:
+    if members == (name,):
         return dict.fromkeys(fields)
-    points = baseline.plane_SKP2("reward", measure), method.plane_SKP2("reward", measure)
-    diversity, reward = _gain(diversity_gains, points), _gain(reward_gains, points)
+    pair, equal_pair = ((joint(each, members), each[name]) for each in (points, equal))
+    diversity, reward = _gain(diversity_gains, pair), _gain(reward_gains, pair)
     volume = partial(hypervolumes, reward_bound=bound)
     values = (
-        *(diversity, reward, _ceiling(baseline, method, measure), level_gain(*points, SEED)),
-        paired_difference_interval(volume, *points, generator=np.random.default_rng(SEED)),
+        *(diversity, reward, _ceiling(*pair), _at_share(*pair)),
+        paired_difference_interval(volume, *pair, generator=np.random.default_rng(SEED)),
     )
-    found = dict(zip(fields, values, strict=True))
+    found: dict[str, Any] = dict(zip(fields, values, strict=True))
+    found["equal_prompts"] = _gain(diversity_gains, equal_pair)
     both = [each is not None and each.low is not None for each in (diversity, reward)]
     if tested and all(both):
-        found["p_values"] = tuple(p_value(partial(_low, each, points)) for each in (diversity_gains, reward_gains))
+        found["p_values"] = tuple(p_value(partial(_low, each, pair)) for each in (diversity_gains, reward_gains))
     return found
 
 
-def _low(statistic: PairStatistic, points: tuple[np.ndarray, np.ndarray], level: float) -> float | None:
+def _low(statistic: PairStatistic, points: tuple[Array, Array], level: float) -> float | None:
     """The lower end of an interval of a level."""
     return paired_gain_interval(statistic, *points, generator=np.random.default_rng(SEED), level=level).low
 
 
-def _gain(statistic: PairStatistic, points: tuple[np.ndarray, np.ndarray]) -> Interval | None:
+def _gain(statistic: PairStatistic, points: tuple[Array, Array]) -> Interval | None:
+    """None where the fronts share nothing, or no prompt has a diversity at every look."""
+    if any(np.isnan(means(each)).any() for each in points):
+        return None
     try:
         return paired_gain_interval(statistic, *points, generator=np.random.default_rng(SEED))
     except NoOverlap:
         return None
 
 
-def _ceiling(baseline: Method, method: Method, measure: str) -> float | None:
-    fronts = baseline.front("reward", measure), method.front("reward", measure)
+def _at_share(baseline_SKP2: Array, method_SKP2: Array) -> LevelGain:
     try:
-        return diversity_ceiling(*fronts, float(baseline.means_K[measure][0]))
+        return level_gain(baseline_SKP2, method_SKP2, SEED)
+    except NoOverlap:
+        return LevelGain(float(means(baseline_SKP2)[0, 0]), None, reason="the other gains no reward")
+
+
+def _ceiling(baseline_SKP2: Array, method_SKP2: Array) -> float | None:
+    fronts = [pareto_front(*means(each).T) for each in (baseline_SKP2, method_SKP2)]
+    try:
+        return diversity_ceiling(*fronts, float(means(baseline_SKP2)[0, 1]))
     except NoOverlap:
         return None

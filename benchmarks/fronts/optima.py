@@ -17,6 +17,8 @@ from drift_pl.functional.fronts import Front, diversity_gain, pareto_front
 KL_WEIGHTS = (10.0, 3.0, 1.5, 1.0, 0.6, 0.35, 0.2)
 DIVERSITY_WEIGHTS = (0.5, 1.5, 3.0, 6.0)
 FEWEST_EFFECTIVE = 10
+TINY = 1e-12
+DISTANCE = "pairwise_distance"
 
 
 class Samples(NamedTuple):
@@ -31,12 +33,24 @@ class Samples(NamedTuple):
 
 
 def weighted(samples: Samples, weight_PN: Tensor) -> dict[str, float]:
-    """Reward, evaluation distance and alignment of a distribution over images, averaged over prompts."""
-    return {
+    """Reward, evaluation distance and alignment of a distribution over images, averaged over prompts.
+
+    `valid_pairwise_distance`, among on-prompt images, is averaged over the prompts that have two of them, which are the
+    same for all weights; it is left out where no prompt has.
+    """
+    found = {
         "reward": float((weight_PN * samples.reward_PN).sum(-1).mean()),
         "pairwise_distance": float(weighted_pairwise_distance(samples.evaluation_PND, weight_PN).mean()),
         "alignment": float((weight_PN * samples.on_prompt_PN).sum(-1).mean()),
     }
+    two_P = samples.on_prompt_PN.sum(-1) > 1
+    if two_P.any():
+        # weights may underflow, and two of them must not
+        among_PN = weight_PN[two_P].clamp(min=TINY) * samples.on_prompt_PN[two_P]
+        among_PN = among_PN / among_PN.sum(-1, keepdim=True)
+        distance_P = weighted_pairwise_distance(samples.evaluation_PND[two_P], among_PN)
+        found["valid_pairwise_distance"] = float(distance_P.mean())
+    return found
 
 
 def measure(samples: Samples, shaping_PND: Tensor, kl_weight: float, diversity_weight: float) -> dict[str, float]:
@@ -51,14 +65,14 @@ def measure(samples: Samples, shaping_PND: Tensor, kl_weight: float, diversity_w
         weight_PN = tilt(part.reward_PN, shaping_PND[:, measured], mean_PD, kl_weight, diversity_weight).softmax(-1)
         found.append({**weighted(part, weight_PN), "effective_samples": float(effective_samples(weight_PN).median())})
     first, second = found
-    means = {name: (first[name] + second[name]) / 2 for name in first}
+    means = {name: (first[name] + second[name]) / 2 for name in first if name in second}
     return {"kl_weight": kl_weight, "diversity_weight": diversity_weight, **means}
 
 
-def front_of(points: Sequence[dict[str, float]], base: dict[str, float]) -> Front:
+def front_of(points: Sequence[dict[str, float]], base: dict[str, float], diversity: str = DISTANCE) -> Front:
     """Concave hull of the points that gain reward, from the base model on."""
     reached = [base, *(point for point in points if point["reward"] >= base["reward"])]
-    front = pareto_front([point["reward"] for point in reached], [point["pairwise_distance"] for point in reached])
+    front = pareto_front([point["reward"] for point in reached], [point[diversity] for point in reached])
     hull: list[tuple[float, float]] = []
     for reward, distance in zip(front.reward_N.tolist(), front.diversity_N.tolist(), strict=True):
         while len(hull) > 1 and _is_below(hull[-1], hull[-2], (reward, distance)):

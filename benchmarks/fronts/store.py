@@ -16,8 +16,10 @@ from plan import Job, Tier
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
+from drift_pl.core.json_files import read_keys
 from drift_pl.evaluation.bundle import SUFFIX, name_of, read_bundle, read_jobs, write_bundle
-from drift_pl.evaluation.record import Evaluation, read_evaluation, write_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation, write_evaluation
 
 FILE_NAME = "evaluation.json"
 
@@ -54,13 +56,16 @@ class Store:
             UserError: there is a result of another plan, which must not be mixed with this one.
         """
         path = self.singles / job.name / "job.json"
+        where: Path | str
         if path.is_file():
-            content, where, remedy = json.loads(path.read_text()), path.parent, "remove the folder to run it again"
+            content, where, remedy = read_keys(path), path.parent, "remove the folder to run it again"
         elif job.key in self.held(job.tier):
             content, where = self.held(job.tier)[job.key], f"{self.file(job.tier)}#{job.key}"
             remedy = "call the changed method by another name, or remove the file to run the tier again"
         else:
             return None
+        if not isinstance(content.get("digest"), str) or not isinstance(content.get("minutes"), int | float):
+            raise UserError(f"{where} is damaged: its job has no digest or no minutes; {remedy}")
         if content["digest"] != job.digest:
             raise UserError(
                 f"{where} is a result of another plan (digest {content['digest']}, the plan's is {job.digest}): "
@@ -98,8 +103,8 @@ class Store:
         """Copies the result of the same job from another tier, if there is one."""
         folder = self.singles / job.name
         for path in sorted(self.singles.glob(f"*/{job.key}/job.json")):
-            content = json.loads(path.read_text())
-            if content["digest"] == job.digest:
+            content = read_keys(path)
+            if content.get("digest") == job.digest:
                 shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns("job.json"))
                 write_json(folder / "job.json", {**content, "job": job.name})
                 return True

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from drift_pl.builders.arguments import named_by, takes_first
-from drift_pl.builders.logged_settings import logged_settings, run_text
+from drift_pl.builders.logged_settings import FIRST, logged_settings, run_text
 from drift_pl.config.command import describe
 from drift_pl.config.processes import world_size
 from drift_pl.config.run_folder import resume_command
@@ -74,7 +74,9 @@ def build_callbacks(
         _ratio_watch(config),
         RunProgress(trainer.iterations, display),
         evaluation,
-        RunSettings(logged_settings(config), run_text(config, run_dir, evaluation.test_prompts), evaluation.measures),
+        RunSettings(
+            logged_settings(config), FIRST, run_text(config, run_dir, evaluation.test_prompts), evaluation.measures
+        ),
         RunStatus(run_dir, trainer.iterations),
     ]
     callbacks += further

@@ -13,6 +13,13 @@ from drift_pl.training.logged import Plain
 LONGEST = 300
 ALSO = ("experiment", "run_name", "trainer.iterations", "trainer.precision", "trainer.devices", "trainer.num_nodes")
 """Settings that shape no results, and by which runs are told apart."""
+FIRST = (
+    *("experiment", "seed", "incentive.shaping.weight", "objective.loss", "objective.kl_weight"),
+    *("objective.learning_rate", "incentive.method", "incentive.selection.rule", "incentive.prompting.rule"),
+    *("prompts.group_size", "prompts.per_iteration", "trainer.iterations", "policy.pretrained"),
+    *("rewards.0.name", "rewards.0.weight", "rewards.1.name", "rewards.1.weight", "run_name"),
+)
+"""What runs are compared by, in TensorBoard's columns; five are shown until others are asked for."""
 
 
 def logged_settings(config: Config) -> dict[str, Plain]:

@@ -1,6 +1,7 @@
 """Silences notices of libraries."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -11,6 +12,7 @@ def quieten() -> None:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it sets its log level when imported, which is later
     for name in ("lightning.pytorch", "lightning.fabric", "diffusers", "transformers", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

@@ -1,5 +1,6 @@
 """A setting is a field that says all about itself: type, default, choices, bounds, meaning, and when it counts."""
 
+import difflib
 import typing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -129,14 +130,23 @@ class Key:
         found = ((words, getattr(entry, name, None)) for entry in self.field.metadata for name, words in BOUNDS.items())
         return tuple(f"{words} {value}" for words, value in found if value is not None)
 
-    def works(self, name: str) -> str:
-        """An argument that is accepted for this key, called `name`: its own default where that shows the form."""
+    def works(self, name: str, wrong: object = None) -> str:
+        """An argument that is accepted for this key, called `name`: its own default where that shows the form.
+
+        Args:
+            wrong: what was given; a choice that is spelt like it comes first.
+        """
+        close = difflib.get_close_matches(wrong, self.choices, n=1, cutoff=0.7) if isinstance(wrong, str) else []
+        if close and not self.element:
+            return f"{name}={close[0]}"
         if self.about.example and not self.is_section:
             return f"{name}={self.about.example}"
         if self.is_section and self.default:
             first, value = next(iter(self.default.items()))
             return f"{name}.{first}={format_value(value)}"
-        return f"{name}={format_value(self.default) if self.default not in (None, '', [], {}) else _sample(self.kind)}"
+        if self.default not in (None, "", [], {}):
+            return f"{name}={format_value(self.default)}"
+        return f"{name}={self.choices[0] if self.choices and not self.element else _sample(self.kind)}"
 
 
 def _sample(kind: Any) -> str:

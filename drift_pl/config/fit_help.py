@@ -7,8 +7,7 @@ from drift_pl.config.help import entry, help_text, table
 from drift_pl.config.help_topics import KINDS, topic_blocks, topics_of
 from drift_pl.config.loading import FLAGS, build_config
 from drift_pl.config.schema import Config, get_value
-from drift_pl.config.section import Section, all_keys
-from drift_pl.config.yaml_text import format_value
+from drift_pl.config.section import Section, all_keys, value_text
 
 USAGE = "python -m drift_pl.fit [experiment=NAME]"
 WORD = "python -m drift_pl.fit --help WORD"
@@ -59,8 +58,4 @@ def _shown(config: Config, name: str) -> str:
     if ".N" in name:
         return ""
     value = get_value(config.published, name)
-    if isinstance(value, Section):
-        return ""
-    if isinstance(value, list):
-        value = [each.model_dump(exclude_defaults=True) if isinstance(each, Section) else each for each in value]
-    return format_value(value)
+    return "" if isinstance(value, Section) else value_text(value)

@@ -164,9 +164,9 @@ class Options(Section):
         return None if key == "paths" else super().find_key(key)
 
     @classmethod
-    def works(cls, key: str) -> str:
+    def works(cls, key: str, wrong: object = None) -> str:
         """See `Section.works`; an own key is given whole."""
-        return super().works(key if cls._target(key) else key.partition(".")[0])
+        return super().works(key if cls._target(key) else key.partition(".")[0], wrong)
 
     @classmethod
     def key_names(cls) -> list[str]:

@@ -12,7 +12,8 @@ import yaml
 from drift_pl.config.loading import build_config
 from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config
-from drift_pl.config.yaml_text import format_value, load_yaml
+from drift_pl.config.section import Section, value_text
+from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
 from drift_pl.core.servers import without_queries
@@ -66,10 +67,10 @@ def changed(config: Config) -> list[str]:
     Raises:
         UserError: the experiment is not there.
     """
-    plain = _flat(build_config([("experiment", config.experiment)]).published.model_dump())
-    ours = _flat(config.published.model_dump())
+    plain = _flat(build_config([("experiment", config.experiment)]).published)
+    ours = _flat(config.published)
     return [
-        f"{key}={format_value(value)}"
+        f"{key}={value_text(value)}"
         for key, value in ours.items()
         if key not in NOT_KEPT and (key not in plain or plain[key] != value)
     ]
@@ -77,6 +78,7 @@ def changed(config: Config) -> list[str]:
 
 def _flat(node: Any, key: str = "") -> dict[str, Any]:
     """Dotted key -> value; lists are values."""
+    node = dict(node) if isinstance(node, Section) else node
     if not isinstance(node, dict) or not node:
         return {key: node}
     below = (_flat(entry, f"{key}.{word}".lstrip(".")) for word, entry in node.items())

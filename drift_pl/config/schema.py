@@ -115,8 +115,14 @@ class Config(Section):
 
 
 def get_value(section: Section, key: str) -> Any:
-    """Value of a dotted key, e.g. `get_value(config, "prompts.group_size")`."""
-    return functools.reduce(getattr, key.split("."), section)
+    """Value of a dotted key, e.g. `get_value(config, "prompts.group_size")` or `"rewards.0.args.url"`."""
+    return functools.reduce(_part, key.split("."), section)
+
+
+def _part(node: Any, word: str) -> Any:
+    if isinstance(node, list):
+        return node[int(word)]
+    return node[word] if isinstance(node, dict) else getattr(node, word)
 
 
 def has_effect(config: Config, key: str) -> bool:

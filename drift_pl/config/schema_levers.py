@@ -118,8 +118,10 @@ class ShapingConfig(Section):
     potential: Literal["mean", "nearest", "logdet", "vendi"] = setting(
         "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
     )
-    normalise: Literal["raw", "minmax", "centred"] = setting(
-        "raw", "raw: absolute; minmax: relative to the group's range; centred: minus the mean over images with a bonus"
+    normalise: Literal["raw", "minmax", "centred", "residual"] = setting(
+        "raw",
+        "raw: absolute; minmax: relative to the group's range; centred: minus the mean over images with a bonus; "
+        "residual: and minus its regression on their rewards",
     )
     form: Literal["terminal", "per_step"] = setting(
         "terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images"

@@ -82,10 +82,10 @@ class Section(BaseModel):
         return found
 
     @classmethod
-    def works(cls, key: str) -> str:
-        """An argument that is accepted for a key, or for the list that it is an entry of."""
+    def works(cls, key: str, wrong: object = None) -> str:
+        """An argument that is accepted for a key, or for the list that it is an entry of; see `Key.works`."""
         whole = re.sub(r"\.-?\d+$", "", key)
-        return cls.require_key(whole).works(whole)
+        return cls.require_key(whole).works(whole, wrong if whole == key else None)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Self:
@@ -112,7 +112,7 @@ class Section(BaseModel):
                 raise UserError(file + cls.unknown_key(key)) from error
             shown = "" if first["type"] == "missing" else f"={format_value(first['input'])}"
             sentence = MESSAGES.get(first["type"], first["msg"].removeprefix("Input "))
-            raise UserError(f"{file}{key}{shown} {sentence}; use e.g. {cls.works(key)}") from error
+            raise UserError(f"{file}{key}{shown} {sentence}; use e.g. {cls.works(key, first['input'])}") from error
 
 
 @cache
@@ -136,3 +136,10 @@ def _walk(here: Section, prefix: str) -> Iterator[Key]:
 def pattern_of(key: str) -> str:
     """A dotted key with N for each index, as `Key.name` has it."""
     return re.sub(r"\.-?\d+(?=\.|$)", ".N", key)
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as one types it after `KEY=`; entries of a list are without what is their default."""
+    if isinstance(value, list):
+        value = [each.model_dump(exclude_defaults=True) if isinstance(each, Section) else each for each in value]
+    return format_value(value)

@@ -75,6 +75,8 @@ def read_sweep(argv: Sequence[str]) -> tuple[SweepOptions, Sweep]:
     pairs = split_line(Config, argv, FLAGS).pairs
     own = [f"{key}={text}" for key, text in pairs if key in SweepOptions.model_fields]
     options = SweepOptions.parse(own)
+    if options.gpus and any(key == "jobs" for key, _ in pairs):
+        raise UserError(f"jobs={options.jobs} is the number of gpus={options.gpus}: leave jobs out")
     values = {key: split_values(key, text) for key, text in pairs if key not in SweepOptions.model_fields}
     for key in OF_A_RUN:
         if key in values:

@@ -17,7 +17,8 @@ from typing import Any
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.core.json_files import read_json
-from drift_pl.evaluation.record import Evaluation, from_plain, read_evaluation, to_plain
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import from_plain, read_evaluation, to_plain
 
 FORMAT, VERSION = "drift_pl.evaluations", 1
 SUFFIX = ".json.xz"
@@ -62,8 +63,25 @@ def read_bundle(path: Path) -> list[Evaluation]:
 
 
 def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
-    """METHOD-sSEED -> `job`, where a file has one; errors as in `read_bundle`."""
-    return {f"{e['evaluation']['method']}-s{e['evaluation']['seed']}": e["job"] for e in _read(path) if e["job"]}
+    """METHOD-sSEED -> `job`, where a file has one.
+
+    Raises:
+        UserError: as in `read_bundle`; or the file holds an evaluation twice.
+    """
+    jobs: dict[str, dict[str, Any] | None] = {}
+    for number, entry in enumerate(_read(path)):
+        try:
+            evaluation, job = entry["evaluation"], entry["job"]
+            name = f"{evaluation['method']}-s{int(evaluation['seed'])}"
+            if not isinstance(job, dict | None):
+                raise TypeError("job holds no keys")
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"evaluations.{number} is no evaluation with its job ({error})"
+            raise _damaged(path, ValueError(reason)) from error
+        if name in jobs:
+            raise _damaged(path, ValueError(f"it holds {name} twice"))
+        jobs[name] = job
+    return {name: job for name, job in jobs.items() if job}
 
 
 def write_bundle(path: Path, evaluations: Sequence[Evaluation], jobs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -15,9 +15,14 @@ LARGE_KERNEL = 128
 
 
 def cosine_kernel(embedding_XSD: Tensor) -> Tensor:
-    """Gram matrices of normalized embeddings, float64 [..., S, S], from [..., S, D]; unit diagonal."""
-    unit = torch.nn.functional.normalize(embedding_XSD.double(), dim=-1)
-    return unit @ unit.mT
+    """Gram matrices of normalized embeddings, float64 [..., S, S], from [..., S, D]; unit diagonal.
+
+    A zero embedding has a zero row, column and diagonal element.
+    """
+    gram_XSS = _gram(embedding_XSD.double())
+    # Normalizes S x S products in place of S x D features, of which there are more.
+    scale_XS = gram_XSS.diagonal(dim1=-2, dim2=-1).clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
+    return gram_XSS * scale_XS[..., :, None] * scale_XS[..., None, :]
 
 
 def distance_to_others(embedding_PGD: Tensor, valid_PG: Tensor | None = None) -> Tensor:
@@ -155,6 +160,14 @@ def rke_score(kernel_XSS: Tensor) -> Tensor:
         kernel_XSS: positive semi-definite similarities with unit diagonal, [..., S, S].
     """
     return kernel_XSS.shape[-1] ** 2 / kernel_XSS.double().square().sum((-2, -1))
+
+
+def _gram(rows_XSD: Tensor) -> Tensor:
+    """Products of all pairs of rows, [..., S, D] -> [..., S, S]: on a CPU by numpy, which computes each pair once."""
+    if rows_XSD.device.type != "cpu" or rows_XSD.requires_grad:
+        return rows_XSD @ rows_XSD.mT
+    rows = rows_XSD.numpy()
+    return torch.from_numpy(np.matmul(rows, rows.swapaxes(-1, -2)))
 
 
 def _eigenvalues(matrix_XSS: Tensor) -> Tensor:

@@ -29,7 +29,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from drift_pl.functional.advantage import masked_mean
 from drift_pl.functional.diversity import distance_to_nearest, distance_to_others, logdet_gain, vendi_gain
+from drift_pl.functional.rounding import equal_up_to_rounding
 
 # Each maps embeddings [P, G, D] and valid images [P, G] to float32 [P, G], zero where undefined.
 POTENTIALS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -55,6 +57,30 @@ def stretch(values_PG: Tensor, among_PG: Tensor, floor: float) -> Tensor:
     highest = torch.where(among_PG, values_PG, -torch.inf).amax(1, keepdim=True)
     scaled_PG = ((values_PG - lowest) / (highest - lowest).clamp(min=floor)).clamp(0, 1)
     return torch.where(among_PG, scaled_PG, 0)
+
+
+def without_reward(centred_PG: Tensor, reward_PG: Tensor | None, among_PG: Tensor) -> Tensor:
+    """What a diversity says beside the reward: b_i = c_i - (sum c q / sum q^2) q_i with q_i = r_i - mean r, among some.
+
+    Images that score well tend to be alike, so a bonus for distance takes reward back. The residual does not: its sum
+    and its product with the rewards are zero in every group, so that advantages with it have the same component along
+    the rewards as those without.
+
+    Args:
+        centred_PG: c, whose mean among the images is zero.
+        reward_PG: finite among them. Where they score alike up to rounding, c is left as it is.
+        among_PG: bool; the others get 0.
+
+    Raises:
+        ValueError: `reward_PG` is None.
+    """
+    if reward_PG is None:
+        raise ValueError("the residual of a regression on the rewards needs the rewards")
+    above_PG = torch.where(among_PG, reward_PG - masked_mean(reward_PG, among_PG), 0).double()
+    varied_P1 = ~equal_up_to_rounding(reward_PG, among_PG)
+    square_P1 = torch.where(varied_P1, above_PG.square().sum(1, keepdim=True), 1)
+    slope_P1 = torch.where(varied_P1, (centred_PG * above_PG).sum(1, keepdim=True) / square_P1, 0)
+    return torch.where(among_PG, centred_PG - slope_P1 * above_PG, 0).to(centred_PG.dtype)
 
 
 def reward_gate(reward_PG: Tensor, quantile: float) -> Tensor:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.functional.advantage import masked_mean
-from drift_pl.incentive.potentials import POTENTIALS, reward_gate, stretch
+from drift_pl.incentive.potentials import POTENTIALS, reward_gate, stretch, without_reward
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,13 @@ class DiversityShaping:
         normalise: `raw`: d_i unchanged; `minmax`: the group's d scaled to [0, 1]; `centred`: d_i computed among the
             images that pass the gate, minus their mean. With a gate, the first two give passing itself a value (at d =
             0.5, half the weight); `centred` does not: it only redistributes reward among the images that pass.
+            `residual`: `centred`, less its regression on the reward among these images, see `without_reward`.
         floor: smallest range that `minmax` scales to [0, 1], so that noise does not separate near-duplicates:
             clip((d - d_min) / max(d_max - d_min, floor), 0, 1). In units of the potential.
-        potential: definition of d_i, relative to all valid images of the group unless `centred`: `mean` distance to the
-            others, distance to the `nearest` other, or leave-one-out gain in the `logdet` or `vendi` score. Two
-            opposite modes maximize `mean` and have zero for each of the others; see `incentive/potentials.py`.
+        potential: definition of d_i, relative to all valid images of the group unless `centred` or `residual`: `mean`
+            distance to the others, distance to the `nearest` other, or leave-one-out gain in the `logdet` or `vendi`
+            score. Two opposite modes maximize `mean` and have zero for each of the others; see
+            `incentive/potentials.py`.
         gate: which images get the bonus: `none`, all; `median`, those whose reward is at or above the median of their
             group's finite rewards; `quantile`, at or above `gate_quantile`. The others get potential 0, and `minmax`
             scales over those that pass (DRIVE). Unscaled `vendi` may be negative, and thus below the others.
@@ -73,7 +75,7 @@ class DiversityShaping:
             reward_PG: rewards for the gate.
 
         Raises:
-            ValueError: there is a gate, and `reward_PG` is None.
+            ValueError: there is a gate, or what is left is the `residual`, and `reward_PG` is None.
         """
         return self.weight * self.gamma**num_steps * self.phi(embedding_PGD, valid_PG, reward_PG)
 
@@ -121,9 +123,10 @@ class DiversityShaping:
     def phi(self, embedding_PGD: Tensor, valid_PG: Tensor, reward_PG: Tensor | None = None) -> Tensor:
         """Potential of a state after the start: d^_i of each valid image that passes the gate, else 0, [P, G]."""
         passing_PG = self._passing(valid_PG, reward_PG)
-        if self.normalise == "centred":
+        if self.normalise in ("centred", "residual"):
             diversity_PG = self.diversity(embedding_PGD, passing_PG)
-            return torch.where(passing_PG, diversity_PG - masked_mean(diversity_PG, passing_PG), 0)
+            centred_PG = torch.where(passing_PG, diversity_PG - masked_mean(diversity_PG, passing_PG), 0)
+            return centred_PG if self.normalise == "centred" else without_reward(centred_PG, reward_PG, passing_PG)
         diversity_PG = self.diversity(embedding_PGD, valid_PG)
         if self.normalise == "raw":
             return torch.where(passing_PG, diversity_PG, 0)

@@ -8,9 +8,10 @@ from drift_pl.config.loading import build_config
 from drift_pl.config.overrides import differences_of
 from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config, get_value
-from drift_pl.config.yaml_text import format_value
+from drift_pl.config.section import value_text
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import Evaluation, default_file, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import default_file, read_evaluation
 from drift_pl.reports.curves import FinishedRun, read_run
 from drift_pl.reports.recorded import Recorded, baseline_of
 from drift_pl.reports.series import Series, read_series
@@ -90,7 +91,7 @@ def changes_of(folder: Path, settings: Config) -> list[Change] | None:
 
 def _value_of(config: Config | None, key: str) -> str:
     try:
-        return "-" if config is None else format_value(get_value(config.published, key))
+        return "-" if config is None else value_text(get_value(config.published, key))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return "-"
 

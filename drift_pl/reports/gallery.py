@@ -23,6 +23,8 @@ LARGEST_TILE, SMALL_TILE = 192, 96
 """Pixels: larger pictures are shrunk to the first, and from the second on compressed with a small loss."""
 WIDEST_REM = 7
 """Of a picture on the page."""
+LONG = 120
+"""Characters of a prompt that is no heading any more."""
 MOST_FRAMES = 12
 """Checkpoints behind a slider; of more, evenly spaced ones are shown."""
 
@@ -154,7 +156,8 @@ def _row(gallery: Gallery, prompt: str, row: int) -> str:
             last = position == len(strip.frames) - 1
             images += _image(frame.tiles_PSHW3[row], f"{frame.title or strip.label}: {prompt}", hidden=not last)
         strips += f'<div class="strip"><span class="whose">{escape(strip.label)}</span><div>{images}</div></div>'
-    return f"<article><h4>{escape(prompt)}</h4>{strips}</article>"
+    long = ' class="long"' * (len(prompt) > LONG)
+    return f"<article><h4{long}>{escape(prompt)}</h4>{strips}</article>"
 
 
 def _image(tiles_SHW3: np.ndarray, about: str, hidden: bool) -> str:

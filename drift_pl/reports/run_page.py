@@ -187,15 +187,21 @@ def _shown(text: str) -> str:
 def table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], wrap: bool = False, numbers: bool = True
 ) -> str:
-    """A table that scrolls by itself on a narrow screen; its first column names the row."""
+    """A table that scrolls by itself on a narrow screen; its first column names the row.
+
+    Args:
+        wrap: long cells are broken.
+        numbers: of all other columns; if they are texts, a phone shows them below one another.
+    """
     kind = ' class="number"' if numbers else ""
     head = "".join(f'<th scope="col"{kind if place else ""}>{escape(cell)}</th>' for place, cell in enumerate(header))
     body = ""
+    marks = [kind or f' data-column="{escape(cell)}"' for cell in header[1:]]
     for name, *cells in rows:
-        body += (
-            f'<tr><th scope="row">{_shown(name)}</th>{"".join(f"<td{kind}>{_shown(cell)}</td>" for cell in cells)}</tr>'
-        )
+        shown = "".join(f"<td{mark}>{_shown(cell)}</td>" for mark, cell in zip(marks, cells, strict=True))
+        body += f'<tr><th scope="row">{_shown(name)}</th>{shown}</tr>'
+    classes = "scroll" + " wrap" * wrap + " stack" * (not numbers)
     return (
-        f'<div class="scroll{" wrap" if wrap else ""}" tabindex="0" role="region" aria-label="{escape(title)}"><table>'
+        f'<div class="{classes}" tabindex="0" role="region" aria-label="{escape(title)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

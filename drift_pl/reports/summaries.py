@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.run_folder import SUMMARY, resume_command
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
@@ -25,7 +26,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     file = folder / SUMMARY
     if not file.is_file():
-        raise UserError(f"{folder} has no {SUMMARY}: finish it with {resume_command(folder)}")
+        raise UserError(f"{folder} has no {SUMMARY}{_remedy(folder)}")
     try:
         summary = read_json(file)
     except ValueError as error:
@@ -37,6 +38,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
         values = summary[which]
         summary[which] = {name: value if _is_finite(value) else None for name, value in values.items()}
     return summary
+
+
+def _remedy(folder: Path) -> str:
+    """What to do where a summary is missing: the run is not finished, or it is no run, but may hold some."""
+    if (folder / CONFIG).is_file():
+        return f": finish it with {resume_command(folder)}"
+    below = any(folder.glob(f"*/{CONFIG}"))
+    return f" and is no run: give the folders of runs, e.g. {folder / '*' if below else 'runs/shapes_*'}"
 
 
 def _damaged(folder: Path, wrong: str) -> UserError:

@@ -66,12 +66,31 @@ def test_images_that_fit_the_prompt_are_a_point_of_their_own() -> None:
     on_prompt_PN = torch.tensor([[True, True, False, False]])
     samples = Samples(reward_PN, embedding_PND, on_prompt_PN)
     room = explore(samples, {"evaluation": embedding_PND})
-    assert room["on_prompt"] == pytest.approx({"reward": 2.0, "pairwise_distance": 1.0, "alignment": 1.0})
-    assert room["base"] == pytest.approx({"reward": 1.0, "pairwise_distance": 0.5, "alignment": 0.5})
+    among = {"valid_pairwise_distance": 1.0}
+    assert room["on_prompt"] == pytest.approx({"reward": 2.0, "pairwise_distance": 1.0, "alignment": 1.0, **among})
+    assert room["base"] == pytest.approx({"reward": 1.0, "pairwise_distance": 0.5, "alignment": 0.5, **among})
     tilted = weighted(samples, torch.tensor([[0.5, 0.25, 0.25, 0.0]], dtype=torch.float64))
     assert tilted["alignment"] == pytest.approx(0.75)
     alone = samples._replace(on_prompt_PN=torch.tensor([[True, False, False, False]]))
     assert "on_prompt" not in explore(alone, {"evaluation": embedding_PND})
+
+
+def test_the_distance_among_on_prompt_images_by_hand() -> None:
+    """Weights 1/2 and 1/4, 1/4 of three images, after the one that misses: pairs at 1, 1 and 0 weigh 1/8, 1/8 and 1/16.
+
+    A second prompt with one such image has no pair and does not count. Weights that underflow leave the pair alone.
+
+    Catches in benchmarks/fronts/optima.py: images that miss among the pairs; a distance of 0 for a prompt without one.
+    """
+    embedding_PND = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [-1.0, 0.0]]] * 2)
+    on_prompt_PN = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    samples = Samples(torch.zeros(2, 4).double(), embedding_PND, on_prompt_PN)
+    found = weighted(samples, torch.tensor([[0.4, 0.2, 0.2, 0.2], [0.25] * 4], dtype=torch.float64))
+    assert found["valid_pairwise_distance"] == pytest.approx((1 / 8 + 1 / 8) / (1 / 8 + 1 / 8 + 1 / 16))
+    alone = weighted(samples, torch.tensor([[0.0, 0.0, 0.0, 1.0], [0.25] * 4], dtype=torch.float64))
+    assert alone["valid_pairwise_distance"] == pytest.approx(2 / 3)
+    missed = samples._replace(on_prompt_PN=torch.zeros(2, 4, dtype=torch.bool))
+    assert "valid_pairwise_distance" not in weighted(missed, torch.full((2, 4), 0.25, dtype=torch.float64))
 
 
 def test_attributes_are_told_apart_and_counted_alike() -> None:

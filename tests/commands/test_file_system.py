@@ -31,10 +31,6 @@ def run_dir(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _too_late(*args: object, **options: object) -> None:
-    raise AssertionError("the model is loaded before the file system is asked")
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -78,15 +74,23 @@ def test_one_line_and_nothing_written(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Catches in config/command.py: no `except OSError`; in the commands: an `out` that is tried only at the end."""
+    """The file system is asked before a model is loaded.
+
+    Catches in config/command.py: no `except OSError`.
+    Catches in export.py: an `out` that is tried when the model is loaded.
+    Catches in generate.py: an `out` that is tried when the model is loaded.
+    Catches in evaluate.py: an `out` that is tried when the model is loaded.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text("")
     (tmp_path / "LOOP").symlink_to(tmp_path / "LOOP")
     before = sorted([*tmp_path.rglob("*"), *run_dir.rglob("*")])
     command, *argv = line.replace("RUN", str(run_dir)).split(" ")
-    monkeypatch.setattr("drift_pl.policies.loading.load_pipeline", _too_late)
+    loaded: list[object] = []
+    monkeypatch.setattr("drift_pl.policies.loading.load_pipeline", lambda *args, **options: loaded.append(args))
     given = [*world.overrides(), "trainer.iterations=1"] if command == "fit" else []
     assert COMMANDS[command]([*given, *argv]) == 2
+    assert not loaded
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("error: ")

@@ -100,7 +100,7 @@ def test_stock_diffusers_draws_what_generate_draws(
 ) -> None:
     """PNG files are rounded to 255 grey levels: half of one, and float32 sums in another order.
 
-    Catches in evaluation/drawing.py: noise levels of training's resolution.
+    Catches in evaluation/sampling.py: noise levels of training's resolution.
     """
     folder, out = request.getfixturevalue(f"tiny_{family}"), tmp_path / "pictures"
     argv = [f"ckpt_path={run}", f"prompt={PROMPT}", "n=2", f"seed={SEED}", f"steps={STEPS}", f"out={out}"]

@@ -30,6 +30,16 @@ def test_every_door_is_a_command(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == listed
 
 
+@pytest.mark.parametrize("asked", ["help", "--help", "-h"])
+def test_help_of_a_word_is_that_of_its_command(asked: str, capsys: pytest.CaptureFixture) -> None:
+    """Of what is no command, it is that of `fit`.
+
+    Catches in __main__.py: words after `help` that are dropped.
+    """
+    assert help_of(asked, "runs", capsys=capsys) == help_of("runs", "--help", capsys=capsys)
+    assert help_of(asked, "rewards", capsys=capsys) == help_of("fit", "--help", "rewards", capsys=capsys)
+
+
 @pytest.mark.parametrize(
     ("argv", "part"),
     [
@@ -39,6 +49,7 @@ def test_every_door_is_a_command(capsys: pytest.CaptureFixture) -> None:
         (["experiment=shapes_div", "fit"], "the command comes first, e.g. drift-pl fit experiment=shapes_div"),
         (["--smoke"], "the command comes first"),
         (["fit", "seed=x"], "seed=x should be a valid integer"),
+        (["help", "smapler"], "did you mean 'sampler'?"),
         (["fit", "--help", "smapler"], "did you mean 'sampler'?"),
         (["evaluate", "--help", "rewardz"], "did you mean 'rewards'?"),
         (["fit", "--help", "experiment=nope"], "experiment=nope: no such experiment"),

@@ -191,3 +191,17 @@ def test_a_report_in_place_of_a_run_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_that_is_no_run_is_not_to_be_finished(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of a folder of runs, it says which they are.
+
+    Catches in reports/summaries.py: `fit` offered for whatever has no summary.
+    """
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "config.yaml").touch()
+    for name, remedy in {"empty": "runs/shapes_*", "runs": f"{tmp_path}/runs/*"}.items():
+        assert main([str(tmp_path / name)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith(f"{name} has no summary.json and is no run: give the folders of runs, e.g. {remedy}")

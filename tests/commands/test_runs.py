@@ -16,7 +16,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.lock import NAME
 from drift_pl.evaluate import main as evaluate
 from drift_pl.evaluation import evaluator
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.fit import main
 from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule

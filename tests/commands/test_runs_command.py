@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from drift_pl.config.loading import config_yaml, parse
 from drift_pl.config.overrides import OVERRIDES, keep_overrides, read_overrides
@@ -108,10 +109,24 @@ def test_what_differs_is_what_was_typed(capsys: pytest.CaptureFixture, monkeypat
 
 
 def test_a_run_without_the_file_is_compared_with_its_experiment(capsys: pytest.CaptureFixture) -> None:
-    folder = make("old", "sampler.steps=7", "rewards=[{name: jpeg_compressibility}]")
-    (folder / OVERRIDES).unlink()
-    rewards = "rewards=[{name: jpeg_compressibility, args: {}, weight: 1.0, dtype: null, device: null}]"
-    assert listed(capsys)["old"]["differs"] == ["sampler.steps=7", rewards]
+    """What this version adds to the entries of a list is no difference; a reward is one as it would be typed.
+
+    Catches in config/section.py: entries of a list with their defaults.
+    """
+    rewards = ["rewards=[{name: jpeg_compressibility}]", "rewards=[{name: aesthetic, weight: 2.0}]"]
+    for name, line in zip(("old", "older"), rewards, strict=True):
+        folder = make(name, "sampler.steps=7", line, "trainer.logger=[csv]")
+        (folder / OVERRIDES).unlink()
+        written = yaml.safe_load((folder / "config.yaml").read_text())
+        written["rewards"] = [{"args": {}, "weight": 1.0, **entry} for entry in written["rewards"]]  # as 0.1 wrote it
+        (folder / "config.yaml").write_text(yaml.safe_dump(written))
+    same = make("same")
+    (same / OVERRIDES).unlink()
+    runs = listed(capsys)
+    assert [runs[name]["differs"] for name in ("old", "older", "same")] == [
+        *(["sampler.steps=7", line, "trainer.logger=[{name: csv}]"] for line in rewards),
+        [],
+    ]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "seed: 1\ntrainer: 3\ntags: x", "a: [", ""])

@@ -2,7 +2,6 @@
 
 Catches in training/checkpoint_faults.py: a part that is not looked at.
 Catches in builders/checkpoint_weights.py: weights that are read again, and may be of another iteration than the digest.
-Catches in training/checkpointing.py: fresh weights saved over last.ckpt while it is being restored.
 """
 
 import shutil
@@ -17,7 +16,9 @@ from drift_pl import evaluate, export, generate
 from drift_pl.builders import checkpoint_weights
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.evaluator import Bench
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
+from drift_pl.training.callbacks import DiversityAlarm
 from drift_pl.training.checkpointing import read_checkpoint
 
 Content = dict[str, Any]
@@ -203,6 +204,25 @@ def test_a_resume_takes_nothing_in_silence(
     with pytest.raises(UserError, match=f"last.ckpt is damaged: .*{says}"):
         make_run(run, "trainer.iterations=6", "ckpt_path=last")
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_callback_that_cannot_be_restored_costs_no_checkpoint(
+    remade: Callable[..., Path], make_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and counts are in their places then, and the optimizer is not.
+
+    Catches in training/checkpointing.py: fresh weights saved over last.ckpt while it is being restored.
+    """
+
+    def fails(*args: object) -> None:
+        raise ZeroDivisionError("no such room")
+
+    run = remade(tmp_path / "run", lambda content: None, "last.ckpt")
+    before = (run / "checkpoints" / "last.ckpt").read_bytes()
+    monkeypatch.setattr(DiversityAlarm, "on_load_checkpoint", fails)
+    with pytest.raises(UserError, match="it cannot be restored .no such room"):
+        make_run(run, "trainer.iterations=6", "ckpt_path=last")
+    assert (run / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
 def test_a_run_without_any_gradient_may_be_resumed(

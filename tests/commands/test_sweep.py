@@ -119,10 +119,14 @@ def test_commas_part_values_but_not_lists(text: str, values: list[str]) -> None:
         ),
         (["seed=0,1", "prompts.train=/no/such.txt"], ["prompts.train", "does not exist"]),
         (["seed=0,1", "jobs=0"], ["jobs=0 should be greater"]),
+        (["seed=0,1", "jobs=2", "gpus=[0,1]"], ["jobs=2 is the number of gpus=[0, 1]: leave jobs out"]),
         (["seed=0,", "1"], ["argument '1' has no '='", "quote the whole, 'seed=0, 1'"]),
     ],
 )
-def test_what_cannot_be_swept_is_one_line(argv: list[str], parts: list[str], capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_swept_is_one_line(
+    argv: list[str], parts: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_command, "sweep", lambda *args: [])  # a line that is not refused trains nothing
     assert main(argv) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

@@ -108,7 +108,7 @@ def test_a_run_trains_and_evaluates(run: Path, family: str, base: Path) -> None:
 
     Oracle of the evaluation: the stock pipeline on its noise; pixels of 8 bits may round differently by one.
 
-    Catches in training/callbacks/evaluation.py: a DDPM evaluated by the flow's ODE.
+    Catches in sampling/solver.py: a DDPM evaluated by the flow's ODE.
     """
     grid = np.load(run / "evaluation" / "test" / "points" / "base.npz")["grid"][0].transpose(0, 2, 3, 1)
     expected = drawn_by_the_base(family, base, "a red bar", "evaluation_latents:a red bar")
@@ -171,7 +171,7 @@ def test_the_cards_code_draws_what_the_run_draws(moved: Path, tmp_path: Path, mo
 def test_generate_draws_base_and_tuned_by_ddim(moved: Path, base: Path, family: str, tmp_path: Path) -> None:
     """Oracle: the stock pipeline on the base's noise; pixels of 8 bits may round differently by one.
 
-    Catches in evaluation/drawing.py: a DDPM's pictures drawn by the flow's ODE.
+    Catches in sampling/solver.py: a DDPM's pictures drawn by the flow's ODE.
     """
     argv = [f"ckpt_path={moved}", "prompt=a red dot", "n=2", f"out={tmp_path / 'out'}", "aig=null"]
     assert generate(argv) == 0

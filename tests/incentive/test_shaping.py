@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -67,8 +68,8 @@ def test_copies_and_groups_without_images_get_a_finite_bonus() -> None:
     embedding = torch.ones(3, 4, 2)
     valid = torch.tensor([[True] * 4, [False] * 4, [True, False, False, False]])
     embedding[~valid] = torch.nan
-    for normalise in ("raw", "minmax", "centred"):
-        bonus = DiversityShaping(1.0, normalise=normalise)(embedding, valid, 5)
+    for normalise in ("raw", "minmax", "centred", "residual"):
+        bonus = DiversityShaping(1.0, normalise=normalise)(embedding, valid, 5, torch.zeros(3, 4))
         torch.testing.assert_close(bonus, torch.zeros(3, 4), rtol=0, atol=1e-6)
 
 
@@ -100,7 +101,7 @@ def test_the_bonus_is_the_potential_of_the_name(potential: str, generator: torch
     assert expected[valid].abs().min() > 0
 
 
-@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred"])
+@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred", "residual"])
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_the_order_of_images_and_what_is_invalid_are_nothing(
     potential: str, normalise: str, generator: torch.Generator
@@ -117,7 +118,7 @@ def test_the_order_of_images_and_what_is_invalid_are_nothing(
     assert torch.equal(bonus[~valid], torch.zeros(2))
 
 
-@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred"])
+@pytest.mark.parametrize("normalise", ["raw", "minmax", "centred", "residual"])
 @pytest.mark.parametrize("potential", POTENTIALS)
 def test_a_group_of_copies_gets_nothing_and_no_nan(potential: str, normalise: str) -> None:
     """0 / 0 wherever a diversity is divided by that of the group."""
@@ -178,6 +179,46 @@ def test_passing_the_gate_is_worth_nothing_when_centred(gate: str, generator: to
         raw = DiversityShaping(1.0)(embedding, valid, 3, reward)
         mean = raw.sum(1, keepdim=True) / valid.sum(1, keepdim=True)
         torch.testing.assert_close(bonus, torch.where(valid, raw - mean, 0), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("gate", ["none", "quantile"])
+def test_the_residual_is_that_of_least_squares(gate: str, generator: torch.Generator) -> None:
+    """Oracle: numpy's least squares of the distances on 1 and the reward, among the images that pass.
+
+    So advantages have the same product with the rewards as without a bonus, up to the divisor: none is taken back.
+
+    Catches in incentive/potentials.py: the slope of the reward on the distance; a regression over the whole group; no
+    mean subtracted from the rewards.
+    """
+    embedding = torch.randn(3, 9, 4, generator=generator)
+    reward, valid = torch.randn(3, 9, generator=generator), torch.ones(3, 9, dtype=torch.bool)
+    shaping = DiversityShaping(2.0, normalise="residual", gate=gate, gate_quantile=0.5)
+    bonus = shaping(embedding, valid, 3, reward)
+    passing = reward >= reward.median(1, keepdim=True).values if gate == "quantile" else valid
+    for group in range(3):
+        among = passing[group].numpy()
+        distance = distance_to_others(embedding[group : group + 1, among])[0].double().numpy()
+        design = np.stack([np.ones(among.sum()), reward[group, among].double().numpy()], axis=1)
+        fitted = design @ np.linalg.lstsq(design, distance, rcond=None)[0]
+        np.testing.assert_allclose(bonus[group, among], 2 * (distance - fitted), atol=1e-6)
+        assert not bonus[group, ~among].any()
+    advantage, plain = (group_advantages(reward, valid, 0.7, 0.0, each) for each in (bonus, None))
+    torch.testing.assert_close((advantage * plain).sum(1), plain.square().sum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_where_all_score_alike_the_residual_is_the_centred_bonus(generator: torch.Generator) -> None:
+    """Rewards that differ by rounding are no reward: a regression on them would take anything away.
+
+    Catches in incentive/potentials.py: a regression on rounding.
+    """
+    embedding, valid = torch.randn(1, 6, 3, generator=generator), torch.ones(1, 6, dtype=torch.bool)
+    reward = 0.8 + 1e-7 * torch.arange(6.0).expand(1, 6)
+    centred, residual = (
+        DiversityShaping(1.0, normalise=normalise)(embedding, valid, 3, reward) for normalise in ("centred", "residual")
+    )
+    assert torch.equal(centred, residual)
+    with pytest.raises(ValueError, match="needs the rewards"):
+        DiversityShaping(1.0, normalise="residual")(embedding, valid, 3)
 
 
 def test_a_gate_needs_the_rewards(generator: torch.Generator) -> None:

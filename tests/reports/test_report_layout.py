@@ -15,6 +15,7 @@ from drift_pl.reports.run_page import page
 
 pytestmark = pytest.mark.browser
 LONG = "a very long prompt with " + "averyveryverylongwordwithoutanybreak" * 5
+ARABIC = "حصان أحمر!"
 WIDTHS = (360, 390, 768, 1280)
 
 
@@ -30,7 +31,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page of one run, with long words in it, and one of two."""
     folder = tmp_path_factory.mktemp("report")
     overrides = ("objective.kl_weight=0.7", f"policy.negative_prompt='{LONG}'")
-    one = make_finished_run(folder / "shapes_div-with-a-long-name-d738dcc0-s0", *overrides, prompts=[LONG, "a dot"])
+    one = make_finished_run(folder / "shapes_div-with-a-long-name-d738dcc0-s0", *overrides, prompts=[LONG, ARABIC])
     two = make_finished_run(folder / "b", experiment="shapes_flowgrpo", seed=1, reward=0.7)
     found = {}
     for name, runs in {"one": [one], "two": [one, two]}.items():
@@ -51,6 +52,32 @@ def test_nothing_is_wider_than_the_window(
     outside += "e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.tagName + '.' + e.className)"
     assert browser.ask(outside) == []
     browser.picture(tmp_path / f"{name}-{width}.png")
+
+
+def test_settings_stand_below_one_another_on_a_phone(browser: Chromium, files: dict[str, Path]) -> None:
+    """A long value has the page's width, and says which column it is of; on a desk it is in its column.
+
+    Catches in reports/report.html: three columns in the width of a phone.
+    """
+    width = "document.querySelector('.stack td:last-child').getBoundingClientRect().width"
+    label = "getComputedStyle(document.querySelector('.stack td:last-child'), '::before').content"
+    browser.open(files["one"], 390)
+    assert browser.ask(width) > 300
+    assert browser.ask(label) != "none"
+    browser.open(files["one"], 1280)
+    assert browser.ask(label) == "none"
+
+
+def test_a_prompt_is_read_in_its_own_direction(browser: Chromium, files: dict[str, Path]) -> None:
+    """The mark at the end of a sentence in Arabic stands on its left.
+
+    Catches in reports/report.html: prompts in the direction of the page.
+    """
+    browser.open(files["one"], 1280)
+    place = "((at) => { const text = [...document.querySelectorAll('h4')].at(-1).firstChild, part = new Range(); "
+    place += "part.setStart(text, at); part.setEnd(text, at + 1); return part.getBoundingClientRect().left; })"
+    assert browser.ask(f"{place}({len(ARABIC) - 1})") < browser.ask(f"{place}(0)")
+    assert browser.ask("[...document.querySelectorAll('h4')].at(-1).textContent") == ARABIC
 
 
 def test_texts_of_a_chart_can_be_read_on_a_phone(browser: Chromium, files: dict[str, Path]) -> None:

@@ -34,6 +34,27 @@ def test_it_says_what_was_run_and_overridden(tmp_path: Path) -> None:
     assert not any(row[0] == "objective.learning_rate" for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("override", "experiment"),
+    [
+        ("rewards=[{name: jpeg_compressibility}]", "[{name: pickscore, args: {pretrained: pkg:drift_pl.builtin/"),
+        ("rewards.0.weight=2.0", "1.0"),
+        ("rewards.0.args.pretrained=pkg:my_models/judge", "pkg:drift_pl.builtin/"),
+    ],
+)
+def test_a_setting_within_a_list_stands_beside_the_experiments(tmp_path: Path, override: str, experiment: str) -> None:
+    """Both as they would be typed.
+
+    Catches in reports/facts.py: a list as Python shows its objects.
+    Catches in config/schema.py: a key within a list, or within args, that is not found.
+    """
+    folder = make_finished_run(tmp_path / "run")
+    (folder / "overrides.yaml").write_text(json.dumps([override]))
+    (change,) = read_facts(folder).changes or ()
+    assert (change.key, change.run) == tuple(override.split("=", 1))
+    assert change.experiment.startswith(experiment)
+
+
 def test_values_of_base_and_tuned_stand_in_the_table(tmp_path: Path) -> None:
     """Reward 0.5 -> 0.6 is +20 %, distance 0.8 -> 0.4 is -50 %."""
     shown = page_of(make_finished_run(tmp_path / "run"))[0].texts

@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from runs import TinyWorld
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import backend_context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from drift_pl.builders.logged_settings import logged_settings
-from drift_pl.config.loading import parse
+from drift_pl.builders.logged_settings import FIRST, logged_settings
+from drift_pl.config.loading import build_config, parse
+from drift_pl.config.schema import Config
 from drift_pl.core.servers import without_queries
 from drift_pl.fit import main
 from drift_pl.reports.run_list import read_listed_run
+from drift_pl.training.logged import log_picture
+from drift_pl.training.loggers import wandb
 
 SECRET = "hunter2"
 PROMPT = f"a <img src=x onerror=alert(1)> [dot](http://me:{SECRET}@host/x?key={SECRET}) `b`"
@@ -58,10 +63,14 @@ def test_hyper_parameters_stand_beside_the_final_values(run_dir: Path) -> None:
     found = [HParamsPluginData.FromString(one.metadata.plugin_data.content) for one in plugin_data(run_dir, "hparams")]
     (experiment,) = (one.experiment for one in found if one.HasField("experiment"))
     (start,) = (one.session_start_info for one in found if one.HasField("session_start_info"))
-    assert start.hparams["sampler.steps"].number_value == 4
-    assert start.hparams["seed"].number_value == 0
-    assert start.hparams["rewards.0.name"].string_value == "pickscore"
-    assert start.hparams["run_name"].string_value == "mine"
+    named = {info.display_name: start.hparams[info.name] for info in experiment.hparam_infos}
+    assert named.keys() == logged_settings(build_config([("experiment", str(run_dir / "config.yaml"))])).keys()
+    assert len(start.hparams) == len(named)
+    assert named["sampler.steps"].number_value == 4
+    assert named["seed"].number_value == 0
+    assert named["rewards.0.name"].string_value == "pickscore"
+    assert named["run_name"].string_value == "mine"
+    assert named["sampler.noisy_last_step"].WhichOneof("kind") == "bool_value"
     tags = {info.name.tag for info in experiment.metric_infos}
     events = EventAccumulator(str(run_dir / "tensorboard")).Reload()
     tuned = json.loads((run_dir / "summary.json").read_text())["tuned"]
@@ -69,6 +78,23 @@ def test_hyper_parameters_stand_beside_the_final_values(run_dir: Path) -> None:
     for name, value in tuned.items():
         (event,) = events.Scalars(f"final/{name}")
         assert (event.step, event.value) == (2, pytest.approx(value, rel=1e-6))
+
+
+def test_the_columns_begin_with_what_runs_are_compared_by(run_dir: Path) -> None:
+    """In TensorBoard's own order; its page shows the first five.
+
+    Catches in training/logged.py: names without their place; places that depend on what else a run has set.
+    """
+    found = [HParamsPluginData.FromString(one.metadata.plugin_data.content) for one in plugin_data(run_dir, "hparams")]
+    (experiment,) = (one.experiment for one in found if one.HasField("experiment"))
+    backend_context._sort_and_reduce_to_hparams_limit(experiment)
+    shown = [info.display_name for info in experiment.hparam_infos]
+    compared = [key for key in FIRST if key in shown]
+    assert shown[: len(compared)] == compared
+    assert shown[:5] == [*("experiment", "seed", "incentive.shaping.weight"), "objective.loss", "objective.kl_weight"]
+    places = [int(info.name.partition(" ")[0]) for info in experiment.hparam_infos[: len(compared)]]
+    assert places == [FIRST.index(key) for key in compared], "the same in runs with other rewards"
+    assert all(Config.find_key(key) for key in FIRST)
 
 
 def test_reward_and_diversity_have_one_chart(run_dir: Path) -> None:
@@ -156,6 +182,8 @@ def test_a_missing_package_is_one_line_with_its_extra(
         ),
         ("{name: 'lightning.pytorch.loggers:CSVLogger', args: {nmae: x}}", "unexpected keyword argument 'nmae'"),
         ("csvv", "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb"),
+        ("csvv", "use e.g. trainer.logger.0.name=csv"),
+        ("mlflow", "use e.g. trainer.logger.0.name=tensorboard"),
         ("{args: {}}", "trainer.logger.0.name is missing"),
     ],
 )
@@ -171,15 +199,22 @@ def test_a_name_and_a_mapping_are_the_same() -> None:
 
 
 @pytest.mark.slow
-def test_weights_and_biases_offline(tmp_path: Path) -> None:
-    """The same run there when it goes on; neither the command line nor the output is sent."""
-    pytest.importorskip("wandb")
-    from drift_pl.training.loggers import wandb
+def test_weights_and_biases_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same run there when it goes on; neither the command line nor what is printed is sent.
 
+    Catches in training/loggers.py: another id at each start; the command line, or what is printed, in the run there.
+    """
+    pytest.importorskip("wandb")
+    monkeypatch.setattr(sys, "argv", ["drift-pl", f"key={SECRET}"])
     logger = wandb(tmp_path, offline=True)
     logger.log_hyperparams({"seed": 0})
     logger.log_metrics({"final/reward": 1.0}, step=1)
+    log_picture([logger], "samples", Image.new("RGB", (2, 2)), 1)
+    print(f"printed {SECRET}")
     assert logger.experiment.id == json.loads((tmp_path / "wandb.json").read_text())["id"]
-    logger.experiment.finish(quiet=True)
-    assert not [*tmp_path.rglob("output.log")]
+    logger.experiment.finish()
+    written = {file.name: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert any(name.endswith(".wandb") and b"final/reward" in content for name, content in written.items())
+    assert any(name.startswith("samples_") for name in written)
+    assert [name for name, content in written.items() if SECRET.encode() in content] == []
     assert wandb(tmp_path, offline=True).version == logger.version

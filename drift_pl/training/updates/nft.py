@@ -86,7 +86,7 @@ class NftLoss(ForwardLoss):
     ) -> Tensor:
         update = self.update
         advantage_B = self.images.context.experience.advantage_KB[0, rows_B]  # of the image: steps do not matter here
-        advantage_B = ADVANTAGE_MODES[update.adv_mode](advantage_B.clamp(-update.advantage_clip, update.advantage_clip))
+        advantage_B = ADVANTAGE_MODES[update.adv_mode](advantage_B)
         own_time = time if update.branch_weight == "own" else None
         inputs = (velocity_BCHW, old_BCHW, target_BCHW, advantage_B, update.advantage_clip, update.nft_beta)
         return nft_loss(*inputs, own_time)
