@@ -219,7 +219,7 @@ def test_a_look_that_breaks_takes_its_iteration_with_it(
     assert points == read_evaluation(whole / "evaluation" / "tuning.json").points
 
 
-@pytest.mark.parametrize("change", [[], ["seed=5", "prompts.group_size=2"]])
+@pytest.mark.parametrize("change", [[], ["seed=5", "prompts.group_size=3"]])
 def test_a_run_that_broke_in_its_first_iteration_leaves_its_folder_free(
     change: list[str],
     argv: list[str],
