@@ -13,8 +13,9 @@ from typing import Any
 from speed.timing import finish, options_of, rounded
 
 from drift_pl.builders.devices import device_of
-from drift_pl.builders.planning import Plan, as_record, plan_of, remedies
+from drift_pl.builders.planning import Plan, as_record, plan_of
 from drift_pl.builders.quiet import quieten
+from drift_pl.builders.remedies import remedies
 from drift_pl.config.experiments import list_experiments
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config

@@ -59,7 +59,8 @@ class Work:
 def denoiser_of(config: Config) -> Denoiser:
     policy = config.policy
     targets = tuple(policy.lora.targets)
-    return denoiser(policy.pretrained, policy.resolution, policy.max_sequence_length, policy.lora.rank, targets)
+    size = (policy.pretrained, policy.resolution, policy.max_sequence_length)
+    return denoiser(*size, policy.lora.rank, targets, policy.frames)
 
 
 def work_of(config: Config) -> Work:
@@ -73,20 +74,21 @@ def work_of(config: Config) -> Work:
         rollout=(images * steps * branches + old) * network.forward,
         update=trained * (network.both + policy.gradient_checkpointing * network.forward),
         reference=trained * network.forward * (objective.kl_weight > 0),
-        decode=images * decoding(policy.pretrained, policy.resolution),
+        decode=images * decoding(policy.pretrained, policy.resolution, policy.frames),
         score=images * scoring_of(config),
     )
 
 
 def scoring_of(config: Config) -> float:
-    """Of one image through every network that sees it in an iteration."""
-    shaping, evaluation = config.incentive.shaping, config.evaluation
+    """Of one image through every network that sees it in an iteration; of a video, each frame that it sees."""
+    shaping, evaluation, frames = config.incentive.shaping, config.evaluation, config.policy.frames
     judges = [reward.args["pretrained"] for reward in config.rewards if "pretrained" in reward.args]
     encoders = list(shaping.encoders or [shaping.encoder]) if shaping.weight > 0 else []
-    names = [*judges, *(entry.args["pretrained"] for entry in (*encoders, evaluation.encoder))]
-    total = sum(map(vision, names))
+    rewarded = frames if config.policy.reward_frames == "mean" else 1
+    embedded = [entry.args["pretrained"] for entry in (*encoders, evaluation.encoder)]
+    total = rewarded * sum(map(vision, judges)) + frames * sum(map(vision, embedded))
     if config.trainer.monitor_lpips:
-        total += perceptual(evaluation.lpips.args["pretrained"], config.policy.resolution or 32)
+        total += frames * perceptual(evaluation.lpips.args["pretrained"], config.policy.resolution or 32)
     return total
 
 

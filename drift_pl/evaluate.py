@@ -77,7 +77,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.protocol import MEASURED_WITH
-    from drift_pl.evaluation.record import read_evaluation
+    from drift_pl.evaluation.record_file import read_evaluation
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
@@ -100,7 +100,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
 
 def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
     """File of a run's evaluation on these prompts: that of `fit`, if it has the same protocol."""
-    from drift_pl.evaluation.record import default_file, read_evaluation
+    from drift_pl.evaluation.record_file import default_file, read_evaluation
 
     if prompts == "test":
         return default_file(run_dir)

@@ -31,7 +31,8 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
         UserError: the device is none, or the model's configuration is not known.
     """
     quieten()
-    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, plan_of, remedies
+    from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, plan_of
+    from drift_pl.builders.remedies import advice, remedies
 
     tflops, utilisation = number("tflops", options, None), share("utilisation", options, 0.4)
     name, device = device_of(options.get("device", "24GB"), tflops)
@@ -50,19 +51,13 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
     if not found.fits(device):
         changed = remedies(config, device, change)
         record["remedies"] = changed
-        lines.append(_advice(changed))
+        lines.append(advice(changed))
     lines.append(
         f"{record['images_per_s']:.3g} images/s at {utilisation:.0%} of {device.tflops:g} TFLOP/s ({name}): "
         f"{found.flops / 1e15:.3g} PFLOP for {found.images} images"
     )
     lines += [f"not counted: {each}" for each in found.unknown]
     return lines, record
-
-
-def _advice(changed: Mapping[str, str] | None) -> str:
-    if changed is None:
-        return "no change of the memory settings makes it fit: take a smaller policy.resolution, or another device"
-    return f"it fits with: {' '.join(f'{key}={value}' for key, value in changed.items())}"
 
 
 def _run(argv: list[str]) -> None:

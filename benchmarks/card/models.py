@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from drift_pl.builders import published as architectures
-from drift_pl.builders.planned_model import vae_class
+from drift_pl.builders.planned_source import vae_class
 from drift_pl.builders.published import CLIPS, PIPELINES, VISION_SIDE, Pipeline
 from drift_pl.config.schema import Config
 from drift_pl.core.registry import find

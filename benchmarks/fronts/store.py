@@ -18,7 +18,8 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.core.json_files import read_keys
 from drift_pl.evaluation.bundle import SUFFIX, name_of, read_bundle, read_jobs, write_bundle
-from drift_pl.evaluation.record import Evaluation, read_evaluation, write_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation, write_evaluation
 
 FILE_NAME = "evaluation.json"
 

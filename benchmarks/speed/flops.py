@@ -14,16 +14,15 @@ import diffusers
 import torch
 import transformers
 from peft import LoraConfig
+from speed.network_inputs import META, decoder_input, inputs_of, size_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import alexnet, squeezenet1_1, vgg16
 
-from drift_pl.builders.published import CLIPS, PIPELINES, T5_XXL, VISION, VISION_SIDE, Pipeline
+from drift_pl.builders.planned_source import text_network, vae_class
+from drift_pl.builders.published import CLIPS, PIPELINES, VISION, VISION_SIDE, Pipeline
 from drift_pl.core.locate import locate
 
-META = torch.device("meta")
-VAE_FACTOR = 8
-FLUX_PATCH = 2
 BACKBONES = {"alex": alexnet, "squeeze": squeezenet1_1, "vgg": vgg16}
 
 
@@ -50,10 +49,6 @@ def count(work: Callable[[], Any]) -> float:
     return float(counter.get_total_flops())
 
 
-def empty(*shape: int) -> Tensor:
-    return torch.empty(*shape, device=META)
-
-
 @cache
 def pipeline_of(pretrained: str) -> Pipeline:
     """The numbers of a published model, or of a folder in diffusers' format.
@@ -71,8 +66,15 @@ def pipeline_of(pretrained: str) -> Pipeline:
 
 
 @cache
-def denoiser(pretrained: str, side: int | None, t5_tokens: int, rank: int, targets: tuple[str, ...]) -> Denoiser:
-    """Of an image of `side` pixels (None: the model's own) under one prompt, with a LoRA of this rank on `targets`."""
+def denoiser(
+    pretrained: str, side: int | None, text_tokens: int, rank: int, targets: tuple[str, ...], frames: int = 1
+) -> Denoiser:
+    """Of an image of `side` pixels (None: the model's own) under one prompt, with a LoRA of this rank on `targets`.
+
+    Args:
+        text_tokens: of the text encoder whose length is a setting.
+        frames: of a video.
+    """
     pipeline = pipeline_of(pretrained)
     kind = getattr(diffusers, pipeline.denoiser)
     with META:
@@ -82,64 +84,43 @@ def denoiser(pretrained: str, side: int | None, t5_tokens: int, rank: int, targe
     with META:
         network.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
     trained = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-    latent = latent_side(pipeline, side)
-    inputs = inputs_of(pipeline, network, latent, pipeline.clip_tokens + (t5_tokens if pipeline.has_t5 else 0))
+    tokens = pipeline.clip_tokens + (text_tokens if pipeline.sized else 0)
+    inputs = inputs_of(network, size_of(pipeline, side, frames), tokens)
 
     def forward() -> Tensor:
-        return network(**inputs, return_dict=False)[0]
+        found = network(**inputs, return_dict=False)[0]
+        return torch.stack(found) if isinstance(found, list) else found
 
     with torch.no_grad():
         alone = count(forward)
     return Denoiser(alone, count(lambda: forward().sum().backward()), parameters, trained)
 
 
-def latent_side(pipeline: Pipeline, side: int | None) -> int:
-    return side // VAE_FACTOR if side else int(pipeline.config["sample_size"])
-
-
-def inputs_of(pipeline: Pipeline, network: Any, latent: int, tokens: int) -> dict[str, Tensor]:
-    """Of a single image: latents, prompt, noise level."""
-    config, step = network.config, empty(1)
-    if pipeline.denoiser == "UNet2DConditionModel":
-        text = empty(1, tokens, config.cross_attention_dim)
-        return {"sample": empty(1, config.in_channels, latent, latent), "timestep": step, "encoder_hidden_states": text}
-    text = empty(1, tokens, config.joint_attention_dim)
-    shared = {
-        "timestep": step,
-        "encoder_hidden_states": text,
-        "pooled_projections": empty(1, config.pooled_projection_dim),
-    }
-    if pipeline.denoiser == "SD3Transformer2DModel":
-        return {"hidden_states": empty(1, config.in_channels, latent, latent), **shared}
-    image_tokens = (latent // FLUX_PATCH) ** 2
-    positions = {"txt_ids": empty(tokens, 3), "img_ids": empty(image_tokens, 3)}
-    return {"hidden_states": empty(1, image_tokens, config.in_channels), "guidance": step, **shared, **positions}
-
-
 @cache
-def decoding(pretrained: str, side: int | None) -> float:
-    """Of one image's latents to pixels."""
+def decoding(pretrained: str, side: int | None, frames: int = 1) -> float:
+    """Of one image's latents to pixels, or one video's."""
     pipeline = pipeline_of(pretrained)
-    latent = latent_side(pipeline, side)
     with META:
-        vae = diffusers.AutoencoderKL.from_config(pipeline.vae)
+        vae = getattr(diffusers, vae_class(pipeline)).from_config(pipeline.vae)
+    latents = decoder_input(vae, size_of(pipeline, side, frames))
     with torch.no_grad():
-        return count(lambda: vae.decode(empty(1, vae.config.latent_channels, latent, latent)))
+        return count(lambda: vae.decode(latents))
 
 
 @cache
-def text_encoding(pretrained: str, t5_tokens: int) -> float:
-    """Of one prompt, by all text encoders; each text is encoded once per run."""
+def text_encoding(pretrained: str, text_tokens: int) -> float:
+    """Of one prompt, by all text encoders; each text is encoded once per run.
+
+    A language model's share is that of its linear layers but the last, which the pipelines do not need.
+    """
     pipeline, total = pipeline_of(pretrained), 0.0
-    parts = [
-        (name, getattr(transformers, name.replace("WithProjection", "")).config_class(**config), tokens)
-        for name, config, tokens in pipeline.clip
-    ]
-    if pipeline.has_t5 and t5_tokens:
-        parts.append(("T5EncoderModel", transformers.T5Config(**T5_XXL), t5_tokens))
-    for name, config, tokens in parts:
+    parts = [((name, config), tokens) for name, config, tokens in pipeline.clip]
+    if pipeline.sized and text_tokens:
+        parts.append((pipeline.sized, text_tokens))
+    for encoder, tokens in parts:
         with META:
-            model = getattr(transformers, name)(config)
+            model: Any = text_network(encoder)
+        model = getattr(getattr(model, "model", model), "language_model", model)
         ids = torch.zeros(1, tokens, dtype=torch.long, device=META)
         with torch.no_grad():
             total += count(lambda model=model, ids=ids: model(input_ids=ids))
@@ -172,7 +153,7 @@ def vision(pretrained: str) -> float:
     model.float().eval()  # as stored it may be in half precision, and counts do not depend on it
     call = model.get_image_features if hasattr(model, "get_image_features") else model
     with torch.no_grad():
-        return count(lambda: call(pixel_values=empty(1, 3, side, side)))
+        return count(lambda: call(pixel_values=torch.empty(1, 3, side, side, device=META)))
 
 
 @cache
@@ -184,4 +165,4 @@ def perceptual(pretrained: str, side: int) -> float:
     with META:
         backbone = BACKBONES[pretrained]().features
     with torch.no_grad():
-        return count(lambda: backbone(empty(1, 3, side, side)))
+        return count(lambda: backbone(torch.empty(1, 3, side, side, device=META)))

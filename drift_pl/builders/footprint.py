@@ -117,15 +117,19 @@ def measure(work: Callable[[], object], precision: str, *networks: nn.Module) ->
 
 
 def give_shapes(network: nn.Module) -> None:
-    """Within `shapes_only`: puts tensors that count in place of a network's own, of the meta device."""
+    """Within `shapes_only`: puts tensors that count in place of a network's own, of the meta device.
+
+    Also in place of tensors that are neither parameters nor buffers, such as Qwen-Image's positions.
+    """
     for module in network.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
                 twin = torch.empty(parameter.shape, dtype=parameter.dtype)
                 module._parameters[name] = nn.Parameter(twin, parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+        for store in (module._buffers, vars(module)):
+            for name, tensor in store.items():
+                if isinstance(tensor, Tensor):
+                    store[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
 
 
 def bytes_of(network: nn.Module) -> int:

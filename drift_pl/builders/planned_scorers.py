@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -13,8 +13,9 @@ from torchvision.models import alexnet, squeezenet1_1, vgg16
 
 from drift_pl.builders.footprint import Pass, bytes_of, give_shapes, measure, shapes_only
 from drift_pl.builders.published import CLIPS, VISION, VISION_SIDE
-from drift_pl.config.schema import Config, NamedConfig
+from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.locate import locate
+from drift_pl.scoring.placement import in_precision
 
 BACKBONES = {"alex": alexnet, "squeeze": squeezenet1_1, "vgg": vgg16}
 IMAGES_PER_PASS = 32
@@ -26,9 +27,9 @@ class Scorer:
 
     Attributes:
         name: the setting that names it, and what it names.
-        bytes: of its weights.
-        run: a pass over `IMAGES_PER_PASS` images or fewer.
-        images: in that pass.
+        bytes: of its weights on the device of a process; 0 if it scores elsewhere.
+        run: a pass over `IMAGES_PER_PASS` images or fewer; of videos, over the frames that it sees one after the other.
+        images: images, or videos, in that pass.
         in_training: whether it sees every image of an iteration.
     """
 
@@ -39,44 +40,91 @@ class Scorer:
     in_training: bool
 
 
+class Named(NamedTuple):
+    """A network that a config names.
+
+    Attributes:
+        setting, pretrained: which one, and its weights.
+        in_training: whether it sees every training image.
+        frames: of a video, that it sees.
+        dtype, device: of a reward that has its own.
+    """
+
+    setting: str
+    pretrained: str
+    in_training: bool
+    frames: int = 1
+    dtype: str | None = None
+    device: str | None = None
+
+
 def scorers_of(config: Config, images: int) -> list[Scorer]:
     """Every network that scores or embeds images; `unknown_scorers` has those that are left out."""
     found = []
-    for setting, pretrained, in_training in named_networks(config):
+    for named in named_networks(config):
         batch = max(1, min(images, IMAGES_PER_PASS))
-        counted = _counted(pretrained, config.policy.resolution, batch)
-        if counted is not None:
-            found.append(Scorer(f"{setting} {pretrained}", *counted, batch, in_training))
+        counted = _counted(named.pretrained, config.policy.resolution, batch, named.dtype)
+        if counted is None:
+            continue
+        size, run = counted
+        name, copies = f"{named.setting} {named.pretrained}", copies_on_a_device(named.device, config)
+        if named.dtype:
+            name += f", {named.dtype}"
+        if named.device:
+            name += f", on {named.device}"
+        run = run._replace(flops=run.flops * named.frames) if copies else Pass(0, 0, 0.0)
+        found.append(Scorer(name, size * copies, run, batch, named.in_training))
     return found
 
 
+def copies_on_a_device(device: str | None, config: Config) -> int:
+    """How many processes keep a network on the fullest device that trains.
+
+    Args:
+        device: of a reward; None: where the process trains.
+    """
+    if device is None:
+        return 1
+    place, processes = torch.device(device), config.trainer.devices
+    if place.type in ("cpu", "meta") or (place.index or 0) >= processes:
+        return 0
+    return 1 if place.index is None else processes
+
+
 @cache
-def _counted(pretrained: str, resolution: int | None, batch: int) -> tuple[int, Pass] | None:
+def _counted(pretrained: str, resolution: int | None, batch: int, dtype: str | None) -> tuple[int, Pass] | None:
     """Bytes of the weights, and a pass over images; None for weights that are not known."""
     network, side = network_of_scorer(pretrained, resolution)
-    return None if network is None else (bytes_of(network), forward(network, batch, side))
+    if network is None:
+        return None
+    if dtype is not None:
+        in_precision(network, getattr(torch, dtype))
+    return bytes_of(network), forward(network, batch, side)
 
 
 def unknown_scorers(config: Config) -> list[str]:
-    return [f"{where} {name}" for where, name, _ in named_networks(config) if network_of_scorer(name)[0] is None]
+    networks = named_networks(config)
+    return [f"{each.setting} {each.pretrained}" for each in networks if network_of_scorer(each.pretrained)[0] is None]
 
 
-def named_networks(config: Config) -> Iterator[tuple[str, str, bool]]:
-    """Setting, name of the weights, and whether it sees every training image; each weights once."""
-    shaping, evaluation = config.incentive.shaping, config.evaluation
-    entries: list[tuple[str, NamedConfig, bool]] = [("rewards", reward, True) for reward in config.rewards]
+def named_networks(config: Config) -> Iterator[Named]:
+    """The networks of a config, each weights once for a setting."""
+    shaping, evaluation, frames = config.incentive.shaping, config.evaluation, config.policy.frames
+    rewarded = frames if config.policy.reward_frames == "mean" else 1
+    entries: list[tuple[str, NamedConfig, bool, int]] = [("rewards", each, True, rewarded) for each in config.rewards]
     if shaping.weight > 0:
         encoders: Sequence[NamedConfig] = shaping.encoders or [shaping.encoder]
-        entries += [("shaping", encoder, True) for encoder in encoders]
-    entries += [("evaluation.encoder", evaluation.encoder, True)]
-    entries += [("evaluation.lpips", evaluation.lpips, config.trainer.monitor_lpips)]
-    entries += [("evaluation.rewards", reward, False) for reward in evaluation.rewards]
+        entries += [("shaping", encoder, True, frames) for encoder in encoders]
+    entries += [("evaluation.encoder", evaluation.encoder, True, frames)]
+    entries += [("evaluation.lpips", evaluation.lpips, config.trainer.monitor_lpips, frames)]
+    entries += [("evaluation.rewards", reward, False, frames) for reward in evaluation.rewards]
     seen = set()
-    for setting, entry, in_training in entries:
+    for setting, entry, in_training, number in entries:
         pretrained = entry.args.get("pretrained")
         if pretrained and (setting, pretrained) not in seen:
             seen.add((setting, pretrained))
-            yield setting, pretrained, in_training
+            own = (entry.dtype, entry.device) if isinstance(entry, RewardConfig) else (None, None)
+            yield Named(setting, pretrained, in_training, number, *own)
 
 
 def network_of_scorer(pretrained: str, resolution: int | None = None) -> tuple[nn.Module | None, int]:

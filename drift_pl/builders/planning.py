@@ -4,7 +4,7 @@ Counted from shapes, without weights (`footprint.py`), for one process. Not coun
 (`MARGIN`), kernels' workspaces, and rewards that are not networks of this package. Prompts are encoded once, before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from drift_pl.builders.planned_model import Model, model_of
 from drift_pl.builders.planned_scorers import Scorer, scorers_of, unknown_scorers
 from drift_pl.config.batches import derive_batches, sampling_micro_batch, world_size
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.training.eight_bit import BYTES_PER_MOMENT
 
@@ -128,7 +127,7 @@ def kept_bytes(config: Config, model: Model, images: int) -> int:
     prompting = config.incentive.prompting.rule
     rows = images if prompting.startswith("variants") else max(1, images // config.prompts.group_size)
     levels = 4 * batches.noise_levels if batches.noise_levels else batches.trained_steps + 1
-    return images * FLOAT * (model.latent * (levels + 1) + 3 * model.side**2) + (rows + 1) * model.condition
+    return images * FLOAT * (model.latent * (levels + 1) + model.pixels) + (rows + 1) * model.condition
 
 
 def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> float:
@@ -140,47 +139,6 @@ def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> floa
     denoiser = (config.sampler.steps + old + reference) * model.sample.flops + trained * model.update.flops
     score = sum(scorer.run.flops / scorer.images for scorer in scorers if scorer.in_training)
     return batches.images_per_iteration * (denoiser + model.decode.flops + score)
-
-
-def _has_wide_state(config: Config) -> bool:
-    """Whether 8-bit moments would save much: an adapter's are small."""
-    return config.policy.tuning == "full" and config.objective.optimizer == "adamw"
-
-
-REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
-    ("policy.text_encoder_device", lambda c: "cpu" if c.policy.text_encoder_device is None else None),
-    ("policy.dtype", lambda c: "bfloat16" if c.policy.tuning == "lora" and c.policy.dtype == "float32" else None),
-    ("policy.offload", lambda c: None if c.policy.offload else "true"),
-    ("policy.gradient_checkpointing", lambda c: None if c.policy.gradient_checkpointing else "true"),
-    ("objective.micro_batch", lambda c: "4" if c.objective.micro_batch > 4 else None),
-    ("objective.micro_batch", lambda c: "1" if c.objective.micro_batch > 1 else None),
-    ("objective.optimizer", lambda c: "adamw8bit" if _has_wide_state(c) else None),
-    ("prompts.per_iteration", lambda c: "8" if c.prompts.per_iteration > 8 else None),
-    ("prompts.group_size", lambda c: "8" if c.prompts.group_size > 8 else None),
-    ("policy.quantisation", lambda c: "bitsandbytes_4bit" if c.policy.quantisation is None else None),
-)
-"""Keys in the order in which they are tried -> a value that takes less memory, or None where it is taken already."""
-
-
-def remedies(config: Config, device: Device, change: Callable[[Mapping[str, str]], Config]) -> dict[str, str] | None:
-    """Keys and values with which the run fits, one after the other until it does; None if it does not with all.
-
-    Args:
-        change: the config with other values.
-    """
-    changed: dict[str, str] = {}
-    for key, better in REMEDIES:
-        value = better(config)
-        if value is None:
-            continue
-        try:
-            config = change({**changed, key: value})
-        except UserError:  # of this config the key cannot be changed like that
-            continue
-        changed[key] = value
-        if plan_of(config).fits(device):
-            return changed
-    return None
 
 
 def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Published configurations, as numbers: what memory and FLOPs are counted from, without a download.
 
-Each entry's comment names the repository of the Hugging Face hub whose config.json has the numbers; keys are the
-library's own. Numbers that the library has as defaults are left out.
+Each entry's comment names where the numbers are public: the repository of the Hugging Face hub whose config.json has
+them, or diffusers' script that wrote it. Keys are the library's own; numbers that it has as defaults are left out. A
+test compares the numbers of weights with the sizes of the published files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 # yuvalkirstain/PickScore_v1, laion/CLIP-ViT-H-14-laion2B-s32B-b79K; xswu/HPSv2 is the same network
@@ -69,6 +70,32 @@ T5_XXL = {  # google/t5-v1_1-xxl, text_encoder_3 of Stable Diffusion 3 and 3.5, 
     **{"d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24},
     **{"feed_forward_proj": "gated-gelu", "vocab_size": 32128},
 }
+TextEncoder = tuple[str, dict[str, Any]]
+"""Class of transformers, and its configuration."""
+T5: TextEncoder = ("T5EncoderModel", T5_XXL)
+UMT5: TextEncoder = ("UMT5EncoderModel", {**T5_XXL, "vocab_size": 256384})  # google/umt5-xxl
+GEMMA: TextEncoder = ("Gemma2Model", {})  # google/gemma-2-2b-it, whose numbers are the library's defaults
+QWEN3 = {"num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128}
+QWEN3_4B: TextEncoder = (  # Qwen/Qwen3-4B
+    "Qwen3ForCausalLM",
+    {**QWEN3, "hidden_size": 2560, "intermediate_size": 9728, "vocab_size": 151936, "tie_word_embeddings": True},
+)
+QWEN3_8B: TextEncoder = (  # Qwen/Qwen3-8B
+    "Qwen3ForCausalLM",
+    {**QWEN3, "hidden_size": 4096, "intermediate_size": 12288, "vocab_size": 151936, "tie_word_embeddings": False},
+)
+QWEN2_5_VL: TextEncoder = (  # Qwen/Qwen2.5-VL-7B-Instruct
+    "Qwen2_5_VLForConditionalGeneration",
+    {
+        "text_config": {
+            **{"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
+            **{"num_key_value_heads": 4, "vocab_size": 152064},
+        },
+        "vision_config": {
+            **{"hidden_size": 1280, "intermediate_size": 3420, "depth": 32, "num_heads": 16, "out_hidden_size": 3584},
+        },
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -79,9 +106,10 @@ class Pipeline:
         denoiser, config: diffusers' class of the network that trains, and its configuration.
         vae: configuration of its AutoencoderKL.
         clip: CLIP text encoders: class, configuration, tokens.
-        clip_tokens: tokens that the denoiser sees besides T5's.
-        has_t5: whether T5 encodes `policy.max_sequence_length` tokens.
-        dtype: that the denoiser's weights are published in.
+        clip_tokens: tokens that the denoiser sees besides those of `sized`.
+        sized: the text encoder that encodes `policy.max_sequence_length` tokens.
+        dtype, text_dtype: that the weights of the denoiser and the text encoders are published in.
+        distilled: whether it takes no guidance.
     """
 
     denoiser: str
@@ -89,8 +117,10 @@ class Pipeline:
     vae: dict[str, Any]
     clip: tuple[tuple[str, dict[str, Any], int], ...] = ()
     clip_tokens: int = 0
-    has_t5: bool = False
+    sized: TextEncoder | None = None
     dtype: str = "bfloat16"
+    text_dtype: str = "bfloat16"
+    distilled: bool = False
 
 
 KL_VAE = {
@@ -107,6 +137,62 @@ STABLE_DIFFUSION_1 = Pipeline(
     (CLIP_L,),
     clip_tokens=77,
     dtype="float32",
+    text_dtype="float32",
+)
+FLUX_2 = "Flux2Transformer2DModel"
+KLEIN_VAE = {"_class_name": "AutoencoderKLFlux2"}
+KLEIN_4B = Pipeline(  # diffusers, scripts/convert_flux2_to_diffusers.py (klein-4b, klein-9b)
+    FLUX_2,
+    {
+        **{"num_layers": 5, "num_single_layers": 20, "num_attention_heads": 24, "joint_attention_dim": 7680},
+        "guidance_embeds": False,
+    },
+    KLEIN_VAE,
+    sized=QWEN3_4B,
+)
+KLEIN_9B = Pipeline(
+    FLUX_2,
+    {
+        **{"num_layers": 8, "num_single_layers": 24, "num_attention_heads": 32, "joint_attention_dim": 12288},
+        "guidance_embeds": False,
+    },
+    KLEIN_VAE,
+    sized=QWEN3_8B,
+)
+Z_IMAGE = Pipeline(  # github.com/Tongyi-MAI/Z-Image, src/config/model.py; the autoencoder is FLUX.1's
+    "ZImageTransformer2DModel", {"axes_lens": [1536, 512, 512]}, KL_VAE_16, sized=QWEN3_4B
+)
+DC_AE_BLOCKS = ["ResBlock"] * 3 + ["EfficientViTBlock"] * 3
+SANA_1_5 = Pipeline(  # diffusers, scripts/convert_sana_to_diffusers.py and convert_dcae_to_diffusers.py
+    "SanaTransformer2DModel",
+    {"qk_norm": "rms_norm_across_heads"},
+    {
+        **{"_class_name": "AutoencoderDC", "encoder_block_types": DC_AE_BLOCKS, "decoder_block_types": DC_AE_BLOCKS},
+        **{"downsample_block_type": "Conv", "upsample_block_type": "interpolate", "scaling_factor": 0.41407},
+    },
+    sized=GEMMA,
+)
+WAN = "WanTransformer3DModel"
+WAN_VAE = {"_class_name": "AutoencoderKLWan"}
+WAN_2_1_SMALL = Pipeline(  # diffusers, scripts/convert_wan_to_diffusers.py, also of the next two
+    WAN,
+    {"num_layers": 30, "num_attention_heads": 12, "ffn_dim": 8960},
+    WAN_VAE,
+    sized=UMT5,
+    dtype="float32",
+    text_dtype="float32",
+)
+WAN_2_1_LARGE = Pipeline(WAN, {}, WAN_VAE, sized=UMT5, dtype="float32", text_dtype="float32")
+WAN_2_2_5B = Pipeline(
+    WAN,
+    {"num_layers": 30, "num_attention_heads": 24, "ffn_dim": 14336, "in_channels": 48, "out_channels": 48},
+    {
+        **{"_class_name": "AutoencoderKLWan", "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "patch_size": 2},
+        **{"in_channels": 12, "out_channels": 12, "is_residual": True, "scale_factor_spatial": 16},
+        **{"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48},  # their values change no count
+    },
+    sized=UMT5,
+    dtype="float32",
 )
 
 PIPELINES: dict[str, Pipeline] = {
@@ -121,7 +207,7 @@ PIPELINES: dict[str, Pipeline] = {
         KL_VAE_16,
         (CLIP_L, CLIP_BIG_G),
         clip_tokens=77,
-        has_t5=True,
+        sized=T5,
     ),
     "stabilityai/stable-diffusion-3.5-large": Pipeline(
         "SD3Transformer2DModel",
@@ -134,7 +220,7 @@ PIPELINES: dict[str, Pipeline] = {
         KL_VAE_16,
         (CLIP_L, CLIP_BIG_G),
         clip_tokens=77,
-        has_t5=True,
+        sized=T5,
     ),
     "black-forest-labs/FLUX.1-dev": Pipeline(
         "FluxTransformer2DModel",
@@ -145,8 +231,20 @@ PIPELINES: dict[str, Pipeline] = {
         },
         KL_VAE_16,
         (CLIP_L,),
-        has_t5=True,
+        sized=T5,
     ),
+    "black-forest-labs/FLUX.2-klein-base-4B": KLEIN_4B,
+    "black-forest-labs/FLUX.2-klein-4B": replace(KLEIN_4B, distilled=True),
+    "black-forest-labs/FLUX.2-klein-base-9B": KLEIN_9B,
+    "Qwen/Qwen-Image": Pipeline(  # its transformer/config.json has the library's defaults
+        "QwenImageTransformer2DModel", {}, {"_class_name": "AutoencoderKLQwenImage"}, sized=QWEN2_5_VL
+    ),
+    "Tongyi-MAI/Z-Image": Z_IMAGE,
+    "Tongyi-MAI/Z-Image-Turbo": Z_IMAGE,
+    "Efficient-Large-Model/SANA1.5_1.6B_1024px_diffusers": SANA_1_5,
+    "Wan-AI/Wan2.1-T2V-1.3B-Diffusers": WAN_2_1_SMALL,
+    "Wan-AI/Wan2.1-T2V-14B-Diffusers": WAN_2_1_LARGE,
+    "Wan-AI/Wan2.2-TI2V-5B-Diffusers": WAN_2_2_5B,
     "CompVis/stable-diffusion-v1-4": STABLE_DIFFUSION_1,
     "stable-diffusion-v1-5/stable-diffusion-v1-5": STABLE_DIFFUSION_1,
 }

@@ -114,7 +114,7 @@ class ShapingConfig(Section):
     target_gain: float = setting(1.0, "how fast a target adjusts the weight, per iteration", gt=0, le=10)
     target_low: float = setting(0.1, "lowest weight of a target", gt=0)
     target_high: float = setting(100.0, "highest weight of a target", gt=0)
-    gamma: float = setting(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T", ge=0)
+    gamma: float = setting(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T", ge=0, le=1)
     potential: Literal["mean", "nearest", "logdet", "vendi"] = setting(
         "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
     )

@@ -53,7 +53,7 @@ class EncoderConfig(NamedConfig):
 class ObjectiveConfig(Section):
     loss: str = setting("surrogate", "the loss of the base algorithm", registry="update")
     args: dict[str, Any] = setting({}, "keyword arguments of a loss from elsewhere")
-    nft_times: int = setting(4, "noise levels per image", ge=1, only=IMAGES)
+    nft_times: int = setting(4, "noise levels per image", ge=1, le=1000, only=IMAGES)
     noise_levels: Literal["uniform", "sampler"] = setting(
         "uniform", "uniform: stratified over (0, 1); sampler: levels of the rollout's grid", only=IMAGES
     )

@@ -194,6 +194,11 @@ class SamplerConfig(Section):
             raise UserError(
                 f"sampler.window_size={self.window_size} does not fit into [{first},{end}): use 1 to {end - first}"
             )
+        if self.window_schedule == "linear_decay" and (self.window_every_last or 1) > self.window_every:
+            raise UserError(
+                f"sampler.window_every_last={self.window_every_last} is more than window_every={self.window_every}, "
+                f"and stays become shorter: use e.g. {max(1, self.window_every // 4)}"
+            )
         self._check_noise()
         return self
 

@@ -19,6 +19,7 @@ def refuse_unfit_update(config: "Config") -> None:
     Raises:
         UserError: the update cannot do what another setting asks of it, or a lever cannot act under it.
     """
+    _refuse_pairs(config)
     if config.objective.loss not in TABLES["update"]:
         return  # of an update from elsewhere nothing is known
     if replays_steps(config):
@@ -36,6 +37,16 @@ def replays_steps(config: "Config") -> bool:
 def learns_from_images(config: "Config") -> bool:
     """Whether the update is known to train on the final images alone."""
     return config.objective.loss in TABLES["update"] and not replays_steps(config)
+
+
+def _refuse_pairs(config: "Config") -> None:
+    """Of two images each is as far from the other, so that a bonus for distance is zero once it is centred."""
+    if config.incentive.shaping.weight > 0 and config.prompts.group_size < 3:
+        raise UserError(
+            f"incentive.shaping.weight={config.incentive.shaping.weight} cannot act with prompts.group_size="
+            f"{config.prompts.group_size}: two images are equally far from each other; use prompts.group_size=3 or "
+            "more, or incentive.shaping.weight=0"
+        )
 
 
 def _refuse_under_replay(config: "Config") -> None:

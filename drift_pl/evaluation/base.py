@@ -6,7 +6,8 @@ from pathlib import Path
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import copy_file
 from drift_pl.evaluation.protocol import MEASURED_WITH
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 
 
 def read_base(path: Path, evaluation: Evaluation) -> Evaluation:

@@ -17,7 +17,8 @@ from typing import Any
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.core.json_files import read_json
-from drift_pl.evaluation.record import Evaluation, from_plain, read_evaluation, to_plain
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import from_plain, read_evaluation, to_plain
 
 FORMAT, VERSION = "drift_pl.evaluations", 1
 SUFFIX = ".json.xz"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import Evaluation, Point, read_evaluation, write_evaluation
+from drift_pl.evaluation.record import Evaluation, Point
+from drift_pl.evaluation.record_file import read_evaluation, write_evaluation
 
 
 def write_shared(evaluation: Evaluation) -> Evaluation:

@@ -5,6 +5,7 @@ Under `torch.device("cuda")` they have random weights, which is enough to measur
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,17 @@ import diffusers
 import torch
 from diffusers.training_utils import cast_training_params
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from drift_pl.core.types import Condition
 from drift_pl.policies.lora import LoraAdapter, attach_lora
 from drift_pl.policies.pipeline import PipelinePolicy
 
 CLIP_TOKENS = 77
-TEXT_WIDTHS = ("joint_attention_dim", "cross_attention_dim", "cap_feat_dim", "caption_channels", "text_dim")
-"""Keys of a denoiser's config, one for each kind of denoiser: channels of a text token."""
+TEXT_WIDTHS = ("joint_attention_dim", "cap_feat_dim", "caption_channels", "text_dim", "cross_attention_dim")
+"""Keys of a denoiser's config, the first that it has: channels of a text token."""
+LATENTS = 128
+"""Height of the latents of an image without `resolution`, in the pipelines that have it in no config."""
 
 
 def network_of(kind: str, config: Mapping[str, Any], dtype: torch.dtype, package: Any = diffusers) -> nn.Module:
@@ -42,12 +46,16 @@ def hollow_policy(
     resolution: int | None = None,
     max_sequence_length: int = 256,
     clip_tokens: int = CLIP_TOKENS,
+    distilled: bool = False,
+    **options: Any,
 ) -> PipelinePolicy:
     """The policy of a family around networks that are there; see `PipelinePolicy` for its arguments.
 
     Args:
         lora: rank, alpha and targets of the adapter; None: all weights train.
         clip_tokens: of a prompt by a CLIP text encoder, in the families that have one.
+        distilled: the model takes no guidance.
+        options: further arguments of the family's.
     """
     if lora is None:
         network.requires_grad_(True)
@@ -55,20 +63,36 @@ def hollow_policy(
         attach_lora(network, *lora, seed=0)
         cast_training_params(network, torch.float32)
     pipeline = SimpleNamespace(vae=vae, scheduler=scheduler, vae_scale_factor=scale_factor(vae))
+    pipeline.default_sample_size, pipeline.config = LATENTS, SimpleNamespace(is_distilled=distilled)
     vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
     hollow: Any = type(f"Hollow{family.__name__}", (HollowText, family), {"clip_tokens": clip_tokens})
-    return hollow(pipeline, LoraAdapter(network), resolution, max_sequence_length)
+    return hollow(pipeline, LoraAdapter(network), resolution, max_sequence_length, **options)
 
 
 def scale_factor(vae: Any) -> int:
-    """Pixels per latent."""
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
+    """Pixels per latent, along a side."""
+    config = vae.config
+    if "scale_factor_spatial" in config:
+        return int(config["scale_factor_spatial"])
+    if "temperal_downsample" in config:
+        return int(2 ** len(config["temperal_downsample"]))
+    blocks = config.get("block_out_channels") or config["encoder_block_out_channels"]
+    return int(2 ** (len(blocks) - 1))
 
 
 class HollowText(PipelinePolicy):
-    """Random embeddings, as long and as wide as the text encoders' and a function of the text, in their place."""
+    """Random embeddings, as long and as wide as the text encoders' and a function of the text, in their place.
+
+    Every text is as long as a text may be.
+    """
 
     clip_tokens: int
+
+    def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Condition) -> Tensor:
+        with unset_fake_temporarily():  # these numbers are read, which those of a tensor without memory cannot be
+            whole_B = torch.full(condition.tokens_BLE.shape[:1], condition.tokens_BLE.shape[1])
+        condition = replace(condition, num_tokens_B=whole_B)
+        return super()._unguided(latents_BCHW, sigma, condition)  # type: ignore[safe-super]
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         config = self.network.config

@@ -13,7 +13,8 @@ from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 from drift_pl.core.locate import split_revision
-from drift_pl.evaluation.record import EVALUATE, Value, default_file, read_evaluation, titles
+from drift_pl.evaluation.record import EVALUATE, Value, titles
+from drift_pl.evaluation.record_file import default_file, read_evaluation
 from drift_pl.reports.markdown import code, row
 
 NOT_MEASURED = "These weights have not been measured."

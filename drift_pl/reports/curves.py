@@ -12,7 +12,8 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.arrays import read_grid
-from drift_pl.evaluation.record import EVALUATE, Evaluation, read_evaluation
+from drift_pl.evaluation.record import EVALUATE, Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.markdown import code, row
 from drift_pl.reports.summaries import read_summary
 

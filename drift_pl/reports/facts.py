@@ -10,7 +10,8 @@ from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config, get_value
 from drift_pl.config.section import value_text
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import Evaluation, default_file, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import default_file, read_evaluation
 from drift_pl.reports.curves import FinishedRun, read_run
 from drift_pl.reports.recorded import Recorded, baseline_of
 from drift_pl.reports.series import Series, read_series

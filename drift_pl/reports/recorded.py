@@ -13,7 +13,8 @@ from typing import Any
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.protocol import Protocol, Training, first_difference
-from drift_pl.evaluation.record import Evaluation, default_file, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import default_file, read_evaluation
 
 FORMAT, VERSION = "drift_pl.recorded", 1
 FILE = "recorded.json"

@@ -56,6 +56,7 @@ def test_fronts_are_hulls_of_the_worlds_diversity() -> None:
         json.dumps({**ROOM, "fronts": {**ROOM["fronts"], "kl": [[0.0, float("nan")]]}}),
         json.dumps({**ROOM, "fronts": {**ROOM["fronts"], "kl": [[0.0, 0.8, 1.0]]}}),
         json.dumps({**ROOM, "base": {}}),
+        json.dumps({**ROOM, "base": {DISTANCE: float("nan")}}),
         json.dumps({**ROOM, "before": {"reward": None}}),
     ],
 )

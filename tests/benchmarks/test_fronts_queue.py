@@ -17,7 +17,7 @@ from run import Queue, run_python, status
 
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.bundle import name_of, read_bundle, read_jobs
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 
 ROOT = Path(__file__).parents[2]
 FRONTS = ROOT / "benchmarks" / "fronts"

@@ -6,6 +6,7 @@ import limit
 import pytest
 import torch
 from speed import flops
+from speed.network_inputs import Size
 from torch import nn
 
 from drift_pl.config.loading import parse
@@ -40,7 +41,7 @@ def test_a_forward_pass_is_counted_as_by_hand() -> None:
     pipeline = flops.pipeline_of(BUILTIN)
     with flops.META:
         network = diffusers.SD3Transformer2DModel.from_config(pipeline.config)
-    inputs = flops.inputs_of(pipeline, network, 8, pipeline.clip_tokens)
+    inputs = flops.inputs_of(network, Size(8, 8), pipeline.clip_tokens)
     counted = flops.count(lambda: network(**inputs))
     tokens = 16 + pipeline.clip_tokens
     assert counted == by_hand(network, inputs, tokens, 128, 5)
@@ -76,10 +77,12 @@ def round_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
         # nft: four noise levels; half of the images, those of the second step, need the old policy's velocity;
         # two shaping encoders
         (["experiment=shapes_div"], limit.Work(768 + 256, 1536, 512, 1280, 128 * 1400)),
+        # 192 videos of 33 frames, 20 steps, the last of which is not trained; four networks see every frame
+        (["experiment=wan_pickscore_div"], limit.Work(7680, 29184, 7296, 1920, 192 * 33 * 1300)),
         # no shaping; a reward without a network
         (["experiment=sd15_ddpo_compressibility"], limit.Work(25600, 76800, 0, 2560, 256 * 1100)),
     ],
-    ids=["pickscore_div", "no guidance", "no KL", "window", "flux", "nft", "no network judges"],
+    ids=["pickscore_div", "no guidance", "no KL", "window", "flux", "nft", "videos", "no network judges"],
 )
 @pytest.mark.usefixtures("round_numbers")
 def test_an_iteration_is_counted_by_multiplication(settings: list[str], expected: limit.Work) -> None:

@@ -37,7 +37,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 """What differs between the runs: what is trained, what is kept, what is measured, where it is logged."""
 FOREIGN_SEED = 7
-FOREIGN = (f"seed={FOREIGN_SEED}", "sampler.eval_steps=1", "prompts.group_size=2")
+FOREIGN = (f"seed={FOREIGN_SEED}", "sampler.eval_steps=1", "prompts.group_size=3")
 """Of another run, which was killed in the same folder before its first checkpoint."""
 SHORT = ("trainer.iterations=4", *SETTINGS["adapter"][1:])
 

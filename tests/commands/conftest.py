@@ -10,7 +10,8 @@ import torch
 from runs import TinyWorld
 
 from drift_pl.evaluate import main
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 
 OVERRIDES = (
     *("trainer.iterations=4", "evaluation.every=2", "trainer.keep_checkpoints=-1"),

@@ -19,7 +19,8 @@ from drift_pl.evaluate import main
 from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.grids import LABEL_WIDTH
 from drift_pl.evaluation.points import means as summarised
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.display import table
 
 

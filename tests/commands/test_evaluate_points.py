@@ -14,7 +14,8 @@ from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_rewards
 from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.evaluation.sampling import Model
 
 

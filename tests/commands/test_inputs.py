@@ -13,7 +13,7 @@ from tiny_models import save_tiny_pipeline
 from drift_pl.config.inputs import digest
 from drift_pl.core.prompt_files import read_prompt_file
 from drift_pl.evaluate import main as evaluate
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.fit import main
 from drift_pl.generate import main as generate
 

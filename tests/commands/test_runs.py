@@ -16,7 +16,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.lock import NAME
 from drift_pl.evaluate import main as evaluate
 from drift_pl.evaluation import evaluator
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.fit import main
 from drift_pl.training.experience import Experience
 from drift_pl.training.module import DriftModule
@@ -219,7 +219,7 @@ def test_a_look_that_breaks_takes_its_iteration_with_it(
     assert points == read_evaluation(whole / "evaluation" / "tuning.json").points
 
 
-@pytest.mark.parametrize("change", [[], ["seed=5", "prompts.group_size=2"]])
+@pytest.mark.parametrize("change", [[], ["seed=5", "prompts.group_size=3"]])
 def test_a_run_that_broke_in_its_first_iteration_leaves_its_folder_free(
     change: list[str],
     argv: list[str],

@@ -10,7 +10,7 @@ from made_up_evaluations import make_point, write_file, write_study
 
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.bundle import name_of, read_bundle, read_evaluations, read_jobs, write_bundle
-from drift_pl.evaluation.record import read_evaluation, to_plain
+from drift_pl.evaluation.record_file import read_evaluation, to_plain
 
 JOBS = {"drift-s1": {"digest": "0123", "fit": ["seed=1"]}}
 

@@ -12,18 +12,8 @@ from scipy import stats
 
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.protocol import Protocol, Training, first_difference
-from drift_pl.evaluation.record import (
-    TUNED,
-    Evaluation,
-    Point,
-    Value,
-    from_plain,
-    read_evaluation,
-    summarise,
-    titles,
-    to_plain,
-    write_evaluation,
-)
+from drift_pl.evaluation.record import TUNED, Evaluation, Point, Value, summarise, titles
+from drift_pl.evaluation.record_file import from_plain, read_evaluation, to_plain, write_evaluation
 from drift_pl.reports.display import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "evaluation.md"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from made_up_evaluations import make_point, write_file
 
-from drift_pl.evaluation.record import Evaluation, Point, read_evaluation
+from drift_pl.evaluation.record import Evaluation, Point
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.evaluation.shared import write_shared
 
 

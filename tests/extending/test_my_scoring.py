@@ -12,7 +12,7 @@ from extending.my_reward import Brightness
 from runs import TinyWorld
 from scipy.spatial.distance import pdist
 
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 
 OWN = (
     "rewards=[{name: 'extending.my_reward:Brightness', weight: 2, args: {factor: 0.5}}]",

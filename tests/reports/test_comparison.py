@@ -10,7 +10,7 @@ import pytest
 from made_up_evaluations import PROMPTS, PROTOCOL, make_point, write_file, write_study
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.comparison import Comparison, compare
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from made_up_evaluations import write_study
 from matplotlib.colors import to_rgb
 
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.comparison import compare
 from drift_pl.reports.compute import compute
 from drift_pl.reports.figure import COLUMN_IN, TWO_COLUMNS_IN, build_figure, styles

@@ -8,7 +8,7 @@ import pytest
 from html_page import Page
 from made_up_evaluations import make_point, write_file, write_study
 
-from drift_pl.evaluation.record import read_evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.comparison import compare
 from drift_pl.reports.compute import compute
 from drift_pl.reports.page import write_page

@@ -22,7 +22,8 @@ from torch import Tensor
 from drift_pl.core.registry import create
 from drift_pl.evaluation.evaluator import Bench, Evaluator
 from drift_pl.evaluation.points import means, read_array
-from drift_pl.evaluation.record import Evaluation, read_evaluation
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.prompts import PromptEncoder

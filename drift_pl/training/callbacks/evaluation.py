@@ -14,7 +14,8 @@ from drift_pl.evaluation.evaluator import Bench, Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.partial import PartialPoint
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
-from drift_pl.evaluation.record import TUNED, Evaluation, Point, read_evaluation
+from drift_pl.evaluation.record import TUNED, Evaluation, Point
+from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.evaluation.sampling import Model
 from drift_pl.training.callbacks.progress import RunLength
 from drift_pl.training.checkpointing import weights_digest

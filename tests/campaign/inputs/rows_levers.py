@@ -40,4 +40,15 @@ CLEAN = [
     row("fit incentive.prompting.texts=0", "incentive.prompting.texts=0 should be greater", "use e.g."),
     row("fit incentive.prompting.named=-1", "incentive.prompting.named=-1 should be greater", "use e.g."),
 ]
-KINDS = {"expansions": SOURCES, "clean updates": CLEAN}
+IDLE = [
+    row("fit prompts.group_size=2", "incentive.shaping.weight=", "two images are equally far", "group_size=3"),
+    row("fit objective.loss=nft incentive.shaping.form=per_step", "needs sampled steps", "use terminal"),
+]
+SCHEDULES = [
+    row(
+        "fit sampler.window_schedule=linear_decay sampler.window_every=2 sampler.window_every_last=5",
+        *("sampler.window_every_last=5 is more than window_every=2", "use e.g. 1"),
+    ),
+    row("fit sampler.window_schedule=exp_decay sampler.window_decay=-1", "sampler.window_decay=-1 should be greater"),
+]
+KINDS = {"expansions": SOURCES, "clean updates": CLEAN, "levers that cannot act": IDLE, "schedules": SCHEDULES}

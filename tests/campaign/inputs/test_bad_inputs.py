@@ -6,7 +6,7 @@ tries one row of each kind.
 Catches in config/yaml_text.py: keys compared before it is known that they are texts.
 Catches in training/checkpoint_content.py: a parameter without moments; loops without a count; an identity of no run.
 Catches in reports/summaries.py: a summary whose parts are not looked at.
-Catches in evaluation/record.py: numbers whose sum is infinite.
+Catches in evaluation/record_file.py: numbers whose sum is infinite.
 Catches in evaluation/bundle.py: a file without evaluations.
 Catches in evaluation/arrays.py: an array that is no picture.
 Catches in core/json_files.py: a file of any size is read.
