@@ -44,6 +44,15 @@ def test_a_held_out_reward_that_falls_is_a_sign_of_hacking(tmp_path: Path) -> No
     assert "objective.kl_weight" in finding.advice
 
 
+def test_it_is_none_where_the_reward_fell_too(tmp_path: Path) -> None:
+    """Catches in reports/health.py: a run that got worse in all is said to exploit its reward."""
+    folder = make_finished_run(tmp_path / "run", reward=0.4, values={"heldout_clip_score": 0.1})
+    _give_per_prompt(folder, "heldout/clip_score", [0.025, 0.175])
+    (finding,) = found(folder, "Reward hacking")
+    assert finding.state == "look"
+    assert finding.said.endswith("fell (-66.7%), and the reward did not rise (-20.0%): the images became worse.")
+
+
 def test_a_held_out_reward_that_stays_is_fine_and_none_is_unknown(tmp_path: Path) -> None:
     assert states(make_finished_run(tmp_path / "a", values={"heldout_clip_score": 0.3}), "Reward hacking") == ["fine"]
     assert states(make_finished_run(tmp_path / "b"), "Reward hacking") == ["unknown"]

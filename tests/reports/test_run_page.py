@@ -166,6 +166,25 @@ def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     assert len(colours) == 2
 
 
+def test_seeds_share_a_place_in_the_legend_and_what_is_fine_is_folded(tmp_path: Path) -> None:
+    """Catches in reports/charts.py: a legend that names every seed.
+
+    Catches in reports/run_page.py: the health of many runs in full, before any result.
+    """
+    runs = [make_finished_run(tmp_path / str(seed), seed=seed) for seed in range(3)]
+    other = make_finished_run(tmp_path / "b", experiment="shapes_flowgrpo")
+    text = page_of(*runs, other)[1]
+    for legend in re.findall(r'<ul class="legend">(.*?)</ul>', text):
+        names = re.findall(r"</svg>(.*?)</li>", legend)
+        assert names[:2] == ["shapes_div, 3 seeds", "shapes_flowgrpo, seed 0"]
+    health = section(text, "health")
+    folded = re.findall(r"<details><summary>(\d) fine</summary>(.*?)</details>", health)
+    assert [int(count) for count, _ in folded] == [found.count('class="fine"') for _, found in folded]
+    assert len(folded) == 4
+    assert health.count('class="fine"') == sum(int(count) for count, _ in folded)
+    assert "<details><summary>" not in section(page_of(runs[0])[1], "health")
+
+
 def test_a_run_without_looks_shows_its_training_groups(tmp_path: Path) -> None:
     folder = make_finished_run(tmp_path / "run")
     (folder / "evaluation" / "tuning.json").unlink()
