@@ -4,7 +4,8 @@
 
 Rows are the first eight prompts of the test list and columns the first images of a seed, the same noise for all
 models: nothing is chosen. Beside each row stands its number of styles over 64 images (exp of the entropy among images
-that the reader finds readable and on prompt). A table of them is printed, and written beside the picture as JSON.
+that the reader finds readable and on prompt), and above each panel the model's reward in its run's closing table. A
+table of styles is printed, and written beside the picture as JSON.
 """
 
 import json
@@ -30,14 +31,15 @@ from drift_pl.config.checkpoints import CONFIG, find_checkpoint
 from drift_pl.evaluation.drawing import draw
 from drift_pl.evaluation.sampling import Model
 from drift_pl.generate import GenerateOptions
+from drift_pl.reports.summaries import read_summary
 
 SHOWN_PROMPTS, SHOWN_IMAGES, IMAGES = 8, 8, 64
 TITLES = {
     "base": "base model",
     "emoji_flowgrpo": "Flow-GRPO",
     "emoji_nft": "DiffusionNFT's loss",
-    "emoji_drift": "Flow-GRPO and the levers",
-    "emoji_div": "... and the levers (emoji_div)",
+    "emoji_drift": "our reading of DRIFT",
+    "emoji_div": "DRIFT (emoji_div)",
 }
 
 
@@ -54,17 +56,20 @@ def sample(run: str, prompts: list[str], seed: int) -> tuple[str, Tensor, Tensor
     return str(config.experiment), *images
 
 
-def show(images: dict[str, Tensor], styles: dict[str, list[float]], prompts: list[str], out: Path) -> None:
-    """One panel per model, two beside each other, a row per prompt."""
-    lines = -(-len(images) // 2)
-    figure, panels = plt.subplots(lines, 2, figsize=(10.4, 4.5 * lines), squeeze=False)
+def show(
+    images: dict[str, Tensor], styles: dict[str, list[float]], rewards: dict[str, float], prompts: list[str], out: Path
+) -> None:
+    """One panel per model, two or three beside each other, a row per prompt."""
+    beside = 3 if len(images) % 3 == 0 else 2
+    lines = -(-len(images) // beside)
+    figure, panels = plt.subplots(lines, beside, figsize=(5.2 * beside, 4.7 * lines), squeeze=False)
     for panel in panels.flat[len(images) :]:
         panel.set_axis_off()
     for panel, (name, images_PN3HW) in zip(panels.flat, images.items(), strict=False):
         rows = torch.cat([torch.cat(list(row[:SHOWN_IMAGES]), 2) for row in images_PN3HW], 1)
         side = images_PN3HW.shape[-1]
         panel.imshow(rows.permute(1, 2, 0).clamp(0, 1), interpolation="nearest")
-        panel.set_title(TITLES.get(name, name), fontsize=15)
+        panel.set_title(f"{TITLES.get(name, name)}: reward {rewards[name]:.3f}", fontsize=15)
         panel.set_xticks([])
         places = [side * (number + 0.5) for number in range(len(prompts))]
         panel.set_yticks(places, prompts if panel in panels[:, 0] else [""] * len(prompts), fontsize=12)
@@ -91,16 +96,19 @@ def main(argv: list[str]) -> int:
     prompts = (PROMPTS / "test.txt").read_text().splitlines()[:SHOWN_PROMPTS]
     seed, out = int(given.get("seed", 0)), Path(given.get("out", "docs/results/pictograms.png"))
     images: dict[str, Tensor] = {}
+    rewards: dict[str, float] = {}
     for run in runs:
         name, base, tuned = sample(run, prompts, seed)
         images |= {"base": base, name: tuned}
+        summary = read_summary(Path(run))
+        rewards |= {"base": summary["base"]["reward"], name: summary["tuned"]["reward"]}
     measure = PictogramMeasure()
     measured = {name: measure(part, prompts) for name, part in images.items()}
     styles = {name: [round(value, 3) for value in found["styles"].tolist()] for name, found in measured.items()}
     for number, prompt in enumerate(prompts):
         print(f"{prompt:<14}" + "  ".join(f"{name} {values[number]:.2f}" for name, values in styles.items()))
     print(f"{'mean':<14}" + "  ".join(f"{name} {sum(values) / len(values):.2f}" for name, values in styles.items()))
-    show(images, styles, prompts, out)
+    show(images, styles, rewards, prompts, out)
     record = {"prompts": prompts, "seed": seed, "images": IMAGES, "styles": styles}
     record["alignment"] = {name: found["alignment"].tolist() for name, found in measured.items()}
     out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
