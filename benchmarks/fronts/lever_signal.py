@@ -224,6 +224,7 @@ def _main(argv: list[str]) -> None:
         "--also", action="append", default=[], help="further settings of the levers, KEY=VALUE KEY=VALUE"
     )
     parser.add_argument("--beside", nargs="*", default=[], type=Path, help="runs without levers, for the second table")
+    parser.add_argument("--first", type=int, help="iterations of a run that the second table looks at; none: all")
     parser.add_argument("--iterations", type=int, default=4, help="iterations' worth of groups per checkpoint")
     parser.add_argument("--out", type=Path, help="a JSON file")
     parser.add_argument("--debug", action="store_true")
@@ -231,7 +232,7 @@ def _main(argv: list[str]) -> None:
     if options.iterations < 1:
         raise UserError(f"--iterations {options.iterations}: give at least 1")
     quieten()
-    learnt = [learning(run) for run in (*options.runs, *options.beside)]
+    learnt = [learning(run, options.first) for run in (*options.runs, *options.beside)]
     rows = [row for run in options.runs for row in measure(run, options.also, options.iterations)]
     if options.out is not None:
         write_json(options.out, {"signal": rows, "learning": learnt})

@@ -128,6 +128,7 @@ def test_the_speed_of_learning_is_the_slope_by_least_squares(tmp_path: Path) -> 
     assert found["reward_per_iteration"] == pytest.approx(0.5)
     assert (found["kl"], found["kept"], found["iterations"], found["run"]) == (0.4, None, 3, "a")
     assert "| a | 50.000 |  |  |  |  | 0.4 |" in learning_table([found])
+    assert learning(tmp_path / "a", first=2)["reward_per_iteration"] == pytest.approx(1.0)
     (folder / "metrics.csv").write_text("\n".join(lines[:2]))
     with pytest.raises(UserError, match="has 1 iterations: a slope needs two"):
         learning(tmp_path / "a")
