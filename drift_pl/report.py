@@ -18,13 +18,13 @@ class ReportOptions(Options):
     """Show finished runs side by side: a page, a table over seeds, a figure.
 
     Writes report.html (what was run, how it went, pictures, health), report.md, report.json and report.png. PATHS are
-    run folders; those of runs that are not finished are left out with a note. Every fit writes its own report.html.
+    run folders, or folders that hold runs; unfinished runs are left out with a note. Every fit writes its own page.
     """
 
     program = "python -m drift_pl.report"
     example = "runs/shapes_div-* runs/shapes_flowgrpo-*"
 
-    paths: list[str] = setting(..., "run folders")
+    paths: list[str] = setting(..., "run folders, or folders that hold runs")
     out: str | None = setting(
         None, "folder to write; null: that of the run if there is one, else report", example="report"
     )
@@ -41,8 +41,7 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     from drift_pl.reports.facts import read_facts
     from drift_pl.reports.run_page import page
 
-    for path in folders:
-        _refuse_file(path)
+    folders = _runs_of(folders)
     unfinished = [folder for folder in folders if _is_unfinished(folder)]
     notes = [f"left out, not finished: {folder}; go on with {resume_command(folder)}" for folder in unfinished]
     if unfinished == folders:
@@ -58,6 +57,22 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     write_json(out / "report.json", everything)
     draw(groups, out / "report.png")
     return out, text, notes
+
+
+def _runs_of(folders: list[Path]) -> list[Path]:
+    """Each folder, or the runs below it by their names; each once.
+
+    Raises:
+        UserError: one is a file.
+    """
+    from drift_pl.reports.run_list import find_runs
+
+    found: list[Path] = []
+    for path in folders:
+        _refuse_file(path)
+        holds_others = path.is_dir() and not (path / SUMMARY).is_file()
+        found += (sorted(find_runs([path])) if holds_others else []) or [path]
+    return [*dict.fromkeys(found)]
 
 
 def _is_unfinished(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """setup.cfg against the disk, and the wheel against what a user needs from it."""
 
 import configparser
+import hashlib
 import re
 import shutil
 import subprocess
@@ -106,6 +107,35 @@ def test_installed_wheel_finds_its_experiments_from_anywhere(wheel_path: Path, t
     folder, *names = done.stdout.split()
     assert Path(folder).parent in (site / "drift_pl", site), done.stderr
     assert names == sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
+
+
+def test_the_loose_pipeline_of_a_wheel_is_put_together_from_two_folders(wheel_path: Path, tmp_path: Path) -> None:
+    """The wheel has no file twice, and whoever reads the model finds the folder of the checkout.
+
+    Catches in core/shared_parts.py: parts of the other folder left out. In setup.cfg: links that are followed.
+    """
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel_path).extractall(site)
+    loose = site / "drift_pl" / "builtin" / "loose"
+    assert sum(path.stat().st_size for path in loose.rglob("*") if path.is_file()) < 13e6
+    assert not (loose / "vae").exists()
+    code = (
+        "import hashlib, pathlib; from drift_pl.core.locate import locate\n"
+        "folder = pathlib.Path(locate('pkg:drift_pl.builtin/loose')); print(folder)\n"
+        "for part in folder.iterdir():\n"
+        "    for path in [part] if part.is_file() else part.iterdir():\n"
+        "        print(path.relative_to(folder), hashlib.sha256(path.read_bytes()).hexdigest())"
+    )
+    env = {"PYTHONPATH": str(site), "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env)
+    folder, *found = done.stdout.splitlines()
+    here = ROOT / "drift_pl" / "builtin" / "loose"
+    files = [path for part in here.iterdir() for path in ([part] if part.is_file() else part.iterdir())]
+    assert sorted(found) == sorted(
+        f"{path.relative_to(here)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
+    ), done.stderr
+    assert Path(folder).parent == tmp_path
+    assert not Path(folder).exists(), "gone with the process"
 
 
 def test_wheel_holds_nothing_else(wheel_names: set[str]) -> None:

@@ -28,6 +28,7 @@ from training_denoiser import (
 from training_state import Stage
 
 from drift_pl.builtin import LOOSE, WEIGHTS
+from drift_pl.core.shared_parts import SHARED_PARTS
 
 EXCHANGED_CAPTIONS = 0.5
 LEARNING_RATE = 1e-3
@@ -69,11 +70,14 @@ def train_loose(state: Path, steps: int, batch: int = 64, scenes: int = CACHED_S
 
 
 def link_shared(folder: Path, original: Path) -> None:
-    """Links of a pipeline's folder to the parts of another one, but for the transformer."""
-    for part in sorted(original.iterdir()):
+    """Links of a pipeline's folder to the parts of another one, but for the transformer, and a list of them."""
+    parts = sorted(part for part in original.iterdir() if part.name != "transformer")
+    for part in parts:
         link = folder / part.name
-        if part.name != "transformer" and not link.exists():
+        if not link.exists():
             link.symlink_to(os.path.relpath(part, folder), target_is_directory=part.is_dir())
+    lines = [os.path.relpath(original, folder), *(part.name for part in parts)]
+    (folder / SHARED_PARTS).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 class LooseRecipe(Recipe):

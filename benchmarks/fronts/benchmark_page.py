@@ -112,11 +112,10 @@ def _both_gains(each: Row | None) -> str:
 
 def _rows(table: Table, other: str) -> list[str]:
     lines = [row(HEAD), row(["---"] * len(HEAD))]
-    if other == table.tier.baseline:
-        lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
-        if table.room is not None:
-            before = _values(table.room["before"], table.measure)
-            lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
+    lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
+    if table.room is not None:
+        before = _values(table.room["before"], table.measure)
+        lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
     return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]
 
 

@@ -17,8 +17,11 @@ KEYS = {
 """Means over a run."""
 
 
-def learning(run: Path) -> dict[str, float | str | None]:
+def learning(run: Path, first: int | None = None) -> dict[str, float | str | None]:
     """Of one run; None where it logs no such metric.
+
+    Args:
+        first: look at so many iterations only; None: all.
 
     Returns:
         `reward_per_iteration`: slope of the training groups' mean reward, by least squares; `kl`: mean over the last
@@ -31,7 +34,7 @@ def learning(run: Path) -> dict[str, float | str | None]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: train the run with trainer.logger=[csv]")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("reward/mean")]
+        rows = [row for row in csv.DictReader(file) if row.get("reward/mean")][:first]
     if len(rows) < 2:
         raise UserError(f"{path} has {len(rows)} iterations: a slope needs two")
     at_N, reward_N = (np.array(_column(rows, key)) for key in ("iteration", "reward/mean"))

@@ -44,6 +44,8 @@ from drift_pl.training.module import DriftModule
 FRESH = 10_000
 """Iteration from which groups are drawn: beyond those of a run."""
 TRAINED = "as trained"
+READ_OFF = ("incentive.selection.", "incentive.shaping.")
+EMBEDDED = ("incentive.shaping.encoder", "incentive.shaping.form")
 
 
 class Groups(NamedTuple):
@@ -128,9 +130,13 @@ def sample(module: DriftModule, data: Any, iterations: int) -> list[Groups]:
 def refuse_without_levers(config: Config, run_dir: Path) -> None:
     """
     Raises:
-        UserError: the run has neither selection nor shaping, or another method in its place.
+        UserError: the run has neither selection nor shaping, another method in its place, or a bonus for each step.
     """
     incentive = config.incentive
+    if incentive.shaping.form == "per_step" and incentive.shaping.weight:
+        raise UserError(
+            f"{run_dir} has a bonus for each step: signals are of the image's, incentive.shaping.form=terminal"
+        )
     if incentive.method != "drift" or (incentive.selection.rule == "none" and not incentive.shaping.weight):
         raise UserError(f"{run_dir} has neither selection nor shaping: give a run with levers, e.g. of shapes_div")
 
@@ -190,6 +196,16 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _changed(settings: Sequence[str], also: str) -> Config:
+    """
+    Raises:
+        UserError: it is a setting that needs other images or other embeddings.
+    """
+    for item in also.split():
+        if not item.startswith(READ_OFF) or item.startswith(EMBEDDED):
+            raise UserError(
+                f"--also {item}: only settings of selection and shaping are read off the same images, but for encoders "
+                "and form, e.g. --also incentive.selection.rule=none"
+            )
     return parse([*settings, *also.split()]).config
 
 
@@ -208,12 +224,15 @@ def _main(argv: list[str]) -> None:
         "--also", action="append", default=[], help="further settings of the levers, KEY=VALUE KEY=VALUE"
     )
     parser.add_argument("--beside", nargs="*", default=[], type=Path, help="runs without levers, for the second table")
+    parser.add_argument("--first", type=int, help="iterations of a run that the second table looks at; none: all")
     parser.add_argument("--iterations", type=int, default=4, help="iterations' worth of groups per checkpoint")
     parser.add_argument("--out", type=Path, help="a JSON file")
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args(argv)
+    if options.iterations < 1:
+        raise UserError(f"--iterations {options.iterations}: give at least 1")
     quieten()
-    learnt = [learning(run) for run in (*options.runs, *options.beside)]
+    learnt = [learning(run, options.first) for run in (*options.runs, *options.beside)]
     rows = [row for run in options.runs for row in measure(run, options.also, options.iterations)]
     if options.out is not None:
         write_json(options.out, {"signal": rows, "learning": learnt})

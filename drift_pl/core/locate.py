@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from drift_pl.core.errors import UserError, causes, named
 from drift_pl.core.files import local_path, refused
 from drift_pl.core.modules import is_module, package_folders
+from drift_pl.core.shared_parts import whole_folder
 
 Loaded = TypeVar("Loaded")
 
@@ -36,6 +37,7 @@ def locate(name: str, wanted: str = "a folder that does, or a hub id like org/mo
                 f"{named(name)}: there is no installed package {package!r}; give pkg:PACKAGE/FOLDER, or a path"
             )
         path = next((folder / inside for folder in folders if (folder / inside).exists()), folders[0] / inside)
+        path = whole_folder(path)
     elif name.startswith((".", "/", "~")) or Path(name).exists():
         path = local_path(name)
     else:

@@ -118,7 +118,7 @@ class Display:
         if self._bar is not None:
             self._tasks.append(self._bar.add_task(title, total=total or None, completed=first, stage=stage))
         elif self._shows_lines():
-            print(f"{title} ({total - first} {unit})" if total else f"{title} ...", flush=True)
+            print(f"{title.removesuffix(':')} ({total - first} {unit})" if total else f"{title} ...", flush=True)
         return stage
 
     def end(self, stage: Stage) -> None:

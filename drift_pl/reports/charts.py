@@ -24,12 +24,14 @@ class Line:
         colour: e.g. `#0072B2`; None: the text's, softened.
         style: `run` (solid, with points), `plain` (dashed: recorded elsewhere) or `faint` (thin: noisy); with ` front`
             it is a broad line without points, in no legend and no table.
+        of: what lines are seeds of, which have one entry in the legend; empty: of itself.
     """
 
     name: str
     points: Sequence[Point]
     colour: str | None = None
     style: str = "run"
+    of: str = ""
 
     @property
     def is_front(self) -> bool:
@@ -158,16 +160,18 @@ def _drawn(line: Line, scale: _Scale, ring: bool) -> Iterator[str]:
 
 
 def _legend(chart: Chart) -> str:
-    """Each line's name beside a piece of it."""
-    entries = ""
+    """Each line's name beside a piece of it; of several seeds, what they are of."""
+    entries, groups = "", dict[str, list[Line]]()
     for line in chart.lines:
-        if line.is_front:
-            continue
+        if not line.is_front:
+            groups.setdefault(line.of or line.name, []).append(line)
+    for of, (line, *others) in groups.items():
+        name = f"{of}, {len(others) + 1} seeds" if others else line.name
         colour = f' style="--colour:{line.colour}"' if line.colour else ""
         piece = '<polyline points="0,6 26,6"/>' + '<circle cx="13" cy="6" r="3.2"/>' * line.has_points
         entries += (
             f'<li><svg viewBox="0 0 26 12" aria-hidden="true"><g class="{line.style}'
-            f'{" coloured" if line.colour else ""}"{colour}>{piece}</g></svg>{escape(line.name)}</li>'
+            f'{" coloured" if line.colour else ""}"{colour}>{piece}</g></svg>{escape(name)}</li>'
         )
     if chart.star:
         entries += (

@@ -51,9 +51,14 @@ class RunFacts:
         return self.run.folder.resolve().name
 
     @property
+    def experiment(self) -> str:
+        """Its name, without a folder."""
+        return Path(self.run.experiment).stem
+
+    @property
     def label(self) -> str:
         """Short enough for a legend."""
-        return f"{Path(self.run.experiment).stem}, seed {self.summary['seed']}"
+        return f"{self.experiment}, seed {self.summary['seed']}"
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -111,15 +111,22 @@ def _hacking(facts: RunFacts) -> Iterator[Finding]:
         )
     for name in names:
         label, change = name.removeprefix("heldout/"), percent(_change(facts, name))
-        if _rises(_difference(facts, name)) is False:
+        reward = _change(facts, "reward")
+        if _rises(_difference(facts, name)) is not False:
+            yield Finding("fine", "Reward hacking", f"{label}, which was not trained on, did not fall ({change}).")
+        elif reward is not None and reward <= 0:
+            said = f"{label}, which was not trained on, fell ({change}), and the reward did not rise "
+            said += f"({percent(reward)}): the images became worse."
+            yield Finding(
+                "look", "Reward hacking", said, "Lower objective.learning_rate, or take an earlier checkpoint."
+            )
+        else:
             said = f"{label}, which was not trained on, fell ({change}) while the reward changed by "
-            said += f"{percent(_change(facts, 'reward'))}: a sign that the reward is being exploited."
+            said += f"{percent(reward)}: a sign that the reward is being exploited."
             advice = (
                 "Look at the pictures; raise objective.kl_weight, add this reward to the trained ones, or stop earlier."
             )
             yield Finding("problem", "Reward hacking", said, advice)
-        else:
-            yield Finding("fine", "Reward hacking", f"{label}, which was not trained on, did not fall ({change}).")
 
 
 def _latents(facts: RunFacts) -> Iterator[Finding]:
@@ -147,7 +154,8 @@ def _ratio(facts: RunFacts) -> Iterator[Finding]:
         )
         yield Finding("look", "Ratio noise", said, advice)
     else:
-        yield Finding("fine", "Ratio noise", f"Before the first step the ratio is 1 to within {noise:.1e}.")
+        said = f"1 to within {noise:.1e}" if noise else "exactly 1"
+        yield Finding("fine", "Ratio noise", f"Before the first step the ratio is {said}.")
 
 
 def _groups(facts: RunFacts) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """report.html: finished runs on one page that needs no network and no other file. No torch."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def page(runs: Sequence[RunFacts], notes: Sequence[str] = ()) -> str:
         "GENERATOR": f"{GENERATOR} {FORMAT}",
         "TITLE": escape(title),
         "LEAD": "".join(map(_lead, runs)) + "".join(f'<p class="notes">{escape(note)}</p>' for note in notes),
-        "HEALTH": _each(runs, _health),
+        "HEALTH": _each(runs, partial(_health, fold=len(runs) > 1)),
         "RESULTS": _results(runs),
         "CHARTS": charts(runs),
         "PICTURES": _pictures(runs),
@@ -72,8 +73,19 @@ def _lead(run: RunFacts) -> str:
     return f'<p class="lead">{escape(text)}.</p>'
 
 
-def _health(run: RunFacts) -> str:
-    return f'<ul class="findings">{"".join(map(_finding, findings(run)))}</ul>'
+def _health(run: RunFacts, fold: bool) -> str:
+    """
+    Args:
+        fold: what is fine is shown by a click.
+    """
+    found = findings(run)
+    fine = [each for each in found if fold and each.state == "fine"]
+    text = _findings([each for each in found if each not in fine])
+    return text + (f"<details><summary>{len(fine)} fine</summary>{_findings(fine)}</details>" if fine else "")
+
+
+def _findings(found: Sequence[Finding]) -> str:
+    return f'<ul class="findings">{"".join(map(_finding, found))}</ul>' if found else ""
 
 
 def _finding(found: Finding) -> str:

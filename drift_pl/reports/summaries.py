@@ -41,11 +41,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def _remedy(folder: Path) -> str:
-    """What to do where a summary is missing: the run is not finished, or it is no run, but may hold some."""
+    """What to do where a summary is missing: the run is not finished, or it is no run."""
     if (folder / CONFIG).is_file():
         return f": finish it with {resume_command(folder)}"
-    below = any(folder.glob(f"*/{CONFIG}"))
-    return f" and is no run: give the folders of runs, e.g. {folder / '*' if below else 'runs/shapes_*'}"
+    return " and is no run: leave it out, or give the folders of runs, e.g. runs/shapes_*"
 
 
 def _damaged(folder: Path, wrong: str) -> UserError:

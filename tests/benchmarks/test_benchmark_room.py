@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark import RESULTS
+from benchmark import PAGE, RESULTS
 from benchmark_room import kept_by, read_room, room_file, room_lines
 from room_of_world import _main, tier_of, with_fronts
 
@@ -78,9 +78,11 @@ def test_worlds_and_sizes_that_cannot_be_explored_are_refused(capsys: pytest.Cap
 
 
 def test_the_committed_room_is_that_of_the_tables_prompts() -> None:
-    """The base model of the room is the tables', from more images; the one before is not loose."""
+    """The base model of the room is the tables', from more images; the one before is not loose, and in every table."""
     room = read_room(RESULTS, "b")
     assert room is not None
     assert room["prompts"] == 64
     assert room["base"]["reward"] < 0.85 < 0.9 < room["before"]["reward"]
     assert room["before"]["alignment"] > 4 * room["base"]["alignment"]
+    tables = PAGE.read_text().partition("## Tier b1")[2].partition("\n## ")[0]
+    assert tables.count("\n| the model before |") == tables.count("| base model | before fine-tuning |") > 1

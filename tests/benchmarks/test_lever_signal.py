@@ -1,12 +1,23 @@
 """What levers leave of a reward's signal, by hand and in closed form."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from learning import learning, learning_table
-from lever_signal import TRAINED, Groups, correlation, describe, effective_share, main, refuse_without_levers, signal
+from lever_signal import (
+    TRAINED,
+    Groups,
+    _changed,
+    correlation,
+    describe,
+    effective_share,
+    main,
+    refuse_without_levers,
+    signal,
+)
 from runs import TinyWorld
 
 from drift_pl.config.loading import parse
@@ -83,6 +94,25 @@ def test_a_run_without_levers_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match="has neither selection nor shaping: give a run with levers"):
             refuse_without_levers(parse(["experiment=shapes_drift", *settings]).config, tmp_path)
+    with pytest.raises(UserError, match="has a bonus for each step"):
+        refuse_without_levers(parse(["experiment=shapes_drift", "incentive.shaping.form=per_step"]).config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "setting", ["objective.loss=nft", "incentive.method=dra", "incentive.shaping.encoders=[]", "seed=1"]
+)
+def test_further_settings_that_need_other_images_are_refused(setting: str) -> None:
+    """Catches in benchmarks/fronts/lever_signal.py: a row for settings that the images do not have."""
+    with pytest.raises(UserError, match=rf"--also {re.escape(setting)}: only settings of selection and shaping"):
+        _changed(["experiment=shapes_drift"], f"incentive.selection.rule=none {setting}")
+
+
+def test_bad_arguments_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path), "--iterations", "0"]) == 2
+    assert main([str(tmp_path / "nowhere")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: --iterations 0: give at least 1"
+    assert second.startswith(f"error: {tmp_path}/nowhere/csv/metrics.csv does not exist")
 
 
 def test_the_speed_of_learning_is_the_slope_by_least_squares(tmp_path: Path) -> None:
@@ -98,6 +128,7 @@ def test_the_speed_of_learning_is_the_slope_by_least_squares(tmp_path: Path) -> 
     assert found["reward_per_iteration"] == pytest.approx(0.5)
     assert (found["kl"], found["kept"], found["iterations"], found["run"]) == (0.4, None, 3, "a")
     assert "| a | 50.000 |  |  |  |  | 0.4 |" in learning_table([found])
+    assert learning(tmp_path / "a", first=2)["reward_per_iteration"] == pytest.approx(1.0)
     (folder / "metrics.csv").write_text("\n".join(lines[:2]))
     with pytest.raises(UserError, match="has 1 iterations: a slope needs two"):
         learning(tmp_path / "a")

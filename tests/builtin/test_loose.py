@@ -11,6 +11,9 @@ from diffusers import StableDiffusion3Pipeline
 from loose_train import exchange, link_shared, train_loose
 
 from drift_pl.builtin import LOOSE, WEIGHTS
+from drift_pl.core.shared_parts import SHARED_PARTS
+
+OWN = {"transformer", "README.md", SHARED_PARTS}
 
 
 def test_half_of_the_captions_go_to_other_images() -> None:
@@ -36,7 +39,7 @@ def test_the_changelogs_tag_is_that_of_the_weights() -> None:
 def test_all_but_the_transformer_are_links_within_the_package(tmp_path: Path) -> None:
     """No file is kept twice, and the links work wherever the package lies."""
     for part in LOOSE.iterdir():
-        if part.name not in ("transformer", "README.md"):
+        if part.name not in OWN:
             assert part.is_symlink(), part
             assert not part.readlink().is_absolute()
             assert part.resolve() == WEIGHTS / "pipeline" / part.name
@@ -44,8 +47,10 @@ def test_all_but_the_transformer_are_links_within_the_package(tmp_path: Path) ->
     assert 1e7 < own < 1.3e7
     (tmp_path / "loose").mkdir()
     link_shared(tmp_path / "loose", WEIGHTS / "pipeline")
-    names = {path.name for path in LOOSE.iterdir()} - {"transformer", "README.md"}
-    assert {path.name for path in (tmp_path / "loose").iterdir()} == names
+    names = {path.name for path in LOOSE.iterdir()} - OWN
+    assert {path.name for path in (tmp_path / "loose").iterdir()} == names | {SHARED_PARTS}
+    kept, made = (folder.joinpath(SHARED_PARTS).read_text().split("\n")[1:] for folder in (LOOSE, tmp_path / "loose"))
+    assert kept == made == [*sorted(names), ""]
     link_shared(tmp_path / "loose", WEIGHTS / "pipeline")  # again, over what is there
 
 

@@ -193,15 +193,25 @@ def test_a_report_in_place_of_a_run_is_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_folder_that_is_no_run_is_not_to_be_finished(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Of a folder of runs, it says which they are.
+def test_a_folder_that_holds_runs_stands_for_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The unfinished one is left out, a run that is named twice counts once, and logs of a sweep are no run.
 
-    Catches in reports/summaries.py: `fit` offered for whatever has no summary.
+    Catches in report.py: a folder of runs that is taken for a run.
     """
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "runs" / "a").mkdir(parents=True)
-    (tmp_path / "runs" / "a" / "config.yaml").touch()
-    for name, remedy in {"empty": "runs/shapes_*", "runs": f"{tmp_path}/runs/*"}.items():
-        assert main([str(tmp_path / name)]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.endswith(f"{name} has no summary.json and is no run: give the folders of runs, e.g. {remedy}")
+    for seed in (0, 1):
+        folder = make_run(tmp_path / "runs" / str(seed), "drift", seed, 0.6)
+        (folder / "config.yaml").write_text("experiment: shapes_div\n")
+    (tmp_path / "runs" / "begun" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "begun" / "config.yaml").write_text("experiment: shapes_div\n")
+    (tmp_path / "runs" / "sweeps" / "a").mkdir(parents=True)
+    assert main([str(tmp_path / "runs"), str(tmp_path / "runs" / "0"), f"out={tmp_path / 'out'}"]) == 0
+    captured = capsys.readouterr()
+    assert "| `drift` | 2 | 0.600 +- 0.000 |" in captured.out
+    assert captured.err.startswith(f"warning: left out, not finished: {tmp_path / 'runs' / 'begun'}; go on with ")
+
+
+def test_a_folder_that_is_no_run_is_not_to_be_finished(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Catches in reports/summaries.py: `fit` offered for whatever has no summary."""
+    assert main([str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {tmp_path} has no summary.json and is no run: leave it out, or give the folders ")

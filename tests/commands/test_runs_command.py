@@ -108,6 +108,28 @@ def test_what_differs_is_what_was_typed(capsys: pytest.CaptureFixture, monkeypat
     assert "trainer.iterations=99" not in table, "it is in the column beside"
 
 
+def test_a_narrow_terminal_breaks_neither_names_nor_values(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a table has no room, a run has lines of its own.
+
+    Catches in reports/run_table.py: a folder, or KEY=VALUE, in pieces.
+    """
+    folder = make(
+        "shapes_drift-a-long-name-0123abcd-s0", "sampler.steps=7", "trainer.iterations=4", "tags=[kl]", iterations=4
+    )
+    halted = make("halted")
+    write_status(halted, {"iteration": 5, "reward": 0.25})
+    for columns, lines in ((80, 6), (160, 4)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert main([]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert len(shown) == lines
+        assert max(map(len, shown)) <= columns
+        for whole in (str(folder), "reward 0.5000 -> 0.7500"[7 * (columns > 80) :], "sampler.steps=7", "kl", "~0.2500"):
+            assert any(whole in line for line in shown), whole
+
+
 def test_a_run_without_the_file_is_compared_with_its_experiment(capsys: pytest.CaptureFixture) -> None:
     """What this version adds to the entries of a list is no difference; a reward is one as it would be typed.
 
