@@ -30,6 +30,8 @@ def sweep(options: SweepOptions, planned: Sweep, command: Sequence[str] = FIT) -
     slots = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in options.gpus] or [{}] * options.jobs
     finished = len(planned.runs) - len(waiting)
     print(f"{len(planned.runs)} runs: {finished} finished, {len(waiting)} to do; logs in {folder}", flush=True)
+    if waiting:
+        print("how far they are: python -m drift_pl.runs", flush=True)
     by_name = {run.folder.name: run for run in waiting}
     jobs = [
         Job(name, [*command, *run.arguments, "ckpt_path=auto"], folder / f"{name}.log") for name, run in by_name.items()

@@ -66,10 +66,11 @@ def make_finished_run(
 
 
 def _look(folder: Path, prompts: Sequence[str], iteration: int, reward: float, distance: float) -> dict[str, Any]:
-    """A point along training with its picture: of prompt p and noise s, of the grey 4 * iteration + 10 p + s."""
-    grey_PS = torch.tensor([[4 * iteration + 10 * p + s for s in range(3)] for p in range(2)]) / 255
+    """A point along training with its picture: of prompt p and noise s, 4 * iteration + 10 p + s + the column."""
+    grey_PS = torch.tensor([[4 * iteration + 10 * p + s for s in range(3)] for p in range(2)])
+    tiles_PSHW = (grey_PS[:, :, None, None] + torch.arange(8)).expand(2, 3, 8, 8) / 255
     picture = folder / "samples" / f"iteration-{iteration:06d}.png"
-    save_image(labelled_grid(["t"], [grey_PS[:, :, None, None, None].expand(2, 3, 3, 8, 8)], list(prompts)), picture)
+    save_image(labelled_grid(["t"], [tiles_PSHW[:, :, None].expand(2, 3, 3, 8, 8)], list(prompts)), picture)
     point = make_point(iteration, reward, pairwise_distance=distance)
     point |= {"weights": "average", "name": f"iteration-{iteration:06d}", "picture": f"../samples/{picture.name}"}
     value = {"low": None, "high": None, "prompts": 2}

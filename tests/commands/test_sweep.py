@@ -67,6 +67,7 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again(calls: Any, capsy
     out, err = capsys.readouterr()
     assert calls() == ["0 0.1", "0 0.2", "1 0.1", "1 0.2"], "the others are trained all the same"
     assert "4 runs: 0 finished, 4 to do" in out
+    assert "how far they are: python -m drift_pl.runs\n" in out
     assert out.count("failed    seed=1") == 2
     assert "error: out of paint" in out
     assert "2 of 4 runs failed (seed=1 objective.kl_weight=0.1; seed=1 objective.kl_weight=0.2)" in err

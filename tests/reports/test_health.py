@@ -21,7 +21,10 @@ def states(folder: Path, about: str) -> list[str]:
     ("distance", "state"), [(0.39, "problem"), (0.41, "look"), (0.63, "look"), (0.65, "fine"), (0.9, "fine")]
 )
 def test_collapse_is_what_is_left_of_the_base(tmp_path: Path, distance: float, state: str) -> None:
-    """The base has 0.8. Catches in reports/health.py: the two bounds swapped."""
+    """The base has 0.8.
+
+    Catches in reports/health.py: the two bounds swapped.
+    """
     assert states(make_finished_run(tmp_path / "run", values={"pairwise_distance": distance}), "Collapse") == [state]
 
 
@@ -34,7 +37,10 @@ def test_the_reward_rises_or_not(tmp_path: Path, reward: float, state: str) -> N
 
 
 def test_a_held_out_reward_that_falls_is_a_sign_of_hacking(tmp_path: Path) -> None:
-    """0.3 before; 0.1 is lower on both prompts by the same share. Catches in reports/health.py: sign of the change."""
+    """0.3 before; 0.1 is lower on both prompts by the same share.
+
+    Catches in reports/health.py: sign of the change.
+    """
     folder = make_finished_run(tmp_path / "run", values={"heldout_clip_score": 0.1})
     _give_per_prompt(folder, "heldout/clip_score", [0.025, 0.175])
     (finding,) = found(folder, "Reward hacking")

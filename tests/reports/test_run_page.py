@@ -12,7 +12,7 @@ from runs_on_a_page import NASTY, make_finished_run
 
 from drift_pl.reports.facts import read_facts
 from drift_pl.reports.gallery import training_gallery
-from drift_pl.reports.run_page import page, write_run_page
+from drift_pl.reports.run_page import page, table, write_run_page
 
 
 def page_of(*folders: Path, notes: tuple[str, ...] = ()) -> tuple[Page, str]:
@@ -64,7 +64,10 @@ def test_values_of_base_and_tuned_stand_in_the_table(tmp_path: Path) -> None:
 
 
 def test_most_and_least_diverse_prompts(tmp_path: Path) -> None:
-    """Of two prompts with distances 0.3 and 0.5, each list has one. Catches in reports/run_page.py: lists swapped."""
+    """Of two prompts with distances 0.3 and 0.5, each list has one.
+
+    Catches in reports/run_page.py: lists swapped.
+    """
     text = section(page_of(make_finished_run(tmp_path / "run"))[1], "prompts")
     most, least = text.split("Least diverse</h3>")
     assert PROTOCOL["prompts"][1] in most
@@ -101,7 +104,10 @@ def test_every_picture_says_what_it_shows(tmp_path: Path) -> None:
 
 
 def test_pictures_of_the_run_are_those_of_its_sheets(tmp_path: Path) -> None:
-    """Each picture of a sheet is of one grey. Catches in evaluation/sheet.py: rows and columns swapped."""
+    """Each picture of a sheet becomes lighter from left to right, in steps of eight pixels.
+
+    Catches in evaluation/sheet.py: rows and columns swapped.
+    """
     gallery = training_gallery(read_facts(make_finished_run(tmp_path / "run")))
     assert gallery is not None
     base, tuned = gallery.strips
@@ -110,7 +116,8 @@ def test_pictures_of_the_run_are_those_of_its_sheets(tmp_path: Path) -> None:
         assert frame.tiles_PSHW3.shape == (2, 3, 64, 64, 3)
         for prompt in range(2):
             for seed in range(3):
-                np.testing.assert_array_equal(frame.tiles_PSHW3[prompt, seed], 40 * number + 10 * prompt + seed)
+                expected_HW3 = np.broadcast_to((np.arange(64) // 8)[:, None], (64, 64, 3)) + 40 * number
+                np.testing.assert_array_equal(frame.tiles_PSHW3[prompt, seed], expected_HW3 + 10 * prompt + seed)
 
 
 def test_controls_have_names_and_the_slider_a_value(tmp_path: Path) -> None:
@@ -139,7 +146,10 @@ def test_it_asks_nothing_of_the_network(tmp_path: Path) -> None:
 
 
 def test_nothing_of_a_run_is_read_as_html(tmp_path: Path) -> None:
-    """Prompts, the experiment's name, settings. Catches in reports/gallery.py: an alt text that is not escaped."""
+    """Prompts, the experiment's name, settings.
+
+    Catches in reports/gallery.py: an alt text that is not escaped.
+    """
     folder = make_finished_run(tmp_path / "run", f"policy.negative_prompt={json.dumps(NASTY)}", prompts=[NASTY, "b"])
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps(summary | {"experiment": NASTY, "stopped": NASTY}))
@@ -149,6 +159,16 @@ def test_nothing_of_a_run_is_read_as_html(tmp_path: Path) -> None:
     assert NASTY in shown.texts
     assert any(attributes.get("alt", "").startswith(f"base: {NASTY}") for _, attributes in shown.tags)
     assert "<script>alert" not in text
+
+
+def test_no_cell_of_a_table_shows_a_key() -> None:
+    """The experiment's own value comes from a file that may hold one.
+
+    Catches in reports/run_page.py: a cell, or the name of a row, as it is.
+    """
+    text = table("settings", ["setting", "experiment"], [["http://h/?k=1", "http://h/?k=2"]])
+    assert text.count("http://h/?...") == 2
+    assert "k=" not in text
 
 
 def test_several_runs_stand_side_by_side(tmp_path: Path) -> None:

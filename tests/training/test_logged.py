@@ -122,7 +122,7 @@ def test_prompts_are_text_and_addresses_keep_their_keys_to_themselves(run_dir: P
 def test_neither_report_nor_overrides_show_a_key(run_dir: Path) -> None:
     """The negative prompt is an override, and the test prompt stands beside pictures and in a table.
 
-    Catches in reports/run_page.py: cells of tables as they are.
+    Catches in reports/run_page.py: names of a table's rows as they are.
     Catches in reports/gallery.py: prompts as they are.
     Catches in config/overrides.py: arguments kept as they were typed; lines of an earlier version shown as they are.
     """
