@@ -3,14 +3,17 @@
     python benchmarks/cards.py [out=docs/results/plan.json] [experiment=NAME]
 
 Nothing is downloaded, computed or timed: `python -m drift_pl.plan experiment=NAME device=24GB` says the same of one
-experiment and one card. Where a run does not fit, the table names the keys with which it does.
+experiment and one card. Where a run does not fit, the table names the keys with which it does. The file is written
+after each experiment; `experiment=NAME` replaces that one's row in it.
 """
 
+import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from speed.timing import finish, options_of, rounded
+from speed.timing import options_of, rounded, save
 
 from drift_pl.builders.devices import device_of
 from drift_pl.builders.planning import Plan, as_record, plan_of
@@ -87,17 +90,24 @@ def cell(card: Mapping[str, Any]) -> str:
 def main(argv: list[str]) -> int:
     options = options_of(argv, experiment="")
     quieten()
-    rows = {}
-    for name in [options["experiment"]] if options["experiment"] else real_experiments():
+    names = real_experiments()
+    rows = kept_rows(options["out"]) if options["experiment"] else {}
+    for name in [options["experiment"]] if options["experiment"] else names:
         try:
             rows[name] = rounded(row_of(name))
         except UserError as error:
             rows[name] = {"error": str(error)}
         print(f"{name}: {rows[name].get('needed_bytes', 0) / 1e9:.1f} GB", file=sys.stderr, flush=True)
-    finish(
-        {"title": "counted, not measured", "utilisation": UTILISATION, "experiments": rows}, table(rows), options["out"]
-    )
+        rows = {known: rows[known] for known in names if known in rows}
+        save({"title": "counted, not measured", "utilisation": UTILISATION, "experiments": rows}, options["out"])
+    print("\n".join(table(rows)))
     return 0
+
+
+def kept_rows(out: str) -> dict[str, Any]:
+    """Of the file that is there, in which a single experiment replaces its own row."""
+    path = Path(out) if out else None
+    return json.loads(path.read_text(encoding="utf-8"))["experiments"] if path and path.is_file() else {}
 
 
 if __name__ == "__main__":

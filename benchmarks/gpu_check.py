@@ -32,6 +32,9 @@ QUICK_LIMIT_S, QUICK_IMAGES, TINY_IMAGES, QUICK_ALL_S = 90, 8, 4, 175
 def main(argv: list[str]) -> int:
     if argv[:1] == ["row"]:
         return work(json.loads(argv[1]))
+    if {"--help", "-h"} & set(argv):
+        print(__doc__, end="")
+        return 0
     flags = {item for item in argv if item in ("--quick", "--tiny")}
     given = dict(item.split("=", 1) for item in argv if "=" in item)
     known = {"out", "only", "limit_s"}

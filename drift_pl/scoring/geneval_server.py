@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from drift_pl.core.locate import first_line
 from drift_pl.scoring.example_server import add_arguments, run
 from drift_pl.scoring.geneval import COLOURS, CONFIDENCE, Detection, judge
 
@@ -71,6 +72,15 @@ class Examiner:
         return best
 
 
+def examiner_of(detector: str, colours: str, device: str, strict: bool) -> Examiner:
+    """From two folders or hub ids."""
+    from transformers import pipeline  # late: wrong arguments are refused at once
+
+    detect = pipeline("object-detection", model=detector, device=device)
+    name_colour = pipeline("zero-shot-image-classification", model=colours, device=device)
+    return Examiner(detect, name_colour, strict)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Reward server: GenEval's rule on what a detector finds.")
     parser.add_argument("--detector", required=True, help="an object detection model, by folder or hub id")
@@ -78,11 +88,11 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="0 or 1 per image, as GenEval; else partial credit")
     parser.add_argument("--device", default="cpu", help="such as cuda:0")
     options = add_arguments(parser).parse_args()
-    from transformers import pipeline  # late: wrong arguments are refused at once
-
-    detect = pipeline("object-detection", model=options.detector, device=options.device)
-    name_colour = pipeline("zero-shot-image-classification", model=options.colours, device=options.device)
-    run(parser, options, Examiner(detect, name_colour, options.strict))
+    try:
+        examiner = examiner_of(options.detector, options.colours, options.device, options.strict)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        parser.error(f"--detector {options.detector} --colours {options.colours}: {first_line(error)}")
+    run(parser, options, examiner)
 
 
 if __name__ == "__main__":

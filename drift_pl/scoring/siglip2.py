@@ -46,6 +46,7 @@ class Siglip2(ClipReward):
             self.model = load_pretrained(partial(whole(AutoModel), revision=revision), pretrained)
             if not isinstance(self.model, SiglipModel):
                 kind = type(self.model).__name__
+                kind += " (a NaFlex variant)" if kind == "Siglip2Model" else ""
                 raise UserError(f"{named(pretrained)} is a {kind}, and no SiglipModel: give e.g. {SIGLIP2}")
             self.processor = load_pretrained(partial(AutoProcessor.from_pretrained, revision=revision), pretrained)
         self._begin(batch_size)

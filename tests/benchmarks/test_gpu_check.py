@@ -7,6 +7,7 @@ import gpu_check
 import pytest
 import torch
 from card import rows
+from card.checks import check_other_batches
 from card.measure import share_of_peak
 from limit import Work
 
@@ -51,6 +52,21 @@ def test_refusals_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_it_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches in benchmarks/gpu_check.py: `--help` taken for an unknown option."""
+    assert gpu_check.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "[--quick] [--tiny] [out=gpu_check.json] [only=TEXT] [limit_s=SECONDS]" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tf32", [True, False])
+def test_the_check_of_other_batches_on_a_cpu(tmp_path: Path, tf32: bool) -> None:
+    """A CPU has no TF32, and the same sums in batches of 8 as of 4."""
+    found = check_other_batches(tmp_path, "trainer.accelerator=cpu", tf32)
+    assert found == {"ok": True, "largest_deviation": 0.0, "iterations": 2}
 
 
 @pytest.mark.parametrize("name", [name for name in rows.ROWS if "fp16" not in name])

@@ -29,6 +29,18 @@ def test_a_skeleton_takes_no_memory_but_its_adapter(tiny_pipeline: Path) -> None
     assert all(value.is_meta and value.requires_grad for value in full.network.parameters())
 
 
+def test_modules_that_diffusers_keeps_in_float32_are_kept(tiny_wan: Path) -> None:
+    """Wan's time embedding, modulation and norms; against what diffusers' own loading gives every weight.
+
+    Catches in policies/stored.py: every weight of the asked dtype; names compared as a whole.
+    """
+    given = {"dtype": "bfloat16", "targets": ["to_q"]}
+    skeleton, whole = (load_tiny("wan", tiny_wan, sharded=sharded, **given).network for sharded in (True, False))
+    expected = {name: value.dtype for name, value in whole.named_parameters() if "lora_" not in name}
+    assert {name: value.dtype for name, value in skeleton.named_parameters() if "lora_" not in name} == expected
+    assert set(expected.values()) == {torch.bfloat16, torch.float32}
+
+
 def test_a_warm_start_is_in_the_adapter(tiny_pipeline: Path, tmp_path: Path) -> None:
     """Catches in policies/loading.py: a warm start is copied into an adapter on the meta device, and is lost."""
     whole = load_tiny("sd3", tiny_pipeline)

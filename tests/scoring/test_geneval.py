@@ -1,12 +1,26 @@
 """GenEval's rule on made-up detections; every answer is worked out by hand from the paper's section 3."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
+from tiny_models import tiny_tokenizer
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    YolosConfig,
+    YolosForObjectDetection,
+    YolosImageProcessor,
+)
 
-from drift_pl.scoring.geneval import Detection, judge, relations
-from drift_pl.scoring.geneval_server import Examiner
+from drift_pl.scoring import geneval_server
+from drift_pl.scoring.geneval import COLOURS, CONFIDENCE, Detection, judge, relations
+from drift_pl.scoring.geneval_server import Examiner, examiner_of
 
 LEFT, RIGHT, TOP, BOTTOM = (0, 40, 20, 60), (80, 40, 100, 60), (40, 0, 60, 20), (40, 80, 60, 100)
 
@@ -146,3 +160,78 @@ def test_the_examiner_asks_for_what_it_needs() -> None:
     assert Examiner(detect, name_colour)(images, prompts, asked) == [2 / 3, None, 1.0]
     assert crops == [((10, 8), "a photo of a {} computer mouse")]
     assert Examiner(detect, name_colour, strict=True)(images, prompts, asked) == [0, None, 1]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A detector of two classes and a CLIP model, small and random, in the formats that the server is given."""
+    root = tmp_path_factory.mktemp("geneval")
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    names = {0: "dog", 1: "mouse"}
+    config = YolosConfig(**small, image_size=[32, 32], patch_size=8, num_detection_tokens=4, id2label=names)
+    YolosForObjectDetection(config).save_pretrained(root / "detector")
+    YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}).save_pretrained(root / "detector")
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_max_length = 77
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = {**small, **special, "vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    clip = CLIPConfig(text_config=text, vision_config={**small, "patch_size": 8, "image_size": 32}, projection_dim=8)
+    CLIPModel(clip).save_pretrained(root / "clip")
+    side = {"height": 32, "width": 32}
+    CLIPProcessor(CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=side), tokenizer).save_pretrained(
+        root / "clip"
+    )
+    return str(root / "detector"), str(root / "clip")
+
+
+def test_pipelines_of_transformers_are_what_it_asks(folders: tuple[str, str]) -> None:
+    """Against the detector's own boxes, cut and coloured by the CLIP model itself; one image, and several.
+
+    Catches in scoring/geneval_server.py: a list of one image asked as an image.
+    """
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
+    images = [Image.fromarray(each) for each in pixels]
+    wanted = {"include": [ask("dog", color="red"), ask("computer mouse", color="blue")]}
+    examiner = examiner_of(*folders, "cpu", strict=False)
+    expected = [judge(detections(image, *folders), wanted).share for image in images]
+    assert examiner(images, ["a", "b", "c"], [wanted, None, wanted]) == [expected[0], None, expected[2]]
+    assert examiner(images[1:2], ["b"], [wanted]) == expected[1:2]
+    assert any(detections(image, *folders) for image in images)
+
+
+def detections(image: Image.Image, detector: str, clip: str) -> list[Detection]:
+    model, processor = YolosForObjectDetection.from_pretrained(detector), YolosImageProcessor.from_pretrained(detector)
+    judge_model, words = CLIPModel.from_pretrained(clip), CLIPProcessor.from_pretrained(clip)
+    found = []
+    with torch.no_grad():
+        outputs = model(**processor(images=image, return_tensors="pt"))
+        sizes = torch.tensor([[image.height, image.width]])
+        (boxes,) = processor.post_process_object_detection(outputs, threshold=CONFIDENCE, target_sizes=sizes)
+        for score, label, box in zip(boxes["scores"], boxes["labels"], boxes["boxes"], strict=True):
+            name = {0: "dog", 1: "computer mouse"}[int(label)]
+            corners = tuple(int(side) for side in box)
+            left, top, right, bottom = max(0, corners[0]), max(0, corners[1]), min(64, corners[2]), min(48, corners[3])
+            colour = None
+            if right > left and bottom > top:
+                texts = [f"a photo of a {colour} {name}" for colour in COLOURS]
+                crop = image.crop((left, top, right, bottom))
+                given = words(text=texts, images=crop, return_tensors="pt", padding=True)
+                colour = COLOURS[int(judge_model(**given).logits_per_image.argmax())]
+            found.append(Detection(name, float(score), tuple(map(float, corners)), colour))
+    return found
+
+
+def test_a_folder_that_is_no_detector_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches in scoring/geneval_server.py: a traceback for a wrong folder."""
+    monkeypatch.setattr("sys.argv", ["geneval_server", "--detector", str(tmp_path), "--colours", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        geneval_server.main()
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(f"geneval_server: error: --detector {tmp_path} --colours {tmp_path}: ")
+    )

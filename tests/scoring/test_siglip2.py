@@ -7,7 +7,15 @@ import torch
 from PIL import Image
 from tiny_models import IMAGE_SIDE, TEXT_TOKENS, tiny_tokenizer
 from torch import Tensor
-from transformers import AutoModel, SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipProcessor
+from transformers import (
+    AutoModel,
+    Siglip2Config,
+    Siglip2Model,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipProcessor,
+)
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import find
@@ -75,3 +83,19 @@ def test_it_is_a_reward_by_name_and_refuses_another_family(tiny_preference: Path
         UserError, match=r"rewards\.args\.pretrained=.* is a CLIPModel, and no SiglipModel: give e\.g\. google/"
     ):
         Siglip2(str(tiny_preference))
+
+
+def test_a_naflex_variant_is_refused_by_name(tmp_path: Path) -> None:
+    """Its network takes patches of images of any shape, with their number.
+
+    Catches in scoring/siglip2.py: a class of another network taken; a message without a model that works.
+    """
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**small, "vocab_size": 32, "max_position_embeddings": 8, "projection_size": 16}
+    config = Siglip2Config(text_config=text, vision_config={**small, "patch_size": 4, "num_patches": 16})
+    Siglip2Model(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError) as refused:
+        Siglip2(str(tmp_path))
+    said = str(refused.value)
+    assert "is a Siglip2Model (a NaFlex variant), and no SiglipModel: give e.g. google/siglip2-base-patch16-224" in said
+    assert "\n" not in said
