@@ -62,7 +62,8 @@ class Vote:
             Group(prompt, tuple(map(png, to_bytes(images_G3HW).cpu())))
             for images_G3HW, prompt in zip(images_PG3HW, prompts, strict=True)
         ]
-        print(f"{len(groups)} groups wait for votes at {server.address}", file=sys.stderr, flush=True)
+        waiting = "1 group waits" if len(groups) == 1 else f"{len(groups)} groups wait"
+        print(f"{waiting} for votes at {server.address}", file=sys.stderr, flush=True)
         scores = server.book.scores(groups, time.monotonic() + self._deadline_s)
         if scores is None:
             raise UserError(

@@ -88,7 +88,7 @@ def test_a_reward_waits_for_votes_and_finds_them_again(tmp_path: Path, capsys: p
     scores_B = WeightedReward("vote", reward)(images_B3HW, [PROMPT] * 3, group_size=3)
     voting.join()
     assert scores_B.tolist() == [0.0, 1.0, 0.5]
-    assert "groups wait for votes at http://127.0.0.1:" in capsys.readouterr().err
+    assert "1 group waits for votes at http://127.0.0.1:" in capsys.readouterr().err
     again = Vote(str(tmp_path / "votes.jsonl"), deadline_s=0.01)
     assert WeightedReward("vote", again)(images_B3HW, [PROMPT] * 3, group_size=3).tolist() == [0.0, 1.0, 0.5]
     with pytest.raises(UserError, match="resume the run, with a larger deadline_s"):
