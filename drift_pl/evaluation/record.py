@@ -109,8 +109,9 @@ class Evaluation:
 
     def picture_of(self, point: Point) -> Path | None:
         """A point's picture, if it is a PNG file of this run: a record may come from elsewhere and name anything."""
-        path = (self.path.parent / (point.picture or "")).resolve()
-        own = path.suffix == ".png" and path.is_file() and path.is_relative_to(self.run_dir.resolve())
+        path = self.path.parent / (point.picture or "")
+        target = path.resolve()
+        own = target.suffix == ".png" and target.is_file() and target.is_relative_to(self.run_dir.resolve())
         return path if own else None
 
     @property

@@ -252,3 +252,19 @@ def test_the_table_shows_means_and_dashes(tmp_path: Path) -> None:
         *(["reward", "clip"], ["base", "0.5000", "-"], ["iteration", "10", "0.2500", "-"]),
     ]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_a_picture_is_named_by_the_folder_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pareto.json names it, and is passed on.
+
+    Catches in evaluation/record.py: the whole path on this machine; a picture from outside of the run.
+    """
+    monkeypatch.chdir(tmp_path)
+    folder = Path("run", "evaluation", "points")
+    folder.mkdir(parents=True)
+    (folder / "base.png").touch()
+    Path("other.png").touch()
+    own, strange = (replace(base(), picture=name) for name in ("points/base.png", "../../other.png"))
+    evaluation = made(Path("run", "evaluation", "test.json"), own)
+    assert evaluation.picture_of(own) == folder / "base.png"
+    assert evaluation.picture_of(strange) is None
