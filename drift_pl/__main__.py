@@ -26,7 +26,7 @@ HELP = ("--help", "-h", "help")
 
 
 def _run(argv: list[str]) -> None:
-    if argv[:1] and argv[0] in HELP and argv[1:]:  # of a command, or of what a word names
+    if argv[1:] and argv[0] in HELP:  # of a command, or of what a word names
         command, *words = argv[1:]
         argv = [command, "--help", *words] if command in COMMANDS else ["fit", "--help", command, *words]
     if not argv or argv[0] in HELP:

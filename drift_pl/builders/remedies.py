@@ -8,21 +8,26 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
 
+def _is_whole(config: Config) -> bool:
+    """Whether each process has all weights: FSDP2 shards only tensors of the usual dtypes."""
+    return config.trainer.strategy != "fsdp"
+
+
 def _narrow_moments(config: Config) -> str | None:
-    possible = config.objective.optimizer == "adamw" and config.trainer.strategy != "fsdp"
-    return "adamw8bit" if possible else None
+    return "adamw8bit" if _is_whole(config) and config.objective.optimizer == "adamw" else None
 
 
 def _narrow_storage(config: Config) -> str | None:
-    policy = config.policy
-    frozen = policy.tuning == "lora" and config.trainer.strategy != "fsdp"
-    return "fp8" if frozen and policy.storage is None and policy.quantisation is None else None
+    return "fp8" if _has_wide_base(config) and config.policy.storage is None else None
 
 
 def _quantised(config: Config) -> str | None:
-    policy = config.policy
-    frozen = policy.tuning == "lora" and config.trainer.strategy != "fsdp"
-    return "bitsandbytes_4bit" if frozen and policy.quantisation is None else None
+    return "bitsandbytes_4bit" if _has_wide_base(config) else None
+
+
+def _has_wide_base(config: Config) -> bool:
+    """Whether there are frozen weights that are not quantised yet and may be stored in a narrower form."""
+    return _is_whole(config) and config.policy.tuning == "lora" and config.policy.quantisation is None
 
 
 REMEDIES: tuple[tuple[str, Callable[[Config], str | None]], ...] = (
