@@ -15,7 +15,8 @@ from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import naming
 from drift_pl.core.progress import Display
 from drift_pl.core.registry import create, names
-from drift_pl.evaluation.evaluator import Bench, Evaluator
+from drift_pl.evaluation.bench import Bench
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.evaluation.protocol import Protocol, Training
 from drift_pl.evaluation.record import Evaluation

@@ -1,4 +1,4 @@
-"""Held-out evaluation: reward and diversity of a policy's images, for callbacks and commands.
+"""Held-out evaluation: reward and diversity of a policy's images, prompt by prompt, for callbacks and commands.
 
 It differs from training on purpose: other prompts, fixed seeds that do not depend on the run's, the deterministic
 sampler, no variation of prompts, and an encoder that is not used in training.
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from drift_pl.core.errors import UserError
-from drift_pl.core.processes import is_first_process, rank_and_world, sum_over_processes
+from drift_pl.core.processes import is_first_process, rank_and_world
 from drift_pl.core.rng import sample_generators
+from drift_pl.evaluation.evaluated import Evaluated, PromptRows
 from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.partial import PartialPoint, Row
-from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
+from drift_pl.evaluation.sampling import Model, sample_images
 from drift_pl.functional.diversity import cosine_kernel, mean_pairwise_distance
 from drift_pl.policies.protocol import Offloadable
 from drift_pl.policies.sharding import common_passes
@@ -30,30 +30,6 @@ from drift_pl.scoring.residence import PARKED, resident
 from drift_pl.scoring.rewards import WeightedReward, score_images
 
 ENCODER = "evaluation.encoder"
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """Values per prompt, and some of the images.
-
-    Attributes:
-        prompts: P prompts, in the order of the values.
-        values: name -> float64 [P]; NaN where a prompt has no such value.
-        grid_PS3HW: the first seeds of the first prompts, in [0, 1], on the CPU; the first process has them.
-        embedding_PSD: unit embeddings of all images by the evaluation encoder, float32, on the CPU; None unless drift
-            is measured.
-        overall: name -> value over the images of all prompts together.
-    """
-
-    prompts: tuple[str, ...]
-    values: dict[str, Tensor]
-    grid_PS3HW: Tensor
-    embedding_PSD: Tensor | None = None
-    overall: dict[str, float] = field(default_factory=dict)
-
-    def means(self) -> dict[str, float]:
-        """Means over the prompts that have a value, and the overall values."""
-        return {name: float(value_P.nanmean()) for name, value_P in self.values.items()} | self.overall
 
 
 @dataclass(frozen=True)
@@ -131,47 +107,41 @@ class Evaluator:
             UserError: a reward, an encoder or a measure fails or returns something else than it should; or every image
                 has NaN.
         """
-        rank, world = rank_and_world()
         total = len(prompts)
-        sizes = (total, min(self.grid_prompts, total), total if self.drift else 0)
-        names: list[str] = []
-        parts: list[Tensor] = []
-        own = range(rank, max(total, rank + 1), world)  # a process without a prompt repeats another's, for the shapes
-        missing = [index for index in own if partial is None or partial.read(index, ()) is None]
-        further = common_passes(model.policy.network, len(missing), model.device) - len(missing)
-        for index in own:
-            row = None if partial is None or index in missing else partial.read(index, names)
-            if row is None:
-                row = self._sample_and_measure(model, sampler, prompts[index % total], seeds_per_prompt)
-                if partial and index < total:
-                    partial.write(index, row, [True, *(index < size for size in sizes)])
-            values, lost, *kept = row
-            names = names or list(values)
-            if values.keys() != set(names):
-                raise UserError(
-                    f"evaluation.measures: they return {', '.join(values.keys() ^ set(names))} for some prompts only: "
-                    "return NaN where a prompt has no value"
-                )
-            rows = (torch.stack([*(values[name] for name in names), lost]), *kept)
-            parts = parts or [
-                torch.zeros(size, *row.shape, dtype=row.dtype) for size, row in zip(sizes, rows, strict=True)
-            ]
-            for part, row in zip(parts, rows, strict=True):
-                if index < len(part):
-                    part[index] = row
-            self.after_prompt()
-        for _ in range(further):  # the passes of a sharded network that other processes still make
-            self._sample(model, sampler, prompts[0], seeds_per_prompt)
-        table_PN, grid_PS3HW, embedding_PSD = parts
-        # every row is zero on all processes but one
-        table_PN, embedding_PSD = (sum_over_processes(part, model.device) for part in (table_PN, embedding_PSD))
-        grid_PS3HW = sum_over_processes(grid_PS3HW, model.device, everywhere=False)
-        self._report_nan(int(table_PN[:, -1].sum()), len(prompts) * seeds_per_prompt)
-        values_P = dict(zip(names, table_PN[:, :-1].T, strict=True))
+        rows = PromptRows(total, self.grid_prompts, total if self.drift else 0)
+        self._fill(rows, model, sampler, prompts, seeds_per_prompt, partial)
+        values_P, lost, grid_PS3HW, embedding_PSD = rows.of_all_processes(model.device)
+        self._report_nan(lost, total * seeds_per_prompt)
         if not self.drift:
             return Evaluated(tuple(prompts), values_P, grid_PS3HW)
         overall = {} if reference is None else self._drift(embedding_PSD, reference)
         return Evaluated(tuple(prompts), values_P, grid_PS3HW, embedding_PSD, overall)
+
+    def _fill(
+        self,
+        rows: PromptRows,
+        model: Model,
+        sampler: Sampler,
+        prompts: Sequence[str],
+        seeds: int,
+        partial: PartialPoint | None,
+    ) -> None:
+        """Adds the rows of this process's prompts, of which there is one at least."""
+        rank, world = rank_and_world()
+        total = len(prompts)
+        own = range(rank, max(total, rank + 1), world)  # a process without a prompt repeats another's, for the shapes
+        missing = [number for number in own if partial is None or partial.read(number, ()) is None]
+        further = common_passes(model.policy.network, len(missing), model.device) - len(missing)
+        for number in own:
+            row = None if partial is None or number in missing else partial.read(number, rows.names)
+            if row is None:
+                row = self._sample_and_measure(model, sampler, prompts[number % total], seeds)
+                if partial and number < total:
+                    partial.write(number, row, rows.kept(number))
+            rows.add(number, row)
+            self.after_prompt()
+        for _ in range(further):  # the passes of a sharded network that other processes still make
+            self._sample(model, sampler, prompts[0], seeds)
 
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
@@ -224,37 +194,6 @@ class Evaluator:
                 kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
                 yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
             yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Samples a model and measures its images: the one definition of held-out evaluation."""
-
-    evaluator: Evaluator
-    sampling: SamplingPlan
-
-    def base(
-        self, model: Model, prompts: Sequence[str], seeds_per_prompt: int, partial: PartialPoint | None = None
-    ) -> Evaluated:
-        """Measures the base model; see `Evaluator.run`."""
-        with model.sampler(self.sampling, base=True) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, partial=partial)
-
-    def tuned(
-        self,
-        model: Model,
-        prompts: Sequence[str],
-        seeds_per_prompt: int,
-        reference: Tensor | None = None,
-        partial: PartialPoint | None = None,
-    ) -> Evaluated:
-        """Measures the weights that the model holds now; see `Evaluator.run`.
-
-        Args:
-            reference: the base model's embeddings of the same prompts, for metrics of drift.
-        """
-        with model.sampler(self.sampling) as sampler:
-            return self.evaluator.run(model, sampler, prompts, seeds_per_prompt, reference, partial)
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from drift_pl.evaluation.arrays import DAMAGED
 from drift_pl.evaluation.record import Evaluation, Point
 
 Row = tuple[dict[str, Tensor], Tensor, Tensor, Tensor]
-"""Of one prompt: its values, and what is kept of its images; all on the CPU."""
+"""Of one prompt, on the CPU: values, float64; number of NaN images; images for the grid; unit embeddings."""
 SHAPE = "_shape"
 
 
@@ -60,12 +60,12 @@ class PartialPoint:
     def write(self, number: int, row: Row, needed: Sequence[bool]) -> None:
         """
         Args:
-            needed: of the values and the tensors, which are looked at later; the others are kept as their shapes.
+            needed: of the row's tensors, which are looked at later; the others are kept as their shapes.
         """
         values, *tensors = row
         arrays: dict[str, Any] = {
             f"row{place}" + ("" if keep else SHAPE): tensor.numpy() if keep else np.array(tensor.shape)
-            for place, (tensor, keep) in enumerate(zip(tensors, needed[1:], strict=True))
+            for place, (tensor, keep) in enumerate(zip(tensors, needed, strict=True))
         }
         arrays |= {"names": np.array(list(values)), "values": torch.stack(list(values.values())).numpy()}
         with replacing(self._file(number)) as temporary, temporary.open("wb") as file:

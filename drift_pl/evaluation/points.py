@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drift_pl.core.files import finite, replacing
 from drift_pl.evaluation.arrays import read_npz
-from drift_pl.evaluation.evaluator import Evaluated
+from drift_pl.evaluation.evaluated import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
 from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, Value, summarise
 from drift_pl.evaluation.sampling import SamplingPlan

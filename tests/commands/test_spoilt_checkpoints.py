@@ -15,7 +15,7 @@ import torch
 from drift_pl import evaluate, export, generate
 from drift_pl.builders import checkpoint_weights
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.evaluator import Bench
+from drift_pl.evaluation.bench import Bench
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.training.callbacks import DiversityAlarm

@@ -22,7 +22,8 @@ from vendi_score.vendi import score_K
 
 from drift_pl.core.registry import create, names
 from drift_pl.core.types import Condition
-from drift_pl.evaluation.evaluator import Evaluated, Evaluator
+from drift_pl.evaluation.evaluated import Evaluated
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.sampling import Model
 from drift_pl.policies.process import FlowProcess
 from drift_pl.policies.sd3 import StableDiffusion3Policy
@@ -121,8 +122,8 @@ def test_every_value_is_that_of_the_images_it_was_measured_on(
 ) -> None:
     """Oracle: numpy, scipy and vendi_score on the images of the grid, which here are all images.
 
-    Catches in evaluation/evaluator.py: NaN of one image spoils its prompt's mean; values transposed to the wrong
-    prompt.
+    Catches in evaluation/evaluator.py: NaN of one image spoils its prompt's mean.
+    Catches in evaluation/evaluated.py: values transposed to the wrong prompt.
     """
     evaluator = make_evaluator(tiny_evaluation_encoder, grid_prompts=3, grid_seeds=4)
     result = evaluate(tiny_policy, evaluator)
@@ -394,7 +395,7 @@ def test_several_processes_report_what_one_does(
 ) -> None:
     """Three prompts: one of two processes has two, one of four has none. The first has the images of the grid.
 
-    Catches in evaluation/evaluator.py: a process without a prompt counts that of another again.
+    Catches in evaluation/evaluated.py: a process without a prompt counts that of another again.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -20,7 +20,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from drift_pl.core.registry import create
-from drift_pl.evaluation.evaluator import Bench, Evaluator
+from drift_pl.evaluation.bench import Bench
+from drift_pl.evaluation.evaluator import Evaluator
 from drift_pl.evaluation.points import means, read_array
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.record_file import read_evaluation

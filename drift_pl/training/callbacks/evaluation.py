@@ -10,7 +10,8 @@ import lightning as L
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.core.progress import Display
-from drift_pl.evaluation.evaluator import Bench, Evaluated
+from drift_pl.evaluation.bench import Bench
+from drift_pl.evaluation.evaluated import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.partial import PartialPoint
 from drift_pl.evaluation.points import BASE, grid_of, keep, means, read_array, trained_point
