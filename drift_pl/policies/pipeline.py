@@ -1,10 +1,10 @@
-"""Base class of policies from a diffusers pipeline: decoding, guidance, the adapter, resolutions, devices."""
+"""Base class of policies from a diffusers pipeline: guidance, decoding, the adapter, resolutions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from drift_pl.core.errors import naming
 from drift_pl.core.types import Condition
 from drift_pl.policies.encoder_key import text_encoders_key
+from drift_pl.policies.frozen_parts import FrozenParts
 from drift_pl.policies.inputs import per_channel
 from drift_pl.policies.process import Process
 from drift_pl.policies.prompt_warnings import PromptWarnings
@@ -21,7 +22,7 @@ from drift_pl.policies.protocol import Adapter
 from drift_pl.policies.sharding import shard
 
 
-class PipelinePolicy(PromptWarnings, ABC):
+class PipelinePolicy(FrozenParts, PromptWarnings, ABC):
     """A diffusers pipeline whose denoiser trains. A family is a subclass; `load_policy` loads one from a folder.
 
     A subclass describes its pipeline (class attributes) and implements conditioning and calls (abstract methods); it
@@ -33,16 +34,14 @@ class PipelinePolicy(PromptWarnings, ABC):
         resolution: image height and width in pixels; None for the model's own.
         max_sequence_length: tokens per prompt of a text encoder without a fixed length (T5); 0 leaves it out, where a
             family allows that.
-        text_encoder_device: device of the text encoders, e.g. `cpu`; None to move them with the rest.
-        offload: the autoencoder is in main memory until it is needed and after `rest`, text encoders but for the time
-            in which they encode; see `encoding`.
+        text_encoder_device, offload: see `FrozenParts`.
 
     Attributes:
         family: name in `policy.family`.
         pipeline_class: the pipeline that a folder must contain.
         process: see `Policy`.
         denoiser: the pipeline's name of the network that trains.
-        text_parts: the pipeline's names of its text encoders.
+        text_parts: see `FrozenParts`.
         sized_part: the one of them whose length is `max_sequence_length`; None: all have their own.
         optional_parts: parts that a pipeline folder may lack, and that `max_sequence_length=0` leaves out.
         guidance_offset: the pipeline's own `guidance_scale` minus ours for the same images.
@@ -58,7 +57,6 @@ class PipelinePolicy(PromptWarnings, ABC):
     pipeline_class: ClassVar[type[DiffusionPipeline]]
     process: Process
     denoiser: ClassVar[str] = "transformer"
-    text_parts: ClassVar[tuple[str, ...]] = ("text_encoder",)
     sized_part: ClassVar[str | None] = None
     optional_parts: ClassVar[tuple[str, ...]] = ()
     guidance_offset: ClassVar[float] = 0.0
@@ -77,11 +75,8 @@ class PipelinePolicy(PromptWarnings, ABC):
         self.pipeline, self.adapter, self.max_sequence_length = pipeline, adapter, max_sequence_length
         self.network: nn.Module = getattr(pipeline, self.denoiser)
         self.network.eval()  # no dropout: rollout and replay must compute the same thing
-        for part in (pipeline.vae, *self._text_encoders()):
-            part.requires_grad_(False).eval()
-        self._text_encoder_device, self._offload = text_encoder_device, offload
-        self._home = torch.device("cpu")
-        super().__init__()
+        FrozenParts.__init__(self, text_encoder_device, offload)
+        PromptWarnings.__init__(self)
         with naming("policy.resolution"):
             self.latent_shape: tuple[int, ...] = self._latent_shape(resolution)
 
@@ -182,33 +177,6 @@ class PipelinePolicy(PromptWarnings, ABC):
         finally:
             self.latent_shape = before
 
-    def to(self, device: torch.device | str) -> Self:
-        self._home = torch.device(device)
-        if self._offload:
-            return self.rest()
-        self.pipeline.vae.to(device)
-        for part in self._text_encoders():
-            part.to(device if self._text_encoder_device is None else self._text_encoder_device)
-        return self
-
-    def rest(self) -> Self:
-        """The end of a phase that decodes or encodes: with `offload` the autoencoder and text encoders leave."""
-        if self._offload:
-            for part in (self.pipeline.vae, *self._text_encoders()):
-                part.to("cpu")
-        return self
-
-    @contextmanager
-    def encoding(self) -> Iterator[None]:
-        """Within it the text encoders are where they encode."""
-        if self._offload and self._text_encoder_device is None:
-            for part in self._text_encoders():
-                part.to(self._home)
-        yield
-        if self._offload:
-            for part in self._text_encoders():
-                part.to("cpu")
-
     @property
     def dtype(self) -> torch.dtype:
         """Of the network's inputs: its weights' own; in autocast float32, which each layer rounds as it needs."""
@@ -224,13 +192,6 @@ class PipelinePolicy(PromptWarnings, ABC):
         """Shards the denoiser over the processes of a mesh, block by block; then its weights are there."""
         shard(self.network, self.blocks(), mesh)
         self.adapter.fill()
-
-    @property
-    def text_device(self) -> torch.device:
-        """Where prompts are encoded."""
-        if self._offload and self._text_encoder_device is None:
-            return self._home
-        return next(self._text_encoders()[0].parameters()).device
 
     @classmethod
     def prepare(cls, pipeline: Any) -> Any:
@@ -258,8 +219,3 @@ class PipelinePolicy(PromptWarnings, ABC):
         settings = f"{type(self).__name__} {self.max_sequence_length} {self.text_device.type}"
         tokenizers = [getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_parts]
         return text_encoders_key(self._text_encoders(), [one for one in tokenizers if one is not None], settings)
-
-    def _text_encoders(self) -> list[Any]:
-        """Those that the folder has."""
-        parts = (getattr(self.pipeline, name) for name in self.text_parts)
-        return [part for part in parts if part is not None]

@@ -210,7 +210,7 @@ def test_a_folder_without_a_part_is_refused_in_one_line(make: Make, folder: Path
 def test_text_encoders_stay_where_they_are_told(make: Make) -> None:
     """`meta` stands in for an accelerator.
 
-    Catches in policies/pipeline.py: text encoders move though told to stay.
+    Catches in policies/frozen_parts.py: text encoders move though told to stay.
     """
     staying, moving = make(text_encoder_device="cpu"), make()
     expected = staying.encode(PROMPTS).tokens_BLE

@@ -60,7 +60,8 @@ def test_autoencoder_and_text_encoders_come_when_they_are_needed(
 ) -> None:
     """Encoding: the text encoders alone. Decoding: the autoencoder, until the phase ends. Both parked otherwise.
 
-    Catches in policies/pipeline.py: `to` moves them all the same; `rest` forgets the autoencoder; text encoders stay.
+    Catches in policies/frozen_parts.py: `to` moves them all the same; `rest` forgets the autoencoder; text encoders
+    stay.
     """
     policy = load_tiny("sd3", tiny_pipeline, targets=LORA)
     policy._offload = True
