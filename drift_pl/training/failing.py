@@ -18,7 +18,8 @@ from typing import Any
 
 import lightning as L
 
-from drift_pl.core.links import Ending, Hub, Link, Spoke
+from drift_pl.core.link_thread import Ending, Link
+from drift_pl.core.links import Hub, Spoke
 from drift_pl.training.checkpointing import saves_alone
 from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact, timed_out
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from drift_pl.core.links import Ending, Hub, Link, Spoke
+from drift_pl.core.link_thread import Ending, Link
+from drift_pl.core.links import Hub, Spoke
 from drift_pl.core.peer import IDLE_S, INTERVAL_S, PROBES
 
 SPOKE = (
