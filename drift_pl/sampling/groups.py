@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.rng import make_generator, normal_per_sample, sample_generators
-from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.core.types import Trajectory
 from drift_pl.functional.schedule import exponential_stay, linear_stay, moving_window, random_steps, window_steps
 from drift_pl.incentive.prompting import PromptingRule, VariedCondition
 from drift_pl.policies.protocol import Policy

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import lightning as L
 import torch
 
-from drift_pl.core.types import PromptBatch, Split
+from drift_pl.core.prompt_batch import PromptBatch, Split
 from drift_pl.sampling.prompts import prompts_of_iteration
 
 

@@ -6,7 +6,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Trajectory
 from drift_pl.functional.advantage import counted
 from drift_pl.incentive.prompting import VariedCondition
 

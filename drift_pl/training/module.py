@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import PromptBatch
+from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.incentive.method import Method
 from drift_pl.policies.protocol import Offloadable, Shardable
 from drift_pl.policies.sharding import collected, is_sharded

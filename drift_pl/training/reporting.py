@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.processes import gather_vectors
-from drift_pl.core.types import PromptBatch, Scores
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores
 
 
 class IterationReport:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.processes import is_first_process
-from drift_pl.core.types import PromptBatch, Scores, Tasks, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores, Tasks, Trajectory
 from drift_pl.scoring.calls import finite_images, known_rows, nan_images, refuse_nan_images, row_per_image
 from drift_pl.scoring.frames import random_frames
 from drift_pl.scoring.protocol import Encoder, move

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.processes import gather
-from drift_pl.core.types import PromptBatch
+from drift_pl.core.prompt_batch import PromptBatch
 
 
 def rows_of_groups(rows: Mapping[str, Tensor], batch: PromptBatch) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from drift_pl.core.types import Condition, PromptBatch
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Condition
 
 
 def make_condition(rows: int, *, pooled: bool = True) -> Condition:

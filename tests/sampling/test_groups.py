@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from drift_pl.core.prompt_batch import PromptBatch, Split
 from drift_pl.core.rng import make_generator
-from drift_pl.core.types import PromptBatch, Split
 from drift_pl.functional.transition import flow_ode_step
 from drift_pl.incentive.prompting import EmbeddingNoise, PromptingRule, VariedCondition
 from drift_pl.incentive.variants import TextVariants
@@ -172,7 +172,7 @@ def test_images_of_split_groups_are_those_of_whole_ones(
 
     Catches in sampling/groups.py: a prefix from the noise of the process's first image of a group; a process with
     fewer images makes fewer passes, and those of a sharded network wait for each other.
-    Catches in core/types.py: an image's prompt taken from its place on the process.
+    Catches in core/prompt_batch.py: an image's prompt taken from its place on the process.
     """
     tune(tiny_policy)
     rule = TextVariants(("{prompt} now", "the {prompt}"), noise=EmbeddingNoise(0.5, 0.0, 0.1))

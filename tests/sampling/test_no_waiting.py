@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Trajectory
 from drift_pl.incentive.prompting import EmbeddingNoise, VariedCondition
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from drift_pl.config.batches import noisy_steps
 from drift_pl.config.loading import parse
+from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.rng import normal_per_sample, sample_generators
-from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.core.types import Trajectory
 from drift_pl.incentive.prompting import PromptingRule, VariedCondition
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window

@@ -5,7 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from drift_pl.core.types import Condition, PromptBatch, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Condition, Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.training.experience import Experience
 from drift_pl.training.updates.clipped import ClippedUpdate

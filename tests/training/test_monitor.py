@@ -9,7 +9,8 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from vendi_score.vendi import score_K
 
-from drift_pl.core.types import PromptBatch, Scores
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores
 from drift_pl.scoring.calls import row_per_image
 from drift_pl.training import reporting
 from drift_pl.training.callbacks.diversity import DiversityMonitor

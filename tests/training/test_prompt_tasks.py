@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import PromptBatch, Scores, Tasks, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores, Tasks, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gardo import Gardo

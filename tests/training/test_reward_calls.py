@@ -15,7 +15,8 @@ from torch import Tensor
 from drift_pl.builders.scoring import overlap
 from drift_pl.config.loading import build_config
 from drift_pl.core.errors import UserError
-from drift_pl.core.types import PromptBatch, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Trajectory
 from drift_pl.incentive.prompting import PromptingRule
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window

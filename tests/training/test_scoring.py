@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.types import PromptBatch, Scores, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.gdpo import Gdpo

@@ -14,8 +14,8 @@ from processes import run_processes
 from sharded import load_sharded, process_group
 from tiny_policies import load_tiny
 
+from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.rng import sample_generators
-from drift_pl.core.types import PromptBatch
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.sharding import whole

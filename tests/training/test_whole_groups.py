@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import Condition, PromptBatch, Scores, Trajectory
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Condition, Scores, Trajectory
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.training import parallel, whole_groups

@@ -4,7 +4,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from drift_pl.core.types import PromptBatch, Scores
+from drift_pl.core.prompt_batch import PromptBatch
+from drift_pl.core.types import Scores
 from drift_pl.evaluation.measures import group_value
 from drift_pl.evaluation.metrics import standard_metrics
 from drift_pl.scoring.calls import finite_images, finite_only, known_rows
