@@ -8,6 +8,7 @@ made, or null; it is not interpreted here. `xzcat FILE` shows the content.
 
 import json
 import lzma
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -52,11 +53,14 @@ def read_bundle(path: Path) -> list[Evaluation]:
     """All evaluations of a file, in its order; each one's path is `FILE#METHOD-sSEED`.
 
     Raises:
-        UserError: the file is missing, damaged, or not of this format and version.
+        UserError: the file is missing, damaged, or not of this format and version; or it holds an evaluation twice.
     """
     entries = _read(path)
     try:
         evaluations = [from_plain(entry["evaluation"], path) for entry in entries]
+        twice = next((name for name, times in Counter(map(name_of, evaluations)).items() if times > 1), None)
+        if twice is not None:
+            raise ValueError(f"it holds {twice} twice")
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from error
     return [replace(evaluation, path=Path(f"{path}#{name_of(evaluation)}")) for evaluation in evaluations]
@@ -66,7 +70,7 @@ def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
     """METHOD-sSEED -> `job`, where a file has one.
 
     Raises:
-        UserError: as in `read_bundle`; or the file holds an evaluation twice.
+        UserError: as in `read_bundle`.
     """
     jobs: dict[str, dict[str, Any] | None] = {}
     for number, entry in enumerate(_read(path)):

@@ -6,6 +6,7 @@ here.
 
 import json
 import re
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,16 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
     names = [point.name for point in evaluation.points]
     if not names or len(set(names)) < len(names):
         raise ValueError("two points have one name" if names else "it has no points")
-    num_prompts = len(evaluation.protocol["prompts"])
+    prompts = evaluation.protocol["prompts"]
+    if not prompts or len(set(prompts)) < len(prompts):  # a repeated one would weigh double, so each is measured once
+        twice = next((prompt for prompt, times in Counter(prompts).items() if times > 1), None)
+        raise ValueError(f"protocol.prompts holds {'no prompt' if twice is None else f'{twice!r} twice'}")
     for number, point in enumerate(evaluation.points):
         if not point.name or Path(point.name).name != point.name:
             raise ValueError(f"points.{number}.name is not the name of a file: {point.name!r}")
         for name, values in point.per_prompt.items():
-            if len(values) != num_prompts:
-                raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {num_prompts} numbers")
+            if len(values) != len(prompts):
+                raise ValueError(f"points.{number}.per_prompt.{name} is not a list of {len(prompts)} numbers")
         _refuse_unusable(point, f"points.{number}")
     return replace(evaluation, known=evaluation.identities)
 

@@ -97,6 +97,20 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: byt
         read_evaluations(path)
 
 
+def test_an_evaluation_that_stands_twice_is_refused(bundle: Path) -> None:
+    """By whoever reads the file: a name chooses one of its evaluations, and tables pair them by seeds.
+
+    Catches in evaluation/bundle.py: of two of one name the last one taken.
+    """
+    evaluations = read_bundle(bundle)
+    write_bundle(bundle, [*evaluations, evaluations[1]], {})
+    for read in (read_bundle, read_jobs, read_evaluations):
+        with pytest.raises(UserError, match=r"is damaged: it holds plain_flowgrpo-s1 twice; get it again"):
+            read(bundle)
+    with pytest.raises(UserError, match="it holds plain_flowgrpo-s1 twice"):
+        read_evaluations(Path(f"{bundle}#drift-s1"))
+
+
 def test_what_is_not_there_is_named(bundle: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.json\.xz: no such file; give a run folder"):
         read_evaluations(bundle.with_name("gone.json.xz"))

@@ -146,6 +146,11 @@ def edited(**changes: Any) -> list[dict[str, Any]]:
             {"protocol": EXAMPLE["protocol"] | {"judges": [1]}},
             "damaged: protocol.judges.0: input should be a",
         ),
+        (
+            {"protocol": EXAMPLE["protocol"] | {"prompts": ["a red\n'x'", "b", "a red\n'x'"]}},
+            r"""damaged: protocol.prompts holds "a red\n'x'" twice; make it again""",
+        ),
+        ({"protocol": EXAMPLE["protocol"] | {"prompts": []}}, "damaged: protocol.prompts holds no prompt"),
         ({"points": []}, "damaged: it has no points"),
         ({"points": [3]}, "damaged: points.0: "),
         ({"points": [EXAMPLE["points"][0]] * 2}, "damaged: two points have one name"),
@@ -162,6 +167,7 @@ def edited(**changes: Any) -> list[dict[str, Any]]:
 def test_what_cannot_be_used_is_refused_with_the_command_that_makes_it(
     tmp_path: Path, changes: dict[str, Any], part: str
 ) -> None:
+    """Catches in evaluation/record_file.py: a prompt that stands twice, and so weighs double."""
     with pytest.raises(UserError) as caught:
         read_evaluation(write(tmp_path / "evaluation.json", **changes))
     assert part in str(caught.value)

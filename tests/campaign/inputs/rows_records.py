@@ -65,6 +65,11 @@ RECORDS = [
     *damaged("protocol", "prompts", value="a"),
     *damaged("protocol", "prompts", value=[1, 2]),
     *damaged("protocol", "prompts", value=["a"]),
+    *record(
+        json_with(lambda content: content["protocol"].update(prompts=content["protocol"]["prompts"][:1] * 2)),
+        *("test.json is damaged: protocol.prompts holds ", " twice; make it again with ", "fresh=true"),
+        lines=("pareto run", "report run", BASE, "evaluate ckpt_path=run"),
+    ),
     *damaged("protocol", "guidance_scale", value="x"),
     *damaged("protocol", "resolution", value="x"),
     *damaged("points", value=[]),
