@@ -3,6 +3,7 @@
     python benchmarks/fronts/benchmark.py status      # what is done and missing, core-minutes, what waits for what
     python benchmarks/fronts/benchmark.py run b1      # trains and evaluates what is missing of a tier, and keeps it
     python benchmarks/fronts/benchmark.py length Lb   # the world's one length, from plain runs on tuning prompts
+    python benchmarks/fronts/benchmark.py choose Tb   # each method's trials by hypervolume on tuning prompts
     python benchmarks/fronts/benchmark.py page        # the table and figure of docs/benchmark.md, from what is kept
 
 A method is a file of the package and a recipe in plan2.yaml: a name and a sentence under `methods`, its settings in a
@@ -19,7 +20,8 @@ from typing import Any
 
 from benchmark_page import draw, write_page
 from benchmark_room import read_room
-from benchmark_table import Table, tabulate
+from benchmark_table import CPU, Table, tabulate
+from benchmark_trials import Trial, ranked, trial_of
 from levels import one_length
 from plan import Tier, read_plan
 from run import ROOT, Queue, status
@@ -56,6 +58,13 @@ def commit_of(root: Path) -> str:
             f"{changed.split()[-1]} has changes that are in no commit: results record theirs, so commit first"
         )
     return git("log", "-1", "--format=%h", "--abbrev=12")
+
+
+def device_name() -> str:
+    """What `trainer.accelerator=auto` takes here, such as `CPU` or `NVIDIA H100 80GB HBM3`."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else CPU
 
 
 def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
@@ -135,6 +144,25 @@ def find_length(queue: Queue, tier: Tier) -> int:
     return one_length([point.iteration for point in method.points], method.means_SK["reward"])
 
 
+def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) -> dict[str, list[Trial]]:
+    """See `ranked`: of the seeds of these tiers that are complete.
+
+    Raises:
+        UserError: a tier has no complete seed, or is on test prompts.
+    """
+    found, frozen = [], content["frozen"]
+    for tier in tiers:
+        if "prompts=test" in tier.jobs[0].evaluation:
+            raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
+        names = set(queue.store.comparable(tier))
+        if not names:
+            raise UserError(f"tier {tier.name} has no seed that all of its methods have: run it first")
+        kept = [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names]
+        measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
+        found += [trial_of(method, measure, bound) for method in compare(kept).methods]
+    return ranked(found)
+
+
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:
     """Does what is missing, one tier after the other.
 
@@ -149,9 +177,10 @@ def run(queue: Queue, tiers: Sequence[Tier]) -> None:
 
 def _main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["status", "run", "length", "page"])
+    parser.add_argument("action", choices=["status", "run", "length", "choose", "page"])
     parser.add_argument("tiers", nargs="*", help="names of tiers; none: all")
     parser.add_argument("--seeds", type=int, help="only so many seeds of a tier (run)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time; a core each, or all on one accelerator")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs and single results live")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where files of tiers are")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with the table")
@@ -163,9 +192,11 @@ def _main(argv: list[str]) -> None:
         raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
     tiers = [plan[name] for name in options.tiers or plan]
     made_by = {"protocol": content["frozen"]["protocol"]}
+    notes = {}
     if options.action == "run":
         made_by["commit"] = commit_of(ROOT)
-    queue = Queue(options.runs.absolute(), options.results.absolute(), made_by=made_by)
+        notes["device"] = device_name()
+    queue = Queue(options.runs.absolute(), options.results.absolute(), options.workers, made_by=made_by, notes=notes)
     if options.action == "run":
         for tier in tiers:
             refuse_unready(tier, content["frozen"])
@@ -173,6 +204,9 @@ def _main(argv: list[str]) -> None:
     elif options.action == "length":
         for tier in tiers:
             print(f"{tier.name}  {find_length(queue, tier)} iterations")
+    elif options.action == "choose":
+        for name, trials in find_trials(queue, tiers, content).items():
+            print(f"{name:16}", *(f"{each.name} {each.volume:.4f} ({len(each.volumes)})" for each in trials), sep="  ")
     elif options.action == "status":
         print(status(queue, tiers))
         for name, waiting in content["planned"].items():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_room import room_lines
-from benchmark_table import JOINT, Row, Table
+from benchmark_table import CPU, JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
 
@@ -47,7 +47,7 @@ def _table(table: Table) -> list[str]:
         f"## Tier {tier.name}: {tier.title}",
         "",
         f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those "
-        "of a run and its evaluation, by the clock, one process on a shared machine.",
+        f"of a run and its evaluation by the clock, on {_devices(table)}.",
         "",
         *_rows(table, tier.baseline),
     ]
@@ -58,6 +58,19 @@ def _table(table: Table) -> list[str]:
     if table.room is not None:
         lines += room_lines(table.room, _ends(table))
     return [*lines, ""]
+
+
+def _devices(table: Table) -> str:
+    """What trained which seeds; minutes are the CPU's where there is one."""
+    names = {device: "one core of a shared machine" if device == CPU else device for device in table.devices}
+    if len(names) == 1:
+        return next(iter(names.values()))
+    others = [
+        f"seed {', '.join(map(str, seeds))} on {names[device]}"
+        for device, seeds in table.devices.items()
+        if device != CPU
+    ]
+    return f"{names[CPU]}; several at a time: {'; '.join(others)}"
 
 
 def _called(other: str) -> str:
