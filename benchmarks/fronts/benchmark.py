@@ -31,7 +31,8 @@ from drift_pl.config.command import run_command
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.bundle import name_of, read_bundle
-from drift_pl.reports.comparison import compare
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.reports.comparison import Comparison, compare
 
 PLAN = Path(__file__).with_name("plan2.yaml")
 PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "docs" / "results" / "benchmark"
@@ -96,9 +97,21 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> 
             continue
         refuse_two_commits(store.file(tier.name), jobs)
         kept = {name_of(each): each for each in read_bundle(store.file(tier.name))}
-        comparison = compare([kept[name] for name in jobs])
+        comparison = compared([kept[name] for name in jobs])
         tables.append(tabulate(tier, content, comparison, jobs, read_room(results, tier.world)))
     return tables
+
+
+def compared(evaluations: Sequence[Evaluation]) -> Comparison:
+    """As `compare`, but the budget is in images: an update may make fewer optimizer steps of them.
+
+    Raises:
+        UserError: as `compare`.
+    """
+    comparison = compare(evaluations, budgets_may_differ=True)
+    if comparison.trained_differently and "training.optimiser_steps" not in comparison.trained_differently:
+        raise UserError(comparison.trained_differently)
+    return comparison
 
 
 def measured(tier: Tier, store: Store) -> Tier:
@@ -159,7 +172,7 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
             raise UserError(f"tier {tier.name} has no seed that all of its methods have: run it first")
         kept = [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names]
         measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
-        found += [trial_of(method, measure, bound) for method in compare(kept).methods]
+        found += [trial_of(method, measure, bound) for method in compared(kept).methods]
     return ranked(found)
 
 

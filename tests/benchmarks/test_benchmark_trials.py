@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmark import PLAN, find_trials, tabulated
+from benchmark import PLAN, compared, find_trials, tabulated
 from benchmark_page import write_page
 from benchmark_trials import Trial, ranked
 from made_up_evaluations import make_point, write_file
@@ -13,6 +13,7 @@ from plan import Job, Tier, read_plan
 from run import Queue
 
 from drift_pl.core.errors import UserError
+from drift_pl.evaluation.record_file import read_evaluation
 
 CONTENT = yaml.safe_load(PLAN.read_text())
 MADE_BY = {"protocol": 2, "commit": "abc"}
@@ -59,6 +60,20 @@ def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
 def test_a_name_without_a_strength_is_its_own_method() -> None:
     assert Trial("flowgrpo", (0.1,)).method == "flowgrpo"
     assert [trial.name for trial in ranked([Trial("a_1", (0.1,)), Trial("a_2", (0.2,))])["a"]] == ["a_2", "a_1"]
+
+
+def test_updates_may_differ_in_optimizer_steps_and_not_in_images(tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/benchmark.py: any other budget is let through, or published updates refused."""
+    made = [
+        write_file(tmp_path / str(number), name, 0, [make_point(0, 0.1), make_point(20, 0.5)], training=training)
+        for number, (name, training) in enumerate(
+            [("kl", {}), ("nft", {"optimiser_steps": 20}), ("long", {"images": 2560})]
+        )
+    ]
+    one, two, three = (read_evaluation(path / "evaluation.json") for path in made)
+    assert [method.name for method in compared([one, two]).methods] == ["kl", "nft"]
+    with pytest.raises(UserError, match=r"trained on different budgets: training\.images is 1280"):
+        compared([one, three])
 
 
 def test_nothing_is_chosen_on_test_prompts_or_from_nothing(tmp_path: Path) -> None:
