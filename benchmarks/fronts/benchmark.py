@@ -21,7 +21,7 @@ from typing import Any
 from benchmark_page import draw, write_page
 from benchmark_room import read_room
 from benchmark_table import CPU, Table, tabulate
-from benchmark_trials import Trial, ranked, trial_of
+from benchmark_trials import Trial, ranked, trial_lines, trial_of
 from levels import one_length
 from plan import Tier, read_plan
 from run import ROOT, Queue, status
@@ -176,6 +176,18 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
     return ranked(found)
 
 
+def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+    """The page's tables of trials, one for each length of runs on tuning prompts."""
+    lengths: dict[str, list[Tier]] = {}
+    for tier in plan.values():
+        if len(tier.methods) > 1 and "prompts=test" not in tier.jobs[0].evaluation and queue.store.comparable(tier):
+            (length,) = (each for each in tier.jobs[0].overrides if each.startswith("trainer.iterations="))
+            lengths.setdefault(length.partition("=")[2], []).append(tier)
+    return [
+        line for length, tiers in lengths.items() for line in trial_lines(find_trials(queue, tiers, content), length)
+    ]
+
+
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:
     """Does what is missing, one tier after the other.
 
@@ -228,7 +240,7 @@ def _main(argv: list[str]) -> None:
     else:
         tables = tabulated(plan, content, queue.results)
         draw(tables, queue.results / "benchmark.png")
-        write_page(options.page, tables, plan, content)
+        write_page(options.page, tables, plan, content, tried(queue, plan, content))
 
 
 def _first_seeds(tier: Tier, count: int | None) -> Tier:

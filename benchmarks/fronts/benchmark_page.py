@@ -25,8 +25,13 @@ HEAD = [
 P_HEAD = ["diversity at equal reward", "reward at equal diversity"]
 
 
-def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> None:
+def write_page(
+    path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any], trials: Sequence[str] = ()
+) -> None:
     """Replaces what stands between the markers.
+
+    Args:
+        trials: lines about what was tried on tuning prompts.
 
     Raises:
         UserError: the page has no markers.
@@ -37,7 +42,7 @@ def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], conte
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
     parts = [part for table in tables for part in _table(table)]
-    parts += _adjusted(tables) + _missing(tables, plan, content)
+    parts += [*_adjusted(tables), *trials, *_missing(tables, plan, content)]
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
