@@ -149,6 +149,7 @@ def find_length(queue: Queue, tier: Tier) -> int:
     Raises:
         UserError: a seed of the tier is missing.
     """
+    queue.gather([tier])
     names = queue.store.comparable(tier)
     if len(names) < len(tier.jobs):
         raise UserError(f"tier {tier.name} has {len(names)} of {len(tier.jobs)} runs: run it first")

@@ -154,9 +154,8 @@ def measure(run: Path, also: Sequence[str], iterations: int) -> list[dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         built = build_run(config, Path(folder) / "run")
     module, data = built.module, built.datamodule
-    rewards = module.score.rewards
     methods = {TRAINED: module.method}
-    methods |= {each: build_method(_changed(settings, each), rewards) for each in also}
+    methods |= {each: build_method(_changed(settings, each)) for each in also}
     rows = []
     for checkpoint in [None, *read_checkpoints(paths, run_dir / CONFIG, "live")]:
         if checkpoint is not None:

@@ -102,22 +102,26 @@ class Store:
         write_json(folder / "job.json", {**content, "minutes": minutes, **self.made_by, **self.notes})
 
     def take_over(self, job: Job) -> bool:
-        """Copies the result of the same job from another tier, if there is one."""
+        """Copies the result of the same job, made by the same, from another tier, if there is one."""
         folder = self.singles / job.name
         for path in sorted(self.singles.glob(f"*/{job.key}/job.json")):
             content = read_keys(path)
-            if content.get("digest") == job.digest:
-                shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns("job.json"))
+            if self._is_result_of(job, content):
+                shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns("job.json"), dirs_exist_ok=True)
                 write_json(folder / "job.json", {**content, "job": job.name})
                 return True
         for path in sorted(self.tiers.glob(f"*/evaluations{SUFFIX}")):
             content = self.held(path.parent.name).get(job.key, {})
-            if content.get("digest") == job.digest:
+            if self._is_result_of(job, content):
                 evaluation = next(each for each in read_bundle(path) if name_of(each) == job.key)
                 write_evaluation(replace(evaluation, path=folder / FILE_NAME))
                 write_json(folder / "job.json", {**content, "job": job.name})
                 return True
         return False
+
+    def _is_result_of(self, job: Job, content: Mapping[str, Any]) -> bool:
+        made_by = {name: content.get(name) for name in self.made_by}
+        return (content.get("digest"), made_by) == (job.digest, dict(self.made_by))
 
     def base(self, tier: str) -> Path | None:
         """An evaluation file with the tier's base model: the first single result's, or one from the tier's file."""

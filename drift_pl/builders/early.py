@@ -1,10 +1,12 @@
-"""What is checked before any weights are loaded: imports, and arguments against signatures."""
+"""What is checked before any weights are loaded: imports, arguments against signatures, and what has no weights."""
 
 import inspect
 from collections.abc import Sequence
 
 import lightning as L
 
+from drift_pl.builders.method import build_method, build_update, categories_of
+from drift_pl.builders.policy import create_stochastic_step
 from drift_pl.builders.scoring import check_scorer
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
@@ -37,6 +39,18 @@ def refuse_unfit(config: Config, only: Sequence[str] = ("",), further: Sequence[
                 _import(thing)
     for number, judge in enumerate(further):
         check_scorer("reward", judge, f"judges.{number}")
+
+
+def refuse_arguments(config: Config) -> None:
+    """Makes once what a run makes without any weights: its method, its update and its stochastic steps.
+
+    Raises:
+        UserError: one of them does not take its arguments, or cannot be made of them.
+    """
+    build_update(config)
+    create_stochastic_step(config)
+    if build_method(config).reward_method.needs_categories:
+        check_scorer("categories", categories_of(config), "incentive.args.categories")
 
 
 def _import(thing: Thing) -> None:

@@ -1,5 +1,6 @@
 """Builds the method and the update: levers or another method, advantages, the loss."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from drift_pl.builders.arguments import arguments, named_by
 from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.batches import window_bounds
+from drift_pl.config.prompt_rewards import reward_names
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import construct, find
@@ -31,7 +33,7 @@ from drift_pl.incentive.selection import (
 from drift_pl.incentive.shaping import DiversityShaping
 from drift_pl.incentive.target import WeightTarget
 from drift_pl.incentive.variants import TextVariants
-from drift_pl.scoring.rewards import WeightedReward
+from drift_pl.incentive.vocabulary_file import TEMPLATE_LINE
 from drift_pl.training.updates.protocol import Update
 
 SELECTION_RULES: dict[str, Any] = {
@@ -44,14 +46,18 @@ SELECTION_RULES: dict[str, Any] = {
 }
 
 
-def build_method(config: Config, rewards: Sequence[WeightedReward]) -> Method:
+def build_method(config: Config) -> Method:
+    """
+    Raises:
+        UserError: a method's arguments are wrong, or it needs rewards that the run does not have.
+    """
     objective = config.objective
     return Method(
         selection=build_selection(config),
         shaping=build_shaping(config),
         target=build_target(config),
         advantage_rule=AdvantageRule(objective.advantage_std, objective.advantage_clip),
-        reward_method=build_reward_method(config, rewards),
+        reward_method=build_reward_method(config),
     )
 
 
@@ -94,7 +100,9 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
     further = noise if prompting.rule.endswith("_noise") else None
     if prompting.rule.startswith("expansions"):
         texts = expansion_texts(config, prompts, run_dir)
-        return Expansions((), texts, prompting.share, further, config.prompts.group_size)
+        rule = Expansions((), texts, prompting.share, further, config.prompts.group_size)
+        _refuse_nothing_new(config, rule, prompts)
+        return rule
     if not prompting.templates and prompting.paraphrases is None:
         raise UserError(
             f"incentive.prompting.rule={prompting.rule} needs texts: give incentive.prompting.paraphrases=FILE, or "
@@ -102,7 +110,25 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
         )
     with naming("incentive.prompting.paraphrases"):
         paraphrases = {} if prompting.paraphrases is None else read_paraphrases(prompting.paraphrases)
-    return TextVariants(tuple(prompting.templates), paraphrases, prompting.share, further)
+    variants = TextVariants(tuple(prompting.templates), paraphrases, prompting.share, further)
+    _refuse_nothing_new(config, variants, prompts)
+    return variants
+
+
+def _refuse_nothing_new(config: Config, rule: TextVariants, prompts: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: the rule has no other text than the prompt itself for any of the prompts.
+    """
+    if prompts and not any(len(rule.candidates(prompt)) > 1 for prompt in prompts):
+        prompting, line = config.incentive.prompting, {"prompt": prompts[0], "paraphrases": [f"{prompts[0]}, at night"]}
+        examples = {"vocabulary": TEMPLATE_LINE, "paraphrases": json.dumps(line, ensure_ascii=False)}
+        source = next((name for name in examples if getattr(prompting, name)), "templates")
+        example = examples.get(source, "a photo of {prompt}")
+        raise UserError(
+            f"incentive.prompting.rule={prompting.rule} has another text for none of {len(set(prompts))} prompts of "
+            f"prompts.train: give some, incentive.prompting.{source}, such as {example}"
+        )
 
 
 def build_shaping(config: Config) -> DiversityShaping | None:
@@ -117,23 +143,24 @@ def build_target(config: Config) -> WeightTarget | None:
     return WeightTarget(shaping.target, shaping.target_gain, shaping.target_low, shaping.target_high)
 
 
-def build_reward_method(config: Config, rewards: Sequence[WeightedReward]) -> RewardMethod:
+def build_reward_method(config: Config) -> RewardMethod:
     """The method that changes rewards, advantages and the divergence; `drift` changes none.
 
     Raises:
-        UserError: the method's arguments are wrong.
+        UserError: the method's arguments are wrong, or it needs rewards that the run does not have.
     """
-    incentive = config.incentive
+    incentive, names = config.incentive, reward_names(config.rewards)
     if incentive.method == "drift":
         normalised = config.objective.reward_normalisation == "per_judge"
-        return Gdpo({reward.name: reward.weight for reward in rewards}) if normalised else RewardMethod()
+        weights = [reward.weight for reward in config.rewards]
+        return Gdpo(dict(zip(names, weights, strict=True))) if normalised else RewardMethod()
     with naming("incentive.method"):
         method = find("method", incentive.method)
     args = {key: value for key, value in incentive.args.items() if key != "categories" or not method.needs_categories}
     with naming("incentive"):
         check_signature(incentive.method, signature_of(method), args)
         made: RewardMethod = construct(incentive.method, method, args)
-        made.check_rewards([reward.name for reward in rewards])
+        made.check_rewards(names)
         return made
 
 

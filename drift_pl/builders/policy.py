@@ -94,12 +94,11 @@ def build_prompt_encoder(config: Config, policy: Policy) -> PromptEncoder:
     return PromptEncoder(policy, int(prompts.cache_gb * 10**9), store)
 
 
-def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
-    """The steps that rollouts take with noise, checked against the policy that takes them.
+def create_stochastic_step(config: Config) -> StochasticStep:
+    """The steps that rollouts take with noise.
 
     Raises:
-        UserError: there is no such sampler, it is for another process than the policy's, or it has no noise in a step
-            of the window's range.
+        UserError: there is no such sampler, or it does not take its arguments.
     """
     kind = config.sampler.kind
     with naming("sampler.kind"):
@@ -107,6 +106,17 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     given = arguments("sampler", "sampler.kind", sampler, config.sampler, {})
     with naming("sampler.kind"):
         step: StochasticStep = construct(kind, sampler, given)
+    return step
+
+
+def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
+    """The same, checked against the policy that takes them.
+
+    Raises:
+        UserError: as there; or it is for another process than the policy's, or has no noise in a step of the window's
+            range.
+    """
+    step = create_stochastic_step(config)
     _refuse_other_processes(config, step.process, policy.process.name)
     _refuse_noiseless_steps(config, step, policy)
     _warn_of_sensitive_steps(config, step, policy)

@@ -11,7 +11,7 @@ import torch
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
-from drift_pl.builders.early import refuse_unfit
+from drift_pl.builders.early import refuse_arguments, refuse_unfit
 from drift_pl.builders.frames import frame_encoder, random_reward_frames, training_rewards
 from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import (
@@ -88,6 +88,9 @@ def build_run(
     sharded, whole, display = is_sharding(config), None, display or Display()
     refuse_hardware(config)
     refuse_unfit(config)
+    refuse_arguments(config)
+    mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
+    prompting = build_prompting(config, train, run_dir)
     if not config.objective.micro_batch:
         if sharded:
             raise UserError(
@@ -97,11 +100,9 @@ def build_run(
         with display.stage(f"loading {config.published.policy.pretrained}, and timing micro-batches"):
             whole = build_policy(config)
             config = with_micro_batch(config, whole, run_dir)
-    mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     with display.stage("loading rewards and encoders"):
         rewards = build_run_rewards(config)
         refuse_split_groups(config, rewards)
-        prompting = build_prompting(config, train, run_dir)
         evaluation = build_held_out_evaluation(config, rewards, run_dir, mark, display)
     if whole is None:
         with display.stage(f"loading {config.published.policy.pretrained}"):
@@ -157,7 +158,7 @@ def build_module(
     Args:
         train: the training prompts.
     """
-    objective, method, update = config.objective, build_method(config, rewards), build_update(config)
+    objective, method, update = config.objective, build_method(config), build_update(config)
     return DriftModule(
         sampling=build_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
         scoring=GroupScoring(

@@ -2,6 +2,7 @@
 
 from drift_pl.config.batches import world_size
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.methods import clusters_given
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -20,7 +21,8 @@ def dry_settings(config: Config) -> list[tuple[str, str]]:
     """
     if config.ckpt_path not in (None, "auto"):
         raise UserError(f"dry_run=true begins a run of its own: leave ckpt_path={config.ckpt_path} out")
-    size = min(config.prompts.group_size, IMAGES if config.incentive.method == "drift" else SMALLEST_OF_METHODS)
+    fewest = IMAGES if config.incentive.method == "drift" else max(SMALLEST_OF_METHODS, clusters_given(config) + 1)
+    size = min(config.prompts.group_size, fewest)
     numbers = {
         "prompts.per_iteration": world_size(config),
         "prompts.group_size": size,

@@ -12,6 +12,7 @@ from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.fields import Flag, neutral, setting
+from drift_pl.config.methods import refuse_idle_arguments
 from drift_pl.config.schema_levers import IncentiveConfig
 from drift_pl.config.schema_method import EncoderConfig, NamedConfig, ObjectiveConfig, RewardConfig
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
@@ -99,6 +100,7 @@ class Config(Section):
         _refuse_frames(self)
         _refuse_float16(self)
         refuse_unfit_update(self)
+        refuse_idle_arguments(self)
         _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:

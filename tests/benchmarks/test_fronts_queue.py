@@ -339,6 +339,30 @@ def test_the_same_job_of_another_tier_is_not_run_again(tier: Tier, tmp_path: Pat
     assert len(names_in(queue, "B")) == 6
 
 
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_result_of_another_commit_is_not_taken_over(tier: Tier, tmp_path: Path, from_file: bool) -> None:
+    """Of two tiers with one job the second runs it again: a tier has one commit. And half a copy is no obstacle.
+
+    Catches in benchmarks/fronts/store.py: results taken over whoever made them; a copy that was interrupted.
+    """
+
+    def queue_of(commit: str, commands: Commands) -> Queue:
+        runs = tmp_path / "elsewhere" if from_file and commit == "new" else tmp_path / "runs"
+        return Queue(runs, tmp_path / "results", 1, commands, made_by={"protocol": 2, "commit": commit})
+
+    other = replace(tier, name="B", jobs=tuple(replace(job, tier="B") for job in tier.jobs))
+    assert queue_of("old", Commands()).work([tier]) == []
+    commands, half = Commands(), singles(tmp_path).parent / "C" / "plain-s7"
+    assert queue_of("new", commands).work([other]) == []
+    assert len(commands.named("drift_pl.fit")) == 4
+    half.mkdir(parents=True)
+    (half / "evaluation.json").write_text("{")
+    third = replace(tier, name="C", jobs=(replace(tier.jobs[0], tier="C"),))
+    assert queue_of("old", commands).work([third]) == []
+    assert len(commands.named("drift_pl.fit")) == 4, "of the same commit it is taken over"
+    assert read_evaluation(half).method == "plain"
+
+
 def test_a_sweep_may_look_at_one_checkpoint_only(tier: Tier, tmp_path: Path) -> None:
     path = tmp_path / "last.yaml"
     swept = {**PLAN_TEXT["tiers"]["A"]["methods"]["swept"], "checkpoint": "last"}

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from drift_pl.builders.arguments import named_by
-from drift_pl.builders.method import build_method, build_selection, build_shaping, build_update
+from drift_pl.builders.method import build_method, build_selection, build_shaping, build_target, build_update
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.incentive.selection import Band, MinVariance, Quantile
 from drift_pl.incentive.shaping import DiversityShaping
-from drift_pl.scoring.rewards import WeightedReward
+from drift_pl.incentive.target import WeightTarget
 from drift_pl.training.updates.clipped import ClippedUpdate
 from drift_pl.training.updates.nft import NftUpdate
 
@@ -85,10 +85,15 @@ def test_a_rule_gets_its_own_keys() -> None:
     )
 
 
+def test_a_target_gets_its_own_keys() -> None:
+    """Catches in builders/method.py: bounds or a gain that are not passed on; a target without a bonus."""
+    keys = ["weight=2", "target=0.9", "target_gain=3", "target_low=0.5", "target_high=20"]
+    assert build_target(config_of(*(f"incentive.shaping.{each}" for each in keys))) == WeightTarget(0.9, 3.0, 0.5, 20.0)
+    assert build_target(config_of("incentive.shaping.weight=2")) is None
+
+
 def test_per_reward_normalisation_is_a_method_with_the_judges_weights() -> None:
-    judges = [
-        WeightedReward("one", lambda images, prompts: images, 2.0),
-        WeightedReward("two", lambda images, prompts: images, 0.5),
-    ]
-    method = build_method(config_of("objective.reward_normalisation=per_judge"), judges)
-    assert method.reward_method == Gdpo({"one": 2.0, "two": 0.5})
+    """Under the names that they have in the run: the second of a name is NAME#2."""
+    judges = "rewards=[{name: 'a:One', weight: 2.0}, {name: 'b:Two', weight: 0.5}, {name: 'c:One'}]"
+    method = build_method(config_of("objective.reward_normalisation=per_judge", judges))
+    assert method.reward_method == Gdpo({"One": 2.0, "Two": 0.5, "One#2": 1.0})

@@ -24,6 +24,8 @@ import functools
 
 import lightning
 
+from drift_pl.sampling.stochastic import StochasticStep
+
 
 def made(kind):
     return kind
@@ -55,6 +57,14 @@ def makes_a_number(size=3):
     return size
 
 
+class Loss:
+    def __init__(self, size: int): ...
+
+
+class Step(StochasticStep):
+    def __init__(self, size: int): ...
+
+
 @made
 class Callback(lightning.Callback):
     def __init__(self, size: int = 1): ...
@@ -72,6 +82,9 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raises_judge.py").write_text("class Judge: ...\nraise KeyError('no such table')\n")
     (tmp_path / "leaves_judge.py").write_text("class Judge: ...\nimport sys\nsys.exit(0)\n")
     (tmp_path / "needs_judge.py").write_text("import a_package_that_is_not_there\nclass Judge: ...\n")
+    (tmp_path / "one.jsonl").write_text('{"prompt": "a red dot", "paraphrases": ["one dot"]}\n')
+    (tmp_path / "words.jsonl").write_text('{"attribute": "mood", "words": ["now"]}\n{"template": "a {mood} dot"}\n')
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("late_judge", "raises_judge", "leaves_judge", "needs_judge"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -121,6 +134,24 @@ LATE = [
     ("trainer.callbacks=[{name: 'late_judge:makes_no_callback'}]", "makes int, which is no Lightning callback"),
     ("incentive={method: 'late_judge:Silent', shaping: {weight: 0}}", "incentive.method='late_judge:Silent' is no Rew"),
     ("sampler.kind=late_judge:Silent", "sampler.kind='late_judge:Silent' is no StochasticStep: name a subclass of it"),
+    ("sampler={kind: 'late_judge:Step', args: {size: x}}", "sampler.args.size=x does not fit"),
+    ("objective={loss: 'late_judge:Loss', args: {size: x}}", "objective.args.size=x does not fit"),
+    ("incentive={method: diverse_grpo, shaping: {weight: 0}, args: {beta: -1}}", "incentive.args.beta=-1: give a"),
+    ("incentive={method: max_at_k, shaping: {weight: 0}, args: {reward_weight: -1}}", "args.reward_weight=-1: give"),
+    ("incentive={method: max_at_k, shaping: {weight: 0}, args: {categories: 5}}", "categories=5 is no name with"),
+    (
+        "incentive={method: max_at_k, shaping: {weight: 0}, args: {categories: {name: 'late_judge:Nothing'}}}",
+        "incentive.args.categories.name='late_judge:Nothing' cannot be imported",
+    ),
+    ("incentive.prompting={rule: variants}", "incentive.prompting.rule=variants needs texts: give "),
+    ("incentive.prompting={rule: variants, templates: [a thing]}", "templates: 'a thing' has no {prompt}"),
+    ("incentive.prompting={rule: variants, templates: ['{prompt}']}", "has another text for none of "),
+    ("incentive.prompting={rule: expansions, paraphrases: one.jsonl}", "one.jsonl lacks "),
+    ("incentive.prompting={rule: expansions, vocabulary: words.jsonl}", "words.jsonl has no template for "),
+    (
+        "incentive.prompting={rule: expansions, writers: [{name: 'late_judge:Fails'}]}",
+        "incentive.prompting.writers.0",
+    ),
     ("policy.family=late_judge:Nothing", "policy.family='late_judge:Nothing' cannot be imported"),
     ("policy.text_encoder_device=nowhere", "policy.text_encoder_device=nowhere cannot be used here (Expected one of "),
     ("policy.text_encoder_device=meta", "policy.text_encoder_device=meta cannot be used here (Cannot copy out of meta"),
@@ -137,13 +168,24 @@ LATE = [
 def test_fit_refuses_it_before_any_weights_are_read(
     world: TinyWorld, tmp_path: Path, argument: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches in builders/run.py: the policy, or a reward, loaded before the last name is imported.
+    """Catches in builders/run.py: the policy, or a reward, loaded before the last name is imported, before a method, an
+    update or a sampler refuses its arguments, or before texts for the prompts are there.
 
     Catches in core/registry.py: a module that calls sys.exit ends the command with status 0.
     """
     argv = [*world.overrides(), argument, f"run_dir={tmp_path / 'run'}", "trainer.iterations=1"]
     assert words in refused(fit, argv, capsys)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("modules", "no_weights")
+def test_a_reward_that_is_not_there_is_refused_before_any_weights_are_read(
+    world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """GARDO's, also where the micro-batch is measured on the whole model."""
+    gardo = "incentive={method: gardo, shaping: {weight: 0}, args: {auxiliary: [nobody]}}"
+    more = [gardo, "objective.kl_weight=0.1", "objective.micro_batch=auto", f"run_dir={tmp_path / 'run'}"]
+    assert "there is no reward 'nobody'" in refused(fit, [*world.overrides(), *more], capsys)
 
 
 @pytest.mark.usefixtures("modules")
@@ -162,7 +204,6 @@ def test_fit_refuses_it_before_any_weights_are_read(
         ("evaluation.resolution=21", "evaluation.resolution=21 is not a multiple of"),
         ("policy.resolution=21", "policy.resolution=21 is not a multiple of"),
         ("policy.lora.targets=[nothing]", "policy.lora.targets: nothing match no layer"),
-        ("incentive={method: gardo, shaping: {weight: 0}, args: {auxiliary: [nobody]}}", "nobody"),
         ("incentive={method: dra, shaping: {weight: 0}, args: {categories: 5}}", "incentive.args"),
     ],
 )

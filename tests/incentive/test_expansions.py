@@ -1,7 +1,7 @@
 """Expansions: which text an image gets, and files that lack prompts.
 
-Catches in incentive/expansions.py: the same order in every group; a text twice while others are left; the row in place
-of the sample.
+Catches in incentive/expansions.py: the same order in every group or turn; a text twice while others are left; the row
+in place of the sample; a share of groups in place of images, or of the same images in every iteration.
 """
 
 import json
@@ -38,7 +38,18 @@ def test_a_text_is_a_function_of_seed_iteration_and_sample() -> None:
     assert base not in (rule.rewrite(["sky"] * 16, 8, 3, range(16)), rule.rewrite(["sky"] * 16, 7, 4, range(16)))
 
 
+def test_a_second_turn_through_the_texts_has_an_order_of_its_own() -> None:
+    rule = Expansions((), TEXTS, group_size=12)
+    groups = [rule.rewrite(["sky"] * 12, 0, 0, range(12 * group, 12 * group + 12)) for group in range(4)]
+    assert any(drawn[:6] != drawn[6:] for drawn in groups)
+
+
 def test_a_share_of_the_images_keeps_the_prompt() -> None:
+    """Image by image, in every iteration others."""
+    rule = Expansions((), TEXTS, share=0.5, group_size=40)
+    keeping = [[text == "sky" for text in rule.rewrite(["sky"] * 40, 0, each, range(40))] for each in range(2)]
+    assert all(0 < sum(kept) < 40 for kept in keeping)
+    assert keeping[0] != keeping[1]
     drawn = Expansions((), TEXTS, share=0.3, group_size=5).rewrite(["sky"] * 2000, 0, 0, range(2000))
     assert binomtest(drawn.count("sky"), 2000, 0.7).pvalue > 1e-4
     assert Expansions((), TEXTS, share=0.0, group_size=5).rewrite(["sky"] * 9, 0, 0, range(9)) == ["sky"] * 9

@@ -53,13 +53,18 @@ def test_rewards_are_selected_and_centred_by_hand() -> None:
 
 @pytest.mark.parametrize("form", ["terminal", "per_step"])
 def test_the_bonus_is_the_shapings_own_in_either_form(form: str, generator: torch.Generator) -> None:
-    """Also where predictions are there for another reason."""
+    """Also where predictions are there for another reason, and with a weight that a target has adjusted.
+
+    Catches in incentive/method.py: the configured weight in one of the two forms.
+    """
     scores, shaping = scores_of(generator, steps=2), DiversityShaping(3.0, gamma=0.9, gate="median", form=form)
     bonus = Method(shaping=shaping).bonus(scores, trajectory_of((1, 2), 5))
     inputs = (scores.embedding_PGD, scores.predicted_embedding_KPGD, scores.valid_PG)
     terminal = shaping(inputs[0], inputs[2], 5, scores.reward_PG)
     stepwise = shaping.stepwise(*inputs, (1, 2), 5, scores.reward_PG)
     assert torch.equal(bonus, terminal if form == "terminal" else stepwise)
+    adjusted = Method(shaping=shaping).bonus(scores, trajectory_of((1, 2), 5), weight=12.0)
+    torch.testing.assert_close(adjusted, 4 * bonus)
     assert Method(shaping=shaping).keep == ({"predictions"} if form == "per_step" else frozenset())
 
 

@@ -50,11 +50,12 @@ def test_one_setting_finds_the_weight_of_every_reward(difficulty: float, lag: fl
 
 
 def test_the_weight_stays_within_its_bounds_and_leaves_them_at_once() -> None:
-    """Catches in incentive/target.py: the bounds left out; the weight winds up beyond them."""
+    """Catches in incentive/target.py: the bounds left out; the weight winds up beyond them; a fall without a limit."""
     target = WeightTarget(0.95, 1.0, 0.5, 20.0)
     weights = simulated(target, lambda w: 0.6, 100, 5.0)
     assert max(weights) == weights[-1] == 20.0
     assert weights[1] / weights[0] == pytest.approx(math.exp(0.2)), "no step is larger than this"
+    assert target.adjusted(5.0, 1.5 * BASE, BASE) == pytest.approx(5 * math.exp(-0.2)), "down as well"
     assert target.adjusted(20.0, 0.97 * BASE, BASE) == pytest.approx(20 * math.exp(-0.02 / 0.95))
     assert min(simulated(target, lambda w: 1.5, 100, 5.0)) == 0.5
 

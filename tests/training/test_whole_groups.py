@@ -135,7 +135,7 @@ def test_whole_groups_exchange_nothing(whole: Trajectory, monkeypatch: pytest.Mo
 def test_statistics_of_all_are_nobodys_sum(whole: Trajectory, monkeypatch: pytest.MonkeyPatch, world: int) -> None:
     """Every process has all of them, and would add them up.
 
-    Catches in training/parallel.py: of split groups added up over processes.
+    Catches in training/parallel.py: of split groups added up over processes, or without a diversity.
     """
     monkeypatch.setattr(parallel, "gather_vectors", lambda vector_N, device: vector_N[None])
     one = scores_of(whole, batch_of(0, 1))
@@ -145,6 +145,7 @@ def test_statistics_of_all_are_nobodys_sum(whole: Trajectory, monkeypatch: pytes
         found = gather_statistics(scores, scores.reward_PG, scores.valid_PG, 2, CPU)
         assert torch.equal(found.batch_std, expected.batch_std)
         assert found.median_group_std == expected.median_group_std
+        assert found.diversity == expected.diversity > 0
         assert found.counts_U.tolist() == expected.counts_U.tolist() == [11, 12]
         assert found.scored_N.tolist() == [24, 23, 23, 23, 23, 23]
 

@@ -56,12 +56,17 @@ def test_the_judges_reward_is_added_with_its_weight() -> None:
 
 
 def test_images_that_are_not_valid_are_nobodys_rivals() -> None:
-    """A NaN reward or NaN categories: the image gets NaN, and its scores are out of the maxima."""
+    """A NaN reward or NaN in any category: the image gets NaN, and its scores are out of the maxima.
+
+    Catches in incentive/methods/max_at_k.py: an image that lacks one of its categories as a rival in the others.
+    """
     category = torch.tensor([[[9.0], [1.0], [0.25], [torch.nan]], [[1.0], [2.0], [torch.nan], [torch.nan]]])
     reward = torch.tensor([[torch.nan, 0.0, 0.0, 0.0], [torch.nan, 0.0, 0.0, 0.0]])
     ours = MaxAtK().reward(scores_of(category, reward))
     expected = torch.tensor([[torch.nan, 0.75, 0.0, torch.nan], [torch.nan, 0.0, torch.nan, torch.nan]])
     torch.testing.assert_close(ours, expected, equal_nan=True)
+    lacking = scores_of(torch.tensor([[[9.0, torch.nan], [1.0, 2.0], [0.25, 3.0]]]))
+    torch.testing.assert_close(MaxAtK().reward(lacking), torch.tensor([[torch.nan, 0.75, 1.0]]), equal_nan=True)
 
 
 def test_a_group_of_one_has_nothing_to_gain() -> None:
