@@ -18,7 +18,8 @@ class ReportOptions(Options):
     """Show finished runs side by side: a page, a table over seeds, a figure.
 
     Writes report.html (what was run, how it went, pictures, health), report.md, report.json and report.png. PATHS are
-    run folders, or folders that hold runs; unfinished runs are left out with a note. Every fit writes its own page.
+    run folders, or folders that hold runs; unfinished runs, and folders beside runs that are none, are left out with a
+    note. Every fit writes its own page.
     """
 
     program = "python -m drift_pl.report"
