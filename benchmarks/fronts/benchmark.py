@@ -3,6 +3,7 @@
     python benchmarks/fronts/benchmark.py status      # what is done and missing, core-minutes, what waits for what
     python benchmarks/fronts/benchmark.py run b1      # trains and evaluates what is missing of a tier, and keeps it
     python benchmarks/fronts/benchmark.py length Lb   # the world's one length, from plain runs on tuning prompts
+    python benchmarks/fronts/benchmark.py choose Tb   # each method's trials by hypervolume on tuning prompts
     python benchmarks/fronts/benchmark.py page        # the table and figure of docs/benchmark.md, from what is kept
 
 A method is a file of the package and a recipe in plan2.yaml: a name and a sentence under `methods`, its settings in a
@@ -19,7 +20,8 @@ from typing import Any
 
 from benchmark_page import draw, write_page
 from benchmark_room import read_room
-from benchmark_table import Table, tabulate
+from benchmark_table import CPU, Table, tabulate
+from benchmark_trials import Trial, ranked, trial_lines, trial_of
 from levels import one_length
 from plan import Tier, read_plan
 from run import ROOT, Queue, status
@@ -29,7 +31,8 @@ from drift_pl.config.command import run_command
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.bundle import name_of, read_bundle
-from drift_pl.reports.comparison import compare
+from drift_pl.evaluation.record import Evaluation
+from drift_pl.reports.comparison import Comparison, compare
 
 PLAN = Path(__file__).with_name("plan2.yaml")
 PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "docs" / "results" / "benchmark"
@@ -56,6 +59,13 @@ def commit_of(root: Path) -> str:
             f"{changed.split()[-1]} has changes that are in no commit: results record theirs, so commit first"
         )
     return git("log", "-1", "--format=%h", "--abbrev=12")
+
+
+def device_name() -> str:
+    """What `trainer.accelerator=auto` takes here, such as `CPU` or `NVIDIA H100 80GB HBM3`."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else CPU
 
 
 def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
@@ -87,9 +97,21 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> 
             continue
         refuse_two_commits(store.file(tier.name), jobs)
         kept = {name_of(each): each for each in read_bundle(store.file(tier.name))}
-        comparison = compare([kept[name] for name in jobs])
+        comparison = compared([kept[name] for name in jobs])
         tables.append(tabulate(tier, content, comparison, jobs, read_room(results, tier.world)))
     return tables
+
+
+def compared(evaluations: Sequence[Evaluation]) -> Comparison:
+    """As `compare`, but the budget is in images: an update may make fewer optimizer steps of them.
+
+    Raises:
+        UserError: as `compare`.
+    """
+    comparison = compare(evaluations, budgets_may_differ=True)
+    if comparison.trained_differently and "training.optimiser_steps" not in comparison.trained_differently:
+        raise UserError(comparison.trained_differently)
+    return comparison
 
 
 def measured(tier: Tier, store: Store) -> Tier:
@@ -135,6 +157,37 @@ def find_length(queue: Queue, tier: Tier) -> int:
     return one_length([point.iteration for point in method.points], method.means_SK["reward"])
 
 
+def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) -> dict[str, list[Trial]]:
+    """See `ranked`: of the seeds of these tiers that are complete.
+
+    Raises:
+        UserError: a tier has no complete seed, or is on test prompts.
+    """
+    found, frozen = [], content["frozen"]
+    for tier in tiers:
+        if "prompts=test" in tier.jobs[0].evaluation:
+            raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
+        names = set(queue.store.comparable(tier))
+        if not names:
+            raise UserError(f"tier {tier.name} has no seed that all of its methods have: run it first")
+        kept = [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names]
+        measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
+        found += [trial_of(method, measure, bound) for method in compared(kept).methods]
+    return ranked(found)
+
+
+def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+    """The page's tables of trials, one for each length of runs on tuning prompts."""
+    lengths: dict[str, list[Tier]] = {}
+    for tier in plan.values():
+        if len(tier.methods) > 1 and "prompts=test" not in tier.jobs[0].evaluation and queue.store.comparable(tier):
+            (length,) = (each for each in tier.jobs[0].overrides if each.startswith("trainer.iterations="))
+            lengths.setdefault(length.partition("=")[2], []).append(tier)
+    return [
+        line for length, tiers in lengths.items() for line in trial_lines(find_trials(queue, tiers, content), length)
+    ]
+
+
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:
     """Does what is missing, one tier after the other.
 
@@ -149,9 +202,10 @@ def run(queue: Queue, tiers: Sequence[Tier]) -> None:
 
 def _main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["status", "run", "length", "page"])
+    parser.add_argument("action", choices=["status", "run", "length", "choose", "page"])
     parser.add_argument("tiers", nargs="*", help="names of tiers; none: all")
     parser.add_argument("--seeds", type=int, help="only so many seeds of a tier (run)")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time; a core each, or all on one accelerator")
     parser.add_argument("--runs", type=Path, default=RUNS, help="where runs and single results live")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where files of tiers are")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page with the table")
@@ -163,9 +217,11 @@ def _main(argv: list[str]) -> None:
         raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
     tiers = [plan[name] for name in options.tiers or plan]
     made_by = {"protocol": content["frozen"]["protocol"]}
+    notes = {}
     if options.action == "run":
         made_by["commit"] = commit_of(ROOT)
-    queue = Queue(options.runs.absolute(), options.results.absolute(), made_by=made_by)
+        notes["device"] = device_name()
+    queue = Queue(options.runs.absolute(), options.results.absolute(), options.workers, made_by=made_by, notes=notes)
     if options.action == "run":
         for tier in tiers:
             refuse_unready(tier, content["frozen"])
@@ -173,6 +229,9 @@ def _main(argv: list[str]) -> None:
     elif options.action == "length":
         for tier in tiers:
             print(f"{tier.name}  {find_length(queue, tier)} iterations")
+    elif options.action == "choose":
+        for name, trials in find_trials(queue, tiers, content).items():
+            print(f"{name:16}", *(f"{each.name} {each.volume:.4f} ({len(each.volumes)})" for each in trials), sep="  ")
     elif options.action == "status":
         print(status(queue, tiers))
         for name, waiting in content["planned"].items():
@@ -181,7 +240,7 @@ def _main(argv: list[str]) -> None:
     else:
         tables = tabulated(plan, content, queue.results)
         draw(tables, queue.results / "benchmark.png")
-        write_page(options.page, tables, plan, content)
+        write_page(options.page, tables, plan, content, tried(queue, plan, content))
 
 
 def _first_seeds(tier: Tier, count: int | None) -> Tier:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_room import room_lines
-from benchmark_table import JOINT, Row, Table
+from benchmark_table import CPU, JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
 
@@ -25,8 +25,13 @@ HEAD = [
 P_HEAD = ["diversity at equal reward", "reward at equal diversity"]
 
 
-def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> None:
+def write_page(
+    path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any], trials: Sequence[str] = ()
+) -> None:
     """Replaces what stands between the markers.
+
+    Args:
+        trials: lines about what was tried on tuning prompts.
 
     Raises:
         UserError: the page has no markers.
@@ -37,7 +42,7 @@ def write_page(path: Path, tables: Sequence[Table], plan: dict[str, Tier], conte
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
     parts = [part for table in tables for part in _table(table)]
-    parts += _adjusted(tables) + _missing(tables, plan, content)
+    parts += [*_adjusted(tables), *trials, *_missing(tables, plan, content)]
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
@@ -47,7 +52,7 @@ def _table(table: Table) -> list[str]:
         f"## Tier {tier.name}: {tier.title}",
         "",
         f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those "
-        "of a run and its evaluation, by the clock, one process on a shared machine.",
+        f"of a run and its evaluation by the clock, on {_devices(table)}.",
         "",
         *_rows(table, tier.baseline),
     ]
@@ -58,6 +63,19 @@ def _table(table: Table) -> list[str]:
     if table.room is not None:
         lines += room_lines(table.room, _ends(table))
     return [*lines, ""]
+
+
+def _devices(table: Table) -> str:
+    """What trained which seeds; minutes are the CPU's where there is one."""
+    names = {device: "one core of a shared machine" if device == CPU else device for device in table.devices}
+    if len(names) == 1:
+        return next(iter(names.values()))
+    others = [
+        f"seed {', '.join(map(str, seeds))} on {names[device]}"
+        for device, seeds in table.devices.items()
+        if device != CPU
+    ]
+    return f"{names[CPU]}; several at a time: {'; '.join(others)}"
 
 
 def _called(other: str) -> str:

@@ -27,6 +27,8 @@ SEED = 20260112
 """Of the resampling of prompts: the same results give the same table."""
 JOINT = " + "
 """Between the names of methods whose joint front is compared with."""
+CPU = "CPU"
+"""The device of results that name none: the first tier's."""
 SHOWN = ("reward", "alignment", "coverage", "pairwise_lpips")
 
 
@@ -42,7 +44,7 @@ class Row:
         ceiling: of the gain in diversity, of keeping all of the base model's; None as above.
         at_share: the gain in diversity at 75 % of what the baseline gains in reward.
         hypervolume: minus that of the other.
-        minutes: mean of a run and its evaluation, of one process.
+        minutes: mean of a run and its evaluation, of those on a CPU if there are any.
         equal_prompts: the gain in diversity over equal prompts, see `on_equal_prompts`; None as `diversity`.
         p_values: two-sided, of no gain in diversity and in reward; None against the baseline or without intervals.
     """
@@ -73,6 +75,7 @@ class Table:
         commit: that made it.
         equal_prompts: how many prompts have a diversity at every look of every method, the mean over seeds.
         over_equal: method -> its diversity over these prompts at the last look; the base model's under "base".
+        devices: device -> the seeds that were trained on it.
         room: of the world, if it has been measured.
     """
 
@@ -85,6 +88,7 @@ class Table:
     commit: str
     equal_prompts: float
     over_equal: dict[str, float]
+    devices: dict[str, list[int]]
     room: Room | None = None
 
 
@@ -110,9 +114,13 @@ def tabulate(
     methods = {method.name: method for method in comparison.methods}
     _refuse_unusable(tier, methods, measure, bound)
     shown = dict.fromkeys((*SHOWN, measure, "pairwise_distance"))
+    devices: dict[str, set[int]] = {}
+    for key, job in jobs.items():
+        devices.setdefault(job.get("device", CPU), set()).add(int(key.rpartition("-s")[2]))
     minutes: dict[str, list[float]] = {}
     for key, job in jobs.items():
-        minutes.setdefault(key.rpartition("-s")[0], []).append(job["minutes"])
+        if CPU not in devices or job.get("device", CPU) == CPU:
+            minutes.setdefault(key.rpartition("-s")[0], []).append(job["minutes"])
     points = {name: method.plane_SKP2("reward", measure) for name, method in methods.items()}
     equal = on_equal_prompts(points)
     others = {name: (name,) for name in (tier.baseline, *tier.against)}
@@ -146,6 +154,7 @@ def tabulate(
         commit=next(iter(jobs.values()))["commit"],
         equal_prompts=float(prompts_with_diversity(equal[tier.baseline]).mean()),
         over_equal={"base": float(means(equal[tier.baseline])[0, 1]), **over_equal},
+        devices={device: sorted(seeds) for device, seeds in devices.items()},
         room=room,
     )
 

@@ -48,7 +48,7 @@ class Queue:
         workers: jobs at a time.
         command: runs `[module, arguments...]` and returns its status.
         commit: whether a tier's file is committed whenever a seed is complete.
-        made_by: see `Store`.
+        made_by, notes: see `Store`.
     """
 
     runs: Path
@@ -57,10 +57,11 @@ class Queue:
     command: Command = run_python
     commit: bool = False
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     store: Store = field(init=False)
 
     def __post_init__(self) -> None:
-        self.store = Store(self.runs / "results", self.results, self.made_by)
+        self.store = Store(self.runs / "results", self.results, self.made_by, self.notes)
 
     def work(self, tiers: Sequence[Tier]) -> list[Job]:
         """Does the missing jobs in order, and returns those that failed."""

@@ -32,11 +32,13 @@ class Store:
         singles: folder of TIER/METHOD-sSEED/ with evaluation.json, pictures of the first seed, and job.json.
         tiers: folder of TIER/evaluations.json.xz.
         made_by: what every result must have been made by, such as the protocol and the commit; kept in job.json.
+        notes: what is kept beside it, and may differ between results, such as the device.
     """
 
     singles: Path
     tiers: Path
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
     _jobs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -97,7 +99,7 @@ class Store:
                 point["picture"] = None
         (folder / FILE_NAME).write_text(json.dumps(measured) + "\n")
         content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
-        write_json(folder / "job.json", {**content, "minutes": minutes, **self.made_by})
+        write_json(folder / "job.json", {**content, "minutes": minutes, **self.made_by, **self.notes})
 
     def take_over(self, job: Job) -> bool:
         """Copies the result of the same job from another tier, if there is one."""

@@ -193,7 +193,7 @@ class Results:
         return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     def to_json(self) -> str:
-        return json.dumps(self.plain(), indent=1, allow_nan=False) + "\n"
+        return json.dumps(self.plain(), allow_nan=False) + "\n"
 
 
 def finite(value: float) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated
+from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated, tried
 from benchmark_page import BEGIN, END, gain_text, level_text, write_page
 from levels import LevelGain
 from made_up_evaluations import make_point, write_file
@@ -194,5 +194,6 @@ def test_the_page_is_written_between_its_markers(plan: dict[str, Tier], tmp_path
 def test_the_committed_page_is_what_the_committed_results_give(plan: dict[str, Tier], tmp_path: Path) -> None:
     page = tmp_path / "benchmark.md"
     page.write_text(PAGE.read_text())
-    write_page(page, tabulated(plan, CONTENT, RESULTS), plan, CONTENT)
+    queue = Queue(tmp_path, RESULTS, made_by={"protocol": 2})
+    write_page(page, tabulated(plan, CONTENT, RESULTS), plan, CONTENT, tried(queue, plan, CONTENT))
     assert page.read_text() == PAGE.read_text()

@@ -107,3 +107,18 @@ def prompt_lists(seed: int = 0) -> dict[str, list[str]]:
         elsewhere = {other for groups in TESTED_OPEN.values() for other in groups}
         chosen += TESTED_OPEN.get(name) or [group for group in OPEN if group not in elsewhere]
     return {name: [phrase(subject) for subject in chosen] for name, chosen in subjects.items()}
+
+
+def expansions() -> dict[str, list[str]]:
+    """Each training prompt with texts that name what it leaves open: the style, and of a group also the thing.
+
+    Things that are not among the training prompts are not named. `prompts/expansions.jsonl` is this, a file for
+    `incentive.prompting.paraphrases`.
+    """
+    trained = set(prompt_lists()["train"])
+    things = [thing for thing in THINGS if phrase(thing) in trained]
+    texts = {phrase(thing): [phrase(thing, style) for style in STYLES] for thing in things}
+    for name, members in OPEN.items():
+        if phrase(name) in trained:
+            texts[phrase(name)] = [phrase(thing, style) for style in STYLES for thing in things if thing in members]
+    return texts

@@ -5,9 +5,10 @@ import random
 import pytest
 
 from drift_pl.builtin.emoji import PROMPTS
-from drift_pl.builtin.emoji.captions import parse, phrase, prompt_lists, random_caption, vocabulary
+from drift_pl.builtin.emoji.captions import expansions, parse, phrase, prompt_lists, random_caption, vocabulary
 from drift_pl.builtin.emoji.things import GROUPS, OPEN, STYLES, THINGS
 from drift_pl.builtin.tokenizer import build_tokenizer
+from drift_pl.incentive.paraphrases import read_paraphrases
 
 NAMES, STYLE_NAMES = list(THINGS), list(STYLES)
 
@@ -58,3 +59,23 @@ def test_no_prompt_is_in_two_lists_and_no_thing_is_in_none() -> None:
         things = [thing for text in prompts if parse(text).names_one_thing for thing in parse(text).things]
         groups = {group for group in GROUPS for thing in things if NAMES[thing] in GROUPS[group]}
         assert groups == set(GROUPS), f"{name} lacks things of a group"
+
+
+def test_expansions_name_what_a_prompt_leaves_open_and_nothing_that_is_tested() -> None:
+    """Each text means some of what its prompt means, in one style; every style is named equally often.
+
+    Catches in drift_pl/builtin/emoji/captions.py: a group's texts name things of the other lists, or none.
+    """
+    lists = prompt_lists()
+    assert read_paraphrases(str(PROMPTS / "expansions.jsonl")) == {
+        prompt: tuple(texts) for prompt, texts in expansions().items()
+    }
+    assert set(expansions()) == set(lists["train"])
+    kept = {thing for name in ("tuning", "test") for text in lists[name] for thing in parse(text).things}
+    kept -= {thing for text in lists["train"] if parse(text).names_one_thing for thing in parse(text).things}
+    for prompt, texts in expansions().items():
+        meanings = [parse(text) for text in texts]
+        assert all(meaning.names_one_thing and meaning.things <= parse(prompt).things for meaning in meanings)
+        assert not kept & {thing for meaning in meanings for thing in meaning.things}
+        named = [meaning.style for meaning in meanings]
+        assert {named.count(style) for style in range(len(STYLE_NAMES))} == {len(texts) // len(STYLE_NAMES)}

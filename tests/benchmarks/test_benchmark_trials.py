@@ -1,0 +1,116 @@
+"""Which trials meet the test prompts: by hypervolume on tuning prompts, the mean over seeds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from benchmark import PLAN, compared, find_trials, tabulated
+from benchmark_page import write_page
+from benchmark_trials import Trial, ranked
+from made_up_evaluations import make_point, write_file
+from plan import Job, Tier, read_plan
+from run import Queue
+
+from drift_pl.core.errors import UserError
+from drift_pl.evaluation.record_file import read_evaluation
+
+CONTENT = yaml.safe_load(PLAN.read_text())
+MADE_BY = {"protocol": 2, "commit": "abc"}
+
+
+def tuning(name: str, trials: dict[str, float], seeds: tuple[int, ...], tmp_path: Path) -> tuple[Queue, Tier]:
+    """A tier whose trials go from (reward 0, diversity 1) to (0.5, a diversity of their own)."""
+    like = read_plan(PLAN)["Lb"]
+    jobs = tuple(replace(like.jobs[0], tier=name, method=trial, seed=seed) for seed in seeds for trial in trials)
+    tier = replace(like, name=name, methods=tuple(trials), seeds=seeds, baseline=next(iter(trials)), jobs=jobs)
+    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY)
+    for job in jobs:
+        _keep(queue, job, 0.5, trials[job.method], tmp_path)
+    queue.store.gather(tier)
+    return queue, tier
+
+
+def _keep(queue: Queue, job: Job, reward: float, diversity: float, tmp_path: Path) -> None:
+    points = [
+        make_point(at, [r] * 2, valid_pairwise_distance=[d] * 2, pairwise_lpips=0.02)
+        for at, r, d in ((0, 0.0, 1.0), (48, reward, diversity))
+    ]
+    made = write_file(tmp_path / "made", job.method, job.seed, points)
+    queue.store.keep(job, made / "evaluation.json", 6.0)
+
+
+def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
+    """One step of reward 0.5 and diversity d has the area d / 2.
+
+    Catches in benchmarks/fronts/benchmark_trials.py: the worst first; a trial of one seed before those that went on;
+    strengths of two methods in one list; the second tier's seeds replace the first's.
+    """
+    trials = {"nft_kl_0.1": 0.6, "nft_kl_0.3": 0.8, "nft_kl_1": 0.9, "kl_0.1": 0.7}
+    queue, first = tuning("T", trials, (0,), tmp_path)
+    _, second = tuning("T2", {"nft_kl_0.3": 0.2, "nft_kl_1": 0.6}, (1, 2), tmp_path)
+    found = find_trials(queue, [first, second], CONTENT)
+    assert list(found) == ["nft_kl", "kl"]
+    assert [trial.name for trial in found["nft_kl"]] == ["nft_kl_1", "nft_kl_0.3", "nft_kl_0.1"]
+    assert found["nft_kl"][0].volumes == pytest.approx((0.45, 0.3, 0.3))
+    assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3])
+    assert found["kl"][0].volume == pytest.approx(0.35)
+
+
+def test_a_name_without_a_strength_is_its_own_method() -> None:
+    assert Trial("flowgrpo", (0.1,)).method == "flowgrpo"
+    assert [trial.name for trial in ranked([Trial("a_1", (0.1,)), Trial("a_2", (0.2,))])["a"]] == ["a_2", "a_1"]
+
+
+def test_updates_may_differ_in_optimizer_steps_and_not_in_images(tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/benchmark.py: any other budget is let through, or published updates refused."""
+    made = [
+        write_file(tmp_path / str(number), name, 0, [make_point(0, 0.1), make_point(20, 0.5)], training=training)
+        for number, (name, training) in enumerate(
+            [("kl", {}), ("nft", {"optimiser_steps": 20}), ("long", {"images": 2560})]
+        )
+    ]
+    one, two, three = (read_evaluation(path / "evaluation.json") for path in made)
+    assert [method.name for method in compared([one, two]).methods] == ["kl", "nft"]
+    with pytest.raises(UserError, match=r"trained on different budgets: training\.images is 1280"):
+        compared([one, three])
+
+
+def test_nothing_is_chosen_on_test_prompts_or_from_nothing(tmp_path: Path) -> None:
+    plan = read_plan(PLAN)
+    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY)
+    with pytest.raises(UserError, match="tier b1 is on test prompts: name tiers on tuning prompts"):
+        find_trials(queue, [plan["b1"]], CONTENT)
+    with pytest.raises(UserError, match="tier Lb has no seed that all of its methods have: run it first"):
+        find_trials(queue, [plan["Lb"]], CONTENT)
+
+
+def test_the_page_says_what_trained_which_seeds(tmp_path: Path) -> None:
+    """Minutes are those on a CPU, where there are some: several runs at a time say little of one.
+
+    Catches in benchmarks/fronts: the device is not kept; minutes of all devices averaged.
+    """
+    tier = read_plan(PLAN)["b1"]
+    tier = replace(
+        tier,
+        methods=("flowgrpo", "nft_kl_0.1"),
+        against=(),
+        jobs=tuple(job for job in tier.jobs if job.method in ("flowgrpo", "nft_kl_0.1")),
+    )
+    for seeds, device, minutes in (((200,), "CPU", 6.0), ((201, 202), "NVIDIA H100", 2.0)):
+        queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY, notes={"device": device})
+        for job in (job for job in tier.jobs if job.seed in seeds):
+            points = [
+                make_point(at, [r] * 2, valid_pairwise_distance=[1 - r] * 2, pairwise_lpips=0.02)
+                for at, r in ((0, 0.0), (48, 0.5))
+            ]
+            made = write_file(tmp_path / "made", job.method, job.seed, points)
+            queue.store.keep(job, made / "evaluation.json", minutes)
+    queue.store.gather(tier)
+    (table,) = tabulated({"b1": tier}, CONTENT, tmp_path / "results")
+    assert table.devices == {"CPU": [200], "NVIDIA H100": [201, 202]}
+    assert table.rows["flowgrpo"][0].minutes == 6.0
+    page = tmp_path / "page.md"
+    page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    write_page(page, [table], {"b1": tier}, {**CONTENT, "planned": {}})
+    assert "on one core of a shared machine; several at a time: seed 201, 202 on NVIDIA H100." in page.read_text()
