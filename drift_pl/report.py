@@ -18,7 +18,8 @@ class ReportOptions(Options):
     """Show finished runs side by side: a page, a table over seeds, a figure.
 
     Writes report.html (what was run, how it went, pictures, health), report.md, report.json and report.png. PATHS are
-    run folders, or folders that hold runs; unfinished runs are left out with a note. Every fit writes its own page.
+    run folders, or folders that hold runs; unfinished runs, and folders beside runs that are none, are left out with a
+    note. Every fit writes its own page.
     """
 
     program = "python -m drift_pl.report"
@@ -31,23 +32,19 @@ class ReportOptions(Options):
 
 
 def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, list[str]]:
-    """Reads runs, writes everything, and returns the folder, the table and a note for each run that was left out.
+    """Reads runs, writes everything, and returns the folder, the table and a note for each folder that was left out.
 
     Raises:
-        UserError: no run is finished, a folder is not a run's, or two cannot be compared; then nothing has been
+        UserError: no run is finished, a folder is not there, or two runs cannot be compared; then nothing has been
             written.
     """
     from drift_pl.reports.curves import draw, group_by_experiment, summary_table
     from drift_pl.reports.facts import read_facts
     from drift_pl.reports.run_page import page
 
-    folders = _runs_of(folders)
-    unfinished = [folder for folder in folders if _is_unfinished(folder)]
-    notes = [f"left out, not finished: {folder}; go on with {resume_command(folder)}" for folder in unfinished]
-    if unfinished == folders:
-        raise UserError(notes[0].replace("left out, not finished", "no run is finished"))
-    runs = [read_facts(folder) for folder in folders if folder not in unfinished]
-    out = out or (runs[0].run.folder if len(folders) == 1 else Path("report"))
+    finished, notes = _finished(folders)
+    runs = [read_facts(folder) for folder in finished]
+    out = out or (runs[0].run.folder if len(runs) == 1 and not notes else Path("report"))
     probe_folder(out)
     groups = group_by_experiment([run.run for run in runs])
     text = summary_table(groups)
@@ -57,6 +54,24 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     write_json(out / "report.json", everything)
     draw(groups, out / "report.png")
     return out, text, notes
+
+
+def _finished(folders: list[Path]) -> tuple[list[Path], list[str]]:
+    """The finished runs, and a note for each other folder: `runs/*` names more than the runs, as the logs of sweeps.
+
+    Raises:
+        UserError: no run is finished.
+    """
+    found = _runs_of(folders)
+    # without a run all of them stay, and so does what is not there: reading them says what is wrong
+    runs = [folder for folder in found if _is_run(folder) or not folder.is_dir()] or found
+    notes = [f"left out, no run: {folder}" for folder in found if folder not in runs]
+    unfinished = [folder for folder in runs if _is_run(folder) and not (folder / SUMMARY).is_file()]
+    to_finish = [f"{folder}; go on with {resume_command(folder)}" for folder in unfinished]
+    if unfinished == runs:
+        raise UserError(f"no run is finished: {to_finish[0]}")
+    notes += [f"left out, not finished: {line}" for line in to_finish]
+    return [folder for folder in runs if folder not in unfinished], notes
 
 
 def _runs_of(folders: list[Path]) -> list[Path]:
@@ -75,8 +90,8 @@ def _runs_of(folders: list[Path]) -> list[Path]:
     return [*dict.fromkeys(found)]
 
 
-def _is_unfinished(folder: Path) -> bool:
-    return not (folder / SUMMARY).is_file() and any((folder / name).is_file() for name in (CONFIG, MARK))
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (SUMMARY, CONFIG, MARK))
 
 
 def _refuse_file(path: Path) -> None:

@@ -1,10 +1,10 @@
 """A run's settings as loggers and services may have them: no key of an address, nothing that a page would run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from drift_pl.config.schema import Config
+from drift_pl.config.section import flat
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.servers import without_queries
 from drift_pl.reports.markdown import code, plain
@@ -25,7 +25,7 @@ FIRST = (
 def logged_settings(config: Config) -> dict[str, Plain]:
     """Dotted key -> value of the settings that shape results, and a few more; lists as text."""
     found: dict[str, Plain] = {}
-    for key, value in _flat(config.published.model_dump()):
+    for key, value in flat(config.published, {dict, list}).items():
         known = Config.find_key(key)
         if key in ALSO or key == "seed" or (known is not None and known.about.shapes_results):
             text = value if isinstance(value, str) else format_value(value)
@@ -39,14 +39,3 @@ def run_text(config: Config, run_dir: Path, prompts: Sequence[str]) -> str:
     first = f"{code(config.experiment)}, seed {config.seed}{tags}: {code(str(run_dir))}"
     shown = [f"- {plain(prompt[:LONGEST])}" for prompt in prompts[: config.evaluation.grid_prompts]]
     return "\n".join([first, "", "Prompts of the pictures:", "", *shown])
-
-
-def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; entries of lists of mappings by their number."""
-    if isinstance(node, list) and node and isinstance(node[0], dict):
-        node = dict(enumerate(node))
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from _flat(value, f"{key}.{name}".lstrip("."))
-    else:
-        yield key, node

@@ -8,10 +8,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from drift_pl.config.fields import about_of
 from drift_pl.config.paths import same_file_names, with_absolute_paths
 from drift_pl.config.schema import RENAMED, Config
-from drift_pl.config.section import Section, all_keys, pattern_of
+from drift_pl.config.section import all_keys, flat, pattern_of
 from drift_pl.config.yaml_text import format_value
 
 FORMAT = 2
@@ -40,21 +39,12 @@ def run_settings(config: Config) -> dict[str, Any]:
 
     Local files have absolute names.
     """
-    return with_absolute_paths({"seed": config.seed, **_flat(config.published, "")})
+    return with_absolute_paths({"seed": config.seed, **_shaping(config)})
 
 
-def _flat(section: Section, prefix: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        value, key = getattr(section, name), prefix + name
-        if isinstance(value, Section):
-            found |= _flat(value, f"{key}.")
-        elif isinstance(value, list) and value and isinstance(value[0], Section):
-            for number, entry in enumerate(value):
-                found |= _flat(entry, f"{key}.{number}.")
-        elif about_of(field).shapes_results:
-            found[key] = copy.deepcopy(value)
-    return found
+def _shaping(config: Config) -> dict[str, Any]:
+    settings = flat(config.published, {list})  # the arguments of a thing are one value
+    return {key: copy.deepcopy(value) for key, value in settings.items() if pattern_of(key) in _defaults()}
 
 
 @functools.cache
@@ -70,8 +60,8 @@ def config_hash(config: Config) -> str:
     Runs that differ only in seed, length or hardware share it, and so do experiments of different names with the same
     settings. It names folders; `differences` decides whether a checkpoint belongs to a config.
     """
-    settings = _flat(config.published, "")
-    return _digest([FORMAT, {key: value for key, value in settings.items() if value != _defaults()[pattern_of(key)]}])
+    settings = _shaping(config).items()
+    return _digest([FORMAT, {key: value for key, value in settings if value != _defaults()[pattern_of(key)]}])
 
 
 def run_identity(config: Config) -> str:

@@ -5,14 +5,13 @@ They are for people who look at the run: addresses in them have no query, and a 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from drift_pl.config.loading import build_config
 from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config
-from drift_pl.config.section import Section, value_text
+from drift_pl.config.section import flat, value_text
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
@@ -67,19 +66,12 @@ def changed(config: Config) -> list[str]:
     Raises:
         UserError: the experiment is not there.
     """
-    plain = _flat(build_config([("experiment", config.experiment)]).published)
-    ours = _flat(config.published)
+    plain, ours = (
+        flat(each.published, {dict})  # a list is typed as one value
+        for each in (build_config([("experiment", config.experiment)]), config)
+    )
     return [
         f"{key}={value_text(value)}"
         for key, value in ours.items()
         if key not in NOT_KEPT and (key not in plain or plain[key] != value)
     ]
-
-
-def _flat(node: Any, key: str = "") -> dict[str, Any]:
-    """Dotted key -> value; lists are values."""
-    node = dict(node) if isinstance(node, Section) else node
-    if not isinstance(node, dict) or not node:
-        return {key: node}
-    below = (_flat(entry, f"{key}.{word}".lstrip(".")) for word, entry in node.items())
-    return {name: value for found in below for name, value in found.items()}

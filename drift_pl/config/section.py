@@ -3,7 +3,7 @@
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -136,6 +136,21 @@ def _walk(here: Section, prefix: str) -> Iterator[Key]:
 def pattern_of(key: str) -> str:
     """A dotted key with N for each index, as `Key.name` has it."""
     return re.sub(r"\.-?\d+(?=\.|$)", ".N", key)
+
+
+def flat(node: Any, opened: Collection[type] = (), key: str = "") -> dict[str, Any]:
+    """Dotted key -> value of a section's settings; the sections in it are opened.
+
+    Args:
+        opened: what is opened besides: `dict`, and `list` of what is opened itself, by the numbers of its entries.
+        key: of the node.
+    """
+    kinds = (Section, dict) if dict in opened else Section
+    below: dict[Any, Any] = dict(node) if isinstance(node, kinds) else {}
+    if list in opened and isinstance(node, list) and node and isinstance(node[0], kinds):
+        below = dict(enumerate(node))
+    found = [flat(value, opened, f"{key}.{name}".lstrip(".")) for name, value in below.items()]
+    return {name: value for part in found for name, value in part.items()} if found else {key: node}
 
 
 def value_text(value: Any) -> str:

@@ -11,8 +11,11 @@ def code(name: str) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as text: no HTML, no link, no image, no code."""
-    return re.sub(r"([\\`*!\[\]])", r"\\\1", harmless(name))
+    """A name as text: no HTML, no link, no image, no code, no emphasis, and at the start of a line no heading or list.
+
+    An underscore after a letter or a digit opens nothing, and stays readable in the source.
+    """
+    return re.sub(r"[\\`*!\[\]]|(?<![^\W_])_|^[#>+-]", r"\\\g<0>", harmless(name))
 
 
 def harmless(text: str) -> str:

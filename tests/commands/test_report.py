@@ -105,7 +105,6 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
         "differ in test_prompts (3 and 2)": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
         "a seed comes twice": make_run(tmp_path / "c", "drift", 0, 0.6),
         "nothing: no such folder": tmp_path / "nothing",
-        "has no summary.json": tmp_path / "a" / "evaluation",
         "fresh=true": make_run(tmp_path / "d", "other", 0, 0.6),
     }
     (tmp_path / "d" / "evaluation" / "test" / "points" / "base.npz").unlink()
@@ -208,6 +207,23 @@ def test_a_folder_that_holds_runs_stands_for_them(tmp_path: Path, capsys: pytest
     captured = capsys.readouterr()
     assert "| `drift` | 2 | 0.600 +- 0.000 |" in captured.out
     assert captured.err.startswith(f"warning: left out, not finished: {tmp_path / 'runs' / 'begun'}; go on with ")
+
+
+def test_of_what_a_glob_names_only_runs_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As `report runs/*` after a sweep. A folder that is not there was misspelt, and is refused all the same.
+
+    Catches in report.py: the logs of a sweep refused; left out without a note; a missing folder left out.
+    """
+    first, second = (make_run(tmp_path / "runs" / str(seed), "drift", seed, 0.6) for seed in (0, 1))
+    logs, out = tmp_path / "runs" / "sweeps", f"out={tmp_path / 'out'}"
+    (logs / "a").mkdir(parents=True)
+    (logs / "a" / "sweep.json").write_text("{}")
+    assert main([str(first), str(second), str(logs), out]) == 0
+    captured = capsys.readouterr()
+    assert "| `drift` | 2 | 0.600 +- 0.000 |" in captured.out
+    assert captured.err == f"warning: left out, no run: {logs}\n"
+    assert main([str(first), str(tmp_path / "run"), str(logs), out]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'run'}: no such folder")
 
 
 def test_a_folder_that_is_no_run_is_not_to_be_finished(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

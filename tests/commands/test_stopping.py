@@ -21,10 +21,46 @@ def hanging(images, prompts):
 """
 
 
+HANGING_THREAD = """
+import threading, time
+from drift_pl.config.command import run_command
+
+def main(argv):
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    raise KeyboardInterrupt
+
+raise SystemExit(run_command(main))
+"""
+TERMINATED_TWICE = """
+import os, signal
+from drift_pl.config.command import leaving_at_second_sigterm
+
+with leaving_at_second_sigterm():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("goes on", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("goes on for ever")
+"""
+
+
 def wait_for(file: Path, process: subprocess.Popen) -> None:
     while not file.exists():
         assert process.poll() is None
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "out", "error"),
+    [(HANGING_THREAD, 130, "", "interrupted\n"), (TERMINATED_TWICE, 143, "goes on\n", "terminated at once\n")],
+)
+def test_a_command_ends_at_once(program: str, status: int, out: str, error: str) -> None:
+    """What the slow test below sees of a whole run. Fails at its time limit if the thread is waited for.
+
+    Catches in config/command.py: threads that are waited for at exit; the second SIGTERM ignored; the first one taken
+    for the second.
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, error)
 
 
 @pytest.mark.slow
@@ -36,7 +72,10 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
     ],
 )
 def test_a_reward_that_hangs_keeps_nobody(thread: bool, signals: list, status: int, tmp_path: Path) -> None:
-    """Catches in config/command.py: threads that are waited for at exit. Then the run goes on and ends."""
+    """Then the run goes on and ends.
+
+    Catches in config/command.py: threads that are waited for at exit.
+    """
     world = TinyWorld.create(tmp_path / "world")
     (tmp_path / "my_hanging_reward.py").write_text(REWARD)
     argv = [entry for entry in world.overrides() if not entry.startswith("rewards")]

@@ -83,9 +83,22 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again(calls: Any, capsy
     assert not any(run.is_finished() for run in extended.runs)
 
 
-def test_gpus_are_shared_out() -> None:
-    options, _ = read_sweep(["seed=0,1", "gpus=[2,3]"])
-    assert options.gpus == [2, 3]
+@pytest.mark.parametrize(
+    ("arguments", "slots"),
+    [
+        ([], [{}]),
+        (["jobs=3"], [{}, {}, {}]),
+        (["gpus=[2,3]"], [{"CUDA_VISIBLE_DEVICES": "2"}, {"CUDA_VISIBLE_DEVICES": "3"}]),
+    ],
+)
+def test_runs_at_a_time_are_as_many_as_asked_for_or_one_on_each_gpu(
+    arguments: list[str], slots: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches in sweep.py: one at a time whatever `jobs`; a GPU's place in the list in place of its number."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sweep_command, "work", lambda jobs, slots: seen.append(slots) or [])
+    assert main(["seed=0,1", *arguments]) == 0
+    assert seen == [slots]
 
 
 @pytest.mark.parametrize(
@@ -121,12 +134,14 @@ def test_commas_part_values_but_not_lists(text: str, values: list[str]) -> None:
         (["seed=0,1", "prompts.train=/no/such.txt"], ["prompts.train", "does not exist"]),
         (["seed=0,1", "jobs=0"], ["jobs=0 should be greater"]),
         (["seed=0,1", "jobs=2", "gpus=[0,1]"], ["jobs=2 is the number of gpus=[0, 1]: leave jobs out"]),
+        (["seed=0,1", "jobs=1", "gpus=[0,1]"], ["jobs=1 is the number of gpus=[0, 1]: leave jobs out"]),
         (["seed=0,", "1"], ["argument '1' has no '='", "quote the whole, 'seed=0, 1'"]),
     ],
 )
 def test_what_cannot_be_swept_is_one_line(
     argv: list[str], parts: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Catches in config/sweeping.py: `jobs` beside `gpus` taken; taken if it is what it is by itself."""
     monkeypatch.setattr(sweep_command, "sweep", lambda *args: [])  # a line that is not refused trains nothing
     assert main(argv) == 2
     lines = capsys.readouterr().err.splitlines()

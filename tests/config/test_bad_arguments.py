@@ -65,6 +65,18 @@ BAD = [
     ("sampler.kind=flow_sd", "sampler.kind=flow_sd should be one of flow_sde, dance_sde, flow_cps, ddim, their_"),
     ("policy.quantisation=int4", "policy.quantisation=int4 should be 'bitsandbytes_4bit' or"),
     ("policy={family: flux, negative_prompt: bad}", "policy.negative_prompt='bad': policy.family=flux has no branch"),
+    (
+        "trainer.logger=[qqqq]",
+        "trainer.logger.0.name=qqqq should be one of tensorboard, csv, wandb, their_package.module:Thing; "
+        "use e.g. trainer.logger.0.name=tensorboard\n",
+    ),
+    ("trainer.progress=line", "should be 'auto', 'bar', 'lines' or 'none'; use e.g. trainer.progress=lines\n"),
+    ("evaluation.extra=rke", "evaluation.extra=rke should be a valid list; use e.g. evaluation.extra=[rke]\n"),
+    (
+        "incentive.shaping.encoder=dino",
+        "incentive.shaping.encoder=dino should be a section of keys; use e.g. incentive.shaping.encoder.name=dino\n",
+    ),
+    ("policy.resolution=x", "policy.resolution=x should be a valid integer; use e.g. policy.resolution=512\n"),
     ("seed=abc", "seed=abc should be a valid integer; use e.g. seed=0"),
     ("seed=yes", "seed=yes should be a valid integer"),
     ("seed=true", "seed=true should be a valid integer"),
@@ -148,7 +160,8 @@ BAD = [
     ),
     (
         "trainer.logger=[csvv]",
-        "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb, their_package.module:Thing; use e.g. t",
+        "trainer.logger.0.name=csvv should be one of tensorboard, csv, wandb, their_package.module:Thing; "
+        "use e.g. trainer.logger.0.name=csv\n",
     ),
     (
         "sampler.kind=ddim",
@@ -183,7 +196,11 @@ BAD = [
 def test_bad_argument_is_one_line_status_2_and_writes_nothing(
     argument: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches: a misspelt key ignored."""
+    """Catches: a misspelt key ignored.
+
+    Catches in config/fields.py: the first choice in place of the one that was meant; a name in place of a list of
+    names; a word in place of a choice.
+    """
     assert run_command(lambda argv: _consume(parse(argv)), [argument]) == 2
     output = capsys.readouterr()
     assert output.out == ""

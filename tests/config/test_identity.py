@@ -65,8 +65,10 @@ def test_hash_tells_results_apart_and_nothing_else() -> None:
 def test_a_new_key_at_its_default_leaves_hashes_and_runs_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of("sampler.steps=9")
     before = config_hash(config)
-    flat = identity._flat
-    monkeypatch.setattr(identity, "_flat", lambda *args: {k: v for k, v in flat(*args).items() if k != "sampler.kind"})
+    shaping = identity._shaping
+    monkeypatch.setattr(
+        identity, "_shaping", lambda config: {k: v for k, v in shaping(config).items() if k != "sampler.kind"}
+    )
     assert config_hash(config) == before
     older = run_settings(config)
     monkeypatch.undo()
