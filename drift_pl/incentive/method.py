@@ -48,7 +48,7 @@ class Method:
         """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off.
 
         NaN for an image without an embedding (or, per step, without one of its prediction): it has no bonus, which is
-        not a bonus of 0, because the others' mean is subtracted.
+        not a bonus of 0, because the others' mean is subtracted. The rewards of a gate or a residual are the judges'.
 
         Args:
             weight: in place of the weight of `shaping`; None: that one.

@@ -63,8 +63,8 @@ def without_reward(centred_PG: Tensor, reward_PG: Tensor | None, among_PG: Tenso
     """What a diversity says beside the reward: b_i = c_i - (sum c q / sum q^2) q_i with q_i = r_i - mean r, among some.
 
     Images that score well tend to be alike, so a bonus for distance takes reward back. The residual does not: its sum
-    and its product with the rewards are zero in every group, so that advantages with it have the same component along
-    the rewards as those without.
+    and its product with the rewards are zero in every group. So advantages with it have the same component along the
+    rewards as those without, where selection leaves none of these images out and no advantage is clipped.
 
     Args:
         centred_PG: c, whose mean among the images is zero.

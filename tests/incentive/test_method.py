@@ -22,9 +22,11 @@ def trajectory_of(steps: tuple[int, ...], num_steps: int) -> Trajectory:
     return Trajectory(nothing, nothing, steps, num_steps, nothing, nothing)
 
 
-class Doubled(RewardMethod):
+class Turned(RewardMethod):
+    """Trains away from what the judges reward."""
+
     def reward(self, scores: Scores) -> Tensor:
-        return 2 * scores.reward_PG
+        return -2 * scores.reward_PG
 
 
 def scores_of(generator: torch.Generator, steps: int = 0) -> Scores:
@@ -55,22 +57,25 @@ def test_rewards_are_selected_and_centred_by_hand() -> None:
 def test_the_bonus_is_the_shapings_own_in_either_form(form: str, generator: torch.Generator) -> None:
     """Also where predictions are there for another reason, and with a weight that a target has adjusted.
 
-    Catches in incentive/method.py: the configured weight in one of the two forms.
+    The gate looks at the judges' rewards, whatever the method makes of them.
+
+    Catches in incentive/method.py: the configured weight in one of the two forms; a gate on the method's own rewards.
     """
     scores, shaping = scores_of(generator, steps=2), DiversityShaping(3.0, gamma=0.9, gate="median", form=form)
-    bonus = Method(shaping=shaping).bonus(scores, trajectory_of((1, 2), 5))
+    method = Method(shaping=shaping, reward_method=Turned())
+    bonus = method.bonus(scores, trajectory_of((1, 2), 5))
     inputs = (scores.embedding_PGD, scores.predicted_embedding_KPGD, scores.valid_PG)
     terminal = shaping(inputs[0], inputs[2], 5, scores.reward_PG)
     stepwise = shaping.stepwise(*inputs, (1, 2), 5, scores.reward_PG)
     assert torch.equal(bonus, terminal if form == "terminal" else stepwise)
-    adjusted = Method(shaping=shaping).bonus(scores, trajectory_of((1, 2), 5), weight=12.0)
+    adjusted = method.bonus(scores, trajectory_of((1, 2), 5), weight=12.0)
     torch.testing.assert_close(adjusted, 4 * bonus)
-    assert Method(shaping=shaping).keep == ({"predictions"} if form == "per_step" else frozenset())
+    assert method.keep == ({"predictions"} if form == "per_step" else frozenset())
 
 
 def test_another_method_changes_rewards_advantages_and_the_divergence(generator: torch.Generator) -> None:
     scores, gardo = scores_of(generator), Gardo(gated_share=0.5)
-    assert torch.equal(Method(reward_method=Doubled()).effective_reward(scores), 2 * scores.reward_PG)
+    assert torch.equal(Method(reward_method=Turned()).effective_reward(scores), -2 * scores.reward_PG)
     plain, other = Method(), Method(reward_method=gardo)
     kept = torch.ones(2, 6, dtype=torch.bool)
     before = plain.advantage(scores, scores.reward_PG, kept, None, *SPREAD)

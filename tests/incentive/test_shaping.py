@@ -206,19 +206,32 @@ def test_the_residual_is_that_of_least_squares(gate: str, generator: torch.Gener
     torch.testing.assert_close((advantage * plain).sum(1), plain.square().sum(1), rtol=1e-5, atol=1e-5)
 
 
-def test_where_all_score_alike_the_residual_is_the_centred_bonus(generator: torch.Generator) -> None:
+@pytest.mark.parametrize(
+    ("gate", "reward"),
+    [
+        ("none", [0.8 + 1e-7 * image for image in range(6)]),
+        ("median", [0.0, 0.0, 0.0, 0.8, 0.8 + 1e-7, 0.8 + 2e-7]),
+        ("median", [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_where_all_score_alike_the_residual_is_the_centred_bonus(
+    gate: str, reward: list[float], generator: torch.Generator
+) -> None:
     """Rewards that differ by rounding are no reward: a regression on them would take anything away.
 
-    Catches in incentive/potentials.py: a regression on rounding.
+    Catches in incentive/potentials.py: a regression on rounding; NaN where those that pass the gate are equally good.
     """
     embedding, valid = torch.randn(1, 6, 3, generator=generator), torch.ones(1, 6, dtype=torch.bool)
-    reward = 0.8 + 1e-7 * torch.arange(6.0).expand(1, 6)
     centred, residual = (
-        DiversityShaping(1.0, normalise=normalise)(embedding, valid, 3, reward) for normalise in ("centred", "residual")
+        DiversityShaping(1.0, normalise=normalise, gate=gate)(embedding, valid, 3, torch.tensor([reward]))
+        for normalise in ("centred", "residual")
     )
     assert torch.equal(centred, residual)
+
+
+def test_a_residual_needs_the_rewards() -> None:
     with pytest.raises(ValueError, match="needs the rewards"):
-        DiversityShaping(1.0, normalise="residual")(embedding, valid, 3)
+        DiversityShaping(1.0, normalise="residual")(torch.randn(1, 6, 3), torch.ones(1, 6, dtype=torch.bool), 3)
 
 
 def test_a_gate_needs_the_rewards(generator: torch.Generator) -> None:
