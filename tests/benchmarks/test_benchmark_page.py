@@ -75,13 +75,23 @@ def test_rows_are_the_closed_forms(plan: dict[str, Tier], tmp_path: Path) -> Non
     assert (table.seeds, table.measure, table.commit) == (3, "valid_pairwise_distance", "abc")
 
 
-def test_a_method_that_has_not_been_run_takes_no_row_away(plan: dict[str, Tier], tmp_path: Path) -> None:
+def test_a_method_that_has_not_been_run_takes_no_row_away(
+    plan: dict[str, Tier], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the plan gains is missing and named; the others are compared over the seeds that the baseline has.
 
-    Catches in benchmarks/fronts/benchmark.py: no table until every method of the plan has every seed.
+    So is a method that has one of two seeds, and a result that waits for the others of its seed.
+
+    Catches in benchmarks/fronts/benchmark.py: no table until every method of the plan has every seed; a traceback for a
+    result that is not in the tier's file yet.
     """
     tier = short(plan["b1"])
-    stored(tmp_path, replace(tier, jobs=tuple(job for job in tier.jobs if job.seed < 202)))
+    begun = tuple(job for job in plan["b1"].jobs if job.key == "kl-s200")
+    queue = stored(tmp_path, replace(tier, jobs=(*(job for job in tier.jobs if job.seed < 202), *begun)))
+    (waiting,) = (job for job in tier.jobs if job.key == "flowgrpo-s202")
+    single = stored(tmp_path / "later", replace(tier, jobs=(waiting,))).store.singles / waiting.name
+    single.rename(queue.store.singles / waiting.name)
+    monkeypatch.setattr("benchmark.RUNS", queue.runs)
     (table,) = tabulated({"b1": plan["b1"]}, CONTENT, tmp_path / "results")
     assert (table.seeds, table.tier.against) == (2, ("nft_kl_0.1",))
     assert sorted(row.method for row in table.rows["flowgrpo"]) == sorted(tier.methods)
@@ -89,6 +99,15 @@ def test_a_method_that_has_not_been_run_takes_no_row_away(plan: dict[str, Tier],
     page.write_text(f"{BEGIN}\n{END}\n")
     write_page(page, [table], {"b1": plan["b1"]}, CONTENT)
     assert "48 iterations: 9 of 15 runs." in page.read_text()
+
+
+def test_a_table_has_its_own_worlds_room(plan: dict[str, Tier], tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/benchmark.py: the room of one world beside the figures of another."""
+    tier = replace(short(plan["b1"]), world="a")
+    stored(tmp_path, tier)
+    (tmp_path / "results" / "room-a.json").write_text("{")
+    with pytest.raises(UserError, match=r"room-a\.json is damaged"):
+        tabulated({"b1": tier}, CONTENT, tmp_path / "results")
 
 
 def test_results_of_another_protocol_or_of_two_commits_are_refused_by_name(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmark import PLAN, compared, find_trials, tabulated
+from benchmark import PLAN, compared, find_length, find_trials, tabulated
 from benchmark_page import write_page
 from benchmark_trials import Trial, ranked
 from made_up_evaluations import make_point, write_file
@@ -55,6 +55,22 @@ def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
     assert found["nft_kl"][0].volumes == pytest.approx((0.45, 0.3, 0.3))
     assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3])
     assert found["kl"][0].volume == pytest.approx(0.35)
+
+
+def test_the_length_is_that_of_all_seeds_together(tmp_path: Path) -> None:
+    """Alone the first seed, which gains nothing, would say that the base model is as good as it gets.
+
+    Catches in benchmarks/fronts/benchmark.py: the first seed's length; a length from the seeds that there are so far.
+    """
+    tier = read_plan(PLAN)["Lb"]
+    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY)
+    *first, last = (job for job in tier.jobs if job.method == tier.baseline)
+    for job in first:
+        _keep(queue, job, 0.5 * (job.seed > 0), 0.5, tmp_path)
+    with pytest.raises(UserError, match="tier Lb has 2 of 3 runs: run it first"):
+        find_length(queue, tier)
+    _keep(queue, last, 0.5, 0.5, tmp_path)
+    assert find_length(queue, tier) == 48
 
 
 def test_a_name_without_a_strength_is_its_own_method() -> None:

@@ -4,71 +4,22 @@ import hashlib
 import json
 import re
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from made_up_evaluations import make_point, write_file
 from plan import PLAN, Tier, read_plan
 from run import Queue, run_python, status
+from stand_in_commands import PLAN_TEXT, Commands
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_json
 from drift_pl.evaluation.bundle import name_of, read_bundle, read_jobs
 from drift_pl.evaluation.record_file import read_evaluation
 
 ROOT = Path(__file__).parents[2]
 FRONTS = ROOT / "benchmarks" / "fronts"
-
-PLAN_TEXT: dict[str, Any] = {
-    "frozen": {"fit": ["experiment=shapes_flowgrpo"], "evaluate": ["prompts=test"], "pareto": []},
-    "tiers": {
-        "A": {
-            "title": "first",
-            "seeds": [7, 8],
-            "baseline": "plain",
-            "fit": ["trainer.iterations=3"],
-            "methods": {
-                "plain": None,
-                "levers": {"fit": ["experiment=shapes_div"]},
-                "swept": {"source": "plain", "evaluate": ["lora_scale=[0.5]"]},
-            },
-        }
-    },
-}
-
-
-class Commands:
-    """Stands in for fit, evaluate and pareto: writes what they write and remembers how they were called."""
-
-    def __init__(self, fail: str = "") -> None:
-        self.calls: list[list[str]] = []
-        self.fail = fail
-
-    def __call__(self, arguments: list[str], log: Path) -> int:
-        self.calls.append(arguments)
-        if self.fail and any(self.fail in argument for argument in arguments):
-            return 1
-        given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-        if arguments[0] == "drift_pl.fit":
-            time.sleep(0.05)  # long enough for another worker to begin
-            Path(given["run_dir"]).mkdir(parents=True)
-            (Path(given["run_dir"]) / "summary.json").write_text("{}")
-        if arguments[0] == "drift_pl.evaluate":
-            assert (Path(given["ckpt_path"]) / "summary.json").is_file(), "evaluated before it was trained"
-            out = Path(given["out"])
-            (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
-            (out.parent / "pictures" / "base.png").write_bytes(b"png")
-            seed = int(Path(given["ckpt_path"]).name.rpartition("-s")[2])
-            points = [make_point(0, 1.0, picture="pictures/base.png"), make_point(3, 2.0 + seed)]
-            made = write_file(out.parent / "made", given["method"], seed, points)
-            (made / "evaluation.json").rename(out)
-        return 0
-
-    def named(self, module: str) -> list[list[str]]:
-        return [call for call in self.calls if call[0] == module]
 
 
 @pytest.fixture
@@ -179,6 +130,27 @@ def test_results_of_another_plan_are_refused_by_name(tier: Tier, tmp_path: Path)
         fresh(tmp_path, Commands()).work([changed])
 
 
+def test_a_results_job_is_written_last(tier: Tier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever interrupts a queue: what has a job.json is whole, also what another tier's was copied to.
+
+    Catches in benchmarks/fronts/store.py: job.json before the evaluation; job.json copied with the rest.
+    """
+
+    def write(path: Path, content: object) -> None:
+        assert (path.parent / "evaluation.json").is_file()
+        assert not path.exists()
+        write_json(path, content)
+
+    monkeypatch.setattr("store.write_json", write)
+    assert queue_in(tmp_path, Commands()).work([replace(tier, jobs=tier.jobs[:1])]) == []
+    other = replace(tier, name="B", methods=("plain",), seeds=(7,), jobs=(replace(tier.jobs[0], tier="B"),))
+    commands = Commands()
+    queue = queue_in(tmp_path, commands)
+    assert queue.work([other]) == []
+    assert commands.calls == []
+    assert names_in(queue, "B") == ["plain-s7"], "which is complete though nothing was run"
+
+
 def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
     queue = queue_in(tmp_path, Commands(fail="A/levers-s7"))
     queue.work([tier])
@@ -223,6 +195,10 @@ def test_what_is_in_the_tiers_file_is_done(tier: Tier, tmp_path: Path) -> None:
     bases = {argument for call in commands.named("drift_pl.evaluate") for argument in call if "base=" in argument}
     assert f"base={tmp_path / 'elsewhere' / 'results' / 'A' / 'base.json'}" in bases
     assert names_in(queue) == [f"{method}-s{seed}" for method in methods for seed in (7, 8)]
+    later = replace(further, method="later")
+    fewer = replace(tier, methods=("plain", "later"), jobs=(tier.jobs[0], tier.jobs[3], later, replace(later, seed=8)))
+    assert fresh(tmp_path, commands).work([fewer]) == []
+    assert names_in(queue)[:4] == ["plain-s7", "plain-s8", "later-s7", "later-s8"], "what has left the plan is last"
 
 
 def test_every_method_of_a_seed_is_compared_though_the_file_has_more(tier: Tier, tmp_path: Path) -> None:
@@ -315,6 +291,8 @@ def test_tiers_are_worked_on_seed_by_seed(tier: Tier, tmp_path: Path) -> None:
     assert [f"{run.parent.name}/{run.name}" for run in runs] == [
         f"{tier}/{method}-s{seed}" for seed in (7, 8) for tier in "AB" for method in ("plain", "levers")
     ]
+    evaluated = [part for call in commands.named("drift_pl.evaluate") for part in call if part.startswith("ckpt_path=")]
+    assert [path[-2:] for path in evaluated] == ["s7"] * 6 + ["s8"] * 6, "sweeps of the first before the second"
 
 
 @pytest.mark.parametrize("from_file", [False, True])
