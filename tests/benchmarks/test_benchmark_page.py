@@ -199,7 +199,7 @@ def test_the_page_is_written_between_its_markers(plan: dict[str, Tier], tmp_path
 
 
 def test_a_method_has_one_colour_and_one_name_in_all_panels(plan: dict[str, Tier], tmp_path: Path) -> None:
-    """Catches in benchmarks/fronts/benchmark_page.py: colours by place within a panel; the last panel's legend alone."""
+    """Catches in benchmarks/fronts/benchmark_page.py: colours by place in a panel; the last panel's legend alone."""
     first, second = short(plan["b1"]), short(plan["b1"], ("flowgrpo", "nft_kl_0.1", "kl"))
     tables = []
     for number, tier in enumerate((first, second)):
