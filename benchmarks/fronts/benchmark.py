@@ -177,6 +177,11 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
     return ranked(found)
 
 
+def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
+    """The tiers that lack a run."""
+    return {name: tier for name, tier in plan.items() if len(queue.store.comparable(tier)) < len(tier.jobs)}
+
+
 def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """The page's tables of trials, one for each length of runs on tuning prompts."""
     lengths: dict[str, list[Tier]] = {}
@@ -241,7 +246,7 @@ def _main(argv: list[str]) -> None:
     else:
         tables = tabulated(plan, content, queue.results)
         draw(tables, queue.results / "benchmark.png")
-        write_page(options.page, tables, plan, content, tried(queue, plan, content))
+        write_page(options.page, tables, unfinished(queue, plan), content, tried(queue, plan, content))
 
 
 def _first_seeds(tier: Tier, count: int | None) -> Tier:

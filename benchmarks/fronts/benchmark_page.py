@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmark_room import room_lines
@@ -15,6 +15,9 @@ from drift_pl.core.files import write_text
 from drift_pl.functional.intervals import Interval
 from drift_pl.reports.figure import BASELINE_COLOUR, COLOURS, MARKERS, STAR, STYLE, save_png
 from drift_pl.reports.markdown import code, row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 HEAD = [
@@ -180,25 +183,33 @@ def _with_ends(value: float, low: float | None, high: float | None, scale: int, 
 
 
 def draw(tables: Sequence[Table], path: Path) -> None:
-    """A panel per tier: every method's points, averaged over seeds; nothing without tables."""
+    """Writes `figure_of` the tables; nothing without any."""
+    if tables:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(figure_of(tables), path, dpi=200)
+
+
+def figure_of(tables: Sequence[Table]) -> "Figure":
+    """A panel per tier: every method's points, averaged over seeds. A method looks the same in every panel."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    if not tables:
-        return
+    others = [name for table in tables for name in table.fronts if name != table.tier.baseline]
+    places = {name: place for place, name in enumerate(dict.fromkeys(others))}
+    shown: dict[str, Any] = {}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.4 * len(tables) + 1.6, 2.9), layout="constrained")
         for axes, table in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables, strict=True):
-            others = [name for name in table.fronts if name != table.tier.baseline]
             for name, (rewards, diversities) in table.fronts.items():
-                place = -1 if name == table.tier.baseline else others.index(name)
+                place = places.get(name, -1)
                 colour = BASELINE_COLOUR if place < 0 else COLOURS[place % len(COLOURS)]
-                axes.plot(rewards, diversities, MARKERS[(place + 1) % len(MARKERS)] + "-", color=colour, label=name)
-            axes.plot(table.base["reward"], table.base[table.measure], linestyle="", label="base model", **STAR)
+                marker = MARKERS[(place + 1) % len(MARKERS)]
+                (shown[name],) = axes.plot(rewards, diversities, marker + "-", color=colour)
+            (base,) = axes.plot(table.base["reward"], table.base[table.measure], linestyle="", **STAR)
             axes.set(xlabel="reward", ylabel=table.measure, title=f"tier {table.tier.name}")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_png(figure, path, dpi=200)
+        shown["base model"] = base
+        figure.legend(shown.values(), shown.keys(), loc="outside right upper", frameon=False)
+    return figure
 
 
 def _adjusted(tables: Sequence[Table]) -> list[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated, tried
-from benchmark_page import BEGIN, END, gain_text, level_text, write_page
+from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated, tried, unfinished
+from benchmark_page import BEGIN, END, figure_of, gain_text, level_text, write_page
 from levels import LevelGain
 from made_up_evaluations import make_point, write_file
 from plan import Tier, read_plan
@@ -217,9 +217,28 @@ def test_the_page_is_written_between_its_markers(plan: dict[str, Tier], tmp_path
         write_page(page, tables, {"b1": tier}, CONTENT)
 
 
+def test_a_method_has_one_colour_and_one_name_in_all_panels(plan: dict[str, Tier], tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/benchmark_page.py: colours by place in a panel; the last panel's legend alone."""
+    first, second = short(plan["b1"]), short(plan["b1"], ("flowgrpo", "nft_kl_0.1", "kl"))
+    tables = []
+    for number, tier in enumerate((first, second)):
+        stored(tmp_path / str(number), tier)
+        tables += tabulated({"b1": tier}, CONTENT, tmp_path / str(number) / "results")
+    figure = figure_of(tables)
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["flowgrpo", "drift_plus_nft", "nft_kl_0.1", "kl", "base model"]
+    named = dict(zip(names, [line.get_color() for line in legend.get_lines()], strict=True))
+    assert len(set(named.values())) == len(named)
+    for axes, table in zip(figure.axes, tables, strict=True):
+        drawn = [line.get_color() for line in axes.lines]
+        assert drawn == [*(named[name] for name in table.fronts), named["base model"]]
+
+
 def test_the_committed_page_is_what_the_committed_results_give(plan: dict[str, Tier], tmp_path: Path) -> None:
     page = tmp_path / "benchmark.md"
     page.write_text(PAGE.read_text())
     queue = Queue(tmp_path, RESULTS, made_by={"protocol": 2})
-    write_page(page, tabulated(plan, CONTENT, RESULTS), plan, CONTENT, tried(queue, plan, CONTENT))
+    tables = tabulated(plan, CONTENT, RESULTS)
+    write_page(page, tables, unfinished(queue, plan), CONTENT, tried(queue, plan, CONTENT))
     assert page.read_text() == PAGE.read_text()
