@@ -82,13 +82,13 @@ def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
         )
 
 
-def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path) -> list[Table]:
+def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, runs: Path = RUNS) -> list[Table]:
     """A table for each tier on test prompts that has a complete seed.
 
     Raises:
         UserError: a result is of another protocol, or a tier has results of two commits.
     """
-    store = Queue(RUNS, results, made_by={"protocol": content["frozen"]["protocol"]}).store
+    store = Queue(runs, results, made_by={"protocol": content["frozen"]["protocol"]}).store
     tables = []
     for tier in (tier for tier in plan.values() if "prompts=test" in tier.jobs[0].evaluation):
         tier = measured(tier, store)
@@ -244,7 +244,7 @@ def _main(argv: list[str]) -> None:
             hours = waiting["runs"] * waiting["core_minutes"] / 60
             print(f"{name}  {waiting['runs']} runs, about {hours:.1f} core-hours, waits for {waiting['waits_for']}")
     else:
-        tables = tabulated(plan, content, queue.results)
+        tables = tabulated(plan, content, queue.results, queue.runs)
         draw(tables, queue.results / "benchmark.png")
         write_page(options.page, tables, unfinished(queue, plan), content, tried(queue, plan, content))
 

@@ -40,6 +40,14 @@ def test_the_texts_are_all_that_can_be_said(tmp_path: Path) -> None:
     assert set(anew.expansions("the thing", 100, 0, 0)) == {f"a {s} {k}" for s in sizes for k in ("disc", "cross")}
 
 
+def test_all_templates_serve(tmp_path: Path) -> None:
+    """Catches in incentive/vocabulary.py: the first template alone is filled."""
+    before = '{"template": "{size}, {prompt}"}'
+    found = vocabulary(tmp_path, SIZE, '{"template": "{prompt}, {size}"}', before).expansions("a dog", 100, 0, 0)
+    sizes = ("small", "tiny", "large")
+    assert set(found) == {f"a dog, {size}" for size in sizes} | {f"{size}, a dog" for size in sizes}
+
+
 def test_what_a_prompt_names_is_kept_and_not_named_again(tmp_path: Path) -> None:
     around, anew = (vocabulary(tmp_path, SIZE, STYLE, AROUND), vocabulary(tmp_path, SIZE, SHAPE, ANEW, PLAIN))
     assert set(around.expansions("A Tiny dog", 9, 0, 0)) == {
