@@ -33,6 +33,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.evaluation.bundle import name_of, read_bundle
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.reports.comparison import Comparison, compare
+from drift_pl.reports.compatibility import BUDGET
 
 PLAN = Path(__file__).with_name("plan2.yaml")
 PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "docs" / "results" / "benchmark"
@@ -108,10 +109,7 @@ def compared(evaluations: Sequence[Evaluation]) -> Comparison:
     Raises:
         UserError: as `compare`.
     """
-    comparison = compare(evaluations, budgets_may_differ=True)
-    if comparison.trained_differently and "training.optimiser_steps" not in comparison.trained_differently:
-        raise UserError(comparison.trained_differently)
-    return comparison
+    return compare(evaluations, budget=[field for field in BUDGET if field != "optimiser_steps"])
 
 
 def measured(tier: Tier, store: Store) -> Tier:
@@ -143,18 +141,23 @@ def refuse_two_commits(path: Path, jobs: dict[str, dict[str, Any]]) -> None:
             )
 
 
+def complete_results(queue: Queue, tier: Tier) -> list[Evaluation]:
+    """Those of the tier's complete seeds, which also go into its file."""
+    queue.gather([tier])
+    names = set(queue.store.comparable(tier))
+    return [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names] if names else []
+
+
 def find_length(queue: Queue, tier: Tier) -> int:
     """See `one_length`.
 
     Raises:
         UserError: a seed of the tier is missing.
     """
-    queue.gather([tier])
-    names = queue.store.comparable(tier)
-    if len(names) < len(tier.jobs):
-        raise UserError(f"tier {tier.name} has {len(names)} of {len(tier.jobs)} runs: run it first")
-    kept = [each for each in read_bundle(queue.store.file(tier.name)) if each.method == tier.baseline]
-    (method,) = compare(kept).methods
+    kept = complete_results(queue, tier)
+    if len(kept) < len(tier.jobs):
+        raise UserError(f"tier {tier.name} has {len(kept)} of {len(tier.jobs)} runs: run it first")
+    (method,) = compare([each for each in kept if each.method == tier.baseline]).methods
     return one_length([point.iteration for point in method.points], method.means_SK["reward"])
 
 
@@ -168,10 +171,9 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
     for tier in tiers:
         if "prompts=test" in tier.jobs[0].evaluation:
             raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
-        names = set(queue.store.comparable(tier))
-        if not names:
+        kept = complete_results(queue, tier)
+        if not kept:
             raise UserError(f"tier {tier.name} has no seed that all of its methods have: run it first")
-        kept = [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names]
         measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
         found += [trial_of(method, measure, bound) for method in compared(kept).methods]
     return ranked(found)

@@ -150,5 +150,8 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
 
 def _list(node: dict[str, Any], key: str) -> Sequence[str]:
     """Overrides in order; a nested list is another recipe's, which this one extends."""
-    entries = node.get(key) or []
-    return [str(each) for entry in entries for each in (entry if isinstance(entry, list) else [entry])]
+    return _flat(node.get(key) or [])
+
+
+def _flat(entries: Sequence[Any]) -> list[str]:
+    return [each for entry in entries for each in (_flat(entry) if isinstance(entry, list) else [str(entry)])]

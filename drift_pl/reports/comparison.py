@@ -9,7 +9,7 @@ import numpy as np
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, titles
 from drift_pl.functional.fronts import Front, pareto_front
-from drift_pl.reports.compatibility import refuse_incomparable, training_difference
+from drift_pl.reports.compatibility import BUDGET, refuse_incomparable, training_difference
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,12 @@ class Comparison:
     trained_differently: str = ""
 
 
-def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_may_differ: bool = False) -> Comparison:
+def compare(
+    evaluations: Sequence[Evaluation],
+    last_only: bool = False,
+    budgets_may_differ: bool = False,
+    budget: Sequence[str] = BUDGET,
+) -> Comparison:
     """Groups evaluations by method and seed.
 
     Args:
@@ -106,6 +111,7 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
         last_only: keep the base and the points of the last iteration.
         budgets_may_differ: report, instead of refuse, that methods were trained for longer or on other prompts, or that
             seeds of one method were trained with different settings.
+        budget: see `training_difference`.
 
     Raises:
         UserError: two of them cannot be compared; the message names both, and the difference.
@@ -120,7 +126,7 @@ def compare(evaluations: Sequence[Evaluation], last_only: bool = False, budgets_
     base = next(iter(common.values()))[0]
     measures = tuple(name for name in base.per_prompt if all(name in point.per_prompt for point in points))
     methods = tuple(Method(name, tuple(group), common[name], measures) for name, group in groups.items())
-    difference = training_difference(groups)
+    difference = training_difference(groups, budget)
     if difference and not budgets_may_differ:
         raise UserError(f"{difference}: give runs with the same training, or compare them anyway, budgets=differ")
     return Comparison(methods, difference)

@@ -56,8 +56,12 @@ def refuse_incomparable(groups: Groups) -> None:
             )
 
 
-def training_difference(groups: Groups) -> str:
-    """The first difference between the runs' trainings that makes their comparison unfair; else empty."""
+def training_difference(groups: Groups, budget: Sequence[str] = BUDGET) -> str:
+    """The first difference between the runs' trainings that makes their comparison unfair; else empty.
+
+    Args:
+        budget: what of the training all runs should have in common, of `BUDGET`.
+    """
     for name, group in groups.items():
         for other in group:
             if other.config_hash != group[0].config_hash:
@@ -67,7 +71,7 @@ def training_difference(groups: Groups) -> str:
                 )
     evaluations = [evaluation for group in groups.values() for evaluation in group]
     first = evaluations[0]
-    for field in BUDGET:
+    for field in budget:
         for other in evaluations:
             one, two = dict(first.training)[field], dict(other.training)[field]
             if one != two:

@@ -27,7 +27,6 @@ def tuning(name: str, trials: dict[str, float], seeds: tuple[int, ...], tmp_path
     queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY)
     for job in jobs:
         _keep(queue, job, 0.5, trials[job.method], tmp_path)
-    queue.store.gather(tier)
     return queue, tier
 
 
@@ -79,17 +78,25 @@ def test_a_name_without_a_strength_is_its_own_method() -> None:
 
 
 def test_updates_may_differ_in_optimizer_steps_and_not_in_images(tmp_path: Path) -> None:
-    """Catches in benchmarks/fronts/benchmark.py: any other budget is let through, or published updates refused."""
+    """Catches in benchmarks/fronts/benchmark.py: any other budget is let through, or published updates refused;
+    other prompts behind a difference in steps."""
     made = [
         write_file(tmp_path / str(number), name, 0, [make_point(0, 0.1), make_point(20, 0.5)], training=training)
         for number, (name, training) in enumerate(
-            [("kl", {}), ("nft", {"optimiser_steps": 20}), ("long", {"images": 2560})]
+            [
+                ("kl", {}),
+                ("nft", {"optimiser_steps": 20}),
+                ("long", {"images": 2560}),
+                ("other", {"optimiser_steps": 20, "prompts_digest": "feedbeef0123"}),
+            ]
         )
     ]
-    one, two, three = (read_evaluation(path / "evaluation.json") for path in made)
+    one, two, three, four = (read_evaluation(path / "evaluation.json") for path in made)
     assert [method.name for method in compared([one, two]).methods] == ["kl", "nft"]
     with pytest.raises(UserError, match=r"trained on different budgets: training\.images is 1280"):
         compared([one, three])
+    with pytest.raises(UserError, match=r"training\.prompts_digest is 0123456789ab"):
+        compared([one, four])
 
 
 def test_nothing_is_chosen_on_test_prompts_or_from_nothing(tmp_path: Path) -> None:
