@@ -2,7 +2,7 @@
 
     {"format": "drift_pl.evaluations", "version": 1, "evaluations": [{"job": {...}, "evaluation": {...}}, ...]}
 
-`evaluation` is the content of an evaluation file, without pictures. `job` is the writer's own description of how it was
+`evaluation` is the content of an evaluation file, without pictures and to seven digits. `job` is the writer's own description of how it was
 made, or null; it is not interpreted here. `xzcat FILE` shows the content.
 """
 
@@ -89,7 +89,7 @@ def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_bundle(path: Path, evaluations: Sequence[Evaluation], jobs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes the evaluations in this order, without pictures; the same content gives the same bytes.
+    """Writes the evaluations in this order, without pictures, to seven digits; the same content gives the same bytes.
 
     Args:
         path: ends in `.json.xz`.
@@ -99,11 +99,20 @@ def write_bundle(path: Path, evaluations: Sequence[Evaluation], jobs: Mapping[st
     for evaluation in evaluations:
         points = tuple(replace(point, picture=None) for point in evaluation.points)
         plain = to_plain(replace(evaluation, points=points))
-        entries.append({"job": jobs.get(name_of(evaluation)), "evaluation": plain})
+        entries.append({"job": jobs.get(name_of(evaluation)), "evaluation": _rounded(plain)})
     content = {"format": FORMAT, "version": VERSION, "evaluations": entries}
     text = json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
     with replacing(path) as temporary:
         temporary.write_bytes(lzma.compress(text.encode()))
+
+
+def _rounded(value: Any) -> Any:
+    """Seven digits are what float32 has; the others would be half of the file."""
+    if isinstance(value, float):
+        return float(f"{value:.7g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
