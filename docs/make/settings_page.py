@@ -8,7 +8,7 @@ The page says what `--help` says: type, choices, bounds, default, when a key cou
 from collections.abc import Iterator
 from pathlib import Path
 
-from drift_pl.config.fields import Key
+from drift_pl.config.fields import ABOVE_ZERO, GIVEN, Key
 from drift_pl.config.schema import Config
 from drift_pl.config.section import all_keys
 from drift_pl.config.yaml_text import format_value
@@ -76,7 +76,8 @@ def _meaning(key: Key) -> str:
     sentences = [_sentence(key.field.description or "")]
     if key.about.only:
         chooser, *values = key.about.only
-        sentences.append(f"Only with `{chooser}` = {' or '.join(f'`{value}`' for value in values)}.")
+        wanted = values[0] if values[0] in (ABOVE_ZERO, GIVEN) else f"= {' or '.join(f'`{value}`' for value in values)}"
+        sentences.append(f"Only with `{chooser}` {wanted}.")
     if key.about.registry:
         described = {name: f"`{name}` ({entry.about})" for name, entry in TABLES[key.about.registry].items()}
         names = [described.get(name, f"`{name}`") for name in key.choices]

@@ -20,6 +20,8 @@ Automatic = Annotated[int, BeforeValidator(lambda value: 0 if value == "auto" el
 """A number, or `auto`, which is 0."""
 NonNegative = Annotated[float, Field(ge=0)]
 BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+ABOVE_ZERO, GIVEN = "above 0", "given"
+"""What `only` may wait for besides a choice: a number above 0, a value at all."""
 TYPES = {int: ("int", "8"), float: ("float", "1.0"), bool: ("bool", "true"), str: ("text", "NAME")}
 """Type -> what it is called, and a value."""
 
@@ -32,7 +34,7 @@ class About(NamedTuple):
         also: names that it takes besides.
         elsewhere: whether it takes `module:Thing` and entry points too.
         shapes_results: whether runs that differ in it alone have different results.
-        only: (another key, its values ...) without which it has no effect.
+        only: (another key, its values ...) without which it has no effect; or (another key, ABOVE_ZERO or GIVEN).
         example: a value that works, where the default shows none.
     """
 
@@ -46,6 +48,14 @@ class About(NamedTuple):
     def is_own(self, name: str) -> bool:
         """Whether a name is one of this package's, so that its arguments are known before it is imported."""
         return name in self.also or name in TABLES[self.registry]
+
+    @property
+    def condition(self) -> str:
+        """`only` in words: `KEY=a or b`, `KEY above 0`, `KEY given`; empty where there is none."""
+        if not self.only:
+            return ""
+        key, *values = self.only
+        return f"{key} {values[0]}" if values[0] in (ABOVE_ZERO, GIVEN) else f"{key}={' or '.join(values)}"
 
     def knows(self, name: str) -> bool:
         if self.is_own(name) or not self.elsewhere:

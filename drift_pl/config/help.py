@@ -38,8 +38,7 @@ def entry(name: str, key: Key, default: str = "") -> list[str]:
         return [*[""] * ("." not in name), f"  {name}: {key.field.description}"]
     facts = [", ".join([key.type_name, *key.bounds])]
     facts.append("required" if key.field.is_required() else f"default: {default or format_value(key.default) or '-'}")
-    only = key.about.only
-    facts += [f"only with {only[0]}={' or '.join(only[1:])}"] if only else []
+    facts += [f"only with {key.about.condition}"] if key.about.only else []
     names = TABLES[key.about.registry] if key.about.registry else {}
     about = [f"        {name}: {described.about}" for name, described in names.items()]
     return [f"  {name} ({'; '.join(facts)})", f"      {key.field.description}", *about]

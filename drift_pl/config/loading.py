@@ -158,11 +158,10 @@ class _Draft:
             if has_effect(config, key):
                 continue
             known = all_keys(Config)[key]
-            other, *values = known.about.only
-            chosen_in_file = bool(self._files.get(other, file))
+            chosen_in_file = bool(self._files.get(known.about.only[0], file))
             own = file == self._own_file and chosen_in_file and get_value(config, key) != known.default
             if not file or own:
-                found.append(f"{key} (only with {other}={' or '.join(values)})")
+                found.append(f"{key} (only with {known.about.condition})")
         return tuple(found)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import PrivateAttr, model_validator
 
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.fields import Flag, neutral, setting
+from drift_pl.config.fields import ABOVE_ZERO, GIVEN, Flag, neutral, setting
 from drift_pl.config.methods import refuse_idle_arguments
 from drift_pl.config.schema_levers import IncentiveConfig
 from drift_pl.config.schema_method import EncoderConfig, NamedConfig, ObjectiveConfig, RewardConfig
@@ -134,6 +134,8 @@ def has_effect(config: Config, key: str) -> bool:
         return True
     chooser, *values = found.about.only
     chosen, about = get_value(config, chooser), Config.require_key(chooser).about
+    if values[0] in (ABOVE_ZERO, GIVEN):
+        return bool(chosen)  # no such number may be negative
     return (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values or bool(
         about.registry and not about.is_own(chosen)
     )

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import Flag, setting
+from drift_pl.config.fields import ABOVE_ZERO, GIVEN, Flag, setting
 from drift_pl.config.schema_method import EncoderConfig, NamedConfig, refuse_kind
 from drift_pl.config.schema_model import WEIGHTS
 from drift_pl.config.section import Section
@@ -16,6 +16,7 @@ NOISE = (PROMPTING, "embedding_noise", "variants_noise", "expansions_noise")
 VARIANTS, EXPANSIONS = (PROMPTING, "variants", "variants_noise"), (PROMPTING, "expansions", "expansions_noise")
 TEXTS = (*VARIANTS, *EXPANSIONS[1:])
 VARIED = (*TEXTS, "embedding_noise")
+SHAPED, AIMED = ("incentive.shaping.weight", ABOVE_ZERO), ("incentive.shaping.target", ABOVE_ZERO)
 
 
 class WriterConfig(NamedConfig):
@@ -80,7 +81,11 @@ class PromptingConfig(Section):
     )
     texts: int = setting(40, "texts per prompt, of a vocabulary or of each writer", ge=1, le=1000, only=EXPANSIONS)
     named: int = setting(
-        0, "open attributes that a text of a vocabulary names at most; 0: all", ge=0, only=EXPANSIONS, example="2"
+        0,
+        "open attributes that a text of a vocabulary names at most; 0: all",
+        ge=0,
+        only=("incentive.prompting.vocabulary", GIVEN),
+        example="2",
     )
     share: float = setting(
         1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=TEXTS, example="0.5"
@@ -109,25 +114,29 @@ class ShapingConfig(Section):
         "share of the base model's group diversity that the weight is adjusted to keep; 0: the weight is fixed",
         ge=0,
         le=2,
+        only=SHAPED,
         example="0.95",
     )
-    target_gain: float = setting(1.0, "how fast a target adjusts the weight, per iteration", gt=0, le=10)
-    target_low: float = setting(0.1, "lowest weight of a target", gt=0)
-    target_high: float = setting(100.0, "highest weight of a target", gt=0)
-    gamma: float = setting(1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T", ge=0, le=1)
+    target_gain: float = setting(1.0, "how fast a target adjusts the weight, per iteration", gt=0, le=10, only=AIMED)
+    target_low: float = setting(0.1, "lowest weight of a target", gt=0, only=AIMED)
+    target_high: float = setting(100.0, "highest weight of a target", gt=0, only=AIMED)
+    gamma: float = setting(
+        1.0, "discount of potential-based shaping; the bonus is scaled by gamma^T", ge=0, le=1, only=SHAPED
+    )
     potential: Literal["mean", "nearest", "logdet", "vendi"] = setting(
-        "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain"
+        "mean", "d_i: mean or nearest distance to the others, logdet or vendi: leave-one-out gain", only=SHAPED
     )
     normalise: Literal["raw", "minmax", "centred", "residual"] = setting(
         "raw",
         "raw: absolute; minmax: relative to the group's range; centred: minus the mean over images with a bonus; "
         "residual: and minus its regression on their rewards",
+        only=SHAPED,
     )
     form: Literal["terminal", "per_step"] = setting(
-        "terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images"
+        "terminal", "terminal: one bonus per image; per_step: potentials of the predicted clean images", only=SHAPED
     )
     gate: Literal["none", "median", "quantile"] = setting(
-        "none", "which images get the bonus: none (all), median, quantile (reward at or above the group's)"
+        "none", "which images get the bonus: none (all), median, quantile (reward at or above the group's)", only=SHAPED
     )
     gate_quantile: float = setting(0.5, "the gate's quantile", ge=0, le=1, only=("incentive.shaping.gate", "quantile"))
     floor: float = setting(

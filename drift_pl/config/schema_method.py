@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from drift_pl.config.fields import ELSEWHERE, Automatic, Flag, neutral, setting
+from drift_pl.config.fields import ABOVE_ZERO, ELSEWHERE, Automatic, Flag, neutral, setting
 from drift_pl.config.schema_model import refuse_args_of_own
 from drift_pl.config.section import Section
 from drift_pl.core.errors import UserError
@@ -120,7 +120,13 @@ class ObjectiveConfig(Section):
     ema_decay: float = setting(
         0.0, "decay of the weight average that is evaluated and exported; 0: none", ge=0, lt=1, example="0.9"
     )
-    ema_every: int = setting(1, "optimizer steps between two updates of that average", ge=1, le=65536)
+    ema_every: int = setting(
+        1,
+        "optimizer steps between two updates of that average",
+        ge=1,
+        le=65536,
+        only=("objective.ema_decay", ABOVE_ZERO),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

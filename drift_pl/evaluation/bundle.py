@@ -2,8 +2,8 @@
 
     {"format": "drift_pl.evaluations", "version": 1, "evaluations": [{"job": {...}, "evaluation": {...}}, ...]}
 
-`evaluation` is the content of an evaluation file, without pictures and to seven digits. `job` is the writer's own description of how it was
-made, or null; it is not interpreted here. `xzcat FILE` shows the content.
+`evaluation` is the content of an evaluation file, without pictures and to seven digits. `job` is the writer's own
+description of how it was made, or null; it is not interpreted here. `xzcat FILE` shows the content.
 """
 
 import json

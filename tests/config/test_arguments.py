@@ -178,7 +178,8 @@ def test_help_lists_every_experiment_and_key_and_fits(width: int) -> None:
         elif key.element in (None, str) and get_value(shown, key.name) not in ("", None):
             assert f"default: {format_value(get_value(shown, key.name))}" in entry
         if only := key.about.only:
-            assert f"only with {only[0]}={' or '.join(only[1:])}" in entry
+            joint = " " if only[1] in ("above 0", "given") else "="
+            assert f"only with {only[0]}{joint}{' or '.join(only[1:])}" in entry
     assert [line for line in text.splitlines() if len(line) > max(width, 77)] == []
 
 
@@ -215,6 +216,15 @@ def test_a_key_without_effect_is_named_with_what_gives_it_one() -> None:
         "objective.nft_times (only with objective.loss=nft or awm)",
         "incentive.selection.low (only with incentive.selection.rule=quantile)",
     )
+    shaping = "incentive.shaping"
+    assert parse([f"{shaping}.weight=0", f"{shaping}.gate=median", f"{shaping}.target_gain=2"]).ignored == (
+        "incentive.shaping.gate (only with incentive.shaping.weight above 0)",
+        "incentive.shaping.target_gain (only with incentive.shaping.target above 0)",
+    )
+    assert parse([f"{shaping}.weight=5", f"{shaping}.target=0.9", f"{shaping}.target_gain=2"]).ignored == ()
+    assert parse(["incentive.prompting.named=2"]).ignored == (
+        "incentive.prompting.named (only with incentive.prompting.vocabulary given)",
+    )
     assert parse(["objective.nft_times=3", "objective.loss=nft", "policy.guidance_scale=1"]).ignored == ()
     Path("base.yaml").write_text("base: shapes_div\nincentive: {selection: {kappa: 3}}\n")
     Path("mine.yaml").write_text("base: base.yaml\nincentive: {selection: {rule: none}}\n")
@@ -238,6 +248,13 @@ def test_what_settings_wait_for_is_a_choice_of_another() -> None:
     assert len(waiting) > 20
     for name, (other, *values) in waiting:
         key = Config.require_key(other)
+        if values == ["above 0"]:
+            assert (inner_type(key.kind), key.default) == (float, 0.0), name
+            assert key.bounds[0] == "at least 0", name
+            continue
+        if values == ["given"]:
+            assert key.optional, name
+            continue
         choices = {"true", "false"} if inner_type(key.kind) is bool else set(key.choices)
         assert set(values) < choices, name
 
