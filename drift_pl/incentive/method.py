@@ -48,7 +48,8 @@ class Method:
         """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off.
 
         NaN for an image without an embedding (or, per step, without one of its prediction): it has no bonus, which is
-        not a bonus of 0, because the others' mean is subtracted. The rewards of a gate or a residual are the judges'.
+        not a bonus of 0, because the others' mean is subtracted. A gate and a residual look at the effective rewards,
+        which are what the bonus is added to.
 
         Args:
             weight: in place of the weight of `shaping`; None: that one.
@@ -56,7 +57,7 @@ class Method:
         if self.shaping is None or scores.embedding_PGD is None:
             return None
         shaping = self.shaping if weight is None else replace(self.shaping, weight=weight)
-        embedding_PGD, valid_PG, reward_PG = scores.embedding_PGD, scores.valid_PG, scores.reward_PG
+        embedding_PGD, valid_PG, reward_PG = scores.embedding_PGD, scores.valid_PG, self.effective_reward(scores)
         known_PG = embedding_PGD.isfinite().all(-1)
         if shaping.form == "terminal":
             bonus_PG = shaping(embedding_PGD, valid_PG, trajectory.num_steps, reward_PG)

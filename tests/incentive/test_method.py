@@ -57,16 +57,17 @@ def test_rewards_are_selected_and_centred_by_hand() -> None:
 def test_the_bonus_is_the_shapings_own_in_either_form(form: str, generator: torch.Generator) -> None:
     """Also where predictions are there for another reason, and with a weight that a target has adjusted.
 
-    The gate looks at the judges' rewards, whatever the method makes of them.
+    The gate looks at the rewards that the bonus is added to.
 
-    Catches in incentive/method.py: the configured weight in one of the two forms; a gate on the method's own rewards.
+    Catches in incentive/method.py: the configured weight in one of the two forms; a gate on the judges' sum, which one
+    judge of a large scale decides alone.
     """
     scores, shaping = scores_of(generator, steps=2), DiversityShaping(3.0, gamma=0.9, gate="median", form=form)
     method = Method(shaping=shaping, reward_method=Turned())
     bonus = method.bonus(scores, trajectory_of((1, 2), 5))
     inputs = (scores.embedding_PGD, scores.predicted_embedding_KPGD, scores.valid_PG)
-    terminal = shaping(inputs[0], inputs[2], 5, scores.reward_PG)
-    stepwise = shaping.stepwise(*inputs, (1, 2), 5, scores.reward_PG)
+    terminal = shaping(inputs[0], inputs[2], 5, -scores.reward_PG)
+    stepwise = shaping.stepwise(*inputs, (1, 2), 5, -scores.reward_PG)
     assert torch.equal(bonus, terminal if form == "terminal" else stepwise)
     adjusted = method.bonus(scores, trajectory_of((1, 2), 5), weight=12.0)
     torch.testing.assert_close(adjusted, 4 * bonus)
