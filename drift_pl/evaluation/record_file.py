@@ -37,6 +37,8 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     path = default_file(path) if path.is_dir() else path
     command = f"{EVALUATE}{run_dir_of(path)}"
+    if not path.exists() and path.suffix != ".json":
+        raise UserError(f"{path}: no such file or folder; give a run folder, e.g. one in runs/, or an evaluation file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it with {command}")
     try:

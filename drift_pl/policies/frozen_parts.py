@@ -50,10 +50,12 @@ class FrozenParts:
         if self._offload and self._text_encoder_device is None:
             for part in self._text_encoders():
                 part.to(self._home)
-        yield
-        if self._offload:
-            for part in self._text_encoders():
-                part.to("cpu")
+        try:
+            yield
+        finally:
+            if self._offload:
+                for part in self._text_encoders():
+                    part.to("cpu")
 
     @property
     def text_device(self) -> torch.device:

@@ -268,6 +268,10 @@ def test_a_file_that_is_missing_or_older_says_what_makes_it(tmp_path: Path, caps
         error = capsys.readouterr().err
         assert str(path) in error
         assert f"python -m drift_pl.evaluate ckpt_path={path}" in error
+    assert main([str(tmp_path / "gone"), f"out={tmp_path / 'out'}"]) == 2
+    error = capsys.readouterr().err
+    advice = "give a run folder, e.g. one in runs/, or an evaluation file"
+    assert error == f"error: {tmp_path / 'gone'}: no such file or folder; {advice}\n"
     assert main([f"out={tmp_path / 'out'}"]) == 2
     assert "no run folder given: python -m drift_pl.pareto runs/" in capsys.readouterr().err
 

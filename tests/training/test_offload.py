@@ -61,7 +61,7 @@ def test_autoencoder_and_text_encoders_come_when_they_are_needed(
     """Encoding: the text encoders alone. Decoding: the autoencoder, until the phase ends. Both parked otherwise.
 
     Catches in policies/frozen_parts.py: `to` moves them all the same; `rest` forgets the autoencoder; text encoders
-    stay.
+    stay, or stay after an error.
     """
     policy = load_tiny("sd3", tiny_pipeline, targets=LORA)
     policy._offload = True
@@ -88,6 +88,10 @@ def test_autoencoder_and_text_encoders_come_when_they_are_needed(
     assert places["vae"].type == "cpu"
     places["vae"] = CARD
     policy.rest()
+    assert set(places.values()) == {PARKED}
+    monkeypatch.setattr(policy.pipeline, "encode_prompt", None)
+    with pytest.raises(TypeError, match="not callable"):
+        PromptEncoder(policy)(["a cat"])
     assert set(places.values()) == {PARKED}
 
 
