@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmark_room import room_lines
-from benchmark_table import CPU, JOINT, Row, Table
+from benchmark_table import CPU, FURTHER, JOINT, Row, Table
 from levels import LevelGain, holm
 from plan import Tier
 
@@ -62,7 +62,7 @@ def _table(table: Table) -> list[str]:
     for other in table.rows:
         if other != tier.baseline:
             lines += ["", f"Against {_called(other)}:", "", *_rows(table, other)]
-    lines += ["", *_sensitivity(table)]
+    lines += ["", "Further measures at the last look:", "", *_further(table), "", *_sensitivity(table)]
     if table.room is not None:
         lines += room_lines(table.room, _ends(table))
     return [*lines, ""]
@@ -85,6 +85,17 @@ def _called(other: str) -> str:
     """A method, or a joint front, as a heading names it."""
     members = [code(name) for name in other.split(JOINT)]
     return members[0] if len(members) == 1 else f"the joint front of {', '.join(members[:-1])} and {members[-1]}"
+
+
+def _further(table: Table) -> list[str]:
+    """Measures that no gain is computed from, one of them a reward that nothing is trained on."""
+    names = {measure: name for measure, name in FURTHER.items() if measure in table.base}
+    ends = {"base model": table.base, **{code(each.method): each.final for each in table.rows[table.tier.baseline]}}
+    lines = [row(["method", *names.values()]), row(["---"] * (1 + len(names)))]
+    return lines + [
+        row([method, *(f"{values[measure]:.4g}" if measure in values else "" for measure in names)])
+        for method, values in ends.items()
+    ]
 
 
 def _sensitivity(table: Table) -> list[str]:
@@ -134,7 +145,7 @@ def _both_gains(each: Row | None) -> str:
 def _rows(table: Table, other: str) -> list[str]:
     lines = [row(HEAD), row(["---"] * len(HEAD))]
     lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
-    if table.room is not None:
+    if table.room is not None and table.room["before"]:
         before = _values(table.room["before"], table.measure)
         lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
     return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]

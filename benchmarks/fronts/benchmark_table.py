@@ -29,7 +29,15 @@ JOINT = " + "
 """Between the names of methods whose joint front is compared with."""
 CPU = "CPU"
 """The device of results that name none: the first tier's."""
-SHOWN = ("reward", "alignment", "coverage", "pairwise_lpips")
+SHOWN = ("reward", "alignment", "pairwise_lpips")
+FURTHER = {
+    "pairwise_distance": "distance among all images",
+    "vendi": "Vendi score",
+    "coverage": "coverage of attributes",
+    "styles": "styles, of 5",
+    "heldout/jpeg_compressibility": "held-out reward: minus the file size in kB",
+}
+"""What a table shows beside: measure -> its name."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def tabulate(
     measure, bound = frozen["worlds"][tier.world]["diversity"], frozen["gains"]["reward_bound"]
     methods = {method.name: method for method in comparison.methods}
     _refuse_unusable(tier, methods, measure, bound)
-    shown = dict.fromkeys((*SHOWN, measure, "pairwise_distance"))
+    shown = dict.fromkeys((*SHOWN, measure, *FURTHER))
     devices: dict[str, set[int]] = {}
     for key, job in jobs.items():
         devices.setdefault(job.get("device", CPU), set()).add(int(key.rpartition("-s")[2]))

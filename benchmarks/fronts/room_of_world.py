@@ -2,14 +2,16 @@
 
     python benchmarks/fronts/room_of_world.py b        # docs/results/benchmark/room-b.json
 
-As `room.py`, on the test prompts and with the diversity of the world: images of the base model, reweighted as a perfect
-KL would, or a perfect KL with shaping. `page` prints what of it each method keeps. For world b also the values of the
-model that it was loosened from, measured as the base model of the tables is.
+As `room.py`, on the test prompts and with the diversity of worlds b and c: images of the base model, reweighted as a
+perfect KL would, or a perfect KL with shaping. `page` prints what of it each method keeps. For world b also the values
+of the model that it was loosened from, measured as the base model of the tables is.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from drift_pl.builders.bench import build_bench
 from drift_pl.builders.quiet import quieten
 from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_encoder, build_rewards, build_shaping_encoder, prompts_of
+from drift_pl.builtin.emoji.reader import PictogramMeasure
 from drift_pl.builtin.reader import AttributeMeasure
 from drift_pl.config.command import run_command
 from drift_pl.config.loading import parse
@@ -33,25 +36,49 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.evaluation.sampling import Model
 
-BEFORE = {"b": "policy.pretrained=pkg:drift_pl.builtin/weights/pipeline"}
-"""World -> the model that its base was made from."""
-LEVERS = "drift_plus_nft"
+
+@dataclass(frozen=True)
+class World:
+    """
+    Attributes:
+        levers: the method whose shaping encoders are explored.
+        reader: has `counts`, which images are on prompt.
+        before: the model that the base was made from; empty if there is none.
+        known: encoders of what the world's images are of, by name.
+    """
+
+    levers: str
+    reader: Callable[[], Any]
+    before: str = ""
+    known: tuple[tuple[str, Callable[[], Any]], ...] = ()
+
+
+WORLDS = {
+    "b": World(
+        "drift_plus_nft",
+        AttributeMeasure,
+        "policy.pretrained=pkg:drift_pl.builtin/weights/pipeline",
+        (("attributes", AttributeEncoder),),
+    ),
+    "c": World("expand_nft_0.3", PictogramMeasure),
+}
 SEEDS = 16
 """Images per prompt of the plan's evaluations."""
 DIVERSITY = "valid_pairwise_distance"
-"""Of world b."""
+"""Of these worlds."""
 
 
 def tier_of(world: str) -> Tier:
     """The first tier of a world on test prompts.
 
     Raises:
-        UserError: it has none whose images the attribute reader can read.
+        UserError: it is none of these worlds.
     """
-    for tier in read_plan(PLAN).values():
-        if tier.world == world and world in BEFORE and "prompts=test" in tier.jobs[0].evaluation:
-            return tier
-    raise UserError(f"world {world!r} has no tier on test prompts whose attributes can be read: use b")
+    if world not in WORLDS:
+        raise UserError(f"the room of world {world!r} is not known: use {' or '.join(WORLDS)}")
+    return next(
+        tier for tier in read_plan(PLAN).values() if tier.world == world and "prompts=test" in tier.jobs[0].evaluation
+    )
 
 
 def config_of(tier: Tier, method: str, further: tuple[str, ...] = ()) -> Config:
@@ -61,8 +88,10 @@ def config_of(tier: Tier, method: str, further: tuple[str, ...] = ()) -> Config:
 
 
 def before(tier: Tier) -> dict[str, float]:
-    """Means of the model before it was loosened, on the tables' prompts from the tables' noise."""
-    config = config_of(tier, tier.baseline, (BEFORE[tier.world], "evaluation.grid_prompts=1"))
+    """Means of the model before it was loosened, on the tables' prompts from the tables' noise; empty without one."""
+    if not WORLDS[tier.world].before:
+        return {}
+    config = config_of(tier, tier.baseline, (WORLDS[tier.world].before, "evaluation.grid_prompts=1"))
     bench = build_bench(config, build_rewards(config.rewards, "rewards"))
     model = Model.on(build_policy(config), torch.device("cpu"), nullcontext)
     return bench.base(model, prompts_of(config, "test"), SEEDS).means()
@@ -70,17 +99,18 @@ def before(tier: Tier) -> dict[str, float]:
 
 def explored(tier: Tier, images_per_prompt: int) -> dict[str, Any]:
     """The base model and its optima."""
+    world = WORLDS[tier.world]
     config = config_of(tier, tier.baseline)
     reward_config = config_of(tier, tier.baseline)  # sampling leaves no measures in the first
     prompts, images_PN3HW = sample_base(config, images_per_prompt)
     encoders = {
-        "levers": build_shaping_encoder(config_of(tier, LEVERS)),
-        "attributes": AttributeEncoder(),
+        "levers": build_shaping_encoder(config_of(tier, world.levers)),
+        **{name: make() for name, make in world.known},
         "evaluation": build_encoder(config.evaluation.encoder, "evaluation.encoder"),
     }
     with torch.inference_mode():
         embeddings = {name: _embedded(encoder, images_PN3HW) for name, encoder in encoders.items()}
-        reader = AttributeMeasure()
+        reader = world.reader()
         on_prompt_PN = torch.stack([reader.counts(*each) for each in zip(images_PN3HW, prompts, strict=True)])
         reward_PN = score(reward_config, prompts, images_PN3HW)
         room = explore(Samples(reward_PN, embeddings["evaluation"], on_prompt_PN), embeddings)

@@ -31,7 +31,13 @@ def stored(tmp_path: Path, tier: Tier, made_by: dict[str, Any] | None = None) ->
     for job in tier.jobs:
         more = 1.0 if job.method == tier.baseline else 1.2
         points = [
-            make_point(at, [reward] * 2, valid_pairwise_distance=[diversity] * 2, pairwise_lpips=0.02)
+            make_point(
+                at,
+                [reward] * 2,
+                valid_pairwise_distance=[diversity] * 2,
+                pairwise_lpips=0.02,
+                heldout_jpeg_compressibility=-1 - reward,
+            )
             for at, reward, diversity in ((0, 0.0, 1.0), (16, 0.5, 0.75 * more), (48, 1.0, 0.5 * more))
         ]
         made = write_file(tmp_path / "made", job.method, job.seed, points)
@@ -99,6 +105,12 @@ def test_a_method_that_has_not_been_run_takes_no_row_away(
     page.write_text(f"{BEGIN}\n{END}\n")
     write_page(page, [table], {"b1": plan["b1"]}, CONTENT)
     assert "48 iterations: 9 of 15 runs." in page.read_text()
+    head, _, base, first = page.read_text().partition("Further measures at the last look:\n\n")[2].splitlines()[:4]
+    assert head.endswith("| coverage of attributes | held-out reward: minus the file size in kB |"), "what was measured, no other"
+    assert base.startswith("| base model |")
+    assert base.endswith("| -1 |")
+    assert first.startswith("| `flowgrpo` |")
+    assert first.endswith("| -2 |")
 
 
 def test_a_table_has_its_own_worlds_room(plan: dict[str, Tier], tmp_path: Path) -> None:
