@@ -185,15 +185,13 @@ def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
 
 
 def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
-    """The page's tables of trials, one for each length of runs on tuning prompts."""
-    lengths: dict[str, list[Tier]] = {}
+    """The page's tables of trials on tuning prompts, one for each world and length of runs."""
+    groups: dict[tuple[str, str], list[Tier]] = {}
     for tier in plan.values():
         if len(tier.methods) > 1 and "prompts=test" not in tier.jobs[0].evaluation and queue.store.comparable(tier):
             (length,) = (each for each in tier.jobs[0].overrides if each.startswith("trainer.iterations="))
-            lengths.setdefault(length.partition("=")[2], []).append(tier)
-    return [
-        line for length, tiers in lengths.items() for line in trial_lines(find_trials(queue, tiers, content), length)
-    ]
+            groups.setdefault((tier.world, length.partition("=")[2]), []).append(tier)
+    return [line for group, tiers in groups.items() for line in trial_lines(find_trials(queue, tiers, content), *group)]
 
 
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:

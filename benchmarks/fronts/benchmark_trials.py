@@ -64,9 +64,14 @@ def ranked(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     return {name: sorted(each, key=lambda one: (-len(one.volumes), -one.volume)) for name, each in found.items()}
 
 
-def trial_lines(found: Mapping[str, Sequence[Trial]], length: str) -> list[str]:
-    """A table of all trials of one length; hypervolumes and the values of the last look are means over seeds."""
-    lines = [f"## Trials on tuning prompts, {length} iterations", "", row(HEAD), row(["---"] * len(HEAD))]
+def trial_lines(found: Mapping[str, Sequence[Trial]], world: str, length: str) -> list[str]:
+    """A table of a world's trials of one length; hypervolumes and the values of the last look are means over seeds."""
+    lines = [
+        f"## Trials on tuning prompts, world {world}, {length} iterations",
+        "",
+        row(HEAD),
+        row(["---"] * len(HEAD)),
+    ]
     for method, trials in found.items():
         for trial in trials:
             reward, diversity = np.mean(trial.ends, axis=0)

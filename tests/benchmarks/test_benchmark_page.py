@@ -106,7 +106,9 @@ def test_a_method_that_has_not_been_run_takes_no_row_away(
     write_page(page, [table], {"b1": plan["b1"]}, CONTENT)
     assert "48 iterations: 9 of 15 runs." in page.read_text()
     head, _, base, first = page.read_text().partition("Further measures at the last look:\n\n")[2].splitlines()[:4]
-    assert head.endswith("| coverage of attributes | held-out reward: minus the file size in kB |"), "what was measured, no other"
+    assert head.endswith("| coverage of attributes | held-out reward: minus the file size in kB |"), (
+        "what was measured, no other"
+    )
     assert base.startswith("| base model |")
     assert base.endswith("| -1 |")
     assert first.startswith("| `flowgrpo` |")

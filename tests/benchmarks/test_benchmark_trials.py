@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmark import PLAN, compared, find_length, find_trials, tabulated
+from benchmark import PLAN, compared, find_length, find_trials, tabulated, tried
 from benchmark_page import write_page
 from benchmark_trials import Trial, ranked
 from made_up_evaluations import make_point, write_file
@@ -35,7 +35,7 @@ def _keep(queue: Queue, job: Job, reward: float, diversity: float, tmp_path: Pat
         make_point(at, [r] * 2, valid_pairwise_distance=[d] * 2, pairwise_lpips=0.02)
         for at, r, d in ((0, 0.0, 1.0), (48, reward, diversity))
     ]
-    made = write_file(tmp_path / "made", job.method, job.seed, points)
+    made = write_file(tmp_path / "made" / job.tier, job.method, job.seed, points)
     queue.store.keep(job, made / "evaluation.json", 6.0)
 
 
@@ -54,6 +54,31 @@ def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
     assert found["nft_kl"][0].volumes == pytest.approx((0.45, 0.3, 0.3))
     assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3])
     assert found["kl"][0].volume == pytest.approx(0.35)
+
+
+def test_trials_of_a_world_and_a_length_share_a_table(tmp_path: Path) -> None:
+    """Also those of two tiers; one that finds a length has no trials, and a tier on test prompts none to choose from.
+
+    Catches in benchmarks/fronts: trials of two worlds or lengths in one table; the first tier's rewards alone at the
+    end; tiers of one method, or on test prompts, among them.
+    """
+    trials = {"nft_kl_0.1": 0.6, "kl_0.1": 0.7}
+    queue, first = tuning("T", trials, (0,), tmp_path)
+    _, second = tuning("T2", {"nft_kl_0.1": 0.2, "kl_0.1": 0.7}, (1, 2), tmp_path)
+    _, elsewhere = tuning("T3", trials, (0,), tmp_path)
+    _, single = tuning("T4", {"flowgrpo": 0.5}, (0,), tmp_path)
+    _, tested = tuning("T5", {"other": 0.5, "more": 0.5}, (0,), tmp_path)
+    tested = replace(tested, jobs=tuple(replace(job, evaluation=("prompts=test",)) for job in tested.jobs))
+    tiers = (first, second, replace(elsewhere, world="c"), single, tested)
+    lines = tried(queue, {tier.name: tier for tier in tiers}, CONTENT)
+    assert [line for line in lines if line.startswith("#")] == [
+        "## Trials on tuning prompts, world b, 160 iterations",
+        "## Trials on tuning prompts, world c, 160 iterations",
+    ]
+    assert not any("flowgrpo" in line or "other" in line for line in lines)
+    (nft, elsewhere_nft) = (line for line in lines if line.startswith("| `nft_kl` |"))
+    assert nft == "| `nft_kl` | `nft_kl_0.1` | 3 | 0.1667 | 0.5000 | 0.3333 |"
+    assert elsewhere_nft == "| `nft_kl` | `nft_kl_0.1` | 1 | 0.3000 | 0.5000 | 0.6000 |"
 
 
 def test_the_length_is_that_of_all_seeds_together(tmp_path: Path) -> None:
