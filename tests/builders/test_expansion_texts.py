@@ -10,6 +10,7 @@ from drift_pl.builders.method import build_prompting
 from drift_pl.config.loading import parse
 from drift_pl.incentive.expansions import Expansions
 
+VOCABULARY = "pkg:drift_pl.builtin/prompts/vocabulary.jsonl"
 EXPANDED = ["experiment=shapes_flowgrpo", "objective.loss=nft", "objective.kl_weight=0.1"]
 
 
@@ -44,6 +45,24 @@ def test_all_writers_are_asked_for_all_prompts_and_each_gives_so_many(monkeypatc
     assert asked == [AT_ONCE, AT_ONCE, 3, 3]
     for prompt in prompts:
         assert texts[prompt] == tuple(f"{name} {prompt} {number}" for name in ("old", "new") for number in range(3))
+
+
+def test_a_vocabulary_is_asked_for_what_is_set() -> None:
+    """Five texts, each naming one thing that the prompt leaves open, drawn by the run's seed.
+
+    Catches in drift_pl/builders/expansions.py: a number of texts, of named attributes, or a seed that is not the set
+    one.
+    """
+
+    def texts(*more: str) -> tuple[str, ...]:
+        keys = ["incentive.prompting.rule=expansions", f"incentive.prompting.vocabulary={VOCABULARY}", *more]
+        return tuple(expansion_texts(parse([*EXPANDED, *keys]).config, ["a circle"], None)["a circle"])
+
+    one = texts("incentive.prompting.texts=5", "incentive.prompting.named=1", "seed=3")
+    assert len(one) == 5
+    assert max(map(len, one)) < min(map(len, texts("incentive.prompting.texts=5", "seed=3")))
+    assert one == texts("incentive.prompting.texts=5", "incentive.prompting.named=1", "seed=3")
+    assert one != texts("incentive.prompting.texts=5", "incentive.prompting.named=1", "seed=4")
 
 
 def test_the_rule_gets_its_share_noise_and_group_size(tmp_path: Path) -> None:
