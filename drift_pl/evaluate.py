@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder
-from drift_pl.core.progress import Display, clock
+from drift_pl.core.progress import Display
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -148,17 +147,16 @@ def _measure(
     autocast: Any,
     display: Display,
 ) -> "Evaluation":
-    """Measures point by point; each is written when it is done."""
+    """Loads the model and what measures it, and measures what is missing."""
     from drift_pl.builders.bench import build_bench
-    from drift_pl.builders.checkpoint_weights import load_weights, refuse_other_shapes, without_warm_start
+    from drift_pl.builders.checkpoint_weights import refuse_other_shapes, without_warm_start
+    from drift_pl.builders.measuring import measure_points
     from drift_pl.builders.run import build_policy
     from drift_pl.builders.scoring import build_run_rewards
     from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of
-    from drift_pl.evaluation.partial import PartialPoint
-    from drift_pl.evaluation.points import BASE, keep, read_array
+    from drift_pl.evaluation.points import BASE, read_array
     from drift_pl.evaluation.sampling import Model
-    from drift_pl.reports.display import headline
 
     with display.stage("loading models"):
         bench = build_bench(config, build_run_rewards(config, [options.prompts]), options.judges)
@@ -175,28 +173,7 @@ def _measure(
     drift, missing = bool(bench.evaluator.drift), _missing(jobs, evaluation)
     if drift and missing and missing[0] is not jobs[0] and read_array(evaluation, BASE.name, "embedding") is None:
         missing = [jobs[0], *missing]  # metrics of drift need the base's embeddings
-    sample = evaluation.protocol["prompts"], evaluation.protocol["seeds_per_prompt"]
-    bench = replace(bench, evaluator=replace(bench.evaluator, after_prompt=display.advance))
-    began = time.monotonic()
-    for number, (point, checkpoint) in enumerate(missing, 1):
-        with display.stage(point.title(), len(sample[0]), "prompts") as stage:
-            partial = PartialPoint.of(evaluation, point)
-            if options.fresh:
-                partial.remove()
-            if checkpoint is None:
-                evaluated = bench.base(model, *sample, partial)
-            else:
-                load_weights(parameters, checkpoint)
-                plan = replace(bench.sampling, lora_scale=point.lora_scale, importance_power=point.importance_power)
-                reference = read_array(evaluation, BASE.name, "embedding") if drift else None
-                evaluated = replace(bench, sampling=plan).tuned(model, *sample, reference, partial)
-            evaluation = keep(evaluation, point, evaluated)
-            partial.remove()
-            measured = next(one for one in evaluation.points if one.name == point.name)
-            left = (time.monotonic() - began) / number * (len(missing) - number)
-            times = clock(stage.seconds()) + (f", {clock(left)} left" if left else "")
-            stage.summary = f"{number}/{len(missing)}  {point.title()}  {headline(measured)}  {times}"
-    return evaluation
+    return measure_points(bench, model, missing, evaluation, display, options.fresh)
 
 
 def _write_sheet(evaluation: "Evaluation") -> None:

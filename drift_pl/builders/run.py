@@ -14,13 +14,7 @@ from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks
 from drift_pl.builders.early import refuse_arguments, refuse_unfit
 from drift_pl.builders.frames import frame_encoder, random_reward_frames, training_rewards
 from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
-from drift_pl.builders.method import (
-    build_categories,
-    build_method,
-    build_method_encoder,
-    build_prompting,
-    build_update,
-)
+from drift_pl.builders.method import build_categories, build_method, build_method_encoder, build_prompting, build_update
 from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
 from drift_pl.builders.scoring import build_run_rewards, overlap, prompts_of, refuse_split_groups
@@ -39,9 +33,7 @@ from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward, tasks_of
-from drift_pl.training.callbacks import (
-    HeldOutEvaluation,
-)
+from drift_pl.training.callbacks import HeldOutEvaluation
 from drift_pl.training.checkpointing import AtomicCheckpointIO, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.failing import RankWatch
@@ -85,30 +77,20 @@ def build_run(
     Raises:
         UserError: something that the config names cannot be loaded.
     """
-    sharded, whole, display = is_sharding(config), None, display or Display()
+    display = display or Display()
     refuse_hardware(config)
     refuse_unfit(config)
     refuse_arguments(config)
     mark, train, further = mark or read_mark(config), prompts_of(config, "train"), build_further_callbacks(config)
     prompting = build_prompting(config, train, run_dir)
-    if not config.objective.micro_batch:
-        if sharded:
-            raise UserError(
-                "objective.micro_batch=auto measures a whole network, which no process has with trainer.strategy=fsdp: "
-                "use e.g. objective.micro_batch=8"
-            )
-        with display.stage(f"loading {config.published.policy.pretrained}, and timing micro-batches"):
-            whole = build_policy(config)
-            config = with_micro_batch(config, whole, run_dir)
+    config, policy = _with_timed_micro_batch(config, run_dir, display)
     with display.stage("loading rewards and encoders"):
         rewards = build_run_rewards(config)
         refuse_split_groups(config, rewards)
         evaluation = build_held_out_evaluation(config, rewards, run_dir, mark, display)
-    if whole is None:
+    if policy is None:
         with display.stage(f"loading {config.published.policy.pretrained}"):
-            policy = build_policy(config, sharded)
-    else:
-        policy = whole
+            policy = build_policy(config, is_sharding(config))
     refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
@@ -117,19 +99,31 @@ def build_run(
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config):
         trainer = build_trainer(config, run_dir, callbacks, done)
-    return Run(
-        trainer=trainer,
-        module=module,
-        datamodule=PromptDataModule(
-            train,
-            config.prompts.per_iteration,
-            config.prompts.group_size,
-            config.objective.updates,
-            config.seed,
-            config.trainer.save_every,
-        ),
-        watch=next((each for each in callbacks if isinstance(each, RankWatch)), None),
-    )
+    watch = next((each for each in callbacks if isinstance(each, RankWatch)), None)
+    return Run(trainer, module, _build_datamodule(config, train), watch)
+
+
+def _with_timed_micro_batch(config: Config, run_dir: Path, display: Display) -> tuple[Config, Policy | None]:
+    """With `objective.micro_batch=auto` the config with the measured one, and the policy that it was measured on.
+
+    Raises:
+        UserError: the network is to be sharded.
+    """
+    if config.objective.micro_batch:
+        return config, None
+    if is_sharding(config):
+        raise UserError(
+            "objective.micro_batch=auto measures a whole network, which no process has with trainer.strategy=fsdp: "
+            "use e.g. objective.micro_batch=8"
+        )
+    with display.stage(f"loading {config.published.policy.pretrained}, and timing micro-batches"):
+        policy = build_policy(config)
+        return with_micro_batch(config, policy, run_dir), policy
+
+
+def _build_datamodule(config: Config, train: Sequence[str]) -> PromptDataModule:
+    prompts, updates, every = config.prompts, config.objective.updates, config.trainer.save_every
+    return PromptDataModule(train, prompts.per_iteration, prompts.group_size, updates, config.seed, every)
 
 
 def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: HeldOutEvaluation) -> None:
