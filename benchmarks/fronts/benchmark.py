@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark_compute import compute_lines
 from benchmark_page import draw, write_page
 from benchmark_room import read_room
 from benchmark_table import CPU, Table, tabulate
@@ -38,7 +39,7 @@ from drift_pl.reports.compatibility import BUDGET
 PLAN = Path(__file__).with_name("plan2.yaml")
 PAGE, RESULTS = ROOT / "docs" / "benchmark.md", ROOT / "docs" / "results" / "benchmark"
 RUNS = ROOT / "runs" / "benchmark"
-MADE_OF = ("drift_pl", "experiments")
+MADE_OF = ("drift_pl", "experiments", "benchmarks/fronts/plain.yaml", "benchmarks/fronts/prompts")
 """What decides a run's result besides the plan, in git."""
 
 
@@ -69,20 +70,6 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else CPU
 
 
-def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
-    """A tier whose length is that of its world cannot run before this is known.
-
-    Raises:
-        UserError: it is not.
-    """
-    length = f"trainer.iterations=length {tier.world}"
-    if any(length in job.overrides for job in tier.jobs) and frozen["length"]["iterations"][tier.world] is None:
-        raise UserError(
-            f"tier {tier.name} has the length of world {tier.world}, which is not known: run tier L{tier.world}, then "
-            f"`length L{tier.world}`, and write it into frozen.length.iterations of {PLAN.name}"
-        )
-
-
 def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, runs: Path = RUNS) -> list[Table]:
     """A table for each tier on test prompts that has a complete seed.
 
@@ -91,7 +78,7 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, run
     """
     store = Queue(runs, results, made_by={"protocol": content["frozen"]["protocol"]}).store
     tables = []
-    for tier in (tier for tier in plan.values() if "prompts=test" in tier.jobs[0].evaluation):
+    for tier in filter(_on_test_prompts, plan.values()):
         tier = measured(tier, store)
         jobs = {job.key: content_of for job in tier.jobs if (content_of := store.job_of(job))}
         if not jobs:
@@ -152,8 +139,10 @@ def find_length(queue: Queue, tier: Tier) -> int:
     """See `one_length`.
 
     Raises:
-        UserError: a seed of the tier is missing.
+        UserError: a seed of the tier is missing, or it is none of plain runs on tuning prompts.
     """
+    if len(tier.methods) > 1 or _on_test_prompts(tier):
+        raise UserError(f"tier {tier.name} does not find a length: name one of plain runs on tuning prompts, e.g. Lb")
     kept = complete_results(queue, tier)
     if len(kept) < len(tier.jobs):
         raise UserError(f"tier {tier.name} has {len(kept)} of {len(tier.jobs)} runs: run it first")
@@ -165,12 +154,19 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
     """See `ranked`: of the seeds of these tiers that are complete.
 
     Raises:
-        UserError: a tier has no complete seed, or is on test prompts.
+        UserError: a tier has no complete seed, or is on test prompts; or they differ in world or length.
     """
     found, frozen = [], content["frozen"]
+    for tier in filter(_on_test_prompts, tiers):
+        raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
+    groups = {trials_group(tier): tier.name for tier in tiers}
+    if len(groups) > 1:
+        (one, first), (two, second), *_ = groups.items()
+        raise UserError(
+            f"tier {first} has world {one[0]} and {one[1]} iterations, {second} world {two[0]} and {two[1]}: name "
+            "tiers of one world and length, whose trials can be compared"
+        )
     for tier in tiers:
-        if "prompts=test" in tier.jobs[0].evaluation:
-            raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
         kept = complete_results(queue, tier)
         if not kept:
             raise UserError(f"tier {tier.name} has no seed that all of its methods have: run it first")
@@ -184,14 +180,29 @@ def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
     return {name: tier for name, tier in plan.items() if len(queue.store.comparable(tier)) < len(tier.jobs)}
 
 
+def below_tables(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+    """What was tried, and what all of it took."""
+    held = {name: queue.store.held(name) for name in plan}
+    return [*tried(queue, plan, content), *compute_lines(plan, held, content["core_hours"])]
+
+
 def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """The page's tables of trials on tuning prompts, one for each world and length of runs."""
     groups: dict[tuple[str, str], list[Tier]] = {}
     for tier in plan.values():
-        if len(tier.methods) > 1 and "prompts=test" not in tier.jobs[0].evaluation and queue.store.comparable(tier):
-            (length,) = (each for each in tier.jobs[0].overrides if each.startswith("trainer.iterations="))
-            groups.setdefault((tier.world, length.partition("=")[2]), []).append(tier)
+        if len(tier.methods) > 1 and not _on_test_prompts(tier) and queue.store.comparable(tier):
+            groups.setdefault(trials_group(tier), []).append(tier)
     return [line for group, tiers in groups.items() for line in trial_lines(find_trials(queue, tiers, content), *group)]
+
+
+def trials_group(tier: Tier) -> tuple[str, str]:
+    """World and iterations: trials that differ in these are not compared."""
+    given = [each.partition("=") for each in tier.jobs[0].overrides]
+    return tier.world, next((value for key, _, value in reversed(given) if key == "trainer.iterations"), "")
+
+
+def _on_test_prompts(tier: Tier) -> bool:
+    return "prompts=test" in tier.jobs[0].evaluation
 
 
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:
@@ -218,10 +229,13 @@ def _main(argv: list[str]) -> None:
     parser.add_argument("--debug", action="store_true")
     options = parser.parse_args(argv)
     plan, content = read_plan(PLAN), load_yaml(PLAN.read_text())
+    for name in ("seeds", "workers"):
+        if (given := getattr(options, name)) is not None and given < 1:
+            raise UserError(f"--{name} {given} must be at least 1")
     unknown = [name for name in options.tiers if name not in plan]
     if unknown:
         raise UserError(f"no tier {unknown[0]!r}: there are {', '.join(plan)}")
-    tiers = [plan[name] for name in options.tiers or plan]
+    tiers = [plan[name] for name in dict.fromkeys(options.tiers) or plan]
     made_by = {"protocol": content["frozen"]["protocol"]}
     notes = {}
     if options.action == "run":
@@ -229,8 +243,6 @@ def _main(argv: list[str]) -> None:
         notes["device"] = device_name()
     queue = Queue(options.runs.absolute(), options.results.absolute(), options.workers, made_by=made_by, notes=notes)
     if options.action == "run":
-        for tier in tiers:
-            refuse_unready(tier, content["frozen"])
         run(queue, [_first_seeds(tier, options.seeds) for tier in tiers])
     elif options.action == "length":
         for tier in tiers:
@@ -246,7 +258,7 @@ def _main(argv: list[str]) -> None:
     else:
         tables = tabulated(plan, content, queue.results, queue.runs)
         draw(tables, queue.results / "benchmark.png")
-        write_page(options.page, tables, unfinished(queue, plan), content, tried(queue, plan, content))
+        write_page(options.page, tables, unfinished(queue, plan), content, below_tables(queue, plan, content))
 
 
 def _first_seeds(tier: Tier, count: int | None) -> Tier:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from benchmark_claim import claim_lines
 from benchmark_room import room_lines
-from benchmark_table import CPU, FURTHER, JOINT, Row, Table
-from levels import LevelGain, holm
+from benchmark_table import CPU, FURTHER, Row, Table
+from benchmark_text import called, difference_text, gain_text, level_text
 from plan import Tier
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_text
-from drift_pl.functional.intervals import Interval
 from drift_pl.reports.figure import BASELINE_COLOUR, COLOURS, MARKERS, STAR, STYLE, save_png
 from drift_pl.reports.markdown import code, row
 
@@ -25,16 +25,19 @@ HEAD = [
     *("diversity gain at equal reward", "ceiling", "at 75 % of the baseline's gain", "reward gain at equal diversity"),
     *("hypervolume", "minutes"),
 ]
-P_HEAD = ["diversity at equal reward", "reward at equal diversity"]
+
+WHOLE = "diversity at 100 % of the baseline's gain in reward (nothing is claimed of it)"
+AXES = {"valid_pairwise_distance": "distance among on-prompt images", "pairwise_distance": "distance"}
+"""Measure -> what the figure calls it."""
 
 
 def write_page(
-    path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any], trials: Sequence[str] = ()
+    path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any], further: Sequence[str] = ()
 ) -> None:
     """Replaces what stands between the markers.
 
     Args:
-        trials: lines about what was tried on tuning prompts.
+        further: lines below the tables, such as what was tried on tuning prompts.
 
     Raises:
         UserError: the page has no markers.
@@ -44,8 +47,8 @@ def write_page(
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
-    parts = [part for table in tables for part in _table(table)]
-    parts += [*_adjusted(tables), *trials, *_missing(tables, plan, content)]
+    parts = [*claim_lines(tables), *(part for table in tables for part in _table(table))]
+    parts += [*further, *_missing(tables, plan, content)]
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
@@ -61,8 +64,9 @@ def _table(table: Table) -> list[str]:
     ]
     for other in table.rows:
         if other != tier.baseline:
-            lines += ["", f"Against {_called(other)}:", "", *_rows(table, other)]
-    lines += ["", "Further measures at the last look:", "", *_further(table), "", *_sensitivity(table)]
+            lines += ["", f"Against {called(other)}:", "", *_rows(table, other)]
+    lines += [*_at_length(table), "", "Further measures at the last look:", "", *_further(table)]
+    lines += ["", *_sensitivity(table)]
     if table.room is not None:
         lines += room_lines(table.room, _ends(table))
     return [*lines, ""]
@@ -81,21 +85,29 @@ def _devices(table: Table) -> str:
     return f"{names[CPU]}; several at a time: {'; '.join(others)}"
 
 
-def _called(other: str) -> str:
-    """A method, or a joint front, as a heading names it."""
-    members = [code(name) for name in other.split(JOINT)]
-    return members[0] if len(members) == 1 else f"the joint front of {', '.join(members[:-1])} and {members[-1]}"
+def _at_length(table: Table) -> list[str]:
+    """What each method has after one length, and how much of the base model's diversity it keeps."""
+    if not table.at_length:
+        return []
+    lines = ["", f"After one length, {table.length} iterations:", "", row([*HEAD[:1], *HEAD[2:6], "diversity kept"])]
+    lines.append(row(["---"] * 6))
+    for name, values in table.at_length.items():
+        kept = f"{100 * values[table.measure] / table.base[table.measure]:.0f} %"
+        lines.append(row([code(name), *_values(values, table.measure), kept]))
+    return lines
 
 
 def _further(table: Table) -> list[str]:
     """Measures that no gain is computed from, one of them a reward that nothing is trained on."""
     names = {measure: name for measure, name in FURTHER.items() if measure in table.base}
     ends = {"base model": table.base, **{code(each.method): each.final for each in table.rows[table.tier.baseline]}}
-    lines = [row(["method", *names.values()]), row(["---"] * (1 + len(names)))]
-    return lines + [
-        row([method, *(f"{values[measure]:.4g}" if measure in values else "" for measure in names)])
-        for method, values in ends.items()
-    ]
+    whole = {code(each.method): each.at_whole for each in table.rows[table.tier.baseline]}
+    lines = [row(["method", *names.values(), WHOLE]), row(["---"] * (2 + len(names)))]
+    for method, values in ends.items():
+        cells = [f"{values[measure]:.4g}" if measure in values else "" for measure in names]
+        gain = whole.get(method)
+        lines.append(row([method, *cells, "" if gain is None else level_text(gain)]))
+    return lines
 
 
 def _sensitivity(table: Table) -> list[str]:
@@ -107,7 +119,7 @@ def _sensitivity(table: Table) -> list[str]:
         f"{table.equal_prompts:.0f} that have one at every look of every method, at the last look and as gains at "
         "equal reward (first as defined, then over equal prompts):",
         "",
-        row(["method", "diversity", "over equal prompts", *(f"against {_called(other)}" for other in others)]),
+        row(["method", "diversity", "over equal prompts", *(f"against {called(other)}" for other in others)]),
         row(["---"] * (3 + len(others))),
         row(["base model", *_pair(table.base[table.measure], table.over_equal["base"]), *[""] * len(others)]),
     ]
@@ -143,7 +155,8 @@ def _both_gains(each: Row | None) -> str:
 
 
 def _rows(table: Table, other: str) -> list[str]:
-    lines = [row(HEAD), row(["---"] * len(HEAD))]
+    head = HEAD if other == table.tier.baseline else [each.replace("the baseline", called(other)) for each in HEAD]
+    lines = [row(head), row(["---"] * len(HEAD))]
     lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
     if table.room is not None and table.room["before"]:
         before = _values(table.room["before"], table.measure)
@@ -157,40 +170,12 @@ def _cells(each: Row, measure: str) -> list[str]:
         return [*cells, *[""] * 5, f"{each.minutes:.0f}"]
     ceiling = "" if each.ceiling is None else f"{each.ceiling:+.1%}"
     cells += [gain_text(each.diversity), ceiling, level_text(each.at_share), gain_text(each.reward)]
-    return [*cells, _difference(each.hypervolume), f"{each.minutes:.0f}"]
+    return [*cells, difference_text(each.hypervolume), f"{each.minutes:.0f}"]
 
 
 def _values(values: dict[str, float], measure: str) -> list[str]:
     shown = (values[name] for name in ("reward", "alignment", measure, "pairwise_lpips"))
     return ["" if np.isnan(value) else f"{value:.4f}" for value in shown]
-
-
-def gain_text(interval: Interval | None) -> str:
-    """`+4.7 % [+1.6, +7.9]`; without brackets if there is no interval."""
-    return (
-        "none in common"
-        if interval is None
-        else _with_ends(interval.mean, interval.low, interval.high, 100, ".1f", " %")
-    )
-
-
-def level_text(gain: LevelGain) -> str:
-    """As `gain_text`, where an end that is not reached says so."""
-    if gain.value is None:
-        return gain.reason or "not reached"
-    text = _with_ends(gain.value, gain.low, gain.high, 100, ".1f", " %")
-    unreached = gain.low is None or gain.high is None
-    return f"{text} [{gain.reason}]" if unreached and (gain.reason or "").startswith("not reached") else text
-
-
-def _difference(interval: Interval | None) -> str:
-    return "" if interval is None else _with_ends(interval.mean, interval.low, interval.high, 1, ".4f")
-
-
-def _with_ends(value: float, low: float | None, high: float | None, scale: int, digits: str, unit: str = "") -> str:
-    """A value with its interval in brackets, if it has both ends."""
-    text = f"{scale * value:+{digits}}{unit}"
-    return text if low is None or high is None else f"{text} [{scale * low:+{digits}}, {scale * high:+{digits}}]"
 
 
 def draw(tables: Sequence[Table], path: Path) -> None:
@@ -201,10 +186,14 @@ def draw(tables: Sequence[Table], path: Path) -> None:
 
 
 def figure_of(tables: Sequence[Table]) -> "Figure":
-    """A panel per tier: every method's points, averaged over seeds. A method looks the same in every panel."""
+    """A panel per tier with a claim, or per tier: every method's points in the order of training, averaged over seeds.
+
+    A method looks the same in every panel.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
+    tables = [table for table in tables if table.tier.claim] or tables
     others = [name for table in tables for name in table.fronts if name != table.tier.baseline]
     places = {name: place for place, name in enumerate(dict.fromkeys(others))}
     shown: dict[str, Any] = {}
@@ -217,30 +206,11 @@ def figure_of(tables: Sequence[Table]) -> "Figure":
                 marker = MARKERS[(place + 1) % len(MARKERS)]
                 (shown[name],) = axes.plot(rewards, diversities, marker + "-", color=colour)
             (base,) = axes.plot(table.base["reward"], table.base[table.measure], linestyle="", **STAR)
-            axes.set(xlabel="reward", ylabel=table.measure, title=f"tier {table.tier.name}")
+            title = f"world {table.tier.world}, {len(table.tier.seeds)} seeds"
+            axes.set(xlabel="reward", ylabel=AXES.get(table.measure, table.measure), title=title)
         shown["base model"] = base
         figure.legend(shown.values(), shown.keys(), loc="outside right upper", frameon=False)
     return figure
-
-
-def _adjusted(tables: Sequence[Table]) -> list[str]:
-    """p-values of "no gain" against further methods, adjusted over the worlds that have them."""
-    found: dict[tuple[str, str], list[tuple[str, tuple[float, float]]]] = {}
-    for table in tables:
-        for other, rows in table.rows.items():
-            for each in rows:
-                if each.p_values is not None:
-                    found.setdefault((each.method, other), []).append((table.tier.world, each.p_values))
-    if not found:
-        return []
-    lines = ["## p-values of no gain, adjusted over worlds (Holm)", "", row(["method", "against", "world", *P_HEAD])]
-    lines.append(row(["---"] * 5))
-    for (method, other), entries in found.items():
-        adjusted = [holm([values[axis] for _, values in entries]) for axis in (0, 1)]
-        for index, (world, _) in enumerate(entries):
-            numbers = [f"{values[index]:.3f}" for values in adjusted]
-            lines.append(row([code(method), _called(other), world, *numbers]))
-    return [*lines, ""]
 
 
 def _missing(tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:

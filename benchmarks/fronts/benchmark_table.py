@@ -1,13 +1,13 @@
 """The rows of docs/benchmark.md: every method of a tier of protocol 2 against its baseline."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from benchmark_points import joint, means, on_equal_prompts, prompts_with_diversity, strengths
 from benchmark_room import Room
-from levels import LevelGain, level_gain, p_value
+from levels import SHARE, LevelGain, level_gain, p_value
 from plan import Tier
 
 from drift_pl.core.errors import UserError
@@ -51,6 +51,7 @@ class Row:
         diversity, reward: gains of the two integrals; None: the fronts share nothing.
         ceiling: of the gain in diversity, of keeping all of the base model's; None as above.
         at_share: the gain in diversity at 75 % of what the baseline gains in reward.
+        at_whole: the same at 100 %, of which nothing is claimed.
         hypervolume: minus that of the other.
         minutes: mean of a run and its evaluation, of those on a CPU if there are any.
         equal_prompts: the gain in diversity over equal prompts, see `on_equal_prompts`; None as `diversity`.
@@ -64,6 +65,7 @@ class Row:
     reward: Interval | None
     ceiling: float | None
     at_share: LevelGain | None
+    at_whole: LevelGain | None
     hypervolume: Interval | None
     minutes: float
     equal_prompts: Interval | None = None
@@ -85,6 +87,8 @@ class Table:
         over_equal: method -> its diversity over these prompts at the last look; the base model's under "base".
         devices: device -> the seeds that were trained on it.
         room: of the world, if it has been measured.
+        length: iterations of the world's one length; 0 where no checkpoint has it.
+        at_length: method -> measure -> mean over seeds there.
     """
 
     tier: Tier
@@ -98,6 +102,8 @@ class Table:
     over_equal: dict[str, float]
     devices: dict[str, list[int]]
     room: Room | None = None
+    length: int = 0
+    at_length: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def tabulate(
@@ -164,7 +170,18 @@ def tabulate(
         over_equal={"base": float(means(equal[tier.baseline])[0, 1]), **over_equal},
         devices={device: sorted(seeds) for device, seeds in devices.items()},
         room=room,
+        **_at_length(methods, frozen["length"]["iterations"][tier.world], (*SHOWN, measure)),
     )
+
+
+def _at_length(methods: dict[str, Method], length: int | None, shown: tuple[str, ...]) -> dict[str, Any]:
+    """The fields `length` and `at_length`, of the methods that have a checkpoint there."""
+    found = {}
+    for name, method in methods.items():
+        for index, point in enumerate(method.points):
+            if point.iteration == length and index != method.final:
+                found[name] = {each: float(method.means_K[each][index]) for each in shown if each in method.measures}
+    return {"length": length, "at_length": found} if found else {}
 
 
 def _refuse_unusable(tier: Tier, methods: dict[str, Method], measure: str, bound: float) -> None:
@@ -198,14 +215,14 @@ def _gains(
     points: dict[str, Array], equal: dict[str, Array], members: tuple[str, ...], name: str, bound: float, tested: bool
 ) -> dict[str, Any]:
     """The fields of a row that compare a method with others' joint front; all None for the method itself."""
-    fields = ("diversity", "reward", "ceiling", "at_share", "hypervolume")
+    fields = ("diversity", "reward", "ceiling", "at_share", "at_whole", "hypervolume")
     if members == (name,):
         return dict.fromkeys(fields)
     pair, equal_pair = ((joint(each, members), each[name]) for each in (points, equal))
     diversity, reward = _gain(diversity_gains, pair), _gain(reward_gains, pair)
     volume = partial(hypervolumes, reward_bound=bound)
     values = (
-        *(diversity, reward, _ceiling(*pair), _at_share(*pair)),
+        *(diversity, reward, _ceiling(*pair), _at_share(*pair, SHARE), _at_share(*pair, 1.0)),
         paired_difference_interval(volume, *pair, generator=np.random.default_rng(SEED)),
     )
     found: dict[str, Any] = dict(zip(fields, values, strict=True))
@@ -231,9 +248,9 @@ def _gain(statistic: PairStatistic, points: tuple[Array, Array]) -> Interval | N
         return None
 
 
-def _at_share(baseline_SKP2: Array, method_SKP2: Array) -> LevelGain:
+def _at_share(baseline_SKP2: Array, method_SKP2: Array, share: float) -> LevelGain:
     try:
-        return level_gain(baseline_SKP2, method_SKP2, SEED)
+        return level_gain(baseline_SKP2, method_SKP2, SEED, share=share)
     except NoOverlap:
         return LevelGain(float(means(baseline_SKP2)[0, 0]), None, reason="the other gains no reward")
 

@@ -80,9 +80,14 @@ def level_of(baseline_SKP2: Array, share: float = SHARE) -> float:
 
 
 def level_gain(
-    baseline_SKP2: Array, method_SMP2: Array, seed: int, replicates: int = 1000, level: float = 0.95
+    baseline_SKP2: Array,
+    method_SMP2: Array,
+    seed: int,
+    replicates: int = 1000,
+    level: float = 0.95,
+    share: float = SHARE,
 ) -> LevelGain:
-    """The gain in diversity at 75 % of what the baseline gains in reward.
+    """The gain in diversity at a share of what the baseline gains in reward.
 
     Args:
         seed: of the resampling of prompts.
@@ -90,7 +95,7 @@ def level_gain(
     Raises:
         NoOverlap: the baseline gains no reward.
     """
-    reward = level_of(baseline_SKP2)
+    reward = level_of(baseline_SKP2, share)
     gains, unreached = gains_at(reward), 0.0
 
     def statistic(baseline_K2: Array, method_M2: Array) -> Array:

@@ -6,7 +6,7 @@ A plan may have worlds (`frozen.worlds`), whose settings come between the frozen
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,20 @@ from drift_pl.core.errors import UserError
 
 PLAN = Path(__file__).with_name("plan.yaml")
 TIER_KEYS = frozenset(
-    ("title", "seeds", "baseline", "against", "fit", "evaluate", "pareto", "methods", "world", "reward", "core_minutes")
+    (
+        "title",
+        "seeds",
+        "baseline",
+        "against",
+        "fit",
+        "evaluate",
+        "pareto",
+        "methods",
+        "world",
+        "reward",
+        "core_minutes",
+        "claim",
+    )
 )
 
 
@@ -76,6 +89,8 @@ class Tier:
         jobs: seed by seed, so that methods have equally many seeds if the queue is interrupted.
         world, reward: of a plan with worlds; else empty.
         core_minutes: estimate for one of its runs; 0: none.
+        claim: the methods that the claim "levers pay" is about: `levers`, and the same update with the `same_kl` and
+            with the `best_kl`; else empty.
     """
 
     name: str
@@ -89,6 +104,7 @@ class Tier:
     world: str = ""
     reward: str = ""
     core_minutes: float = 0
+    claim: dict[str, str] = field(default_factory=dict)
 
 
 def read_plan(path: Path = PLAN) -> dict[str, Tier]:
@@ -107,12 +123,12 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
     if unknown:
         raise UserError(f"{path}: tiers.{name} has unknown keys {sorted(unknown)}")
     methods: dict[str, Any] = tier["methods"]
-    baselines = [tier["baseline"], *tier.get("against", [])]
+    baselines, claim = [tier["baseline"], *tier.get("against", [])], tier.get("claim", {})
     world = tier.get("world", "")
     if world and world not in frozen["worlds"]:
         raise UserError(f"{path}: tiers.{name}.world={world} is not one of {', '.join(frozen['worlds'])}")
     common = [*frozen["fit"], *(frozen["worlds"][world]["fit"] if world else [])]
-    strange = [method for method in baselines if method not in methods]
+    strange = [method for method in (*baselines, *claim.values()) if method not in methods]
     if strange:
         raise UserError(f"{path}: tiers.{name}: {strange[0]}, to compare with, is not one of {', '.join(methods)}")
     jobs = []
@@ -145,6 +161,7 @@ def _read_tier(name: str, tier: dict[str, Any], frozen: dict[str, Any], path: Pa
         world=world,
         reward=tier.get("reward", ""),
         core_minutes=tier.get("core_minutes", 0),
+        claim=claim,
     )
 
 

@@ -3,14 +3,14 @@
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from benchmark import PAGE, PLAN, RESULTS, commit_of, find_length, refuse_unready, tabulated, tried, unfinished
-from benchmark_page import BEGIN, END, figure_of, gain_text, level_text, write_page
+from benchmark import PAGE, PLAN, RESULTS, below_tables, commit_of, find_length, tabulated, unfinished
+from benchmark_page import BEGIN, END, figure_of, write_page
+from benchmark_text import gain_text, level_text
 from levels import LevelGain
-from made_up_evaluations import make_point, write_file
+from made_up_tiers import MADE_BY, short, stored
 from plan import Tier, read_plan
 from run import Queue
 
@@ -19,41 +19,11 @@ from drift_pl.evaluation.bundle import read_bundle
 from drift_pl.functional.intervals import Interval
 
 CONTENT = yaml.safe_load(PLAN.read_text())
-MADE_BY = {"protocol": 2, "commit": "abc"}
-
-
-def stored(tmp_path: Path, tier: Tier, made_by: dict[str, Any] | None = None) -> Queue:
-    """Every run of a tier, whose rewards go from 0 to 1 by way of 0.5; diversity from 1 to 0.5 by way of 0.75.
-
-    Other methods than the baseline have 1.2 times its diversity after training; no prompt or seed differs.
-    """
-    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=made_by or MADE_BY)
-    for job in tier.jobs:
-        more = 1.0 if job.method == tier.baseline else 1.2
-        points = [
-            make_point(
-                at,
-                [reward] * 2,
-                valid_pairwise_distance=[diversity] * 2,
-                pairwise_lpips=0.02,
-                heldout_jpeg_compressibility=-1 - reward,
-            )
-            for at, reward, diversity in ((0, 0.0, 1.0), (16, 0.5, 0.75 * more), (48, 1.0, 0.5 * more))
-        ]
-        made = write_file(tmp_path / "made", job.method, job.seed, points)
-        queue.store.keep(job, made / "evaluation.json", 6.0)
-    queue.store.gather(tier)
-    return queue
 
 
 @pytest.fixture(scope="module")
 def plan() -> dict[str, Tier]:
     return read_plan(PLAN)
-
-
-def short(tier: Tier, methods: tuple[str, ...] = ("flowgrpo", "drift_plus_nft", "nft_kl_0.1")) -> Tier:
-    jobs = tuple(job for job in tier.jobs if job.method in methods)
-    return replace(tier, methods=methods, against=("nft_kl_0.1",), jobs=jobs)
 
 
 def test_rows_are_the_closed_forms(plan: dict[str, Tier], tmp_path: Path) -> None:
@@ -106,13 +76,12 @@ def test_a_method_that_has_not_been_run_takes_no_row_away(
     write_page(page, [table], {"b1": plan["b1"]}, CONTENT)
     assert "48 iterations: 9 of 15 runs." in page.read_text()
     head, _, base, first = page.read_text().partition("Further measures at the last look:\n\n")[2].splitlines()[:4]
-    assert head.endswith("| coverage of attributes | held-out reward: minus the file size in kB |"), (
-        "what was measured, no other"
-    )
+    assert "| coverage of attributes | held-out reward: minus the file size in kB | diversity at 100 %" in head
+    assert "Vendi" not in head, "what was not measured has no column"
     assert base.startswith("| base model |")
-    assert base.endswith("| -1 |")
+    assert base.endswith("| -1 |  |")
     assert first.startswith("| `flowgrpo` |")
-    assert first.endswith("| -2 |")
+    assert first.endswith("| -2 |  |")
 
 
 def test_a_table_has_its_own_worlds_room(plan: dict[str, Tier], tmp_path: Path) -> None:
@@ -171,14 +140,6 @@ def test_a_commit_is_that_of_the_package_and_changes_need_one(tmp_path: Path) ->
     (tmp_path / "drift_pl" / "a.py").write_text("2")
     with pytest.raises(UserError, match=r"drift_pl/a\.py has changes that are in no commit"):
         commit_of(tmp_path)
-
-
-def test_a_tier_waits_for_its_worlds_length(plan: dict[str, Tier]) -> None:
-    refuse_unready(plan["b1"], CONTENT["frozen"])
-    unknown = {**CONTENT["frozen"], "length": {"iterations": {"b": None}}}
-    waiting = replace(plan["Lb"].jobs[0], overrides=("trainer.iterations=length b",))
-    with pytest.raises(UserError, match=r"tier b1 has the length of world b, which is not known: run tier Lb, then"):
-        refuse_unready(replace(plan["b1"], jobs=(waiting,)), unknown)
 
 
 def test_the_length_is_found_from_all_seeds(plan: dict[str, Tier], tmp_path: Path) -> None:
@@ -254,5 +215,5 @@ def test_the_committed_page_is_what_the_committed_results_give(plan: dict[str, T
     page.write_text(PAGE.read_text())
     queue = Queue(tmp_path, RESULTS, made_by={"protocol": 2})
     tables = tabulated(plan, CONTENT, RESULTS)
-    write_page(page, tables, unfinished(queue, plan), CONTENT, tried(queue, plan, CONTENT))
+    write_page(page, tables, unfinished(queue, plan), CONTENT, below_tables(queue, plan, CONTENT))
     assert page.read_text() == PAGE.read_text()

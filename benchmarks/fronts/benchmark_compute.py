@@ -1,0 +1,33 @@
+"""What the results of docs/benchmark.md took: runs and hours of each tier, by device."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmark_table import CPU
+from plan import Tier
+
+from drift_pl.reports.markdown import row
+
+Jobs = Mapping[str, Mapping[str, Any]]
+HEAD = ["tier", "runs", "core-hours", "hours of a process on an accelerator that runs several"]
+
+
+def compute_lines(plan: Mapping[str, Tier], held: Mapping[str, Jobs], core_hours: float) -> list[str]:
+    """The section of the page.
+
+    Args:
+        held: tier -> METHOD-sSEED -> job.json's content.
+        core_hours: what the plan allows.
+    """
+    lines = ["## Compute", "", row(HEAD), row(["---"] * len(HEAD))]
+    total = {True: 0.0, False: 0.0}
+    for name in plan:
+        hours = {True: 0.0, False: 0.0}
+        for job in held.get(name, {}).values():
+            hours[job.get("device", CPU) == CPU] += job["minutes"] / 60
+        if held.get(name):
+            lines.append(row([name, str(len(held[name])), f"{hours[True]:.1f}", f"{hours[False]:.1f}"]))
+            total = {on_cpu: total[on_cpu] + hours[on_cpu] for on_cpu in total}
+    runs = str(sum(map(len, held.values())))
+    lines.append(row(["together", runs, f"{total[True]:.1f} of {core_hours:g}", f"{total[False]:.1f}"]))
+    return [*lines, "", "By the clock, evaluations included; a shared machine is slower than one of its own.", ""]
