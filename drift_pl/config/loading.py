@@ -18,10 +18,11 @@ from drift_pl.config.command_line import read_value, split_line
 from drift_pl.config.dry_run import dry_settings
 from drift_pl.config.experiments import load_experiment
 from drift_pl.config.identity import default_run_dir
+from drift_pl.config.idle import idle_levers
 from drift_pl.config.interpolation import refuse_explosions
 from drift_pl.config.own_run import with_own_config
 from drift_pl.config.publishing import published, with_names
-from drift_pl.config.schema import RENAMED, Config, get_value, has_effect
+from drift_pl.config.schema import RENAMED, Config, get_value, unmet
 from drift_pl.config.section import all_keys
 from drift_pl.config.trust import refuse_strangers, split_trust
 from drift_pl.core.errors import UserError
@@ -57,7 +58,7 @@ def parse(argv: Sequence[str]) -> Request:
     if not trusted:
         draft.refuse_strangers(by_fit=True)
     config = draft.config()
-    ignored = draft.ignored(config)
+    ignored = (*draft.ignored(config), *idle_levers(config))
     if config.dry_run:
         draft = _Draft([*with_own_config(pairs), *dry_settings(config)])
         config = draft.config()
@@ -155,13 +156,14 @@ class _Draft:
         """
         found = []
         for key, file in self._files.items():
-            if has_effect(config, key):
+            waits_for = unmet(config, key)
+            if not waits_for:
                 continue
             known = all_keys(Config)[key]
             chosen_in_file = bool(self._files.get(known.about.only[0], file))
             own = file == self._own_file and chosen_in_file and get_value(config, key) != known.default
             if not file or own:
-                found.append(f"{key} (only with {known.about.condition})")
+                found.append(f"{key} (only with {waits_for})")
         return tuple(found)
 
 

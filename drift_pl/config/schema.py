@@ -33,6 +33,7 @@ __all__ = [
     "SamplerConfig",
     "get_value",
     "has_effect",
+    "unmet",
 ]
 
 RENAMED: dict[str, str] = {}
@@ -129,16 +130,25 @@ def _part(node: Any, word: str) -> Any:
 
 def has_effect(config: Config, key: str) -> bool:
     """Whether a setting counts beside the others; always for things from elsewhere, whose arguments are not known."""
+    return not unmet(config, key)
+
+
+def unmet(config: Config, key: str) -> str:
+    """The first condition that keeps a setting from counting, such as `objective.loss=nft`; empty if it counts.
+
+    What it waits for may wait for something else: the gate's quantile for the gate, and that for the bonus.
+    """
     found = Config.find_key(key)
     if found is None or not found.about.only:
-        return True
+        return ""
     chooser, *values = found.about.only
     chosen, about = get_value(config, chooser), Config.require_key(chooser).about
     if values[0] in (ABOVE_ZERO, GIVEN):
-        return bool(chosen)  # no such number may be negative
-    return (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values or bool(
-        about.registry and not about.is_own(chosen)
-    )
+        met = bool(chosen)  # no such number may be negative
+    else:
+        met = (str(chosen).lower() if isinstance(chosen, bool) else chosen) in values
+    elsewhere = bool(about.registry and not about.is_own(chosen))
+    return unmet(config, chooser) if met or elsewhere else found.about.condition
 
 
 def _process_of(kind: str, name: str) -> str:

@@ -12,6 +12,7 @@ from drift_pl.core.registry import TABLES
 
 LOSS = "objective.loss"
 STEPS, IMAGES = (LOSS, "surrogate", "flow_dppo"), (LOSS, "nft", "awm")
+LAGGING = ("objective.old_decay_max", ABOVE_ZERO)
 CLIPPED, DPPO, NFT, AWM = (LOSS, "surrogate", "awm"), (LOSS, "flow_dppo"), (LOSS, "nft"), (LOSS, "awm")
 
 
@@ -75,8 +76,8 @@ class ObjectiveConfig(Section):
         only=IMAGES,
         example="0.5",
     )
-    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=IMAGES)
-    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=IMAGES)
+    old_decay_rate: float = setting(0.001, "rise of the kept share per optimizer step", gt=0, only=LAGGING)
+    old_decay_after: int = setting(0, "optimizer steps before the kept share rises from 0", ge=0, only=LAGGING)
     clip_range: float = setting(1e-4, "clip of the ratio, whose logs are means over latents", gt=0, only=CLIPPED)
     kl_limit: float = setting(
         1e-7, "divergence, mean over latents, above which no step leads further away", gt=0, only=DPPO
@@ -84,7 +85,7 @@ class ObjectiveConfig(Section):
     awm_weighting: Literal["uniform", "t", "t2", "huber", "ghuber"] = setting(
         "ghuber", "what a matching loss weighs at noise level t", only=AWM
     )
-    awm_power: float = setting(0.25, "power of ghuber", gt=0, le=1, only=AWM)
+    awm_power: float = setting(0.25, "power of ghuber", gt=0, le=1, only=("objective.awm_weighting", "ghuber"))
     awm_pull: float = setting(0.0, "pull towards a policy that lags behind (old_decay_*); published 1", ge=0, only=AWM)
     advantage_clip: float = setting(5.0, "largest magnitude of an advantage", gt=0)
     advantage_std: Literal["group", "global", "kept", "none"] = setting("group", "what a centred reward is divided by")

@@ -103,10 +103,14 @@ def _refuse_levels(config: "Config") -> None:
 def _refuse_lost_sizes(config: "Config") -> None:
     """Modes that keep an advantage's sign alone lose what a lever adds to its size."""
     mode, incentive = config.objective.adv_mode, config.incentive
-    if config.objective.loss != "nft" or mode not in ("binary", "one_only"):
-        return
-    if incentive.method == "gardo" and config.objective.kl_weight == 0:
+    lost = {"binary": "keeps their signs only", "one_only": "keeps their signs only", "negative_only": "drops those"}
+    if (
+        config.objective.loss == "nft"
+        and mode in lost
+        and incentive.method == "gardo"
+        and config.objective.kl_weight == 0
+    ):
         raise UserError(
-            f"incentive.method=gardo multiplies advantages, and objective.adv_mode={mode} keeps their signs only: use "
+            f"incentive.method=gardo multiplies positive advantages, and objective.adv_mode={mode} {lost[mode]}: use "
             "objective.adv_mode=all"
         )

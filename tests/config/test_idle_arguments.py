@@ -1,4 +1,4 @@
-"""Arguments of the rival methods that cannot act beside the other settings: one line that names both."""
+"""Arguments and levers that cannot act beside the other settings: one line that names both."""
 
 import pytest
 
@@ -45,3 +45,65 @@ def test_what_acts_is_taken_and_a_dry_run_keeps_it(given: list[str]) -> None:
     """Catches in config/dry_run.py: a group of eight images for a method of fifteen clusters."""
     config = parse([*PLAIN, *given]).config
     parse([*PLAIN, *given, *(f"{key}={value}" for key, value in dry_settings(config))])
+
+
+DIV = ["experiment=shapes_div", "prompts.group_size=16"]
+BAND = ["incentive.selection.rule=band", "incentive.selection.statistics=mean"]
+NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "idle", "acts"),
+    [
+        ([*BAND, "incentive.selection.kappa=2"], "prompts.group_size=5", "prompts.group_size=6"),
+        (["incentive.selection.rule=quantile", "incentive.selection.low=0"], "incentive.selection.high=1", ""),
+        (["incentive.selection.rule=median"], "incentive.selection.keep=16", "incentive.selection.keep=15"),
+        (["incentive.prompting.rule=embedding_noise"], "incentive.prompting.scale=0", "incentive.prompting.form=cads"),
+        (
+            ["incentive.prompting.rule=variants", "incentive.prompting.templates=['a {prompt}']"],
+            "incentive.prompting.share=0",
+            "incentive.prompting.rule=variants_noise",
+        ),
+        ([], "incentive.shaping.gamma=0", "incentive.shaping.gamma=0.9"),
+        (["incentive.shaping.gate=quantile"], "incentive.shaping.gate_quantile=1", "incentive.shaping.normalise=raw"),
+        (
+            ["incentive.shaping.gate=median", "incentive.selection.rule=none"],
+            "prompts.group_size=4",
+            "prompts.group_size=5",
+        ),
+        (["sampler.window_schedule=sliding"], "sampler.window_size=null", "sampler.window_size=1"),
+        (
+            ["objective.loss=awm", "objective.updates=1", "policy.guidance_scale=1"],
+            "objective.awm_pull=1",
+            "objective.old_decay_max=0.3",
+        ),
+    ],
+)
+def test_levers_that_change_nothing_are_named(given: list[str], idle: str, acts: str) -> None:
+    """And no longer once the last setting lets them act; a band of 2 deviations holds all of 5 images, not of 6.
+
+    Catches in config/idle.py: a lever that is on and does nothing without a word, or is named although it acts.
+    """
+    (warned,) = parse([*DIV, *given, idle]).ignored
+    assert "(" in warned
+    if acts:
+        assert (
+            parse(
+                [*DIV, *given, idle, acts] if idle.split("=")[0] != acts.split("=")[0] else [*DIV, *given, acts]
+            ).ignored
+            == ()
+        )
+
+
+@pytest.mark.parametrize(
+    "key", ["objective.old_decay_rate=0.0075", "objective.old_decay_after=75", "objective.awm_power=0.5"]
+)
+def test_schedules_of_what_is_off_are_named(key: str) -> None:
+    """Catches in config/schema_method.py: the schedule of an old policy that there is not, taken without a word."""
+    assert parse([*DIV, *NFT, key]).ignored[0].startswith(key.partition("=")[0])
+
+
+def test_gardo_needs_the_advantages_that_it_multiplies() -> None:
+    """Catches in config/updates.py: GARDO of positive advantages under an update that drops those."""
+    with pytest.raises(UserError, match="multiplies positive advantages, and objective.adv_mode=negative_only drops"):
+        parse([*PLAIN, *NFT, GARDO, "objective.adv_mode=negative_only"])

@@ -1,0 +1,79 @@
+"""Levers and schedules that are on and cannot change a run, because of how other settings stand. No torch."""
+
+import math
+from typing import TYPE_CHECKING
+
+from drift_pl.config.batches import window_bounds
+
+if TYPE_CHECKING:  # its check calls this module
+    from drift_pl.config.schema import Config, IncentiveConfig, ObjectiveConfig, SamplerConfig
+
+
+def idle_levers(config: "Config") -> tuple[str, ...]:
+    """Each with what would let it act, for a warning: such a run is valid, and is the run without the lever."""
+    incentive = config.incentive
+    found = [
+        _idle_selection(incentive, config.prompts.group_size),
+        _idle_prompting(incentive),
+        _idle_shaping(incentive, config.prompts.group_size),
+        _idle_pull(config.objective),
+        _idle_schedule(config.sampler),
+    ]
+    return tuple(each for each in found if each)
+
+
+def _idle_selection(incentive: "IncentiveConfig", size: int) -> str:
+    """A band of kappa standard deviations holds all of G images if kappa >= sqrt(G - 1): none can be further away."""
+    selection = incentive.selection
+    name = f"incentive.selection.rule={selection.rule}"
+    if selection.rule == "band" and selection.statistics == "mean" and selection.kappa >= math.sqrt(size - 1):
+        return f"{name} (of {size} images none is {selection.kappa:g} standard deviations from the mean)"
+    if selection.rule == "quantile" and (selection.low, selection.high) == (0, 1):
+        return f"{name} (only with incentive.selection.low above 0 or high below 1)"
+    if selection.rule in ("min_variance", "median", "max_variance") and selection.keep == size:
+        return f"{name} (only with incentive.selection.keep below prompts.group_size={size})"
+    return ""
+
+
+def _idle_prompting(incentive: "IncentiveConfig") -> str:
+    prompting = incentive.prompting
+    noisy, texts = prompting.rule.endswith("_noise"), prompting.rule.startswith(("variants", "expansions"))
+    name = f"incentive.prompting.rule={prompting.rule}"
+    if texts and prompting.share == 0 and not (noisy and prompting.scale > 0):
+        return f"{name} (only with incentive.prompting.share above 0)"
+    if noisy and not texts and prompting.scale == 0 and prompting.form == "additive":
+        return f"{name} (only with incentive.prompting.scale above 0)"
+    return ""
+
+
+def _idle_shaping(incentive: "IncentiveConfig", size: int) -> str:
+    """Two images are equally far from each other, so a bonus for distance among fewer than three is centred away."""
+    shaping = incentive.shaping
+    name = f"incentive.shaping.weight={shaping.weight:g}"
+    if shaping.weight == 0:
+        return ""
+    if shaping.form == "terminal" and shaping.gamma == 0:
+        return f"{name} (only with incentive.shaping.gamma above 0)"
+    quantile = {"median": 0.5, "quantile": shaping.gate_quantile}.get(shaping.gate, 0.0)
+    passing = size - math.ceil(round(quantile * (size - 1), 9))
+    if shaping.normalise in ("centred", "residual") and passing < 3:
+        return f"{name} (its gate={shaping.gate} lets {passing} of {size} images pass, and a bonus needs three)"
+    return ""
+
+
+def _idle_pull(objective: "ObjectiveConfig") -> str:
+    """The gradient of the distance from the policy itself is zero."""
+    one_step = objective.updates * objective.inner_epochs == 1
+    if objective.loss == "awm" and objective.awm_pull > 0 and objective.old_decay_max == 0 and one_step:
+        return f"objective.awm_pull={objective.awm_pull:g} (only with objective.old_decay_max above 0)"
+    return ""
+
+
+def _idle_schedule(sampler: "SamplerConfig") -> str:
+    """A window as wide as its range has nowhere to go."""
+    first, end = window_bounds(sampler)
+    width = end - first if sampler.window_size is None else sampler.window_size
+    if sampler.window_schedule == "random" or width not in (0, end - first):
+        return ""
+    room = f"only with sampler.window_size from 1 to {end - first - 1}" if end - first > 1 else "its range has one step"
+    return f"sampler.window_schedule={sampler.window_schedule} ({room})"
