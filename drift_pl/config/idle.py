@@ -23,11 +23,8 @@ def idle_levers(config: "Config") -> tuple[str, ...]:
 
 
 def _idle_selection(incentive: "IncentiveConfig", size: int) -> str:
-    """A band of kappa standard deviations holds all of G images if kappa >= sqrt(G - 1): none can be further away."""
     selection = incentive.selection
     name = f"incentive.selection.rule={selection.rule}"
-    if selection.rule == "band" and selection.statistics == "mean" and selection.kappa >= math.sqrt(size - 1):
-        return f"{name} (of {size} images none is {selection.kappa:g} standard deviations from the mean)"
     if selection.rule == "quantile" and (selection.low, selection.high) == (0, 1):
         return f"{name} (only with incentive.selection.low above 0 or high below 1)"
     if selection.rule in ("min_variance", "median", "max_variance") and selection.keep == size:

@@ -48,14 +48,12 @@ def test_what_acts_is_taken_and_a_dry_run_keeps_it(given: list[str]) -> None:
 
 
 DIV = ["experiment=shapes_div", "prompts.group_size=16"]
-BAND = ["incentive.selection.rule=band", "incentive.selection.statistics=mean"]
 NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
 
 
 @pytest.mark.parametrize(
     ("given", "idle", "acts"),
     [
-        ([*BAND, "incentive.selection.kappa=2"], "prompts.group_size=5", "prompts.group_size=6"),
         (["incentive.selection.rule=quantile", "incentive.selection.low=0"], "incentive.selection.high=1", ""),
         (["incentive.selection.rule=median"], "incentive.selection.keep=16", "incentive.selection.keep=15"),
         (["incentive.prompting.rule=embedding_noise"], "incentive.prompting.scale=0", "incentive.prompting.form=cads"),
@@ -80,7 +78,7 @@ NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
     ],
 )
 def test_levers_that_change_nothing_are_named(given: list[str], idle: str, acts: str) -> None:
-    """And no longer once the last setting lets them act; a band of 2 deviations holds all of 5 images, not of 6.
+    """And no longer once the last setting lets them act.
 
     Catches in config/idle.py: a lever that is on and does nothing without a word, or is named although it acts.
     """
