@@ -57,7 +57,7 @@ class PromptingConfig(Section):
     )
     update: Literal["varied", "clean"] = setting(
         "varied",
-        "the condition that an image is learnt under: varied (that of its rollout), clean (the prompt's own; nft only)",
+        "the condition that an image is learnt under: varied (that of its rollout), clean (the prompt's own; nft, awm)",
         only=VARIED,
     )
     scale: float = setting(0.1, "s, in standard deviations of the prompt's own tokens", ge=0, only=NOISE)
