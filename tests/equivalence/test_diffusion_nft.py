@@ -1,6 +1,6 @@
 """DiffusionNFT as published, in whole runs, against its algorithm written down from the paper."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +83,17 @@ class Paper(PlainPolicy):
         self.old = {name: share * self.old[name] + (1 - share) * w.detach() for name, w in self.weights.items()}
 
 
-def test_it_is_the_published_algorithm(world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mode", "counted"), [("all", lambda a: a), ("binary", torch.sign)])
+def test_it_is_the_published_algorithm(
+    mode: str,
+    counted: Callable[[Tensor], Tensor],
+    world: TinyWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Three iterations: the images are the old policy's, and the weights follow.
 
-    Catches in training/updates/nft.py: a weighted KL; v_old of the policy of now.
+    Catches in training/updates/nft.py: a weighted KL; v_old of the policy of now; advantages whose mode is not applied.
     Meant for, in training/updates/nft.py: the shared weight. Catches in sampling/solver.py: Euler's steps.
     """
     seen: list[Any] = []
@@ -97,7 +104,7 @@ def test_it_is_the_published_algorithm(world: TinyWorld, tmp_path: Path, monkeyp
         return original(self, context)
 
     monkeypatch.setattr(NftUpdate, "run", recording)
-    settings = [*PUBLISHED, *FAST, *OFF, *JUDGE, f"trainer.iterations={ITERATIONS}"]
+    settings = [*PUBLISHED, *FAST, *OFF, *JUDGE, f"trainer.iterations={ITERATIONS}", f"objective.adv_mode={mode}"]
     data = build_run(parse([*world.overrides(), *settings]).config, tmp_path).datamodule
     paper = Paper(world.root / "pipeline", [list(data.batch(number).prompts) for number in range(ITERATIONS)])
     start, ours = paper.copy(), world.fit(tmp_path / "run", *settings)
@@ -105,7 +112,7 @@ def test_it_is_the_published_algorithm(world: TinyWorld, tmp_path: Path, monkeyp
         images, advantage = experience.trajectory.final_BCHW, experience.advantage_KB[0]
         torch.testing.assert_close(images, paper.sample(iteration), rtol=0, atol=2e-3)
         assert len(advantage.unique()) > 8
-        paper.iterate(iteration, images, advantage)
+        paper.iterate(iteration, images, counted(advantage))
     assert shares_of_difference(ours["state_dict"], paper.weights, start, "network.") < 0.01
     assert shares_of_difference(ours["old_policy"], paper.old, start) < 0.01
 
