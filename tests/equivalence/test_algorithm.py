@@ -46,14 +46,21 @@ def test_each_lever_alone_changes_the_run(world: TinyWorld, tmp_path: Path, leve
     assert largest_difference(off, on) > 1e-4
 
 
-def test_levers_off_is_flow_grpo_written_down_independently(world: TinyWorld, tmp_path: Path) -> None:
-    """One iteration against `plain_flow_grpo` below, which uses nothing of the package but its random numbers."""
+@pytest.mark.parametrize("limit", [None, 4.1e-6], ids=["flow_grpo", "flow_dppo"])
+def test_levers_off_is_the_paper_written_down_independently(
+    limit: float | None, world: TinyWorld, tmp_path: Path
+) -> None:
+    """One iteration against `plain_flow_grpo` below, which uses nothing of the package but its random numbers.
+
+    Catches in training/updates/clipped.py: a step's divergence from another mean than that of its rollout.
+    """
     settings = ["trainer.iterations=1", "trainer.save_every=1", "policy.guidance_scale=3.0", BRIGHTNESS, *OFF]
     settings += ["objective.learning_rate=0.001", "objective.kl_weight=0.05", "objective.kl_form=flow_grpo"]
     settings += ["objective.advantage_std=group"]
+    settings += [] if limit is None else ["objective.loss=flow_dppo", f"objective.kl_limit={limit}"]
     prompts = list(build_run(parse([*world.overrides(), *settings]).config, tmp_path).datamodule.batch(0).prompts)
     ours = world.fit(tmp_path / "run", *settings, "objective.ema_decay=0")["state_dict"]
-    theirs = plain_flow_grpo(world.root / "pipeline", prompts)
+    theirs = plain_flow_grpo(world.root / "pipeline", prompts, limit)
     assert {name.removeprefix("network.") for name in ours} - {"base_group_std"} == set(theirs)
     # Relative to the update (B starts at zero): float32 sums run in another order, and Adam divides each gradient by
     # its own size, the rounding of near-zero ones included. A wrong formula is off by a tenth of the update or more.
@@ -147,8 +154,11 @@ def logged(world: TinyWorld, tmp_path: Path, *overrides: str) -> list[dict[str, 
     return list(recorded.ROWS)
 
 
-def plain_flow_grpo(folder: Path, prompts: list[str]) -> dict[str, Tensor]:
-    """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in 2 of the first 3."""
+def plain_flow_grpo(folder: Path, prompts: list[str], limit: float | None = None) -> dict[str, Tensor]:
+    """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in 2 of the first 3.
+
+    With a limit Flow-DPPO's: no clip, and no gradient of an image that has moved further than that and goes on.
+    """
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     net, group, guidance, level, beta = pipe.transformer.requires_grad_(False), 4, 3.0, 0.7, 0.05
     clip = parse(["experiment=shapes_drift"]).config.objective.clip_range
@@ -193,7 +203,7 @@ def plain_flow_grpo(folder: Path, prompts: list[str]) -> dict[str, Tensor]:
             if start <= step < start + 2:
                 mean, std, _ = sde(x, v, step)
                 following = mean + std * torch.stack([torch.randn(4, 8, 8, generator=one) for one in noise])
-                visited.append((step, x, following))
+                visited.append((step, x, following, mean))
                 old.append(log_prob(following, mean, std))
                 x = following
             else:
@@ -203,20 +213,30 @@ def plain_flow_grpo(folder: Path, prompts: list[str]) -> dict[str, Tensor]:
     floor = 0.01 * np.median(rewards.std(1))
     advantages = (rewards - rewards.mean(1, keepdims=True)) / np.maximum(rewards.std(1, keepdims=True), floor)
     advantages = torch.from_numpy(np.clip(advantages, -5, 5)).float().flatten()
+    masked = []
     for half in (slice(0, 8), slice(8, 16)):
         losses = []
-        for (step, before, after), old_log_prob in zip(visited, old, strict=True):
+        for (step, before, after, old_mean), old_log_prob in zip(visited, old, strict=True):
             net.disable_adapters()
             with torch.no_grad():
                 reference, _, _ = sde(before[half], velocity(before[half], step, half), step)
             net.enable_adapters()
             mean, std, spread = sde(before[half], velocity(before[half], step, half), step)
             ratio = torch.exp(log_prob(after[half], mean, std) - old_log_prob[half])
-            surrogate = torch.minimum(ratio * advantages[half], ratio.clamp(1 - clip, 1 + clip) * advantages[half])
+            if limit is None:
+                surrogate = torch.minimum(ratio * advantages[half], ratio.clamp(1 - clip, 1 + clip) * advantages[half])
+            else:
+                moved = ((mean - old_mean[half]) ** 2).mean((1, 2, 3)) / (2 * std**2)
+                stopped = (moved > limit) & (advantages[half] * (ratio - 1) > 0)
+                surrogate = torch.where(stopped, 0, ratio * advantages[half])
+                masked.append(stopped)
             kl = ((mean - reference) ** 2).mean((1, 2, 3)) / (2 * spread**2)
             losses.append(-surrogate + beta * kl)
         optimizer.zero_grad()
         torch.stack(losses).mean().backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
+    assert limit is None or 0 < torch.cat(masked[2:]).sum() < 16, (
+        "of the second half some are stopped, and some are not"
+    )
     return {name: weight.detach() for name, weight in weights.items()}
