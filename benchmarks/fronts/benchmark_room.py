@@ -19,7 +19,7 @@ KINDS = {
     "levers": "and shaping by the levers' encoders",
     "evaluation": "and shaping by the evaluation encoder",
 }
-HEAD = ["method", "reward", "as defined", "over equal prompts", *KINDS.values()]
+HEAD = ["method", "reward", "as defined", "over equal prompts", *KINDS.values(), "on-prompt share of a perfect KL"]
 
 
 def room_file(results: Path, world: str) -> Path:
@@ -40,6 +40,9 @@ def read_room(results: Path, world: str) -> Room | None:
         fronts = {name: np.array(content["fronts"][name], dtype=np.float64) for name in KINDS}
         if any(front.ndim != 2 or front.shape[1] != 2 or not np.isfinite(front).all() for front in fronts.values()):
             raise ValueError("a front is no list of pairs of numbers")
+        shares = np.array(content.get("on_prompt_of_kl", [[0.0, 0.0]]), dtype=np.float64)
+        if shares.ndim != 2 or shares.shape[1] != 2 or not np.isfinite(shares).all():
+            raise ValueError("on_prompt_of_kl is no list of pairs of numbers")
         numbers = [float(content["base"][content["diversity"]]), *map(float, content["before"].values())]
         if not np.isfinite(numbers).all():
             raise ValueError("a number is not finite")
@@ -57,6 +60,14 @@ def kept_by(room: Room, kind: str, reward: float) -> float | None:
     return float(np.interp(reward, reward_N, diversity_N)) / float(room["base"][room["diversity"]])
 
 
+def on_prompt_at(room: Room, reward: float) -> float | None:
+    """The share of on-prompt images of a perfect KL at a reward; None beyond what it reaches, or if not measured."""
+    if "on_prompt_of_kl" not in room:
+        return None
+    reward_N, share_N = np.array(room["on_prompt_of_kl"], dtype=np.float64).T
+    return None if reward > reward_N[-1] else float(np.interp(reward, reward_N, share_N))
+
+
 def room_lines(room: Room, ends: Mapping[str, tuple[float, float, float]]) -> list[str]:
     """What each method keeps of the base model's diversity at its last look, and perfect ones at that reward.
 
@@ -67,14 +78,14 @@ def room_lines(room: Room, ends: Mapping[str, tuple[float, float, float]]) -> li
         "",
         "Shares of the base model's diversity that are kept at the last look, and those that "
         f"{room['images_per_prompt']} images of the base model per prompt keep when they are reweighted to the same "
-        "reward (`room_of_world.py`):",
+        "reward (`room_of_world.py`). How many images are on prompt then stands last:",
         "",
         row(HEAD),
         row(["---"] * len(HEAD)),
     ]
     for method, (reward, *kept) in ends.items():
         shares = [None if np.isnan(share) else share for share in kept]
-        shares += [kept_by(room, kind, reward) for kind in KINDS]
+        shares += [*(kept_by(room, kind, reward) for kind in KINDS), on_prompt_at(room, reward)]
         lines.append(
             row([code(method), f"{reward:.4f}", *("" if each is None else f"{100 * each:.0f} %" for each in shares)])
         )

@@ -118,11 +118,15 @@ def explored(tier: Tier, images_per_prompt: int) -> dict[str, Any]:
 
 
 def with_fronts(room: dict[str, Any]) -> dict[str, Any]:
-    """The fronts of the world's diversity, as pairs of reward and diversity, in place of all optima."""
+    """The fronts of the world's diversity, as pairs of reward and diversity, in place of all optima.
+
+    `on_prompt_of_kl` are pairs of reward and on-prompt share, of a perfect KL from the base model on.
+    """
     kinds = room.pop("kinds")
+    shares = sorted((point["reward"], point["alignment"]) for point in (room["base"], *kinds["kl"]))
     fronts = {name: front_of(points, room["base"], DIVERSITY) for name, points in kinds.items()}
     pairs = {name: [*zip(front.reward_N, front.diversity_N, strict=True)] for name, front in fronts.items()}
-    return {**room, "diversity": DIVERSITY, "fronts": pairs}
+    return {**room, "diversity": DIVERSITY, "fronts": pairs, "on_prompt_of_kl": shares}
 
 
 def _embedded(encoder: Any, images_PN3HW: Tensor) -> Tensor:

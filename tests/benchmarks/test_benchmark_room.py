@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from benchmark import PAGE, RESULTS
-from benchmark_room import kept_by, read_room, room_file, room_lines
+from benchmark_room import kept_by, on_prompt_at, read_room, room_file, room_lines
 from room_of_world import _main, tier_of, with_fronts
 
 from drift_pl.config.command import run_command
@@ -34,16 +34,24 @@ def test_shares_at_a_reward_by_hand() -> None:
     assert kept_by(ROOM, "kl", 0.5) == pytest.approx(0.75)
     assert kept_by(ROOM, "levers", 0.1) == pytest.approx(1.05), "what is more than asked for may be given away"
     assert kept_by(ROOM, "evaluation", 0.5) is None
-    lines = room_lines(ROOM, {"plain": (0.5, 0.7, float("nan"))})
-    assert lines[-1] == "| `plain` | 0.5000 | 70 % |  | 75 % | 86 % |  |"
+    ends = {"plain": (0.5, 0.7, float("nan"))}
+    assert room_lines(ROOM, ends)[-1] == "| `plain` | 0.5000 | 70 % |  | 75 % | 86 % |  |  |"
+    shares = {**ROOM, "on_prompt_of_kl": [[0.0, 0.2], [0.4, 0.5], [0.6, 0.9]]}
+    assert room_lines(shares, ends)[-1] == "| `plain` | 0.5000 | 70 % |  | 75 % | 86 % |  | 70 % |"
+    assert on_prompt_at(shares, 0.7) is None
 
 
 def test_fronts_are_hulls_of_the_worlds_diversity() -> None:
     """Catches in benchmarks/fronts/room_of_world.py: fronts of the distance of all images."""
-    points = [{"reward": reward, "pairwise_distance": 0.1, DISTANCE: d} for reward, d in ((1, 0.4), (0.5, 0.5))]
-    base = {"reward": 0.0, "pairwise_distance": 0.9, DISTANCE: 0.8}
+    points = [
+        {"reward": reward, "pairwise_distance": 0.1, DISTANCE: d, "alignment": share}
+        for reward, d, share in ((1, 0.4, 0.9), (0.5, 0.5, 0.7))
+    ]
+    base = {"reward": 0.0, "pairwise_distance": 0.9, DISTANCE: 0.8, "alignment": 0.2}
     found = with_fronts({"base": base, "kinds": {"kl": points}})
-    assert found == {"base": base, "diversity": DISTANCE, "fronts": {"kl": [(0.0, 0.8), (1.0, 0.4)]}}
+    assert found["fronts"] == {"kl": [(0.0, 0.8), (1.0, 0.4)]}
+    assert found["on_prompt_of_kl"] == [(0.0, 0.2), (0.5, 0.7), (1, 0.9)]
+    assert (found["base"], found["diversity"]) == (base, DISTANCE)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +66,7 @@ def test_fronts_are_hulls_of_the_worlds_diversity() -> None:
         json.dumps({**ROOM, "base": {}}),
         json.dumps({**ROOM, "base": {DISTANCE: float("nan")}}),
         json.dumps({**ROOM, "before": {"reward": None}}),
+        json.dumps({**ROOM, "on_prompt_of_kl": [0.1, 0.2]}),
     ],
 )
 def test_a_damaged_room_is_one_line(text: str, tmp_path: Path) -> None:
