@@ -67,9 +67,11 @@ def _idle_pull(objective: "ObjectiveConfig") -> str:
 
 
 def _idle_schedule(sampler: "SamplerConfig") -> str:
-    """A window as wide as its range has nowhere to go."""
+    """A window as wide as its range has nowhere to go; one whose stays decay beyond its range moves evenly."""
     first, end = window_bounds(sampler)
     width = end - first if sampler.window_size is None else sampler.window_size
+    if sampler.window_schedule == "exp_decay" and sampler.window_decay_from >= end:
+        return f"sampler.window_schedule=exp_decay (only with sampler.window_decay_from below {end})"
     if sampler.window_schedule == "random" or width not in (0, end - first):
         return ""
     room = f"only with sampler.window_size from 1 to {end - first - 1}" if end - first > 1 else "its range has one step"

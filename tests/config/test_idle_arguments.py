@@ -71,6 +71,11 @@ NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
         ),
         (["sampler.window_schedule=sliding"], "sampler.window_size=null", "sampler.window_size=1"),
         (
+            ["sampler.window_schedule=exp_decay", "sampler.window_size=1"],
+            "sampler.window_decay_from=13",
+            "sampler.window_decay_from=1",
+        ),
+        (
             ["objective.loss=awm", "objective.updates=1", "policy.guidance_scale=1"],
             "objective.awm_pull=1",
             "objective.old_decay_max=0.3",
