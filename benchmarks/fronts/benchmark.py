@@ -70,6 +70,19 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else CPU
 
 
+def refuse_unready(tier: Tier, frozen: dict[str, Any]) -> None:
+    """A tier with a claim has its world's length, which must have been found before.
+
+    Raises:
+        UserError: it has not.
+    """
+    if tier.claim and frozen["length"]["iterations"][tier.world] is None:
+        raise UserError(
+            f"tier {tier.name} has the length of world {tier.world}, which is not known: run tier L{tier.world}, then "
+            f"`length L{tier.world}`, and write it into frozen.length.iterations of {PLAN.name}"
+        )
+
+
 def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, runs: Path = RUNS) -> list[Table]:
     """A table for each tier on test prompts that has a complete seed.
 
@@ -243,6 +256,8 @@ def _main(argv: list[str]) -> None:
         notes["device"] = device_name()
     queue = Queue(options.runs.absolute(), options.results.absolute(), options.workers, made_by=made_by, notes=notes)
     if options.action == "run":
+        for tier in tiers:
+            refuse_unready(tier, content["frozen"])
         run(queue, [_first_seeds(tier, options.seeds) for tier in tiers])
     elif options.action == "length":
         for tier in tiers:

@@ -29,7 +29,7 @@ BENCHMARK: dict[str, Any] = {
     "tiers": {
         "b1": {**TIER, "world": "b"},
         "b2": {**TIER, "world": "b", "fit": ["trainer.iterations=4"]},
-        "a1": {**TIER, "world": "a", "fit": ["trainer.iterations=length a"]},
+        "a1": {**TIER, "world": "a", "claim": {"levers": "levers"}},
     },
     "planned": {},
 }
