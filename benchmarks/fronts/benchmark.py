@@ -91,7 +91,7 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, run
     """
     store = Queue(runs, results, made_by={"protocol": content["frozen"]["protocol"]}).store
     tables = []
-    for tier in filter(_on_test_prompts, plan.values()):
+    for tier in (tier for tier in plan.values() if tier.on_test_prompts):
         tier = measured(tier, store)
         jobs = {job.key: content_of for job in tier.jobs if (content_of := store.job_of(job))}
         if not jobs:
@@ -154,7 +154,7 @@ def find_length(queue: Queue, tier: Tier) -> int:
     Raises:
         UserError: a seed of the tier is missing, or it is none of plain runs on tuning prompts.
     """
-    if len(tier.methods) > 1 or _on_test_prompts(tier):
+    if len(tier.methods) > 1 or tier.on_test_prompts:
         raise UserError(f"tier {tier.name} does not find a length: name one of plain runs on tuning prompts, e.g. Lb")
     kept = complete_results(queue, tier)
     if len(kept) < len(tier.jobs):
@@ -170,8 +170,8 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
         UserError: a tier has no complete seed, or is on test prompts; or they differ in world or length.
     """
     found, frozen = [], content["frozen"]
-    for tier in filter(_on_test_prompts, tiers):
-        raise UserError(f"tier {tier.name} is on test prompts: name tiers on tuning prompts, to choose by")
+    if tested := [tier.name for tier in tiers if tier.on_test_prompts]:
+        raise UserError(f"tier {tested[0]} is on test prompts: name tiers on tuning prompts, to choose by")
     groups = {trials_group(tier): tier.name for tier in tiers}
     if len(groups) > 1:
         (one, first), (two, second), *_ = groups.items()
@@ -203,7 +203,7 @@ def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[
     """The page's tables of trials on tuning prompts, one for each world and length of runs."""
     groups: dict[tuple[str, str], list[Tier]] = {}
     for tier in plan.values():
-        if len(tier.methods) > 1 and not _on_test_prompts(tier) and queue.store.comparable(tier):
+        if len(tier.methods) > 1 and not tier.on_test_prompts and queue.store.comparable(tier):
             groups.setdefault(trials_group(tier), []).append(tier)
     return [line for group, tiers in groups.items() for line in trial_lines(find_trials(queue, tiers, content), *group)]
 
@@ -212,10 +212,6 @@ def trials_group(tier: Tier) -> tuple[str, str]:
     """World and iterations: trials that differ in these are not compared."""
     given = [each.partition("=") for each in tier.jobs[0].overrides]
     return tier.world, next((value for key, _, value in reversed(given) if key == "trainer.iterations"), "")
-
-
-def _on_test_prompts(tier: Tier) -> bool:
-    return "prompts=test" in tier.jobs[0].evaluation
 
 
 def run(queue: Queue, tiers: Sequence[Tier]) -> None:

@@ -54,18 +54,19 @@ def read_room(results: Path, world: str) -> Room | None:
 
 def kept_by(room: Room, kind: str, reward: float) -> float | None:
     """The share of the base model's diversity that a perfect method keeps at a reward; None beyond its front."""
-    reward_N, diversity_N = np.array(room["fronts"][kind], dtype=np.float64).T
-    if reward > reward_N[-1]:
-        return None
-    return float(np.interp(reward, reward_N, diversity_N)) / float(room["base"][room["diversity"]])
+    diversity = _at(room["fronts"][kind], reward)
+    return None if diversity is None else diversity / float(room["base"][room["diversity"]])
 
 
 def on_prompt_at(room: Room, reward: float) -> float | None:
     """The share of on-prompt images of a perfect KL at a reward; None beyond what it reaches, or if not measured."""
-    if "on_prompt_of_kl" not in room:
-        return None
-    reward_N, share_N = np.array(room["on_prompt_of_kl"], dtype=np.float64).T
-    return None if reward > reward_N[-1] else float(np.interp(reward, reward_N, share_N))
+    return _at(room["on_prompt_of_kl"], reward) if "on_prompt_of_kl" in room else None
+
+
+def _at(pairs: Any, reward: float) -> float | None:
+    """The value at a reward on the line through pairs of both; None beyond the last."""
+    reward_N, value_N = np.array(pairs, dtype=np.float64).T
+    return None if reward > reward_N[-1] else float(np.interp(reward, reward_N, value_N))
 
 
 def room_lines(room: Room, ends: Mapping[str, tuple[float, float, float]]) -> list[str]:

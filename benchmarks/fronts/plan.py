@@ -106,6 +106,10 @@ class Tier:
     core_minutes: float = 0
     claim: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def on_test_prompts(self) -> bool:
+        return "prompts=test" in self.jobs[0].evaluation
+
 
 def read_plan(path: Path = PLAN) -> dict[str, Tier]:
     """Tier name -> tier.

@@ -76,9 +76,7 @@ def tier_of(world: str) -> Tier:
     """
     if world not in WORLDS:
         raise UserError(f"the room of world {world!r} is not known: use {' or '.join(WORLDS)}")
-    return next(
-        tier for tier in read_plan(PLAN).values() if tier.world == world and "prompts=test" in tier.jobs[0].evaluation
-    )
+    return next(tier for tier in read_plan(PLAN).values() if tier.world == world and tier.on_test_prompts)
 
 
 def config_of(tier: Tier, method: str, further: tuple[str, ...] = ()) -> Config:
