@@ -74,6 +74,8 @@ def _of_writers(config: Config, prompts: Sequence[str], run_dir: Path | None) ->
     writers = [create_scorer("writer", entry, f"{WRITERS}.{number}") for number, entry in enumerate(entries)]
     file = None if run_dir is None else run_dir / KEPT / _kept_name(config)
     texts = _kept_texts(config, file)
+    if texts and file is not None and not file.is_file() and is_first_process(config):
+        _keep(texts, file)  # of the run that it goes on from
     missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in texts]
     if missing and file is not None and not is_first_process(config):
         return _awaited(file, missing)
@@ -82,9 +84,13 @@ def _of_writers(config: Config, prompts: Sequence[str], run_dir: Path | None) ->
     for start in range(0, len(missing), AT_ONCE):
         texts |= _written(writers, missing[start : start + AT_ONCE], config.incentive.prompting.texts)
         if file is not None:
-            lines = (json.dumps({"prompt": key, "paraphrases": list(own)}) for key, own in texts.items())
-            write_text(file, "".join(f"{line}\n" for line in lines))
+            _keep(texts, file)
     return texts
+
+
+def _keep(texts: Texts, file: Path) -> None:
+    lines = (json.dumps({"prompt": prompt, "paraphrases": list(own)}) for prompt, own in texts.items())
+    write_text(file, "".join(f"{line}\n" for line in lines))
 
 
 def _kept_name(config: Config) -> str:

@@ -60,9 +60,10 @@ def test_rollouts_see_the_texts_and_evaluations_the_prompts(
 
 
 def test_a_resumed_run_has_the_texts_that_were_written_for_it(world: TinyWorld, tmp_path: Path) -> None:
-    """The writer never writes the same twice. In another folder the run keeps its texts, too.
+    """The writer never writes the same twice. In another folder the run keeps its texts, and goes on there with them.
 
-    Catches in builders/expansions.py: asked again by a resume; asked for a prompt that has texts.
+    Catches in builders/expansions.py: asked again by a resume; asked for a prompt that has texts; texts of the run
+    that it goes on from not kept in the new folder.
     """
     settings = [*NFT, *OFF, RULE, COUNTING, "incentive.prompting.texts=3"]
     whole = world.fit(tmp_path / "whole", *settings, "trainer.iterations=4")
@@ -75,7 +76,10 @@ def test_a_resumed_run_has_the_texts_that_were_written_for_it(world: TinyWorld, 
     again = world.fit(parts, *settings, "trainer.iterations=4", "ckpt_path=last")
     assert_same_training_state(again, whole)
     checkpoint = next((parts / "checkpoints").glob("*2.ckpt"), parts / "checkpoints" / "last.ckpt")
-    world.fit(tmp_path / "moved", *settings, "trainer.iterations=6", f"ckpt_path={checkpoint}")
+    moved = tmp_path / "moved"
+    world.fit(moved, *settings, "trainer.iterations=6", f"ckpt_path={checkpoint}")
+    assert kept(moved) == kept(parts)
+    world.fit(moved, *settings, "trainer.iterations=7", "ckpt_path=last")
     assert sorted(writers.ASKED) == sorted(PROMPTS), "once, for the first part"
 
 
