@@ -1,6 +1,7 @@
 """Builds the method and the update: levers or another method, advantages, the loss."""
 
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from drift_pl.builders.arguments import arguments, named_by
 from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.batches import window_bounds
+from drift_pl.config.processes import is_first_process
 from drift_pl.config.prompt_rewards import reward_names
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.registry import construct, find
+from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.core.signatures import check_signature, signature_of
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.expansions import Expansions
@@ -36,6 +38,8 @@ from drift_pl.incentive.variants import TextVariants
 from drift_pl.incentive.vocabulary_file import TEMPLATE_LINE
 from drift_pl.training.updates.protocol import Update
 
+SMALLEST_MATCHING_CLIP = 0.01
+"""Below it a clip range is one of a surrogate's, whose log-ratios are means over many elements of a sampled step."""
 SELECTION_RULES: dict[str, Any] = {
     "none": KeepAll,
     "band": Band,
@@ -71,8 +75,31 @@ def build_update(config: Config) -> Update:
     with naming("objective.loss"):
         update = find("update", objective.loss)
     given = arguments("update", "objective.loss", update, objective, steps)
+    if is_first_process(config):
+        _warn_of_doubts(config)
     with naming("objective.loss"):
         return construct(objective.loss, update, given)
+
+
+def _warn_of_doubts(config: Config) -> None:
+    """Settings under which an update may be wrong, or hardly learns."""
+    objective, prompting = config.objective, config.incentive.prompting
+    name = f"objective.loss={objective.loss}"
+    if objective.loss not in TABLES["update"] and prompting.update == "clean" and prompting.rule != "none":
+        warnings.warn(
+            f"incentive.prompting.update=clean gives {name} the clean conditions, under which the steps were not "
+            "sampled: right for an update that trains on the final images; for one that replays steps use "
+            "incentive.prompting.update=varied",
+            stacklevel=1,
+        )
+    steps = objective.updates * objective.inner_epochs
+    if objective.loss == "awm" and objective.clip_range < SMALLEST_MATCHING_CLIP and steps > 1:
+        warnings.warn(
+            f"objective.clip_range={objective.clip_range:g} with {name} clips nearly all images after the first of "
+            f"{steps} optimizer steps, because its log-ratios are of the size of losses: use objective.clip_range=1, "
+            "as published",
+            stacklevel=1,
+        )
 
 
 def build_selection(config: Config) -> SelectionRule:

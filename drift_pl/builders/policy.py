@@ -189,11 +189,14 @@ def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Polic
         return
     number = extreme[-1]
     half = steps // 2 if first < steps // 2 <= extreme[0] else extreme[0]
-    remedy = f"sampler.window_range=[{first},{half}] or " if half > first else ""
+    remedies = [f"sampler.window_range=[{first},{half}]"] if half > first else []
+    if objective.loss != "flow_dppo":  # whose mask is a KL, and has the same denominator
+        remedies.append("objective.ratio=guard")
+    remedy = " or ".join(remedies) or "another sampler.kind"
     warnings.warn(
         f"sampler.window_range=[{first},{end}]: sampler.kind={kind} has so little noise in step {number} (std "
         f"{float(step.spread(sigmas, number)):.2g}) that a change of the prediction moves its log-ratio "
         f"{moves[number] / usual:.0f} times as much as the median step's and {moves[number] / least:.0f} times as much "
-        f"as the least sensitive one's: it dominates the gradient and the clip; use {remedy}objective.ratio=guard",
+        f"as the least sensitive one's: it dominates the gradient and the clip; use {remedy}",
         stacklevel=1,
     )

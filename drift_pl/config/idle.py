@@ -67,12 +67,20 @@ def _idle_pull(objective: "ObjectiveConfig") -> str:
 
 
 def _idle_schedule(sampler: "SamplerConfig") -> str:
-    """A window as wide as its range has nowhere to go; one whose stays decay beyond its range moves evenly."""
+    """A window as wide as its range has nowhere to go; one whose stays do not become shorter there moves evenly."""
     first, end = window_bounds(sampler)
     width = end - first if sampler.window_size is None else sampler.window_size
-    if sampler.window_schedule == "exp_decay" and sampler.window_decay_from >= end:
-        return f"sampler.window_schedule=exp_decay (only with sampler.window_decay_from below {end})"
-    if sampler.window_schedule == "random" or width not in (0, end - first):
+    name = f"sampler.window_schedule={sampler.window_schedule}"
+    if sampler.window_schedule == "random":
         return ""
-    room = f"only with sampler.window_size from 1 to {end - first - 1}" if end - first > 1 else "its range has one step"
-    return f"sampler.window_schedule={sampler.window_schedule} ({room})"
+    if width in (0, end - first):
+        room = f"sampler.window_size from 1 to {end - first - 1}"
+        return f"{name} (only with {room})" if end - first > 1 else f"{name} (its range has one step)"
+    last = first + (end - width - first) // sampler.window_stride * sampler.window_stride
+    if sampler.window_schedule == "linear_decay" and sampler.window_every_last == sampler.window_every:
+        return f"{name} (only with sampler.window_every_last below window_every={sampler.window_every})"
+    if sampler.window_schedule == "exp_decay" and sampler.window_decay_from >= last:
+        return f"{name} (only with sampler.window_decay_from below {last}, where the window starts last)"
+    if sampler.window_schedule.endswith("_decay") and sampler.window_every == 1:
+        return f"{name} (only with sampler.window_every above 1)"
+    return ""

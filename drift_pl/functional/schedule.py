@@ -33,7 +33,8 @@ def moving_window(
     """Positions of a window that slides from high to low noise over the iterations (MixGRPO, arXiv 2507.21802).
 
     It starts at `first`, stays there for `stays(first)` iterations, moves on by `stride` steps, and so on, and returns
-    to `first` when it would no longer fit into [first, end). Steps beyond its last position are never trained: choose a
+    to `first` when it would no longer fit into [first, end), as with MixGRPO's option to roll back; without that
+    MixGRPO's window runs out at the end and stays there. Steps beyond its last position are never trained: choose a
     stride that divides end - first - size to reach all.
 
     It depends on the iteration only: all processes train the same steps, and a resumed run continues where it stopped.

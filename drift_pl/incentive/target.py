@@ -1,7 +1,7 @@
 """A target in place of a weight: the shaping bonus is made as strong as it takes to keep a share of the diversity.
 
 What a weight does depends on the reward's spread, on the learning rate and on how far the run has come. A target does
-not: the weight is multiplied after each iteration by a factor that grows with the distance from the target, as the
+not: the weight is multiplied in each iteration by a factor that grows with the distance from the target, as the
 controllers of a KL weight do (Ziegler et al. 2019, arXiv 1909.08593, sec. 2.2).
 """
 
@@ -36,11 +36,11 @@ class WeightTarget:
     high: float
 
     def adjusted(self, weight: float, diversity: float, base: float) -> float:
-        """The weight after an iteration.
+        """The weight of an iteration's bonus.
 
         Args:
-            weight: before it.
-            diversity: of its groups; not finite where there was none to measure: the weight stays.
+            weight: of the iteration before; at first the configured one.
+            diversity: of the iteration's groups; not finite where there was none to measure: the weight stays.
             base: the base model's, measured in the same way.
         """
         if not (math.isfinite(diversity) and math.isfinite(base) and base > 0):

@@ -127,6 +127,9 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         trained = "none of them trained"
     elif objective.loss == "flow_dppo":
         loss = f"Flow-DPPO, KL limit {objective.kl_limit:g}"
+    sampled = f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level {sampler.noise_level:g}"
+    if sampler.window_size == 0 and sampler.noisy_steps == "trained" and not sampler.noisy_last_step:
+        sampled = f"without noise ({sampler.solver}), {sampler.steps} steps, {trained}"
     rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
     targets = ", ".join(policy.lora.targets)
     facts = {
@@ -137,8 +140,7 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {plain(targets)}"
         if policy.tuning == "lora"
         else "all weights of the denoiser",
-        "sampling": f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level "
-        f"{sampler.noise_level:g}, guidance {policy.guidance_scale:g}",
+        "sampling": f"{sampled}, guidance {policy.guidance_scale:g}",
         "objective": f"{loss}, KL weight {objective.kl_weight:g}, learning rate "
         f"{objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
         "run": f"experiment {code(config.experiment)}, seed {config.seed}, settings {config_hash}",

@@ -1,4 +1,4 @@
-"""The LightningModule: `training_step` is one iteration of DRIFT, the method of the paper, line by line.
+"""The LightningModule: `training_step` is one iteration of DRIFT, as we read the paper.
 
 It samples a group of images per prompt, scores them with rewards, selects which images to train on, adds the diversity
 bonus, turns rewards and bonus into advantages, and updates the policy on them. Everything else here is what Lightning

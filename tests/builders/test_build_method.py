@@ -1,5 +1,6 @@
 """Settings reach the constructors that name them."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,29 @@ def test_an_update_gets_the_keys_that_it_names() -> None:
         advantage_clip=3.0,
     )  # fmt: skip
     assert update.keep == frozenset()
+
+
+@pytest.mark.filterwarnings("always")
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["incentive.prompting.update=clean"], "update=clean gives objective.loss=their.package:Named the clean"),
+        (["incentive.prompting.update=varied"], ""),
+        (["objective.loss=nft", "incentive.prompting.update=clean"], ""),
+        (["objective.loss=awm", "objective.clip_range=1e-4"], "clip_range=0.0001 .* after the first of 2 optimizer st"),
+        (["objective.loss=awm", "objective.clip_range=1"], ""),
+        (["objective.loss=awm", "objective.clip_range=1e-4", "objective.updates=1"], ""),
+    ],
+)
+def test_an_update_that_may_be_wrong_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, settings: list[str], says: str
+) -> None:
+    """Catches in builders/method.py: steps replayed under a condition that nothing was sampled under, and a clip range
+    of the surrogate for matching, both without a word."""
+    monkeypatch.setattr("drift_pl.core.registry._import", lambda name: Named)
+    noisy = ["objective.loss=their.package:Named", "incentive.prompting.rule=embedding_noise"]
+    build_update(config_of(*noisy, "policy.guidance_scale=1", *settings))
+    assert [bool(re.search(says, str(each.message))) for each in recwarn] == [True] * bool(says)
 
 
 def test_another_update_gets_keys_steps_and_args(monkeypatch: pytest.MonkeyPatch) -> None:

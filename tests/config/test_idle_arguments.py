@@ -9,6 +9,7 @@ from drift_pl.core.errors import UserError
 PLAIN = ["experiment=shapes_flowgrpo", "prompts.group_size=16"]
 DIVERSE, GARDO = "incentive.method=diverse_grpo", "incentive.method=gardo"
 KL = "objective.kl_weight=0.1"
+TEN = ("sampler.steps=10", "sampler.window_range=[0,9]")
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,22 @@ NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
             ["sampler.window_schedule=exp_decay", "sampler.window_size=1"],
             "sampler.window_decay_from=13",
             "sampler.window_decay_from=1",
+        ),
+        # of ten steps a window of four starts at 0, 2 and 4
+        (
+            ["sampler.window_schedule=exp_decay", *TEN, "sampler.window_size=4", "sampler.window_stride=2"],
+            "sampler.window_decay_from=4",
+            "sampler.window_decay_from=3",
+        ),
+        (
+            ["sampler.window_schedule=exp_decay", *TEN, "sampler.window_size=4", "sampler.window_decay_from=2"],
+            "sampler.window_every=1",
+            "sampler.window_every=2",
+        ),
+        (
+            ["sampler.window_schedule=linear_decay", *TEN, "sampler.window_size=4", "sampler.window_every=8"],
+            "sampler.window_every_last=8",
+            "sampler.window_every_last=7",
         ),
         (
             ["objective.loss=awm", "objective.updates=1", "policy.guidance_scale=1"],

@@ -1,6 +1,7 @@
 """The iteration as a whole: levers off is the base algorithm, and what must not matter does not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,21 +47,33 @@ def test_each_lever_alone_changes_the_run(world: TinyWorld, tmp_path: Path, leve
     assert largest_difference(off, on) > 1e-4
 
 
-@pytest.mark.parametrize("limit", [None, 4.1e-6], ids=["flow_grpo", "flow_dppo"])
+DPPO, CPS = "objective.loss=flow_dppo objective.kl_limit=4.1e-6", "sampler.kind=flow_cps objective.ratio=unscaled"
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments"),
+    [
+        ("", {}),
+        (DPPO, {"limit": 4.1e-6}),
+        (f"{CPS} objective.clip_range=4e-7", {"cps": True, "clip": 4e-7}),
+    ],
+    ids=["flow_grpo", "flow_dppo", "flow_cps"],
+)
 def test_levers_off_is_the_paper_written_down_independently(
-    limit: float | None, world: TinyWorld, tmp_path: Path
+    own: str, arguments: dict[str, Any], world: TinyWorld, tmp_path: Path
 ) -> None:
     """One iteration against `plain_flow_grpo` below, which uses nothing of the package but its random numbers.
 
-    Catches in training/updates/clipped.py: a step's divergence from another mean than that of its rollout.
+    Catches in training/updates/clipped.py: a step's divergence from another mean than that of its rollout; Flow-CPS's
+    published ratio with another factor than 2 std^2.
     """
     settings = ["trainer.iterations=1", "trainer.save_every=1", "policy.guidance_scale=3.0", BRIGHTNESS, *OFF]
     settings += ["objective.learning_rate=0.001", "objective.kl_weight=0.05", "objective.kl_form=flow_grpo"]
     settings += ["objective.advantage_std=group"]
-    settings += [] if limit is None else ["objective.loss=flow_dppo", f"objective.kl_limit={limit}"]
+    settings += own.split()
     prompts = list(build_run(parse([*world.overrides(), *settings]).config, tmp_path).datamodule.batch(0).prompts)
     ours = world.fit(tmp_path / "run", *settings, "objective.ema_decay=0")["state_dict"]
-    theirs = plain_flow_grpo(world.root / "pipeline", prompts, limit)
+    theirs = plain_flow_grpo(world.root / "pipeline", prompts, **arguments)
     assert {name.removeprefix("network.") for name in ours} - {"base_group_std"} == set(theirs)
     # Relative to the update (B starts at zero): float32 sums run in another order, and Adam divides each gradient by
     # its own size, the rounding of near-zero ones included. A wrong formula is off by a tenth of the update or more.
@@ -154,14 +167,17 @@ def logged(world: TinyWorld, tmp_path: Path, *overrides: str) -> list[dict[str, 
     return list(recorded.ROWS)
 
 
-def plain_flow_grpo(folder: Path, prompts: list[str], limit: float | None = None) -> dict[str, Tensor]:
+def plain_flow_grpo(
+    folder: Path, prompts: list[str], limit: float | None = None, cps: bool = False, clip: float | None = None
+) -> dict[str, Tensor]:
     """Flow-GRPO's iteration 0 as in its paper: 4 prompts x 4 images, 4 steps, the SDE in 2 of the first 3.
 
-    With a limit Flow-DPPO's: no clip, and no gradient of an image that has moved further than that and goes on.
+    With a limit Flow-DPPO's: no clip, and no gradient of an image that has moved further than that and goes on. With
+    `cps` the steps of Flow-CPS (arXiv 2509.05952), and the density that its code takes, -|x - mean|^2.
     """
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     net, group, guidance, level, beta = pipe.transformer.requires_grad_(False), 4, 3.0, 0.7, 0.05
-    clip = parse(["experiment=shapes_drift"]).config.objective.clip_range
+    clip = clip or parse(["experiment=shapes_drift"]).config.objective.clip_range
     targets = parse([]).config.policy.lora
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -186,11 +202,18 @@ def plain_flow_grpo(folder: Path, prompts: list[str], limit: float | None = None
 
     def sde(x: Tensor, v: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
         sigma, dt = sigmas[step], sigmas[step + 1] - sigmas[step]
+        if cps:
+            std = sigmas[step + 1] * np.sin(level * np.pi / 2)
+            image, pure_noise = x - sigma * v, x + (1 - sigma) * v
+            mean = (1 - sigmas[step + 1]) * image + torch.sqrt(sigmas[step + 1] ** 2 - std**2) * pure_noise
+            return mean, std, std
         spread = level * torch.sqrt(sigma / (1 - (sigmas[1] if sigma == 1 else sigma)))
         mean = x * (1 + spread**2 / (2 * sigma) * dt) + v * (1 + spread**2 * (1 - sigma) / (2 * sigma)) * dt
         return mean, spread * torch.sqrt(-dt), spread
 
     def log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        if cps:
+            return -((x - mean) ** 2).mean((1, 2, 3))
         return torch.distributions.Normal(mean, std).log_prob(x).mean((1, 2, 3))
 
     everything = slice(None)
@@ -225,6 +248,7 @@ def plain_flow_grpo(folder: Path, prompts: list[str], limit: float | None = None
             ratio = torch.exp(log_prob(after[half], mean, std) - old_log_prob[half])
             if limit is None:
                 surrogate = torch.minimum(ratio * advantages[half], ratio.clamp(1 - clip, 1 + clip) * advantages[half])
+                masked.append(surrogate < ratio * advantages[half])
             else:
                 moved = ((mean - old_mean[half]) ** 2).mean((1, 2, 3)) / (2 * std**2)
                 stopped = (moved > limit) & (advantages[half] * (ratio - 1) > 0)
@@ -236,7 +260,7 @@ def plain_flow_grpo(folder: Path, prompts: list[str], limit: float | None = None
         torch.stack(losses).mean().backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
-    assert limit is None or 0 < torch.cat(masked[2:]).sum() < 16, (
+    assert limit is None and not cps or 0 < torch.cat(masked[2:]).sum() < 16, (
         "of the second half some are stopped, and some are not"
     )
     return {name: weight.detach() for name, weight in weights.items()}

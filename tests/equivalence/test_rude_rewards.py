@@ -129,6 +129,7 @@ def test_a_reward_that_differs_by_rounding_trains_nothing(world: TinyWorld, tmp_
         ),
         (["sampler.window_range=[0,2]"], ""),
         (["objective.ratio=guard"], ""),
+        (["objective.loss=flow_dppo"], r"window_range=\[0,3\].*; use sampler.window_range=\[0,2\]$"),
         (["sampler.kind=flow_sde"], ""),
     ],
 )

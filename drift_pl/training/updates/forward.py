@@ -32,7 +32,7 @@ class NoisedImages:
     target_NBCHW: Tensor
 
     def velocity(self, rows_B: Tensor, n: int) -> Tensor:
-        """Of the policy of now, each image under the condition it was sampled with: float32 [b, C, H, W]."""
+        """Of the policy of now, each image under its own condition, or the clean one: float32 [b, C, H, W]."""
         policy, sampler, time = self.context.policy, self.context.sampler, self.times_N[n]
         condition = self.context.experience.condition[rows_B].at(time)
         inputs = (self.state_NBCHW[n, self.on_device(rows_B)], torch.tensor(time), condition)

@@ -1,4 +1,7 @@
-"""DiffusionNFT: the policy is trained on its own images, re-noised, not on the sampled steps."""
+"""DiffusionNFT: the policy is trained on its own images, re-noised, not on the sampled steps.
+
+Levers: they act on the image as a whole (`forward`).
+"""
 
 from dataclasses import dataclass
 
