@@ -1,4 +1,4 @@
-"""Do the levers pay? The comparisons that the plan's rule asks for, Holm-adjusted over the worlds."""
+"""Do the levers pay? The comparisons that the plan's rule asks for, Holm-adjusted over the tiers with a claim."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def compared_with(table: Table) -> dict[str, str]:
 
 
 def claim_lines(tables: Sequence[Table]) -> list[str]:
-    """The section of the page; p-values of no gain are adjusted over the worlds that have the comparison."""
+    """The section of the page; p-values of no gain are adjusted over the tiers that have the comparison."""
     found: dict[str, list[tuple[Table, str, Row]]] = {}
     for table in tables:
         for words, other in compared_with(table).items():

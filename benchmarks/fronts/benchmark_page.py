@@ -186,14 +186,14 @@ def draw(tables: Sequence[Table], path: Path) -> None:
 
 
 def figure_of(tables: Sequence[Table]) -> "Figure":
-    """A panel per tier with a claim, or per tier: every method's points in the order of training, averaged over seeds.
-
-    A method looks the same in every panel.
+    """A panel per world, of its last tier with a claim: every method's points in the order of training, averaged over
+    seeds. Without claims a panel per tier. A method looks the same in every panel.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
-    tables = [table for table in tables if table.tier.claim] or tables
+    claimed = {table.tier.world: table for table in tables if table.tier.claim}
+    tables = list(claimed.values()) or tables
     others = [name for table in tables for name in table.fronts if name != table.tier.baseline]
     places = {name: place for place, name in enumerate(dict.fromkeys(others))}
     shown: dict[str, Any] = {}

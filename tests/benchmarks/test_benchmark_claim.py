@@ -106,6 +106,10 @@ def test_a_pilot_has_no_panel_beside_tiers_with_a_claim(plan: dict[str, Tier], t
     (pilot,) = tabulated({"b1": tier}, CONTENT, tmp_path / "results")
     claimed = replace(pilot, tier=replace(tier, claim={"levers": "drift_plus_nft"}))
     assert len(figure_of([pilot, claimed]).axes) == 1
+    later = replace(claimed, tier=replace(claimed.tier, seeds=(200,)))
+    (axes,) = figure_of([claimed, later]).axes
+    assert axes.get_title() == "world b, 1 seeds", "the last recipe of a world"
+    assert len(figure_of([claimed, replace(claimed, tier=replace(claimed.tier, world="c"))]).axes) == 2
     (axes,) = figure_of([pilot]).axes
     assert (axes.get_title(), axes.get_ylabel()) == ("world b, 3 seeds", "distance among on-prompt images")
 
