@@ -17,6 +17,7 @@ def idle_levers(config: "Config") -> tuple[str, ...]:
         _idle_prompting(incentive),
         _idle_shaping(incentive, config.prompts.group_size),
         _idle_pull(config.objective),
+        _idle_lag(config.objective, config.trainer.iterations),
         _idle_schedule(config.sampler),
     ]
     return tuple(each for each in found if each)
@@ -63,6 +64,17 @@ def _idle_pull(objective: "ObjectiveConfig") -> str:
     one_step = objective.updates * objective.inner_epochs == 1
     if objective.loss == "awm" and objective.awm_pull > 0 and objective.old_decay_max == 0 and one_step:
         return f"objective.awm_pull={objective.awm_pull:g} (only with objective.old_decay_max above 0)"
+    return ""
+
+
+def _idle_lag(objective: "ObjectiveConfig", iterations: int) -> str:
+    """An old policy that begins to lag after the last iteration has sampled is the policy itself."""
+    before_last = (iterations - 1) * objective.updates * objective.inner_epochs
+    if objective.old_decay_max > 0 and 0 < before_last <= objective.old_decay_after:
+        return (
+            f"objective.old_decay_max={objective.old_decay_max:g} (only with objective.old_decay_after below "
+            f"{before_last}, the optimizer steps before the last iteration)"
+        )
     return ""
 
 

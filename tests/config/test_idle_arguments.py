@@ -97,6 +97,12 @@ NFT = ["objective.loss=nft", "policy.guidance_scale=1"]
             "objective.awm_pull=1",
             "objective.old_decay_max=0.3",
         ),
+        # four iterations of two steps: the last one samples after six
+        (
+            [*NFT, "objective.old_decay_max=0.5", "objective.updates=2", "trainer.iterations=4"],
+            "objective.old_decay_after=6",
+            "objective.old_decay_after=5",
+        ),
     ],
 )
 def test_levers_that_change_nothing_are_named(given: list[str], idle: str, acts: str) -> None:
