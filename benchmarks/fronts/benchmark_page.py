@@ -73,7 +73,7 @@ def _table(table: Table) -> list[str]:
 
 
 def _devices(table: Table) -> str:
-    """What trained which seeds; minutes are the CPU's where there is one."""
+    """What trained which seeds; a method's minutes are the CPU's where it has any."""
     names = {device: "one core of a shared machine" if device == CPU else device for device in table.devices}
     if len(names) == 1:
         return next(iter(names.values()))
