@@ -189,8 +189,13 @@ def find_trials(queue: Queue, tiers: Sequence[Tier], content: dict[str, Any]) ->
 
 
 def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
-    """The tiers that lack a run."""
-    return {name: tier for name, tier in plan.items() if len(queue.store.comparable(tier)) < len(tier.jobs)}
+    """The tiers that lack a run; those on tuning prompts, which have no table, with the missing jobs alone."""
+    found = {}
+    for name, tier in plan.items():
+        missing = tuple(job for job in tier.jobs if job.key not in queue.store.held(name))
+        if missing:
+            found[name] = tier if tier.on_test_prompts else replace(tier, jobs=missing)
+    return found
 
 
 def below_tables(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:

@@ -219,7 +219,7 @@ def _missing(tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, 
     for name, tier in plan.items():
         missing = len(tier.jobs) - sum(len(table.tier.jobs) for table in tables if table.tier.name == name)
         if missing:
-            lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.jobs)} runs.")
+            lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.seeds) * len(tier.methods)} runs.")
     for name, waiting in content["planned"].items():
         lines.append(
             f"- {name}: {waiting['runs']} runs on {waiting['prompts']} prompts; waits for {waiting['waits_for']}."

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmark import PLAN, compared, find_length, find_trials, tabulated, tried
+from benchmark import PLAN, compared, find_length, find_trials, tabulated, tried, unfinished
 from benchmark_page import write_page
 from benchmark_trials import Trial, ranked
 from made_up_evaluations import make_point, write_file
@@ -131,6 +131,19 @@ def test_nothing_is_chosen_on_test_prompts_or_from_nothing(tmp_path: Path) -> No
         find_trials(queue, [plan["b1"]], CONTENT)
     with pytest.raises(UserError, match="tier Lb has no seed that all of its methods have: run it first"):
         find_trials(queue, [plan["Lb"]], CONTENT)
+
+
+def test_trials_that_have_been_run_are_not_called_missing(tmp_path: Path) -> None:
+    """Catches in benchmarks/fronts/benchmark.py: a tier on tuning prompts, which has no table, missing as a whole."""
+    tier = read_plan(PLAN)["Tb2"]
+    queue = Queue(tmp_path / "runs", tmp_path / "results", made_by=MADE_BY)
+    for job in (job for job in tier.jobs if job.seed == 1):
+        _keep(queue, job, 0.5, 0.5, tmp_path)
+    queue.store.gather(tier)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    write_page(page, [], unfinished(queue, {"Tb2": tier}), {**CONTENT, "planned": {}})
+    assert f"- Tb2, {tier.title}: 2 of 4 runs." in page.read_text()
 
 
 def test_the_page_says_what_trained_which_seeds(tmp_path: Path) -> None:

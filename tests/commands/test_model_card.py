@@ -158,3 +158,18 @@ def test_a_hub_card_is_a_valid_block_of_metadata(monkeypatch: pytest.MonkeyPatch
         assert "That of the base model: see https://huggingface.co/org/model." in card
         assert ("from_pretrained('org/model')" in card) == (form == "lora")
         assert ("load_lora_weights" in card) == (form == "lora")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "says"),
+    [
+        ("pickscore_nft", "without noise (dpm2), 10 steps, none of them trained, guidance 1"),
+        ("pickscore_div", "flow_sde, 10 steps, 9 of them trained, noise level 0.7, guidance 4.5"),
+    ],
+)
+def test_the_card_says_how_rollouts_were_sampled(monkeypatch: pytest.MonkeyPatch, experiment: str, says: str) -> None:
+    """Catches in reports/model_card.py: the noise of steps that had none; the solver left out."""
+    monkeypatch.setattr("drift_pl.reports.card_facts._card_on_hub", lambda name: [])
+    pipeline = PipelineFacts("StableDiffusion3Pipeline", (), (), "flow")
+    export = Export("mine", "lora", Weights(10, "live", "0" * 12), Base("org/model", None), pipeline, "-")
+    assert says in model_card(build_config([("experiment", experiment)]), "01234567", export)
