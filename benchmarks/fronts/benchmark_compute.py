@@ -23,8 +23,8 @@ def compute_lines(plan: Mapping[str, Tier], held: Mapping[str, Jobs], core_hours
     total, counted = {True: 0.0, False: 0.0}, set[tuple[str, str]]()
     for name in plan:
         hours = {True: 0.0, False: 0.0}
-        new = {(job["digest"], job["commit"]): job for job in held.get(name, {}).values()}
-        new = {made: job for made, job in new.items() if made not in counted}
+        jobs = held.get(name, {}).values()
+        new = {made: job for job in jobs if (made := (job["digest"], job["commit"])) not in counted}
         for job in new.values():
             hours[job.get("device", CPU) == CPU] += job["minutes"] / 60
         if new:

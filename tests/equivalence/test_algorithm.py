@@ -47,20 +47,20 @@ def test_each_lever_alone_changes_the_run(world: TinyWorld, tmp_path: Path, leve
     assert largest_difference(off, on) > 1e-4
 
 
-DPPO, CPS = "objective.loss=flow_dppo objective.kl_limit=4.1e-6", "sampler.kind=flow_cps objective.ratio=unscaled"
-
-
 @pytest.mark.parametrize(
     ("own", "arguments"),
     [
-        ("", {}),
-        (DPPO, {"limit": 4.1e-6}),
-        (f"{CPS} objective.clip_range=4e-7", {"cps": True, "clip": 4e-7}),
+        ([], {}),
+        (["objective.loss=flow_dppo", "objective.kl_limit=4.1e-6"], {"limit": 4.1e-6}),
+        (
+            ["sampler.kind=flow_cps", "objective.ratio=unscaled", "objective.clip_range=4e-7"],
+            {"cps": True, "clip": 4e-7},
+        ),
     ],
     ids=["flow_grpo", "flow_dppo", "flow_cps"],
 )
 def test_levers_off_is_the_paper_written_down_independently(
-    own: str, arguments: dict[str, Any], world: TinyWorld, tmp_path: Path
+    own: list[str], arguments: dict[str, Any], world: TinyWorld, tmp_path: Path
 ) -> None:
     """One iteration against `plain_flow_grpo` below, which uses nothing of the package but its random numbers.
 
@@ -70,7 +70,7 @@ def test_levers_off_is_the_paper_written_down_independently(
     settings = ["trainer.iterations=1", "trainer.save_every=1", "policy.guidance_scale=3.0", BRIGHTNESS, *OFF]
     settings += ["objective.learning_rate=0.001", "objective.kl_weight=0.05", "objective.kl_form=flow_grpo"]
     settings += ["objective.advantage_std=group"]
-    settings += own.split()
+    settings += own
     prompts = list(build_run(parse([*world.overrides(), *settings]).config, tmp_path).datamodule.batch(0).prompts)
     ours = world.fit(tmp_path / "run", *settings, "objective.ema_decay=0")["state_dict"]
     theirs = plain_flow_grpo(world.root / "pipeline", prompts, **arguments)
