@@ -31,7 +31,7 @@ from store import Store
 from drift_pl.config.command import run_command
 from drift_pl.config.yaml_text import load_yaml
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.bundle import name_of, read_bundle
+from drift_pl.evaluation.bundle import name_of
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.reports.comparison import Comparison, compare
 from drift_pl.reports.compatibility import BUDGET
@@ -96,8 +96,8 @@ def tabulated(plan: dict[str, Tier], content: dict[str, Any], results: Path, run
         jobs = {job.key: content_of for job in tier.jobs if (content_of := store.job_of(job))}
         if not jobs:
             continue
-        refuse_two_commits(store.file(tier.name), jobs)
-        kept = {name_of(each): each for each in read_bundle(store.file(tier.name))}
+        refuse_two_commits(tier, store, jobs)
+        kept = {name_of(each): each for each in store.evaluations(tier)}
         comparison = compared([kept[name] for name in jobs])
         tables.append(tabulate(tier, content, comparison, jobs, read_room(results, tier.world)))
     return tables
@@ -126,7 +126,7 @@ def measured(tier: Tier, store: Store) -> Tier:
     )
 
 
-def refuse_two_commits(path: Path, jobs: dict[str, dict[str, Any]]) -> None:
+def refuse_two_commits(tier: Tier, store: Store, jobs: dict[str, dict[str, Any]]) -> None:
     """All results of a tier were made by one commit.
 
     Raises:
@@ -135,8 +135,9 @@ def refuse_two_commits(path: Path, jobs: dict[str, dict[str, Any]]) -> None:
     first, commit = next((name, job.get("commit")) for name, job in jobs.items())
     for name, job in jobs.items():
         if job.get("commit") != commit:
+            where = store.where(tier.name, name)
             raise UserError(
-                f"{path}#{name} was made by commit {job.get('commit')} and {first} by {commit}: a tier has one commit; "
+                f"{where} was made by commit {job.get('commit')} and {first} by {commit}: a tier has one commit; "
                 "run it again in another tier, or remove the file to run all of it"
             )
 
@@ -145,7 +146,7 @@ def complete_results(queue: Queue, tier: Tier) -> list[Evaluation]:
     """Those of the tier's complete seeds, which also go into its file."""
     queue.gather([tier])
     names = set(queue.store.comparable(tier))
-    return [each for each in read_bundle(queue.store.file(tier.name)) if name_of(each) in names] if names else []
+    return [each for each in queue.store.evaluations(tier) if name_of(each) in names]
 
 
 def find_length(queue: Queue, tier: Tier) -> int:
@@ -200,8 +201,8 @@ def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
 
 def below_tables(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """What was tried, and what all of it took."""
-    held = {name: queue.store.held(name) for name in plan}
-    return [*tried(queue, plan, content), *compute_lines(plan, held, content["core_hours"])]
+    made = {name: queue.store.own(name) for name in plan}
+    return [*tried(queue, plan, content), *compute_lines(made, content["core_hours"])]
 
 
 def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmark_table import CPU
-from plan import Tier
 
 from drift_pl.reports.markdown import row
 
@@ -12,24 +11,23 @@ Jobs = Mapping[str, Mapping[str, Any]]
 HEAD = ["tier", "runs", "core-hours", "hours of a process on an accelerator that runs several"]
 
 
-def compute_lines(plan: Mapping[str, Tier], held: Mapping[str, Jobs], core_hours: float) -> list[str]:
-    """The section of the page. A result that a tier took over from another counts in the first of them alone.
+def compute_lines(made: Mapping[str, Jobs], core_hours: float) -> list[str]:
+    """The section of the page.
 
     Args:
-        held: tier -> METHOD-sSEED -> job.json's content.
+        made: tier -> METHOD-sSEED -> job.json's content, of the results in the tier's own file: one that it took over
+            from another counts there.
         core_hours: what the plan allows.
     """
     lines = ["## Compute", "", row(HEAD), row(["---"] * len(HEAD))]
-    total, counted = {True: 0.0, False: 0.0}, set[tuple[str, str]]()
-    for name in plan:
+    total = {True: 0.0, False: 0.0}
+    for name, jobs in made.items():
         hours = {True: 0.0, False: 0.0}
-        jobs = held.get(name, {}).values()
-        new = {made: job for job in jobs if (made := (job["digest"], job["commit"])) not in counted}
-        for job in new.values():
+        for job in jobs.values():
             hours[job.get("device", CPU) == CPU] += job["minutes"] / 60
-        if new:
-            lines.append(row([name, str(len(new)), f"{hours[True]:.1f}", f"{hours[False]:.1f}"]))
+        if jobs:
+            lines.append(row([name, str(len(jobs)), f"{hours[True]:.1f}", f"{hours[False]:.1f}"]))
             total = {on_cpu: total[on_cpu] + hours[on_cpu] for on_cpu in total}
-            counted.update(new)
-    lines.append(row(["together", str(len(counted)), f"{total[True]:.1f} of {core_hours:g}", f"{total[False]:.1f}"]))
+    runs = sum(map(len, made.values()))
+    lines.append(row(["together", str(runs), f"{total[True]:.1f} of {core_hours:g}", f"{total[False]:.1f}"]))
     return [*lines, "", "By the clock, evaluations included; a shared machine is slower than one of its own.", ""]

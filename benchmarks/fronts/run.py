@@ -10,7 +10,6 @@ every method of a tier has a seed, the seed goes into docs/results/fronts/TIER/e
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from plan import PLAN, Job, Tier, read_plan
-from store import Store
+from store import TAKEN_OVER, Store
 
 from drift_pl.config.command import run_command
 from drift_pl.core.errors import UserError
@@ -98,10 +97,11 @@ class Queue:
         for tier in tiers:
             seeds = self.store.gather(tier)
             if seeds and self.commit:
-                file = str(self.store.file(tier.name))
+                kept = [self.store.file(tier.name), self.results / TAKEN_OVER]
+                files = [str(path) for path in kept if path.is_file()]
                 message = f"Fronts: tier {tier.name}, seed {', '.join(map(str, seeds))}"
-                subprocess.run(["git", "add", file], cwd=ROOT, check=True)
-                subprocess.run(["git", "commit", "-q", "-m", message, "--", file], cwd=ROOT, check=True)
+                subprocess.run(["git", "add", *files], cwd=ROOT, check=True)
+                subprocess.run(["git", "commit", "-q", "-m", message, "--", *files], cwd=ROOT, check=True)
 
     def compare(self, tier: Tier) -> int:
         """Fronts and gains over the seeds that every method of the tier has, if there are any.
@@ -112,9 +112,7 @@ class Queue:
         names = self.store.comparable(tier)
         if not names:
             return 0
-        # relative to the folder that commands run in, because results contain the names of their files
-        file = os.path.relpath(self.store.file(tier.name), ROOT)
-        paths = [file] if set(names) == set(self.store.held(tier.name)) else [f"{file}#{name}" for name in names]
+        paths = self.store.paths(tier, names, ROOT)
         out = self.results / tier.name
         outs = {tier.baseline: out} | {method: out / f"against_{method}" for method in tier.against}
         log = self.runs / f"{tier.name}.log"

@@ -137,8 +137,9 @@ def test_a_results_job_is_written_last(tier: Tier, tmp_path: Path, monkeypatch: 
     """
 
     def write(path: Path, content: object) -> None:
-        assert (path.parent / "evaluation.json").is_file()
-        assert not path.exists()
+        if path.name == "job.json":
+            assert (path.parent / "evaluation.json").is_file()
+            assert not path.exists()
         write_json(path, content)
 
     monkeypatch.setattr("store.write_json", write)
@@ -148,7 +149,7 @@ def test_a_results_job_is_written_last(tier: Tier, tmp_path: Path, monkeypatch: 
     queue = queue_in(tmp_path, commands)
     assert queue.work([other]) == []
     assert commands.calls == []
-    assert names_in(queue, "B") == ["plain-s7"], "which is complete though nothing was run"
+    assert list(queue.store.held("B")) == ["plain-s7"], "which is complete though nothing was run"
 
 
 def test_half_a_result_is_none(tier: Tier, tmp_path: Path) -> None:
@@ -314,7 +315,19 @@ def test_the_same_job_of_another_tier_is_not_run_again(tier: Tier, tmp_path: Pat
     assert json.loads((taken / "job.json").read_text())["job"] == "B/plain-s7"
     assert read_evaluation(taken).points[1].per_prompt["reward"] == [6.75, 11.25]
     assert (taken / "pictures" / "base.png").is_file() != from_file
-    assert len(names_in(queue, "B")) == 6
+    assert names_in(queue, "B") == ["levers-s7", "levers-s8"], "what A's file has is not kept again"
+    queue = fresh(tmp_path, commands)
+    both = read_plan(path)["B"]
+    assert [name_of(each) for each in queue.store.evaluations(both)] == [
+        job.key for job in sorted(both.jobs, key=lambda job: both.methods.index(job.method))
+    ]
+    assert queue.store.where("B", "plain-s7") == f"{queue.store.file('A')}#plain-s7"
+    before = len(commands.calls)
+    assert queue.work([both]) == []
+    assert len(commands.calls) == before, "a fresh checkout finds it there"
+    queue.compare(both)
+    files = [f"{Path(call).parent.name}#{call.rpartition('#')[2]}" for call in commands.calls[-1][1:7]]
+    assert files == ["A#plain-s7", "A#plain-s8", "B#levers-s7", "B#levers-s8", "A#swept-s7", "A#swept-s8"]
 
 
 @pytest.mark.parametrize("from_file", [False, True])
@@ -448,3 +461,23 @@ def test_the_protocol_is_the_one_of_the_changelogs_tag() -> None:
     text = json.dumps(plan["frozen"], sort_keys=True) + (FRONTS / "plain.yaml").read_text()
     tags = re.findall(r"`fronts-protocol-\d+` \(`([0-9a-f]{16})`\)", (FRONTS.parents[1] / "CHANGELOG.md").read_text())
     assert tags[0] == hashlib.sha256(text.encode()).hexdigest()[:16], "the protocol changed: every figure is void"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"B": {"plain-s9": "A"}}', "tier B takes plain-s9 over from A, whose file has no such result"),
+        ('{"B": {"plain-s7": "C"}}', "tier B takes plain-s7 over from C, whose file has no such result"),
+        ('{"B": {"plain-s7": 1}}', "is damaged: a tier is no name"),
+        ('{"B": ["plain-s7"]}', "is damaged: "),
+        ("[]", "is damaged: "),
+        ("{", "is damaged: "),
+    ],
+)
+def test_what_is_taken_over_from_nowhere_is_named(tier: Tier, tmp_path: Path, content: str, message: str) -> None:
+    """Catches in benchmarks/fronts/store.py: a traceback for a file that was edited, or that lacks the other one."""
+    queue = queue_in(tmp_path, Commands())
+    queue.work([tier])
+    (tmp_path / "results" / "taken_over.json").write_text(content)
+    with pytest.raises(UserError, match=rf"taken_over\.json.*{message}"):
+        fresh(tmp_path, Commands()).work([replace(tier, name="B", jobs=(replace(tier.jobs[0], tier="B"),))])

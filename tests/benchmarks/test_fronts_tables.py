@@ -4,16 +4,19 @@ from pathlib import Path
 
 import pytest
 from plan import read_plan
+from store import Store
 
+from drift_pl.evaluation.bundle import name_of
 from drift_pl.pareto import main
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("docs/results/fronts")
 """As seen from the root, where the study's commands run: tables name their files."""
 PLAN = read_plan()
+STORE = Store(ROOT / "runs", ROOT / RESULTS)
 TABLES = {
     (tier.name, "" if method == tier.baseline else f"against_{method}"): [
-        *(f"{RESULTS}/{tier.name}/evaluations.json.xz", f"baseline={method}"),
+        *(*STORE.paths(tier, STORE.comparable(tier), ROOT), f"baseline={method}"),
         *tier.comparison,
     ]
     for tier in PLAN.values()
@@ -53,8 +56,7 @@ def test_a_fresh_checkout_has_nothing_to_run(tier: str, tmp_path: Path) -> None:
 
     Catches in benchmarks/fronts/store.py: what the tier's file holds does not count as done.
     """
-    from store import Store
-
     store = Store(tmp_path, ROOT / RESULTS)
     assert all(store.job_of(job) for job in PLAN[tier].jobs)
-    assert store.comparable(PLAN[tier]) == list(store.held(tier)), "in the order in which methods are reported"
+    reported = [name_of(each) for each in store.evaluations(PLAN[tier])]
+    assert store.comparable(PLAN[tier]) == reported, "in the order in which methods are reported"
