@@ -36,6 +36,14 @@ OPTIONS = {
     "prefix": ("sampler.shared_prefix=true", "incentive.prompting.rule=variants", "incentive.shaping.form=per_step")
     + ("incentive.prompting.templates=['{prompt} now']", "trainer.judge_groups=1", "trainer.judge_thread=true"),
     "gardo": ("incentive.method=gardo", "incentive.shaping.weight=0"),
+    "awm": ("objective.loss=awm", "objective.clip_range=1", "objective.awm_pull=0.5", "sampler.window_size=0")
+    + ("objective.old_decay_max=0.3", "objective.old_decay_rate=0.1"),
+    "flow_dppo": ("objective.loss=flow_dppo", "objective.kl_limit=1e-4"),
+    "clean": ("objective.loss=nft", "incentive.prompting.rule=embedding_noise", "incentive.prompting.update=clean")
+    + ("incentive.prompting.scale=1", "incentive.shaping.normalise=residual", "incentive.selection.rule=none"),
+    "expansions": ("objective.loss=nft", "incentive.prompting.rule=expansions", "incentive.prompting.update=clean")
+    + (f"incentive.prompting.vocabulary={Path(__file__).with_name('moods.jsonl')}",),
+    "target": ("incentive.shaping.weight=2", "incentive.shaping.target=0.97", "incentive.shaping.target_gain=4"),
 }
 slow = pytest.mark.slow
 
@@ -75,6 +83,11 @@ def alone(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         *(pytest.param(number, loss, marks=slow) for loss in ("nft", "prefix") for number in (2, 3, 4)),
         *(pytest.param(number, "gardo", marks=slow) for number in (3, 4)),
         pytest.param(2, "lag", marks=slow),
+        *(
+            pytest.param(number, loss, marks=slow)
+            for loss in ("awm", "flow_dppo", "clean", "expansions", "target")
+            for number in (2, 4)
+        ),
     ],
 )
 def test_several_processes_equal_one(
@@ -89,6 +102,7 @@ def test_several_processes_equal_one(
     Catches in training/experience.py: of split groups the first advantages, whichever images the process has.
     Catches in training/whole_groups.py: rows in the order of processes.
     Meant for, in training/ema.py: an old policy that follows the steps of one process.
+    Meant for: texts, noise and the weight of a target that differ between processes.
     Catches: processes average unequal numbers of images.
     """
     many = fit_on(processes, world, tmp_path / "many", *SETTINGS, *OPTIONS[loss])
@@ -100,7 +114,7 @@ def test_several_processes_equal_one(
     assert one["PromptDataModule"] == many["PromptDataModule"] == {"iteration": 3}
     for name, value in (one["old_policy"] or {}).items():
         torch.testing.assert_close(many["old_policy"][name], value, rtol=0, atol=1e-4)
-    assert (one["old_policy"] is not None) == (loss == "lag")
+    assert (one["old_policy"] is not None) == (loss in ("lag", "awm"))
     assert (tmp_path / "many" / "summary.json").exists()
     assert_same_metrics(tmp_path / "many", alone(loss), split=processes > 2)
     for rank in range(processes):
@@ -146,7 +160,7 @@ def assert_few_exchanges(calls: list[tuple[str, str, int]], trained: dict[str, A
     iterations = [calls[first + 1 : end] for first, end in itertools.pairwise([*begins, len(calls)])]
     iterations[-1] = [call for call in iterations[-1] if call[0] != "between"]  # the look after it, and its checkpoint
     assert len(iterations) == 3
-    weights = sum(weight.numel() for name, weight in trained["state_dict"].items() if name != "base_group_std")
+    weights = sum(weight.numel() for name, weight in trained["state_dict"].items() if "lora_" in name)
     for found in iterations:
         exchanges = ["all_gather", "all_reduce", "all_reduce", "all_gather"]
         assert [(place, name) for place, name, _ in found] == [("step", name) for name in exchanges]
