@@ -202,7 +202,8 @@ def unfinished(queue: Queue, plan: dict[str, Tier]) -> dict[str, Tier]:
 def below_tables(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
     """What was tried, and what all of it took."""
     made = {name: queue.store.own(name) for name in plan}
-    return [*tried(queue, plan, content), *compute_lines(made, content["core_hours"])]
+    titles = {name: tier.title for name, tier in plan.items()}
+    return [*tried(queue, plan, content), *compute_lines(titles, made, content["core_hours"])]
 
 
 def tried(queue: Queue, plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:

@@ -13,6 +13,10 @@ HEAD = [
     *("the levers over", "world", "seeds", "levers", "compared with", "diversity at equal reward", "p"),
     *("reward at equal diversity", "p", "hypervolume"),
 ]
+P_VALUES = (
+    "p: of no gain, so that it is near 1 where the levers are behind; Holm-adjusted over the recipes of each",
+    "comparison, so that the same two methods may have another p in another one.",
+)
 SAME_KL, BEST_KL, ALL_KLS = "the same update and KL", "the best KL of this update", "all KLs of this update"
 
 
@@ -36,7 +40,7 @@ def claim_lines(tables: Sequence[Table]) -> list[str]:
             found.setdefault(words, []).append((table, other, levers))
     if not found:
         return []
-    lines = ["## Do the levers pay?", "", row(HEAD), row(["---"] * len(HEAD))]
+    lines = ["## Do the levers pay?", "", *P_VALUES, "", row(HEAD), row(["---"] * len(HEAD))]
     for words, entries in found.items():
         p_values = [each.p_values or (1.0, 1.0) for *_, each in entries]
         adjusted = list(zip(*(holm([pair[axis] for pair in p_values]) for axis in (0, 1)), strict=True))

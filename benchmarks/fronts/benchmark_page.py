@@ -58,7 +58,7 @@ def _table(table: Table) -> list[str]:
         f"## Tier {tier.name}: {tier.title}",
         "",
         f"World {tier.world}, seed {seeds}, commit `{table.commit}`. Diversity: `{table.measure}`. Minutes are those "
-        f"of a run and its evaluation by the clock, on {_devices(table)}.",
+        f"of a run and its evaluation by the clock, the median, on {_devices(table)}.",
         "",
         *_rows(table, tier.baseline),
     ]
@@ -73,16 +73,15 @@ def _table(table: Table) -> list[str]:
 
 
 def _devices(table: Table) -> str:
-    """What trained which seeds; a method's minutes are the CPU's where it has any."""
+    """What trained which seeds; minutes are compared on one of them."""
     names = {device: "one core of a shared machine" if device == CPU else device for device in table.devices}
-    if len(names) == 1:
-        return next(iter(names.values()))
+    several = "" if table.timed_on == CPU else ", with several runs at a time"
     others = [
-        f"seed {', '.join(map(str, seeds))} on {names[device]}"
+        f"seed {', '.join(map(str, seeds))} on {names[device]}, not timed"
         for device, seeds in table.devices.items()
-        if device != CPU
+        if device != table.timed_on
     ]
-    return f"{names[CPU]}; several at a time: {'; '.join(others)}"
+    return "; ".join([names[table.timed_on] + several, *others])
 
 
 def _at_length(table: Table) -> list[str]:
@@ -166,11 +165,12 @@ def _rows(table: Table, other: str) -> list[str]:
 
 def _cells(each: Row, measure: str) -> list[str]:
     cells = [code(each.method), each.says, *_values(each.final, measure)]
+    minutes = "" if each.minutes is None else f"{each.minutes:.0f}"
     if each.at_share is None:
-        return [*cells, *[""] * 5, f"{each.minutes:.0f}"]
+        return [*cells, *[""] * 5, minutes]
     ceiling = "" if each.ceiling is None else f"{each.ceiling:+.1%}"
     cells += [gain_text(each.diversity), ceiling, level_text(each.at_share), gain_text(each.reward)]
-    return [*cells, difference_text(each.hypervolume), f"{each.minutes:.0f}"]
+    return [*cells, difference_text(each.hypervolume), minutes]
 
 
 def _values(values: dict[str, float], measure: str) -> list[str]:

@@ -53,7 +53,7 @@ class Row:
         at_share: the gain in diversity at 75 % of what the baseline gains in reward.
         at_whole: the same at 100 %, of which nothing is claimed.
         hypervolume: minus that of the other.
-        minutes: mean of a run and its evaluation, of those on a CPU if there are any.
+        minutes: median of a run and its evaluation, see `timed_on`; None: none of its runs is timed.
         equal_prompts: the gain in diversity over equal prompts, see `on_equal_prompts`; None as `diversity`.
         p_values: two-sided, of no gain in diversity and in reward; None against the baseline or without intervals.
     """
@@ -67,7 +67,7 @@ class Row:
     at_share: LevelGain | None
     at_whole: LevelGain | None
     hypervolume: Interval | None
-    minutes: float
+    minutes: float | None
     equal_prompts: Interval | None = None
     p_values: tuple[float, float] | None = None
 
@@ -86,6 +86,7 @@ class Table:
         equal_prompts: how many prompts have a diversity at every look of every method, the mean over seeds.
         over_equal: method -> its diversity over these prompts at the last look; the base model's under "base".
         devices: device -> the seeds that were trained on it.
+        timed_on: the device of most of its runs, on which minutes are compared.
         room: of the world, if it has been measured.
         length: iterations of the world's one length; 0 where no checkpoint has it.
         at_length: method -> measure -> mean over seeds there.
@@ -101,6 +102,7 @@ class Table:
     equal_prompts: float
     over_equal: dict[str, float]
     devices: dict[str, list[int]]
+    timed_on: str
     room: Room | None = None
     length: int = 0
     at_length: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -128,10 +130,11 @@ def tabulate(
     methods = {method.name: method for method in comparison.methods}
     _refuse_unusable(tier, methods, measure, bound)
     shown = dict.fromkeys((*SHOWN, measure, *FURTHER))
-    devices: dict[str, set[int]] = {}
+    devices: dict[str, list[int]] = {}
     for key, job in jobs.items():
-        devices.setdefault(job.get("device", CPU), set()).add(int(key.rpartition("-s")[2]))
-    minutes = {name: _minutes_of(name, jobs) for name in methods}
+        devices.setdefault(job.get("device", CPU), []).append(int(key.rpartition("-s")[2]))
+    timed_on = max(devices, key=lambda device: (len(devices[device]), device))
+    minutes = {name: _minutes_of(name, jobs, timed_on) for name in methods}
     points = {name: method.plane_SKP2("reward", measure) for name, method in methods.items()}
     equal = on_equal_prompts(points)
     others = {name: (name,) for name in (tier.baseline, *tier.against)}
@@ -165,17 +168,18 @@ def tabulate(
         commit=next(iter(jobs.values()))["commit"],
         equal_prompts=float(prompts_with_diversity(equal[tier.baseline]).mean()),
         over_equal={"base": float(means(equal[tier.baseline])[0, 1]), **over_equal},
-        devices={device: sorted(seeds) for device, seeds in devices.items()},
+        devices={device: sorted({*seeds}) for device, seeds in devices.items()},
+        timed_on=timed_on,
         room=room,
         **_at_length(methods, frozen["length"]["iterations"][tier.world], (*SHOWN, measure)),
     )
 
 
-def _minutes_of(method: str, jobs: dict[str, dict[str, Any]]) -> float:
-    """The mean over a method's runs on one core; of all where it has none there."""
+def _minutes_of(method: str, jobs: dict[str, dict[str, Any]], device: str) -> float | None:
+    """The median of a method's runs on a device: minutes of a run that went on after an interruption are too few."""
     runs = [job for key, job in jobs.items() if key.rpartition("-s")[0] == method]
-    on_cpu = [job["minutes"] for job in runs if job.get("device", CPU) == CPU]
-    return float(np.mean(on_cpu or [job["minutes"] for job in runs]))
+    minutes = [job["minutes"] for job in runs if job.get("device", CPU) == device]
+    return float(np.median(minutes)) if minutes else None
 
 
 def _at_length(methods: dict[str, Method], length: int | None, shown: tuple[str, ...]) -> dict[str, Any]:

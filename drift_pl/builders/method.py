@@ -116,7 +116,7 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
         run_dir: where texts that a writer has written are kept.
 
     Raises:
-        UserError: the rule rewrites prompts and there are no texts to rewrite them with.
+        UserError: the rule rewrites prompts and has no other text for any of them.
     """
     prompting = config.incentive.prompting
     if prompting.rule == "none":
@@ -130,11 +130,6 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
         rule = Expansions((), texts, prompting.share, further, config.prompts.group_size)
         _refuse_nothing_new(config, rule, prompts)
         return rule
-    if not prompting.templates and prompting.paraphrases is None:
-        raise UserError(
-            f"incentive.prompting.rule={prompting.rule} needs texts: give incentive.prompting.paraphrases=FILE, or "
-            "incentive.prompting.templates=['a photo of {prompt}']"
-        )
     with naming("incentive.prompting.paraphrases"):
         paraphrases = {} if prompting.paraphrases is None else read_paraphrases(prompting.paraphrases)
     variants = TextVariants(tuple(prompting.templates), paraphrases, prompting.share, further)

@@ -120,6 +120,7 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     _refuse_other_processes(config, step.process, policy.process.name)
     _refuse_noiseless_steps(config, step, policy)
     _warn_of_sensitive_steps(config, step, policy)
+    _warn_of_late_noise(config, policy)
     return step
 
 
@@ -200,3 +201,17 @@ def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Polic
         f"as the least sensitive one's: it dominates the gradient and the clip; use {remedy}",
         stacklevel=1,
     )
+
+
+def _warn_of_late_noise(config: Config, policy: Policy) -> None:
+    """Noise on the prompt acts above `low` only; a shared prefix has the prompt itself, and may reach below it."""
+    prompting, sampler = config.incentive.prompting, config.sampler
+    first = window_bounds(sampler)[0] if sampler.shared_prefix else 0
+    highest = policy.process.time(policy.sigmas(sampler.steps)[first])
+    if prompting.rule == "embedding_noise" and prompting.low >= highest and is_first_process():
+        after = f" after the prefix that sampler.shared_prefix=true shares, from step {first} on" if first else ""
+        warnings.warn(
+            f"incentive.prompting.rule=embedding_noise has no effect: incentive.prompting.low={prompting.low:g}, and "
+            f"the highest noise level{after} is {highest:.2f}; use e.g. incentive.prompting.low={highest / 2:.1g}",
+            stacklevel=1,
+        )

@@ -12,7 +12,7 @@ from drift_pl.config.prompt_rewards import LISTS, Choices, prompt_rewards, rewar
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import construct, find
-from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, signature_of, without_first
+from drift_pl.core.signatures import CALLED_WITH, check_function, check_signature, signature_of
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.sampling.prompts import read_prompts
 from drift_pl.scoring.calls import switches_kept
@@ -51,22 +51,14 @@ def check_scorer(kind: str, entry: NamedConfig, setting: str) -> tuple[Any, bool
     Raises:
         UserError: unknown name, unknown or missing arguments, or a class that cannot be called as such a thing is.
     """
-    first = CALLED_WITH[kind]
     with naming(setting), switches_kept():
         with naming(".name"):
             thing = find(kind, entry.name)
         signature, is_class = signature_of(thing), inspect.isclass(thing)
-        if signature and not is_class and is_called_with(signature, first):
-            check_signature(entry.name, without_first(signature, len(first)), entry.args)
-            return thing, True
-        try:
-            check_signature(entry.name, signature, entry.args)
-        except UserError as error:
-            if is_class:
-                raise
-            of_images = ", ".join(first)
-            raise UserError(f"{error} (the first parameters of a function of images are: {of_images})") from error
-        if is_class and not issubclass(thing, (GroupedMetric, DriftMetric)):
+        if not is_class:
+            return thing, check_function(kind, entry.name, signature, entry.args)
+        check_signature(entry.name, signature, entry.args)
+        if not issubclass(thing, (GroupedMetric, DriftMetric)):
             _refuse_class(kind, entry.name, thing)
         return thing, False
 

@@ -57,14 +57,14 @@ def derive_batches(config: "Config") -> BatchArithmetic:
             f"processes for the {images} images of an optimizer step (prompts.per_iteration={per_iteration} x "
             f"prompts.group_size={size} / objective.updates={updates}): use at most {images} processes"
         )
-    whole, window = most_processes_of_whole_groups(config) == world, config.sampler.window_size
+    whole = most_processes_of_whole_groups(config) == world
     return BatchArithmetic(
         groups_per_process=per_iteration // world if whole else 0,
         images_per_process=updates * -(-images // world),
         images_per_iteration=per_iteration * size,
         images_per_update=images,
         optimizer_steps_per_iteration=updates * config.objective.inner_epochs,
-        trained_steps=stochastic_steps(config.sampler) if window is None else window,
+        trained_steps=window_width(config.sampler),
         noise_levels=config.objective.nft_times if learns_from_images(config) else 0,
     )
 
@@ -107,3 +107,9 @@ def window_bounds(sampler: "SamplerConfig") -> tuple[int, int]:
     return (
         (sampler.window_range[0], sampler.window_range[1]) if sampler.window_range else (0, stochastic_steps(sampler))
     )
+
+
+def window_width(sampler: "SamplerConfig") -> int:
+    """Steps of the SDE window; without a size it is the whole range."""
+    first, end = window_bounds(sampler)
+    return end - first if sampler.window_size is None else sampler.window_size

@@ -18,8 +18,8 @@ from drift_pl.core.modules import refuse_missing_thing
 from drift_pl.core.prompt_files import DATASET, dataset_parts, read_metadata, read_prompt_file
 from drift_pl.core.registry import TABLES, target_of
 from drift_pl.core.servers import check_url, read_token
-from drift_pl.core.signatures import CALLED_WITH, check_signature, is_called_with, without_first, without_folder
-from drift_pl.core.sources import written_signature
+from drift_pl.core.signatures import CALLED_WITH, check_function, check_signature, without_folder
+from drift_pl.core.sources import is_written_function, written_signature
 
 FILES = ("pretrained", "processor", "head", "tokenizer")
 """Arguments of this package's rewards and encoders that may name a file or folder."""
@@ -127,11 +127,12 @@ def _refuse_thing(thing: Thing, runs: bool) -> None:
 
 def _refuse_arguments(thing: Thing, target: str) -> None:
     signature, first = written_signature(target), CALLED_WITH.get(thing.kind)
-    if signature and first and is_called_with(signature, first):
-        signature = without_first(signature, len(first))
     if signature and thing.kind == "logger":
         signature = without_folder(signature)
-    check_signature(thing.name, signature, thing.args or {})
+    if signature and first and is_written_function(target):
+        check_function(thing.kind, thing.name, signature, thing.args or {})
+    else:
+        check_signature(thing.name, signature, thing.args or {})
 
 
 def _refuse_own(thing: Thing, args: Mapping[str, Any], runs: bool) -> None:

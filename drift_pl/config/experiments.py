@@ -1,5 +1,6 @@
 """Experiment files: where they are, what they are called, and the chain of a file and its bases."""
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +46,26 @@ def load_experiment(name: str) -> list[tuple[str, dict[str, Any]]]:
         if base is not None and not isinstance(base, str):
             raise UserError(f"{path.name}: base={base!r} is not the name of an experiment, e.g. base: shapes_div")
         chain.append((str(path), difference))
-        path = _find_experiment(base, path.parent) if base else None
+        path = _find_experiment(base, path.parent, f"{path.name}: base") if base else None
     return chain[::-1]
 
 
-def _find_experiment(name: str, folder: Path) -> Path:
-    """File of an experiment; relative paths start at `folder`."""
+def _find_experiment(name: str, folder: Path, setting: str = "experiment") -> Path:
+    """File of an experiment; relative paths start at `folder`.
+
+    Args:
+        setting: what names it, for messages.
+    """
     is_path = name.endswith((".yaml", ".yml"))
     path = folder / local_path(name) if is_path else experiments_folder() / f"{name}.yaml"
     if path.is_file() and name and (is_path or "/" not in name):
         return path.resolve()
-    known = ", ".join(list_experiments()) or "(none installed)"
-    raise UserError(f"experiment={name}: no such experiment; use one of {known}, or the path of a .yaml file")
+    known = list(list_experiments())
+    near = difflib.get_close_matches(name.rpartition("/")[2].removesuffix(".yaml"), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listed = ", ".join(known) or "(none installed)"
+    what = "file" if is_path else "experiment"
+    raise UserError(f"{setting}={name}: no such {what}; {hint}use one of {listed}, or the path of a .yaml file")
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A setting is a field that says all about itself: type, default, choices, bounds, meaning, and when it counts."""
 
 import difflib
+import shlex
 import typing
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -150,7 +151,8 @@ class Key:
         if close and not self.element:
             return f"{name}={close[0]}"
         if self.about.example and not self.is_section:
-            return f"{name}={self.about.example}"
+            works = f"{name}={self.about.example}"
+            return shlex.quote(works) if self.is_text and " " in works else works
         if self.is_section and self.default:
             first, value = next(iter(self.default.items()))
             return f"{name}.{first}={format_value(value)}"

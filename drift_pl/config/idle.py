@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from drift_pl.config.batches import window_bounds
+from drift_pl.config.batches import noisy_steps, window_bounds, window_width
 
 if TYPE_CHECKING:  # its check calls this module
     from drift_pl.config.schema import Config, IncentiveConfig, ObjectiveConfig, SamplerConfig
@@ -18,7 +18,11 @@ def idle_levers(config: "Config") -> tuple[str, ...]:
         _idle_shaping(incentive, config.prompts.group_size),
         _idle_pull(config.objective),
         _idle_lag(config.objective, config.trainer.iterations),
+        _idle_mask(config.objective),
+        "" if config.dry_run else _idle_average(config.objective, config.trainer.iterations),
         _idle_schedule(config.sampler),
+        _idle_solver(config.sampler),
+        _idle_noise(config.sampler),
     ]
     return tuple(each for each in found if each)
 
@@ -28,7 +32,8 @@ def _idle_selection(incentive: "IncentiveConfig", size: int) -> str:
     name = f"incentive.selection.rule={selection.rule}"
     if selection.rule == "quantile" and (selection.low, selection.high) == (0, 1):
         return f"{name} (only with incentive.selection.low above 0 or high below 1)"
-    if selection.rule in ("min_variance", "median", "max_variance") and selection.keep == size:
+    kept = selection.keep or -(-3 * size // 4)
+    if selection.rule in ("min_variance", "median", "max_variance") and kept == size:
         return f"{name} (only with incentive.selection.keep below prompts.group_size={size})"
     return ""
 
@@ -78,10 +83,37 @@ def _idle_lag(objective: "ObjectiveConfig", iterations: int) -> str:
     return ""
 
 
+def _idle_mask(objective: "ObjectiveConfig") -> str:
+    """In the only optimizer step of an iteration no image has left the policy that sampled it."""
+    if objective.loss == "flow_dppo" and objective.updates * objective.inner_epochs == 1:
+        return f"objective.kl_limit={objective.kl_limit:g} (only with objective.updates or inner_epochs above 1)"
+    return ""
+
+
+def _idle_average(objective: "ObjectiveConfig", iterations: int) -> str:
+    """Evaluation and export read an average that is still the untrained model."""
+    steps = iterations * objective.updates * objective.inner_epochs
+    if objective.ema_decay > 0 and 0 < steps < objective.ema_every:
+        return f"training (evaluated only with objective.ema_every up to the run's {steps} optimizer steps)"
+    return ""
+
+
+def _idle_solver(sampler: "SamplerConfig") -> str:
+    """A step of second order needs a step without noise before it."""
+    if sampler.solver == "dpm2" and max(window_width(sampler), len(noisy_steps(sampler))) >= sampler.steps - 1:
+        return f"sampler.solver={sampler.solver} (only with two or more steps without noise)"
+    return ""
+
+
+def _idle_noise(sampler: "SamplerConfig") -> str:
+    if sampler.noisy_steps == "all" and window_width(sampler) == len(noisy_steps(sampler)):
+        return "sampler.noisy_steps=all (only with sampler.window_size below the steps that have noise)"
+    return ""
+
+
 def _idle_schedule(sampler: "SamplerConfig") -> str:
     """A window as wide as its range has nowhere to go; one whose stays do not become shorter there moves evenly."""
-    first, end = window_bounds(sampler)
-    width = end - first if sampler.window_size is None else sampler.window_size
+    (first, end), width = window_bounds(sampler), window_width(sampler)
     name = f"sampler.window_schedule={sampler.window_schedule}"
     if sampler.window_schedule == "random":
         return ""

@@ -18,6 +18,7 @@ from drift_pl.config.schema_method import EncoderConfig, NamedConfig, ObjectiveC
 from drift_pl.config.schema_model import LoraConfig, PolicyConfig, PromptsConfig, SamplerConfig
 from drift_pl.config.schema_run import EvaluationConfig, TrainerConfig
 from drift_pl.config.section import Section
+from drift_pl.config.signal import refuse_no_signal
 from drift_pl.config.updates import refuse_unfit_update
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES, names
@@ -102,6 +103,7 @@ class Config(Section):
         _refuse_float16(self)
         refuse_unfit_update(self)
         refuse_idle_arguments(self)
+        refuse_no_signal(self)
         _refuse_trained_readers(self)
         keep, size = self.incentive.selection.keep, self.prompts.group_size
         if keep and not 2 <= keep <= size:

@@ -104,6 +104,11 @@ class PromptingConfig(Section):
                 "incentive.prompting.vocabulary=FILE, incentive.prompting.paraphrases=FILE, or "
                 "incentive.prompting.writers=[{name: chat, args: {url: ..., model: ...}}]"
             )
+        if self.rule in VARIANTS and not self.templates and self.paraphrases is None:
+            raise UserError(
+                f"incentive.prompting.rule={self.rule} needs texts: give incentive.prompting.paraphrases=FILE, or "
+                "incentive.prompting.templates=['a photo of {prompt}']"
+            )
         return self
 
 

@@ -98,7 +98,7 @@ class ObjectiveConfig(Section):
     )
     ratio: Literal["plain", "guard", "unscaled"] = setting(
         "plain",
-        "plain; guard: GRPO-Guard's, with the same mean and scale at every step; unscaled: without 1 / (2 std^2), "
+        "plain; guard: GRPO-Guard's, centred at 1 at every step, without 1 / std; unscaled: without 1 / (2 std^2), "
         "Flow-CPS's",
         only=STEPS,
     )

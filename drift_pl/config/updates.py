@@ -62,6 +62,12 @@ def _refuse_under_replay(config: "Config") -> None:
             f"sampler.window_size=0 leaves no step to train, and {loss} trains on sampled steps: use "
             "sampler.window_size=1 or more, or objective.loss=nft"
         )
+    family = TABLES["family"].get(config.policy.family)
+    if config.objective.step_weights == "inverse_length" and family and family.process != "flow":
+        raise UserError(
+            f"objective.step_weights=inverse_length is for flow models, whose means move with the prediction in "
+            f"proportion to the step's length, and policy.family={config.policy.family} is not one: use none or std"
+        )
 
 
 def _refuse_under_images(config: "Config") -> None:

@@ -100,6 +100,28 @@ def check_signature(
                     raise UserError(f"{named(_plain(value))} does not fit: {name!r} takes {shown(parameter)}")
 
 
+def check_function(kind: str, name: str, signature: inspect.Signature | None, args: Mapping[str, Any]) -> bool:
+    """As `check_signature`, for a function that is itself a thing of `CALLED_WITH`, or makes one of its arguments.
+
+    Returns:
+        Whether it is one itself: `args` are then what its further parameters take.
+
+    Raises:
+        UserError: as `check_signature`; the line says how the first parameters of such a function are called.
+    """
+    first = CALLED_WITH[kind]
+    if is_called_with(signature, first):
+        check_signature(name, without_first(signature, len(first)) if signature else None, args)
+        return True
+    try:
+        check_signature(name, signature, args)
+    except UserError as error:
+        article = "an" if kind == "encoder" else "a"
+        hint = f"a function that is {article} {kind} itself has first parameters called {', '.join(first)}"
+        raise UserError(f"{error}; {hint}") from error
+    return False
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Whether a plain value is of an annotated type; True for types that no plain value shows."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)

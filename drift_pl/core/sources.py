@@ -48,6 +48,18 @@ def written_signature(name: str, depth: int = DEPTH) -> inspect.Signature | None
     return None
 
 
+def is_written_function(name: str, depth: int = DEPTH) -> bool:
+    """Whether `written_signature` is that of a function, and not of a class."""
+    module, _, thing = name.partition(":")
+    file = source_file(module)
+    tree = read_source(file, name) if file and depth else None
+    node = _definition(tree, thing) if tree else None
+    if isinstance(node, ast.ImportFrom):
+        origin = _imported_from(node, thing, module, file)
+        return origin is not None and is_written_function(origin, depth - 1)
+    return isinstance(node, ast.FunctionDef)
+
+
 def written_summary(name: str) -> str:
     """The first line of the docstring of `package.module:Thing`, as its file states it; empty if there is none."""
     module, _, thing = name.partition(":")

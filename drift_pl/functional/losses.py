@@ -66,7 +66,7 @@ def _health(ratio_B: Tensor, log_ratio_B: Tensor, high_B: Tensor, low_B: Tensor)
 def normalised_log_ratio(
     log_prob_B: Tensor, old_log_prob_B: Tensor, mean_BCHW: Tensor, old_mean_BCHW: Tensor, std: Tensor
 ) -> Tensor:
-    """GRPO-Guard's log-ratio, with zero mean and the same scale at every step (arXiv 2510.22319, ratio normalization).
+    """GRPO-Guard's log-ratio, with zero mean and without 1 / std (arXiv 2510.22319, ratio normalization).
 
     With x = m_old + std e, the plain log-ratio is mean(e (m - m_old)) / std - mean((m - m_old)^2) / (2 std^2), means
     over latent elements: on samples of the old policy it is negative on average, more so for smaller std, and the upper
@@ -74,7 +74,8 @@ def normalised_log_ratio(
 
         log r = std (log p - log p_old + mean((m - m_old)^2) / (2 std^2)) = mean(e (m - m_old)),
 
-    whose mean is zero and whose standard deviation does not depend on std. The correction is per image: averaged over
+    whose mean is zero and whose standard deviation is that of the mean's move, about proportional to the step's length,
+    and no longer to 1 / std. The correction is per image: averaged over
     the batch, one image that moved far would shift all other ratios.
 
     Args:

@@ -70,8 +70,8 @@ def linear_stay(start: int, first: int, end: int, most: int, least: int) -> int:
 
 
 def exponential_stay(start: int, most: int, rate: float, after: int) -> int:
-    """Iterations at a place, ceil(most exp(-rate max(0, start - after))) (MixGRPO's `exp_decay`)."""
-    return math.ceil(most * math.exp(-rate * max(0, start - after)))
+    """Iterations at a place, ceil(most exp(-rate max(0, start - after))), at least one (MixGRPO's `exp_decay`)."""
+    return max(1, math.ceil(most * math.exp(-rate * max(0, start - after))))
 
 
 def warmup_factor(iteration: int, warmup: int) -> float:

@@ -75,10 +75,11 @@ class Quantile:
 
     def __call__(self, reward_PG: Tensor) -> Tensor:
         """bool [P, G], True where an image is trained on."""
-        # float64, so that a quantile that falls on an image equals its reward and keeps it.
+        # float64 and a margin, so that a quantile that falls on an image keeps it: 0.28 x 25 is 7.000000000000001.
         finite_PG = torch.where(reward_PG.isfinite(), reward_PG.double(), torch.nan)
         lowest_P1, highest_P1 = (finite_PG.nanquantile(q, dim=1, keepdim=True) for q in (self.low, self.high))
-        return (finite_PG >= lowest_P1) & (finite_PG <= highest_P1)
+        margin_P1 = 1e-9 * (highest_P1 - lowest_P1)
+        return (finite_PG >= lowest_P1 - margin_P1) & (finite_PG <= highest_P1 + margin_P1)
 
 
 @dataclass(frozen=True)

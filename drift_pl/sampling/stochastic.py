@@ -97,6 +97,7 @@ class Ddim(StochasticStep):
 
     noise_level: float
     process = "ddpm"
+    std_has_length = False
 
     def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> tuple[Tensor, Tensor]:
         return ddim_step(latents_BCHW, prediction_BCHW, sigmas[number], sigmas[number + 1], self.noise_level)

@@ -13,6 +13,7 @@ from drift_pl.training.reporting import IterationReport
 def describe_iteration(
     report: IterationReport,
     scores: Scores,
+    effective_PG: Tensor,
     bonus_PG: Tensor | None,
     potential_PG: Tensor | None,
     experience: Experience,
@@ -21,6 +22,7 @@ def describe_iteration(
     """Adds an iteration to the report; every key is explained in docs/metrics.md.
 
     Args:
+        effective_PG: the rewards that selection saw; `reward/*` are of the raw ones.
         bonus_PG, potential_PG: of `Method`.
         final_BCHW: latents of the final images, as sampled.
     """
@@ -33,7 +35,7 @@ def describe_iteration(
     report.add("reward/unscored_fraction", (~finite_PG).float())
     for name, score_PG in scores.by_reward.items():
         report.add(f"reward/{name}", score_PG)
-    for name, value_P in selection_statistics(reward_PG, experience.kept_PG).items():
+    for name, value_P in selection_statistics(effective_PG, experience.kept_PG).items():
         report.add(f"selection/{name}", value_P)
     if bonus_PG is not None:
         report.add("shaping/bonus", bonus_PG)

@@ -85,7 +85,7 @@ class DriftModule(L.LightningModule):
         self.update_policy(experience, statistics.counts_U, report)
         report.lap("update")
         shaping = (bonus_PG, self.method.potential(scores))
-        describe_iteration(report, scores, *shaping, experience, trajectory.final_BCHW)
+        describe_iteration(report, scores, reward_PG, *shaping, experience, trajectory.final_BCHW)
         observe(self.trainer.callbacks, report, scores, trajectory.images_B3HW, batch)
         self.trainer.datamodule.iteration = batch.iteration + 1
         return {"images_B3HW": trajectory.images_B3HW, "batch": batch, "metrics": self.publish(report)}

@@ -49,7 +49,10 @@ def gather_statistics(
     """
     assert scores.counts_N is not None
     counts_U = torch.stack([part.sum() for part in counted(kept_PG).chunk(updates)]).double().cpu()
-    std_P = masked_std(reward_PG, reward_PG.isfinite()).flatten().double().cpu()
+    finite_PG = reward_PG.isfinite()
+    std_P = masked_std(reward_PG, finite_PG).flatten().double()
+    # one image alone has no spread: it is left out of the median, not counted as 0
+    std_P = torch.where(finite_PG.sum(1) >= 2, std_P, torch.nan).cpu()
     number, task_P = (1, None) if scores.tasks is None else (len(scores.tasks.asked_XR), scores.tasks.task_P)
     of_task = [reward_PG if task_P is None else reward_PG[task_P == task] for task in range(number)]
     moments = torch.cat([reward_moments(part_PG) for part_PG in of_task])

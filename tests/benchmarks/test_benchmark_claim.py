@@ -34,7 +34,7 @@ def table_of(tier: Tier, p_values: dict[str, tuple[float, float] | None]) -> Tab
         return [replace(levers, method="other", p_values=(0.5, 0.5)), levers]
 
     found = {other: rows(other) for other in p_values}
-    return Table(tier, 4, "", {}, dict.fromkeys(tier.methods, ([], [])), found, "", 0, {}, {})
+    return Table(tier, 4, "", {}, dict.fromkeys(tier.methods, ([], [])), found, "", 0, {}, {}, "CPU")
 
 
 def test_the_levers_p_values_are_adjusted_over_worlds(plan: dict[str, Tier]) -> None:
@@ -49,7 +49,7 @@ def test_the_levers_p_values_are_adjusted_over_worlds(plan: dict[str, Tier]) -> 
         plan["B"], {"nft_kl_0.1": (0.01, 0.2), "nft_kl_0.3": (0.5, 0.5), "nft_kl_0.1 + nft_kl_0.3": (0.4, 0.6)}
     )
     c = table_of(plan["C"], {"nft_kl_0.3": (0.03, 0.04)})
-    lines = [line.split(" | ") for line in claim_lines([b, c])[4:-1]]
+    lines = [line.split(" | ") for line in claim_lines([b, c])[7:-1]]
     assert [(line[0], line[1], line[3], line[6], line[8]) for line in lines] == [
         ("| the same update and KL", "b", "`expand_nft`", "0.020", "0.200"),
         ("| the same update and KL", "c", "`expand_nft_0.3`", "0.030", "0.080"),
@@ -59,7 +59,7 @@ def test_the_levers_p_values_are_adjusted_over_worlds(plan: dict[str, Tier]) -> 
     ]
     assert lines[0][4] == "`nft_kl_0.1`"
     assert lines[0][5] == lines[0][7] == "+10.0 % [+5.0, +15.0]"
-    (one,) = claim_lines([table_of(plan["C"], {"nft_kl_0.3": None})])[4:-2]
+    (one,) = claim_lines([table_of(plan["C"], {"nft_kl_0.3": None})])[7:-2]
     assert one.split(" | ")[6] == "1.000"
 
 
@@ -118,10 +118,10 @@ def test_hours_are_summed_by_tier_and_device() -> None:
     """Catches in benchmarks/fronts/benchmark_compute.py: minutes of a shared accelerator among those of a core."""
     made = {"b1": {"a-s0": {"minutes": 30}, "b-s0": {"minutes": 60, "device": "CPU"}}}
     made |= {"B2": {}, "B": {"c-s0": {"minutes": 90, "device": "NVIDIA H100"}}}
-    assert compute_lines(made, 40)[4:] == [
-        "| b1 | 2 | 1.5 | 0.0 |",
-        "| B | 1 | 0.0 | 1.5 |",
-        "| together | 3 | 1.5 of 40 | 1.5 |",
+    assert compute_lines({"b1": "a pilot", "B": "the rest"}, made, 40)[4:] == [
+        "| b1 | a pilot | 2 | 1.5 | 0.0 |",
+        "| B | the rest | 1 | 0.0 | 1.5 |",
+        "| together |  | 3 | 1.5 of 40 | 1.5 |",
         "",
         "By the clock, evaluations included; a shared machine is slower than one of its own.",
         "",

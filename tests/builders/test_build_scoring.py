@@ -134,7 +134,7 @@ def test_the_config_of_a_run_may_name_them() -> None:
         ("channel", {}, "rewards.0.args: missing a required argument: 'number' for 'my_rewards:channel'"),
         ("channel", {"numbr": 1}, "its arguments are: number, factor=1.0"),
         ("redness", {"images": 1}, "its arguments are: none"),
-        ("other_names", {}, "(the first parameters of a function of images are: images, prompts)"),
+        ("other_names", {}, "; a function that is a reward itself has first parameters called images, prompts"),
         ("Channel", {}, "missing a required argument: 'number'"),
     ],
 )

@@ -19,6 +19,7 @@ from drift_pl.export import main as export
 from drift_pl.fit import main as fit
 from drift_pl.generate import main as generate
 
+MAX_AT_K = "incentive={method: max_at_k, selection: {rule: none}, shaping: {weight: 0}"
 MODULE = """
 import functools
 
@@ -137,10 +138,10 @@ LATE = [
     ("sampler={kind: 'late_judge:Step', args: {size: x}}", "sampler.args.size=x does not fit"),
     ("objective={loss: 'late_judge:Loss', args: {size: x}}", "objective.args.size=x does not fit"),
     ("incentive={method: diverse_grpo, shaping: {weight: 0}, args: {beta: -1}}", "incentive.args.beta=-1: give a"),
-    ("incentive={method: max_at_k, shaping: {weight: 0}, args: {reward_weight: -1}}", "args.reward_weight=-1: give"),
-    ("incentive={method: max_at_k, shaping: {weight: 0}, args: {categories: 5}}", "categories=5 is no name with"),
+    (f"{MAX_AT_K}, args: {{reward_weight: -1}}}}", "args.reward_weight=-1: give"),
+    (f"{MAX_AT_K}, args: {{categories: 5}}}}", "categories=5 is no name with"),
     (
-        "incentive={method: max_at_k, shaping: {weight: 0}, args: {categories: {name: 'late_judge:Nothing'}}}",
+        f"{MAX_AT_K}, args: {{categories: {{name: 'late_judge:Nothing'}}}}}}",
         "incentive.args.categories.name='late_judge:Nothing' cannot be imported",
     ),
     ("incentive.prompting={rule: variants}", "incentive.prompting.rule=variants needs texts: give "),

@@ -28,7 +28,9 @@ def test_every_experiment_can_be_made_tiny(experiment: str) -> None:
 
 
 def test_methods_and_numbers_that_need_images() -> None:
-    config = parse(["dry_run=true", "incentive.method=max_at_k", "incentive.shaping.weight=0"]).config
+    config = parse(
+        ["dry_run=true", "incentive.method=max_at_k", "incentive.selection.rule=none", "incentive.shaping.weight=0"]
+    ).config
     assert config.prompts.group_size == 8
     config = parse(["dry_run=true", "incentive.selection={rule: min_variance, keep: 12}", "trainer.devices=3"]).config
     assert (config.prompts.per_iteration, config.incentive.selection.keep) == (3, 4)

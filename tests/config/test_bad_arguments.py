@@ -39,10 +39,10 @@ def message_of(*overrides: str) -> str:
 BAD = [
     ("experiment=nope", "experiment=nope: no such experiment; use one of shapes_div, shapes_flowgrpo, or the path"),
     ("experiment=", "experiment=: no such experiment; use one of"),
-    ("experiment=../shapes_div", "experiment=../shapes_div: no such experiment; use one of"),
+    ("experiment=../shapes_div", "experiment=../shapes_div: no such experiment; did you mean 'shapes_div'? use one of"),
     (
         "experiment=gone.yaml",
-        "experiment=gone.yaml: no such experiment; use one of shapes_div, shapes_flowgrpo",
+        "experiment=gone.yaml: no such file; use one of shapes_div, shapes_flowgrpo",
     ),
     ("samplr=1", "unknown key 'samplr': did you mean 'sampler'?"),
     ("samplr.steps=1", "unknown key 'samplr.steps': did you mean 'sampler.steps'?"),
@@ -278,7 +278,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
             "bad.yaml: policy.pretrained=3 should be a valid string; use e.g. policy.pretrained=pkg:",
         ),
         ("base: 3\n", "bad.yaml: base=3 is not the name of an experiment"),
-        ("base: nope\n", "experiment=nope: no such experiment"),
+        ("base: nope\n", "base=nope: no such experiment"),
         ("base: bad\n", "experiment files are each other's base: bad.yaml -> bad.yaml"),
         ("base: other\n", "experiment files are each other's base: bad.yaml -> other.yaml -> bad.yaml"),
     ],

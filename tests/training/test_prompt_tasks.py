@@ -1,6 +1,8 @@
 """A run of several tasks: prompts that name their rewards, and what is computed over a batch of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from drift_pl.incentive.methods.gardo import Gardo
 from drift_pl.incentive.methods.gdpo import Gdpo
 from drift_pl.scoring.rewards import WeightedReward, tasks_of
 from drift_pl.training import parallel
+from drift_pl.training.description import describe_iteration
 from drift_pl.training.parallel import gather_statistics, of_groups
+from drift_pl.training.reporting import IterationReport
 from drift_pl.training.scoring import GroupScoring
 
 CPU = torch.device("cpu")
@@ -141,3 +145,30 @@ def test_gardo_ranks_images_among_their_own_task() -> None:
     scores = Scores(reward, {"main": reward, "aux": auxiliary}, None, tasks=Tasks(torch.tensor([0, 1, 0]), asked))
     ours = Gardo(["aux"]).uncertainty(scores)
     torch.testing.assert_close(ours, torch.tensor([[0, 1 / 3], [-1, 1], [2 / 3, 1]]))
+
+
+def test_a_group_without_two_rewards_has_no_spread(images: Tensor) -> None:
+    """Oracle: the median of the other two. The base model's is a floor of the divisor for the whole run.
+
+    Catches in training/parallel.py: groups that could not be scored as groups that score alike.
+    """
+    scored = redness(images, ()).view(4, 5)
+    reward_PG = scored.clone()
+    reward_PG[0], reward_PG[1, 1:] = torch.nan, torch.nan
+    scores = replace(scores_of(images, ("red",) * 4), reward_PG=reward_PG, tasks=None)
+    found = gather_statistics(scores, reward_PG, reward_PG.isfinite(), 2, CPU)
+    torch.testing.assert_close(found.median_group_std, scored[2:].double().std(1, correction=0).mean())
+
+
+def test_selection_is_described_by_the_rewards_that_it_saw() -> None:
+    """Raw and effective rewards in opposite orders, as a method or a normalisation may have them.
+
+    Catches in training/description.py: the best image of the raw rewards.
+    """
+    reward_PG = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    kept_PG = torch.tensor([[False, True, True, True]])
+    experience, report = SimpleNamespace(kept_PG=kept_PG, advantage_PG=torch.zeros(1, 4)), IterationReport()
+    scores = Scores(reward_PG, {}, None)
+    describe_iteration(report, scores, 3 - reward_PG, None, None, experience, torch.zeros(4, 1, 2, 2))
+    found = report.reduce(CPU)
+    assert (found["selection/best_dropped"], found["reward/mean"]) == (1, 1.5)

@@ -190,7 +190,7 @@ EXPERIMENTS = [
     experiment("base: [a]\n", "is not the name of an experiment"),
     with_files({"mine.yaml": "base: nothing\n"}, "resume experiment=mine.yaml run_dir=new", "experiment=nothing"),
     with_files(
-        {"mine.yaml": "base: ./x.yaml\n"}, "resume experiment=mine.yaml", "experiment=./x.yaml: no such experiment"
+        {"mine.yaml": "base: ./x.yaml\n"}, "resume experiment=mine.yaml", "mine.yaml: base=./x.yaml: no such file"
     ),
     experiment("base: mine.yaml\n", "are each other's base: mine.yaml -> mine.yaml"),
     experiment("base: a.yaml\n", "a.yaml -> mine.yaml", more={"a.yaml": "base: mine.yaml\n"}),
@@ -218,13 +218,13 @@ EXPERIMENTS = [
     experiment("seed: ${oc.select:nothing}\n", "seed=null"),
     with_files({"mine.yaml": "rewards: ${evaluation.rewards}\n"}, "resume experiment=mine.yaml", "rewards is empty"),
     experiment("policy: ${sampler}\n", "policy"),
-    with_files({"mine.yaml": folder}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such experiment"),
+    with_files({"mine.yaml": folder}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such file"),
     with_files({"mine.yaml": link_to("mine.yaml")}, "resume experiment=mine.yaml", "experiment=mine.yaml"),
-    with_files({"mine.yaml": link_to("x")}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such experiment"),
-    with_files({"mine.yaml": fifo}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such experiment"),
+    with_files({"mine.yaml": link_to("x")}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such file"),
+    with_files({"mine.yaml": fifo}, "resume experiment=mine.yaml", "experiment=mine.yaml: no such file"),
     with_files({"mine.json": "{}"}, "resume experiment=mine.json", "experiment=mine.json: no such experiment"),
     with_files({}, "resume experiment=/dev/null", "experiment=/dev/null: no such experiment"),
-    with_files({}, "resume experiment=shapes_div.yml", "experiment=shapes_div.yml: no such experiment"),
+    with_files({}, "resume experiment=shapes_div.yml", "experiment=shapes_div.yml: no such file"),
     with_files({}, "resume experiment=Shapes_Div", "experiment=Shapes_Div: no such experiment"),
     with_files({}, "resume 'experiment=shapes_div '", "no such experiment"),
 ]
