@@ -203,7 +203,7 @@ class Store:
         complete = self.complete_seeds(tier)
         new = [job for job in tier.jobs if job.seed in complete and job.key not in self.held(tier.name)]
         jobs = {job.key: content for job in new if (content := self.job_of(job))}
-        taken = {name: home for name, content in jobs.items() if (home := self._home(tier.name, name, content))}
+        taken = {name: home for name, content in jobs.items() if (home := self._home(name, content))}
         if made := [job for job in new if job.key not in taken]:
             path = self.file(tier.name)
             evaluations = read_bundle(path) if path.is_file() else []
@@ -216,11 +216,10 @@ class Store:
             write_json(self.tiers / TAKEN_OVER, self._taken)
         return sorted({job.seed for job in new})
 
-    def _home(self, tier: str, name: str, content: Mapping[str, Any]) -> str | None:
-        """The first other tier whose file has this very result, if there is one."""
+    def _home(self, name: str, content: Mapping[str, Any]) -> str | None:
+        """The first tier whose file has this very result, if there is one."""
         for path in sorted(self.tiers.glob(f"*/evaluations{SUFFIX}")):
-            found = self.own(path.parent.name).get(name, {})
-            if path.parent.name != tier and {**found, "job": content["job"]} == content:
+            if {**self.own(path.parent.name).get(name, {}), "job": content["job"]} == content:
                 return path.parent.name
         return None
 
