@@ -41,6 +41,7 @@ def test_bytes_are_those_of_the_shapes(rule: str, rows: int) -> None:
     prompts.
     """
     arguments = [("experiment", "pickscore_div"), ("incentive.prompting.rule", rule)]
+    arguments.append(("incentive.prompting.templates", "['a {prompt}']"))
     table = memory.counted(build_config(arguments), processes=1)
     now = {name: entry["now"] for name, entry in table.items()}
     assert now["latents of the trained steps"] == 10 * 1152 * 16 * 64 * 64 * 4
