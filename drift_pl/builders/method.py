@@ -9,7 +9,7 @@ from typing import Any
 from drift_pl.builders.arguments import arguments, named_by
 from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
-from drift_pl.config.batches import window_bounds
+from drift_pl.config.batches import images_selected, window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.prompt_rewards import reward_names
 from drift_pl.config.schema import Config, NamedConfig
@@ -104,7 +104,7 @@ def _warn_of_doubts(config: Config) -> None:
 
 def build_selection(config: Config) -> SelectionRule:
     selection = config.incentive.selection
-    keep = selection.keep or -(-3 * config.prompts.group_size // 4)
+    keep = images_selected(selection.keep, config.prompts.group_size)
     rule = SELECTION_RULES[selection.rule]
     return rule(**named_by(rule, {**vars(selection), "keep": keep}))
 

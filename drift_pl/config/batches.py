@@ -113,3 +113,8 @@ def window_width(sampler: "SamplerConfig") -> int:
     """Steps of the SDE window; without a size it is the whole range."""
     first, end = window_bounds(sampler)
     return end - first if sampler.window_size is None else sampler.window_size
+
+
+def images_selected(keep: int, size: int) -> int:
+    """Images of a group that a rule with `incentive.selection.keep` trains on; 0: three quarters."""
+    return keep or -(-3 * size // 4)

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from drift_pl.config.batches import noisy_steps, window_bounds, window_width
+from drift_pl.config.batches import images_selected, noisy_steps, window_bounds, window_width
 
 if TYPE_CHECKING:  # its check calls this module
     from drift_pl.config.schema import Config, IncentiveConfig, ObjectiveConfig, SamplerConfig
@@ -32,8 +32,8 @@ def _idle_selection(incentive: "IncentiveConfig", size: int) -> str:
     name = f"incentive.selection.rule={selection.rule}"
     if selection.rule == "quantile" and (selection.low, selection.high) == (0, 1):
         return f"{name} (only with incentive.selection.low above 0 or high below 1)"
-    kept = selection.keep or -(-3 * size // 4)
-    if selection.rule in ("min_variance", "median", "max_variance") and kept == size:
+    keeps_some = selection.rule in ("min_variance", "median", "max_variance")
+    if keeps_some and images_selected(selection.keep, size) == size:
         return f"{name} (only with incentive.selection.keep below prompts.group_size={size})"
     return ""
 

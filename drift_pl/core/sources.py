@@ -32,12 +32,7 @@ def written_signature(name: str, depth: int = DEPTH) -> inspect.Signature | None
     Returns:
         None where that takes an import: classes made by decorators, several bases, modules that are no Python files.
     """
-    module, _, thing = name.partition(":")
-    file = source_file(module)
-    tree = read_source(file, name) if file and depth else None
-    node = _definition(tree, thing) if tree else None
-    if tree is None or node is None:
-        return None
+    module, thing, file, node = _written(name) if depth else ("", "", None, None)
     if isinstance(node, ast.FunctionDef):
         return None if node.decorator_list else _signature(node.args)
     if isinstance(node, ast.ImportFrom):
@@ -50,10 +45,7 @@ def written_signature(name: str, depth: int = DEPTH) -> inspect.Signature | None
 
 def is_written_function(name: str, depth: int = DEPTH) -> bool:
     """Whether `written_signature` is that of a function, and not of a class."""
-    module, _, thing = name.partition(":")
-    file = source_file(module)
-    tree = read_source(file, name) if file and depth else None
-    node = _definition(tree, thing) if tree else None
+    module, thing, file, node = _written(name) if depth else ("", "", None, None)
     if isinstance(node, ast.ImportFrom):
         origin = _imported_from(node, thing, module, file)
         return origin is not None and is_written_function(origin, depth - 1)
@@ -62,10 +54,7 @@ def is_written_function(name: str, depth: int = DEPTH) -> bool:
 
 def written_summary(name: str) -> str:
     """The first line of the docstring of `package.module:Thing`, as its file states it; empty if there is none."""
-    module, _, thing = name.partition(":")
-    file = source_file(module)
-    tree = read_source(file, name) if file else None
-    node = _definition(tree, thing) if tree else None
+    *_, node = _written(name)
     known = isinstance(node, ast.ClassDef | ast.FunctionDef)
     return (ast.get_docstring(node) or "").partition("\n")[0] if known else ""  # type: ignore[arg-type]
 
@@ -97,6 +86,14 @@ def _signature_of_fields(node: ast.ClassDef) -> inspect.Signature | None:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     found = [(ast.arg(each.target.id, each.annotation), kind, each.value) for each in fields]  # type: ignore[union-attr]
     return inspect.Signature([_parameter(*each) for each in found])
+
+
+def _written(name: str) -> tuple[str, str, Path | None, ast.stmt | None]:
+    """Module, thing, the module's file, and the statement in it that defines or imports the thing."""
+    module, _, thing = name.partition(":")
+    file = source_file(module)
+    tree = read_source(file, name) if file else None
+    return module, thing, file, _definition(tree, thing) if tree else None
 
 
 def _definition(tree: ast.Module, thing: str) -> ast.stmt | None:
