@@ -3,19 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import benchmark_table
+import numpy as np
 import pytest
 import yaml
 from benchmark import PLAN, tabulated
 from benchmark_claim import claim_lines
 from benchmark_compute import compute_lines
 from benchmark_page import BEGIN, END, figure_of, write_page
-from benchmark_table import Row, Table
+from benchmark_table import Row, Table, _gains
 from levels import LENGTH_TOLERANCE, MAX_UNREACHED, SHARE
 from made_up_tiers import short, stored
 from plan import Tier, read_plan
 
 from drift_pl.core.errors import UserError
-from drift_pl.functional.intervals import Interval
+from drift_pl.functional.intervals import Interval, diversity_gains
 
 CONTENT = yaml.safe_load(PLAN.read_text())
 
@@ -61,6 +63,23 @@ def test_the_levers_p_values_are_adjusted_over_worlds(plan: dict[str, Tier]) -> 
     assert lines[0][5] == lines[0][7] == "+10.0 % [+5.0, +15.0]"
     (one,) = claim_lines([table_of(plan["C"], {"nft_kl_0.3": None})])[7:-2]
     assert one.split(" | ")[6] == "1.000"
+
+
+def test_a_row_has_each_gains_own_level_and_p_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fifth more diversity at every reward; the baseline gains 0.5 in reward, from 0.2.
+
+    Catches in benchmarks/fronts/benchmark_table.py: the p-value of one integral for both; the shares exchanged.
+    """
+    monkeypatch.setattr(benchmark_table, "p_value", lambda low: 0.1 if low.args[0] is diversity_gains else 0.2)
+    points_K2 = np.array([[0.2, 0.4], [0.7, 0.2]])
+    baseline = np.tile(points_K2[None, :, None], (4, 1, 8, 1))
+    method = baseline * np.array([1.0, 1.2])
+    points = {"plain": baseline, "kl": method}
+    row = _gains(points, points, ("plain",), "kl", bound=1.0, tested=True)
+    assert row["p_values"] == (0.1, 0.2)
+    assert (row["at_share"].level, row["at_whole"].level) == pytest.approx((0.2 + 0.75 * 0.5, 0.7))
+    assert row["diversity"].mean == pytest.approx(0.2)
+    assert _gains(points, points, ("plain",), "kl", bound=1.0, tested=False).get("p_values") is None
 
 
 def test_a_pilot_and_a_tier_whose_levers_have_not_been_run_claim_nothing(plan: dict[str, Tier]) -> None:

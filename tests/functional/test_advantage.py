@@ -54,6 +54,16 @@ def test_the_bonus_is_centred_on_the_subset_and_never_divided() -> None:
     torch.testing.assert_close(both, torch.tensor([[-0.7, 0.2, 0.5, 0.0]]), rtol=0, atol=1e-6)
 
 
+def test_an_image_without_a_bonus_does_not_count_for_its_mean() -> None:
+    """Kept bonuses 0.1 and 0.3 have mean 0.2; the kept image without one keeps its reward part.
+
+    Catches in functional/advantage.py: a bonus of NaN taken for 0.
+    """
+    bonus = torch.tensor([[0.1, torch.nan, 0.3, 9.0]])
+    advantage = group_advantages(torch.full((1, 4), 7.0), THREE, 100.0, 1e-3, bonus)
+    torch.testing.assert_close(advantage, torch.tensor([[-0.1, 0.0, 0.1, 0.0]]), rtol=0, atol=1e-6)
+
+
 def test_groups_do_not_see_each_other(generator: torch.Generator) -> None:
     """Oracle: each group separately, in numpy; one group's rewards are a thousand times another's.
 

@@ -28,6 +28,7 @@ from drift_pl.functional.intervals import (
     Interval,
     _interaction,
     _limits,
+    _why_not,
     diversity_gains,
     hypervolumes,
     paired_difference_interval,
@@ -330,6 +331,26 @@ def test_a_checkpoint_that_hangs_on_one_prompt_has_no_interval() -> None:
     interval = paired_gain_interval(diversity_gains, baseline, method, generator=np.random.default_rng(0))
     assert interval.low is None
     assert interval.reason in [f"no gain in {share} % of the resamplings of the prompts" for share in range(28, 37)]
+
+
+@pytest.mark.parametrize(("undefined", "reason"), [(10, None), (11, "no gain in 1 % of the resamplings")])
+def test_one_resampling_in_a_hundred_may_have_no_gain(undefined: int, reason: str | None) -> None:
+    """Catches in functional/intervals.py: intervals from the resamplings that are left over."""
+    centre_B = np.where(np.arange(1000) < undefined, np.nan, 0.1)
+    found = _why_not(np.full(3, 0.1), centre_B, prompts=4)
+    assert found is None if reason is None else str(found).startswith(reason)
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 40])
+def test_resampled_means_of_few_prompts_are_widened(prompts: int) -> None:
+    """Means of P values drawn from P have a variance too small by (P - 1) / P, and too light tails: t(P - 1).
+
+    Catches in functional/intervals.py: no factor for the variance; none for the tails.
+    """
+    centre_B, alike_S = np.linspace(-1, 1, 2001), np.zeros(4)
+    low, high = _limits(0.0, centre_B, alike_S, np.zeros((2001, 4)), prompts, 0.95)
+    widening = stats.t.ppf(0.975, prompts - 1) / stats.norm.ppf(0.975) * math.sqrt(prompts / (prompts - 1))
+    assert (low, high) == pytest.approx((-0.95 * widening, 0.95 * widening), rel=1e-6)
 
 
 def test_where_seeds_have_no_gain_in_most_resamplings_nothing_is_taken_off() -> None:
