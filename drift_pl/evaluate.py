@@ -1,6 +1,7 @@
 """The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.progress import Display
+from drift_pl.core.prompt_files import DATASET
 
 if TYPE_CHECKING:  # `--help` and wrong keys answer without numpy and torch
     from drift_pl.builders.checkpoint_weights import Checkpoint
@@ -106,7 +108,8 @@ def _file(prompts: str, run_dir: Path, new: "Evaluation") -> Path:
     tuning = run_dir / "evaluation" / "tuning.json"
     if prompts == "tuning" and tuning.is_file() and not read_evaluation(tuning).protocol_difference(new):
         return tuning
-    return tuning.with_name(f"prompts-{Path(prompts).stem}.json")
+    name = re.sub(r"[^\w.-]+", "-", prompts) if prompts.startswith(DATASET) else Path(prompts).stem
+    return tuning.with_name(f"prompts-{name}.json")
 
 
 def _current(points: Sequence["Point"], checkpoints: Sequence["Checkpoint"]) -> tuple["Point", ...]:

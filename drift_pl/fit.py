@@ -21,7 +21,7 @@ from drift_pl.config.early import refuse_missing
 from drift_pl.config.fit_help import fit_help
 from drift_pl.config.help import table
 from drift_pl.config.inputs import RunMark, keep_inputs, read_mark, with_absolute_names
-from drift_pl.config.loading import config_yaml, parse
+from drift_pl.config.loading import Request, config_yaml, parse
 from drift_pl.config.overrides import OVERRIDES, keep_overrides
 from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.processes import check_launch, is_first_process, reports_errors
@@ -163,7 +163,7 @@ def _work(run: "Run", job: _Job, before: Contents) -> None:
             run.trainer.fit(run.module, datamodule=run.datamodule, ckpt_path=folder.resume_from)
     except SystemExit as stop:  # Lightning's answer to SIGTERM, without an exit status, and to Ctrl-C
         job.display.close()
-        line = f"stopped after iteration {run.datamodule.iteration}; resume with: {resume_command(folder.path)}"
+        line = f"stopped after iteration {run.saved}; resume with: {resume_command(folder.path)}"
         job.say(line, sys.stderr)
         raise SystemExit(INTERRUPTED if isinstance(stop.__context__, KeyboardInterrupt) else TERMINATED) from stop
     except BaseException as error:
@@ -210,7 +210,18 @@ def _run(argv: list[str]) -> None:
     if asks_for_help(argv):
         print(fit_help(argv), end="")
         return
-    request = parse(argv)
+    config = None
+    try:
+        request = parse(argv)
+        config = request.config
+        _follow(request)
+    except UserError as error:
+        if reports_errors(config, argv):
+            raise
+        raise SystemExit(USER_ERROR) from error
+
+
+def _follow(request: Request) -> None:
     refuse_missing(request.config, runs=not request.print_config)
     if request.ignored and is_first_process(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
@@ -227,17 +238,8 @@ def _run(argv: list[str]) -> None:
                 _close(folder, request.config)
 
 
-def _run_reporting(argv: list[str]) -> None:
-    try:
-        _run(argv)
-    except UserError as error:
-        if reports_errors():
-            raise
-        raise SystemExit(USER_ERROR) from error
-
-
 def main(argv: list[str] | None = None) -> int:
-    return run_command(_run_reporting, argv)
+    return run_command(_run, argv)
 
 
 if __name__ == "__main__":

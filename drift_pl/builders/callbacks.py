@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from drift_pl.builders.arguments import named_by, takes_first
@@ -31,6 +30,7 @@ from drift_pl.training.callbacks.ratio import KL_FIRST
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.logged import RunSettings
+from drift_pl.training.numbered_checkpoints import NumberedCheckpoints
 
 
 def build_further_callbacks(config: Config) -> list[L.Callback]:
@@ -88,20 +88,7 @@ def build_callbacks(
         resume = resume_command(run_dir)
         watch = RankWatch(describe, resume, boundary.saved, trainer.timeout_s, trainer.keep_boundary)
         callbacks.insert(0, watch)
-    callbacks.append(
-        ModelCheckpoint(
-            dirpath=folder,
-            filename="iteration-{iteration:06.0f}",
-            auto_insert_metric_name=False,
-            monitor="iteration",
-            mode="max",
-            save_top_k=trainer.keep_checkpoints,
-            save_last=True,
-            every_n_epochs=1,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-    )
+    callbacks.append(NumberedCheckpoints(folder, trainer.keep_checkpoints, boundary))
     return callbacks
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from drift_pl.builders.scoring import create_scorer
 from drift_pl.config.inputs import KEPT
-from drift_pl.config.own_run import run_folder_of
+from drift_pl.config.own_run import earlier_folder
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.files import local_path, write_text
+from drift_pl.core.files import write_text
 from drift_pl.core.registry import described
 from drift_pl.core.texts import stripped
 from drift_pl.incentive.expansions import TextsOnDemand, refuse_missing
@@ -105,9 +105,9 @@ def _kept_texts(config: Config, file: Path | None) -> dict[str, tuple[str, ...]]
     """What the run has, or the run that it goes on from in another folder."""
     if file is None:
         return {}
-    given = config.ckpt_path
-    earlier = [] if given in (None, "last", "auto") else [run_folder_of(local_path(given)) / KEPT / file.name]
-    found = next((each for each in (file, *earlier) if each.is_file()), None)
+    earlier = earlier_folder(config.ckpt_path)
+    places = [file] if earlier is None else [file, earlier / KEPT / file.name]
+    found = next((each for each in places if each.is_file()), None)
     with naming(WRITERS):
         return {} if found is None else read_paraphrases(str(found))
 

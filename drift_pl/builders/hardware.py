@@ -1,6 +1,6 @@
 """The device and precision of a run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric import Fabric
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
@@ -84,8 +85,11 @@ def refuse_text_device(place: str | None) -> None:
 
 
 @contextmanager
-def lightning_refusals(config: Config) -> Iterator[None]:
+def lightning_refusals(config: Config, further: Sequence[str] = ()) -> Iterator[None]:
     """Turns what Lightning says of its own settings into one line.
+
+    Args:
+        further: names of callbacks that are among what it is given.
 
     Raises:
         UserError: an accelerator is not there, or settings do not go together.
@@ -96,6 +100,11 @@ def lightning_refusals(config: Config) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # Lightning has several classes of errors for missing hardware and for settings
+        if further and isinstance(error, MisconfigurationException):  # what is without them has been tried before
+            names = ", ".join(further)
+            raise UserError(
+                f"trainer.callbacks: Lightning refuses one of {names} ({first_line(error)}): leave it out"
+            ) from error
         settings = {name: getattr(trainer, name) for name in ("accelerator", "devices", "num_nodes", "precision")}
         given = " ".join(f"trainer.{name}={value}" for name, value in settings.items())
         raise UserError(

@@ -13,10 +13,11 @@ import torch
 from drift_pl.builders.hardware import choose_device
 from drift_pl.builders.scoring import prompts_of
 from drift_pl.config.batches import derive_batches
+from drift_pl.config.own_run import earlier_folder
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
-from drift_pl.core.files import write_json
+from drift_pl.core.files import write_json, write_text
 from drift_pl.core.rng import make_generator
 from drift_pl.policies.protocol import Policy
 
@@ -28,7 +29,9 @@ GAIN, MEMORY = 0.05, 0.8
 
 
 def with_micro_batch(config: Config, policy: Policy, run_dir: Path) -> Config:
-    """The config with the number that the run's record has; the first process measures it if there is none.
+    """The config with the number of the run's record, or of the run that it goes on from in another folder.
+
+    Without one the first process measures it.
 
     Args:
         policy: whole, not sharded.
@@ -36,8 +39,12 @@ def with_micro_batch(config: Config, policy: Policy, run_dir: Path) -> Config:
     Raises:
         UserError: not even one image fits, or the first process does not come to a number.
     """
-    record = run_dir / RECORD
+    record, earlier = run_dir / RECORD, earlier_folder(config.ckpt_path)
     size = read_record(record)
+    if size is None and earlier is not None:
+        size = read_record(earlier / RECORD)
+        if size is not None and is_first_process(config):
+            write_text(record, (earlier / RECORD).read_text(encoding="utf-8"))
     if size is None and is_first_process(config):
         seconds = measure(config, policy)
         size = best_size(seconds)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from drift_pl.builders.arguments import named_by
 from drift_pl.builders.bench import build_held_out_evaluation
@@ -22,7 +23,7 @@ from drift_pl.builders.strategy import build_environment, build_strategy, is_sha
 from drift_pl.config.batches import derive_batches, noisy_steps, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_process, world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.progress import Display
@@ -34,7 +35,7 @@ from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward, tasks_of
 from drift_pl.training.callbacks import HeldOutEvaluation
-from drift_pl.training.checkpointing import AtomicCheckpointIO, RunIdentity
+from drift_pl.training.checkpointing import AtomicCheckpointIO, BoundaryCheckpoint, RunIdentity
 from drift_pl.training.datamodule import PromptDataModule
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.module import DriftModule
@@ -54,6 +55,11 @@ class Run:
     module: DriftModule
     datamodule: PromptDataModule
     watch: RankWatch | None = None
+
+    @property
+    def saved(self) -> int:
+        """Iterations that last.ckpt holds."""
+        return next(each.saved() for each in self.trainer.callbacks if isinstance(each, BoundaryCheckpoint))
 
 
 def build_run(
@@ -97,7 +103,7 @@ def build_run(
     callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further, display)
     module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting, train)
     announce_prompts(module, train, evaluation)
-    with lightning_refusals(config):
+    with lightning_refusals(config, [each.name for each in config.trainer.callbacks]):
         trainer = build_trainer(config, run_dir, callbacks, done)
     watch = next((each for each in callbacks if isinstance(each, RankWatch)), None)
     return Run(trainer, module, _build_datamodule(config, train), watch)
@@ -213,6 +219,10 @@ def build_sampling(
 
 def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
+    if world_size(config) == 1:
+        rank_zero_only.rank = (
+            0  # Lightning takes it from the environment, where a launcher may have numbered whole runs
+        )
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     return L.Trainer(

@@ -22,6 +22,7 @@ OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"
 )
+OWN = Path(__file__).parents[1].parts
 LONGEST = 300
 """Characters of one word of a message; a longer value is cut in its middle."""
 
@@ -89,11 +90,24 @@ def _refusal(error: BaseException) -> str | None:
     kind = type(error).__name__
     if kind == "OutOfMemoryError":
         return OUT_OF_MEMORY
-    frames = traceback.extract_tb(error.__traceback__)
-    of_callback = bool(frames) and Path(frames[-1].filename).parent.parts[-3:] == ("lightning", "pytorch", "callbacks")
-    if kind == "MisconfigurationException" or of_callback:  # e.g. a measure to stop by that nobody logs
+    if (line := refused(error)) is not None:
+        return line
+    if kind == "MisconfigurationException":  # e.g. a measure to stop by that nobody logs
         return f"Lightning refuses the settings of `trainer`, or of a callback: {first_line(error)}"
-    return refused(error)
+    if callback := _lightning_callback(error):
+        return (
+            f"trainer.callbacks: Lightning's {callback} does not work here ({kind}: {first_line(error)}): leave it out"
+        )
+    return None
+
+
+def _lightning_callback(error: BaseException) -> str:
+    """The module of a callback of Lightning that failed, or what it called, without anything of this package."""
+    files = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
+    places = [place for place, parts in enumerate(files) if parts[-4:-1] == ("lightning", "pytorch", "callbacks")]
+    if not places or any(parts[: len(OWN)] == OWN for parts in files[places[-1] :]):
+        return ""
+    return files[places[-1]][-1].removesuffix(".py")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from drift_pl.config.schema import RewardConfig
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import local_path
-from drift_pl.core.prompt_files import read_prompt_file
+from drift_pl.core.prompt_files import DATASET, read_prompt_file
 
 RUN_KEYS = (
     *("policy.pretrained", "sampler.eval_steps", "sampler.eval_guidance_scale", "trainer.precision"),
@@ -65,7 +65,7 @@ class EvaluateOptions(Options):
             raise UserError(f"out={self.out}: use e.g. out=evaluation-tuning.json, or leave it out")
         prompts = self.prompts
         if prompts not in ("test", "tuning"):
-            if not prompts.startswith("pkg:") and not local_path(prompts).is_file():
+            if not prompts.startswith(("pkg:", DATASET)) and not local_path(prompts).is_file():
                 use = "test, tuning, or a text file with one prompt per line"
                 raise UserError(f"prompts={prompts}: no such file; use {use}")
             with naming("prompts"):

@@ -80,6 +80,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a YAML file ({error})") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    if not isinstance(content, dict | None):
+    if content is None:
+        raise UserError(f"{path} is empty: such a file holds keys, e.g. `seed: 1`")
+    if not isinstance(content, dict):
         raise UserError(f"{path}: an experiment file holds keys, e.g. `seed: 1`, not a {type(content).__name__}")
-    return {str(key): value for key, value in (content or {}).items()}
+    return {str(key): value for key, value in content.items()}

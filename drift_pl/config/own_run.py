@@ -37,6 +37,11 @@ def run_folder_of(path: Path) -> Path:
     return next((folder for folder in above if (folder / CONFIG).is_file()), path)
 
 
+def earlier_folder(ckpt_path: str | None) -> Path | None:
+    """The folder of the run that `ckpt_path` names to go on from, maybe in another folder; None if it names none."""
+    return None if ckpt_path in (None, "last", "auto") else run_folder_of(local_path(ckpt_path))
+
+
 def _run_dir(ckpt_path: str, run_dir: str) -> Path | None:
     if ckpt_path in ("last", "auto"):
         folder = local_path(run_dir) if run_dir else None

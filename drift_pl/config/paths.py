@@ -20,7 +20,9 @@ def names_a_file(key: str, value: str) -> bool:
         return False
     if value.startswith((*LOCAL, "pkg:")) or value in (".", ".."):
         return True
-    return (key in NAMES_A_FILE or key.endswith(".pretrained") or "/" in value) and os.path.exists(value)
+    if key in NAMES_A_FILE or key.endswith(".pretrained") or "/" in value:
+        return os.path.exists(value)
+    return bool(os.path.splitext(value)[1]) and os.path.isfile(value)  # such as metadata: [train.jsonl]
 
 
 def with_absolute_paths(value: Any, key: str = "") -> Any:

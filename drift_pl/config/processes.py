@@ -1,10 +1,14 @@
 """The processes of a run before they know of each other: what their launcher has put into the environment."""
 
 import os
+from collections.abc import Sequence
 
 from drift_pl.config.batches import world_size as world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+
+SEVERAL = ("trainer.devices=", "trainer.num_nodes=")
+"""How arguments that ask for several processes begin."""
 
 
 def is_first_process(config: Config | None = None) -> bool:
@@ -23,11 +27,19 @@ def is_first_process(config: Config | None = None) -> bool:
     return not any(_number(name) for name in ("SLURM_PROCID", "NODE_RANK", "LOCAL_RANK"))
 
 
-def reports_errors() -> bool:
+def reports_errors(config: Config | None, argv: Sequence[str] = ()) -> bool:
     """Whether a process prints an error of its start: on each host one does, for all of them are likely to meet it.
 
-    Those that Lightning's launcher starts meet none that the process that starts them has met.
+    Those that Lightning's launcher starts meet none that the process that starts them has met. Tasks of srun that train
+    alone are runs of their own, each with its errors.
+
+    Args:
+        config: None if the error is in it; then the arguments must name several processes, or each one prints.
+        argv: of the command.
     """
+    alone = world_size(config) == 1 if config else not any(word.startswith(SEVERAL) for word in argv)
+    if alone and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return True
     if "RANK" in os.environ:
         return _number("LOCAL_RANK") == 0
     return "LOCAL_RANK" in os.environ or _number("SLURM_LOCALID") == 0

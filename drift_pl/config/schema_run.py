@@ -77,7 +77,7 @@ class TrainerConfig(Section):
         "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
     )
     timeout_s: float = neutral(
-        600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", gt=0, le=1e6
+        600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", ge=1, le=1e6
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "16-true"] = setting(
         "32-true",
@@ -98,7 +98,7 @@ class TrainerConfig(Section):
         "rewards are asked over HTTP",
         example="false",
     )
-    save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1)
+    save_every: int = neutral(10, "iterations between checkpoints (the length of a Lightning epoch)", ge=1, le=10**9)
     keep_checkpoints: int = neutral(2, "numbered checkpoints kept beside last.ckpt; -1: all", ge=-1)
     keep_boundary: Flag = neutral(
         True, "copy the trained state to main memory before each iteration, to be saved if the run breaks"

@@ -48,13 +48,14 @@ def read_json_lines(name: str, example: str) -> Iterator[tuple[str, Any]]:
         example: a valid line, for error messages.
 
     Raises:
-        UserError: there is no such file, it is not text, or a line is not JSON or holds half of a character.
+        UserError: there is no such file, it is not text, or a line is not JSON, or holds half of a character, NaN
+            or Infinity.
     """
     for number, line in numbered_lines(read_text(name, f"a JSON-lines file with lines like {example}")):
         place = f"{named(name)}, line {number}"
         try:
             entry = json.loads(line)
-            whole = not has_lone_surrogate(json.dumps(entry, ensure_ascii=False))
+            whole = not has_lone_surrogate(json.dumps(entry, ensure_ascii=False, allow_nan=False))
         except json.JSONDecodeError as error:
             raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno}); write {example}") from error
         except (ValueError, RecursionError) as error:

@@ -178,11 +178,11 @@ class Evaluator:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
         reward_S, by_reward = score_images(self.rewards, images_S3HW, repeated, num_images)
-        yield "reward", reward_S.nanmean()
+        yield "reward", _mean_score(reward_S)
         for name, score_S in by_reward.items():
-            yield f"reward/{name}", score_S.nanmean()
+            yield f"reward/{name}", _mean_score(score_S)
         for reward in self.heldout_rewards:
-            yield f"heldout/{reward.name}", reward(images_S3HW, repeated, num_images).nanmean()
+            yield f"heldout/{reward.name}", _mean_score(reward(images_S3HW, repeated, num_images))
         if num_images < 2:
             return
         finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
@@ -194,6 +194,11 @@ class Evaluator:
                 kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
                 yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
             yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
+
+
+def _mean_score(score_S: Tensor) -> Tensor:
+    """Over the images that were scored with a finite number; NaN if none was."""
+    return score_S[score_S.isfinite()].mean()
 
 
 def _distance_within(kernel_SS: Tensor, kept_S: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.locate import load_pretrained, locate
+from drift_pl.core.locate import load_pretrained, locate, split_revision
 from drift_pl.core.signatures import Count, Positive
 from drift_pl.scoring.pickscore import ClipReward
 from drift_pl.scoring.pixels import to_bytes
@@ -84,7 +84,7 @@ class HpsV2(ClipReward):
         normaliser: Positive = 1.0,
         batch_size: Count = 64,
     ) -> None:
-        if pretrained == HPS:
+        if split_revision(pretrained)[0] == HPS:
             checkpoint = checkpoint or CHECKPOINT
         with naming(".args.pretrained"):
             if checkpoint or Path(locate(pretrained)).is_file():

@@ -129,6 +129,9 @@ class JsonClient:
                 _, late = concurrent.futures.wait(futures, left, return_when=concurrent.futures.FIRST_EXCEPTION)
                 if call.failures:
                     raise call.failures[0]
+                for future in futures:  # what broke a request in a way that is no failure of the server's
+                    if future.done() and (error := future.exception()) is not None:
+                        raise error
                 if late:
                     raise self._deadline_passed("requests were still pending")
                 return [future.result() for future in futures]
@@ -190,7 +193,7 @@ class JsonClient:
         try:
             with client.stream("POST", self.url, json=content, timeout=left) as response:
                 answer = self._read(response, call)
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, httpx2.DecodingError) as error:
             raise Transient(f"{type(error).__name__}: {first_line(error)}") from error
         if response.status_code in RETRIED_STATUS:
             raise Transient(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))

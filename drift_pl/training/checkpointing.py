@@ -143,14 +143,15 @@ class BoundaryCheckpoint(L.Callback):
         self._saved = 0
 
     def saved(self) -> int:
-        """Iterations that the last checkpoint holds."""
+        """Iterations that last.ckpt holds."""
         return self._saved
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._saved = checkpoint_iteration(checkpoint)
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._saved = checkpoint_iteration(checkpoint)
+    def has_saved(self, iteration: int) -> None:
+        """Told by what writes last.ckpt, once it is there: a hook of saving would come before, and for other files."""
+        self._saved = iteration
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = True  # whatever is resumed is in its place; before, a save would put fresh weights over it
@@ -192,6 +193,7 @@ class BoundaryCheckpoint(L.Callback):
             trainer.save_checkpoint(self._path)
         else:  # the others are elsewhere, or gone: without Lightning's barrier
             trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(False), self._path)
+        self.has_saved(trainer.datamodule.iteration)
 
     @torch.no_grad()
     def _restore(self, trainer: L.Trainer, pl_module: L.LightningModule, boundary: dict[str, Any]) -> None:

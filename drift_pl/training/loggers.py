@@ -1,6 +1,7 @@
 """Where metrics go: loggers of a run's folder. A run that is resumed drops the steps that it is going to repeat."""
 
 import csv as comma_separated
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ def tensorboard(run_dir: Path, done: int = 0) -> TensorBoardLogger:
 
 
 class _TensorBoard(TensorBoardLogger):
-    """Lightning's may leave half of a hparams.yaml when it is killed, and never mends it."""
+    """Lightning's may leave half of a hparams.yaml when it is killed, and never mends it.
+
+    It also takes a `$` or a `~` in a folder's name for a variable, or for somebody's home.
+    """
+
+    @property
+    def log_dir(self) -> str:
+        return os.path.join(self.root_dir, str(self.version))
 
     @rank_zero_only
     def save(self) -> None:

@@ -48,6 +48,20 @@ def test_auto_is_zero_until_it_is_measured_and_the_record_decides(
     assert with_micro_batch(config, policy, tmp_path).sampler.micro_batch is None
 
 
+def test_a_run_that_goes_on_elsewhere_keeps_the_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in builders/micro_batch.py: measured anew, so that sums have another order and the bits differ."""
+    monkeypatch.setattr(micro_batch, "measure", lambda *_: pytest.fail("measured again"))
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").touch()
+    (tmp_path / "run" / RECORD).write_text('{"micro_batch": 16}')
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    config = build_config(AUTO).model_copy(update={"ckpt_path": str(checkpoint)})
+    policy: Any = None
+    (tmp_path / "new").mkdir()
+    assert with_micro_batch(config, policy, tmp_path / "new").objective.micro_batch == 16
+    assert read_record(tmp_path / "new" / RECORD) == 16
+
+
 def test_another_process_waits_for_the_first_ones_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(micro_batch, "is_first_process", lambda _: False)
     monkeypatch.setattr(micro_batch, "measure", lambda *_: pytest.fail("measured by the second process"))

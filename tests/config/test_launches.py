@@ -6,6 +6,7 @@ from drift_pl.config.loading import parse
 from drift_pl.config.processes import check_launch, is_first_process, reports_errors
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.fit import main
 
 NAMES = (
     "RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_PROCID",
@@ -52,7 +53,34 @@ def test_the_first_process_and_those_that_report(
         launched.setenv(*entry.split("="))
     assert is_first_process() is is_first_process(of(2)) is first
     assert is_first_process(of(1))
-    assert reports_errors() is reports
+    assert reports_errors(of(2)) is reports
+    assert reports_errors(None, ["experiment=x", "trainer.devices=2", "seedd=1"]) is reports
+
+
+@pytest.mark.parametrize(
+    ("variables", "reports"),
+    [
+        ("RANK=1 LOCAL_RANK=1 WORLD_SIZE=2", True),  # numbers of something else
+        ("SLURM_PROCID=1 SLURM_LOCALID=1", True),  # srun of several runs
+        ("RANK=1 LOCAL_RANK=1 TORCHELASTIC_RUN_ID=1", False),  # torchrun's processes are one run, and the first says so
+        ("RANK=0 LOCAL_RANK=0 TORCHELASTIC_RUN_ID=1", True),
+    ],
+)
+def test_a_run_of_one_process_reports_its_errors(variables: str, reports: bool, launched: pytest.MonkeyPatch) -> None:
+    """Catches in config/processes.py: status 2 without a word in the second of several runs of one srun."""
+    for entry in variables.split():
+        launched.setenv(*entry.split("="))
+    assert reports_errors(of(1)) is reports
+    assert reports_errors(None, ["seedd=1"]) is reports
+
+
+def test_a_misspelt_key_is_told_in_every_task(launched: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    for entry in ("SLURM_PROCID=1", "SLURM_LOCALID=1"):
+        launched.setenv(*entry.split("="))
+    assert main(["seedd=1"]) == 2
+    assert "seedd" in capsys.readouterr().err
+    assert main(["trainer.devices=2", "seedd=1"]) == 2
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -84,7 +112,7 @@ def test_another_number_of_processes_than_the_settings_say(
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", ".nan", ".inf", "soon"])
-def test_a_timeout_is_a_positive_number(value: str) -> None:
+@pytest.mark.parametrize("value", ["0", "-1", "1e-6", ".nan", ".inf", "soon"])
+def test_a_timeout_is_a_second_or_more(value: str) -> None:
     with pytest.raises(UserError, match=r"trainer\.timeout_s"):
         parse(["experiment=shapes_drift", f"trainer.timeout_s={value}"])

@@ -286,6 +286,21 @@ def test_groupwise_rewards_see_a_prompts_images_and_a_prompt_may_have_no_score(
         assert result.values[name].isnan().tolist() == [False, True, True]
 
 
+def test_an_infinite_score_is_left_out_as_in_training(
+    tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
+) -> None:
+    """Catches in evaluation/evaluator.py: one infinite score in the mean of a prompt's."""
+
+    def first_is_infinite(images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
+        return torch.tensor([torch.inf, 1.0, 2.0, torch.nan])
+
+    rewards = [WeightedReward("broken", first_is_infinite)]
+    evaluator = make_evaluator(tiny_evaluation_encoder, rewards=rewards, heldout_rewards=rewards)
+    values = evaluate(tiny_policy, evaluator).values
+    for name in ("reward", "reward/broken", "heldout/broken"):
+        assert values[name].tolist() == [1.5, 1.5, 1.5]
+
+
 def test_values_belong_to_their_prompt_in_any_order(
     tiny_policy: StableDiffusion3Policy, tiny_evaluation_encoder: Path
 ) -> None:

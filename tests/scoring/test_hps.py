@@ -157,4 +157,7 @@ def test_the_published_names_are_asked_of_the_hub(monkeypatch: pytest.MonkeyPatc
         HpsV2(revision="abc", processor=str(clip_folder))
     with pytest.raises(UserError, match="could not be fetched from the hub"):
         HpsV2(checkpoint="HPS_v2_compressed.pt", processor=str(clip_folder))
-    assert asked == [("xswu/HPSv2", CHECKPOINT, "abc"), ("xswu/HPSv2", "HPS_v2_compressed.pt", None)]
+    with pytest.raises(UserError, match="could not be fetched from the hub"):
+        HpsV2("xswu/HPSv2@abc", processor=str(clip_folder))
+    pinned = ("xswu/HPSv2", CHECKPOINT, "abc")
+    assert asked == [pinned, ("xswu/HPSv2", "HPS_v2_compressed.pt", None), pinned]

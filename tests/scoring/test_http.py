@@ -20,6 +20,7 @@ from torch import Tensor
 from drift_pl.core.errors import UserError
 from drift_pl.scoring import example_server
 from drift_pl.scoring.http import SCORES, ChatJudge, HttpJudge, number_after, only_number
+from drift_pl.scoring.http_client import JsonClient
 
 TOKEN = "s3cret-t0ken-of-the-test"
 QUICK: dict[str, Any] = {"first_wait_s": 0.01, "deadline_s": 20.0}
@@ -334,6 +335,21 @@ def test_nonsense_is_refused_with_what_was_expected(serve: Callable[..., Server]
     assert len(message) < 400
     assert "expected" in message
     assert len(server.requests) == 1
+
+
+def test_a_damaged_answer_is_asked_for_again_and_named(serve: Callable[..., Server]) -> None:
+    """Catches in scoring/http_client.py: what is no error of the transport taken for a deadline that has passed."""
+    server = serve(lambda number, content: (200, {"scores": [1, 2]}, {"content-encoding": "gzip"}))
+    message = message_of(HttpJudge(server.url, attempts=2, **QUICK))
+    assert "no answer in 2 attempts (DecodingError" in message
+    assert len(server.requests) == 2
+
+
+def test_what_breaks_a_request_here_is_not_blamed_on_the_deadline() -> None:
+    """Catches in scoring/http_client.py: its error lost, and more time asked for."""
+    client = JsonClient("http://127.0.0.1:1/", None, 2, 2, 0.01, 5.0, 20.0, "scores")
+    with pytest.raises(ZeroDivisionError):
+        client.post_all(lambda part: 1 / part, [0, 0, 0])
 
 
 def test_settings_that_cannot_work_are_refused() -> None:

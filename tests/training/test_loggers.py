@@ -71,3 +71,13 @@ def test_a_kill_leaves_no_half_of_the_settings(make: Any, tmp_path: Path, monkey
     logger.save()
     (file,) = tmp_path.rglob("hparams.yaml")
     assert file.read_text() == "a: 1\n"
+
+
+def test_a_folder_is_what_it_is_called(tmp_path: Path) -> None:
+    """Catches in training/loggers.py: Lightning's, which takes $HOME in a name for the variable."""
+    folder = tmp_path / "$HOME" / "~"
+    logger = tensorboard(folder)
+    logger.log_hyperparams({"a": 1})
+    logger.log_metrics({"b": 1.0}, step=0)
+    logger.finalize("success")
+    assert {path.name.partition(".")[0] for path in (folder / "tensorboard").iterdir()} == {"events", "hparams"}
