@@ -137,7 +137,7 @@ def _register() -> Path:
 def _registered() -> set[str]:
     """Digests of what this user's runs asked for."""
     try:
-        return {line.partition(" ")[0] for line in _register().read_text(encoding="utf-8").splitlines()}
+        return {line.partition(" ")[0] for line in _register().read_text(encoding="utf-8").split("\n")}
     except (OSError, UserError, UnicodeDecodeError):
         return set()
 

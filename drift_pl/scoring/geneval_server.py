@@ -6,7 +6,6 @@ and shows CLIP an object without its background: its figures compare with figure
 docs/http_judge.md has the settings of a run.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,13 @@ from typing import Any
 from PIL import Image
 
 from drift_pl.core.locate import first_line
-from drift_pl.scoring.example_server import add_arguments, run
+from drift_pl.scoring.example_server import Parser, add_arguments, answer, listen
 from drift_pl.scoring.geneval import COLOURS, CONFIDENCE, Detection, judge
 
 NAMES = {"mouse": "computer mouse", "remote": "tv remote", "keyboard": "computer keyboard"}
 """COCO's name -> GenEval's, where they differ."""
+UNUSABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, AssertionError)
+"""What loading models raises for arguments: some detectors need a package (timm); torch asserts that it has CUDA."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,19 @@ def examiner_of(detector: str, colours: str, device: str, strict: bool) -> Exami
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Reward server: GenEval's rule on what a detector finds.")
+    parser = Parser(description="Reward server: GenEval's rule on what a detector finds.")
     parser.add_argument("--detector", required=True, help="an object detection model, by folder or hub id")
     parser.add_argument("--colours", required=True, help="a CLIP model, by folder or hub id")
     parser.add_argument("--strict", action="store_true", help="0 or 1 per image, as GenEval; else partial credit")
     parser.add_argument("--device", default="cpu", help="such as cuda:0")
     options = add_arguments(parser).parse_args()
+    server = listen(parser, options, lambda *asked: examiner(*asked))
     try:
         examiner = examiner_of(options.detector, options.colours, options.device, options.strict)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UNUSABLE as error:
+        server.server_close()
         parser.error(f"--detector {options.detector} --colours {options.colours}: {first_line(error)}")
-    run(parser, options, examiner)
+    answer(server, options)
 
 
 if __name__ == "__main__":

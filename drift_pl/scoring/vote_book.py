@@ -5,7 +5,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,31 +43,45 @@ class VoteBook:
     """Keeps every vote in a file as soon as it is given. Used by several threads.
 
     Args:
-        path: of the votes, in JSON lines; made if there is none, and read if there is one.
+        path: of the votes, in JSON lines; made if there is none, and read if there is one. Votes of the other mode stay
+            in it and do not count.
         mode: `ranking`: an order from the best on, of all images or of some; `clicks`: a choice of images.
-        voters: how many people must have voted on a group.
+        voters: how many people must have voted on a group, at least 1.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: the file cannot be read or written, a line of it is no vote, or nobody is to vote.
     """
 
     def __init__(self, path: Path, mode: Mode = "ranking", voters: int = 1) -> None:
+        if voters < 1:
+            raise UserError(f"voters={voters}: somebody must vote on each group; give 1 or more")
         self.path, self.mode, self.voters = path, mode, voters
         self._orders: dict[str, dict[str, list[int]]] = {}
         self._open: dict[str, Group] = {}
+        self._waiters: Counter[str] = Counter()  # by key; requests for the same images may overlap
         self._changed = threading.Condition()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = _without_cut_end(path)
         except OSError as error:
-            raise UserError(f"votes={path}: it cannot be read and written ({first_line(error)})") from error
+            raise UserError(
+                f"votes={path}: it cannot be read and written ({first_line(error)}); give a file in a folder of yours, "
+                "such as votes.jsonl"
+            ) from error
         for number, line in enumerate(lines, 1):
             self._recall(line, number)
 
     def _recall(self, line: str, number: int) -> None:
+        """Takes one line of the file in.
+
+        Raises:
+            UserError: it is no vote, of this mode or the other.
+        """
         try:
             vote = json.loads(line)
-            self._orders.setdefault(vote["group"], {})[vote["voter"]] = [int(index) for index in vote["order"]]
+            group, voter, order = vote["group"], vote["voter"], [int(index) for index in vote["order"]]
+            if vote.get("mode", self.mode) == self.mode:  # clicks have no order, and rankings name what nobody liked
+                self._orders.setdefault(group, {})[voter] = order
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"votes={self.path}, line {number}: it is no vote; mend or remove it") from error
 
@@ -75,17 +91,31 @@ class VoteBook:
         Args:
             deadline: of `time.monotonic`.
         """
-        with self._changed:
-            self._open.update({group.key: group for group in groups})
-            try:
-                while any(not self._complete(group.key) for group in groups):
-                    if time.monotonic() >= deadline:
-                        return None
-                    self._changed.wait(0.2)  # short: signals are only handled in between
-                return [mean_scores(self._orders[g.key].values(), len(g.images), self.mode) for g in groups]
-            finally:
-                for group in groups:
-                    self._open.pop(group.key, None)
+        with self._changed, self._opened(groups) as keys:
+            while not all(map(self._complete, keys)):
+                if time.monotonic() >= deadline:
+                    return None
+                self._changed.wait(0.2)  # short: signals are only handled in between
+            counts = [len(group.images) for group in groups]
+            return [
+                mean_scores(self._orders[key].values(), count, self.mode)
+                for key, count in zip(keys, counts, strict=True)
+            ]
+
+    @contextmanager
+    def _opened(self, groups: Sequence[Group]) -> Iterator[list[str]]:
+        """Shows groups to voters, and gives their keys; each is hidden again once the last of its requests is done."""
+        keys = [group.key for group in groups]
+        self._open.update(zip(keys, groups, strict=True))
+        self._waiters.update(keys)
+        try:
+            yield keys
+        finally:
+            self._waiters.subtract(keys)
+            for key in set(keys):
+                if not self._waiters[key]:
+                    del self._waiters[key]
+                    self._open.pop(key, None)
 
     def waiting(self, voter: str) -> list[Group]:
         """Groups that this voter has not seen and that need votes, in the order in which they were asked."""
@@ -130,7 +160,13 @@ class VoteBook:
 
 
 def _without_cut_end(path: Path) -> list[str]:
-    """The lines of a file, which is made if there is none; what a kill left of the last one is removed."""
+    """The lines of a file, which is made if there is none; what a kill left of the last one is removed.
+
+    A line ends at a line end only: U+2028, U+0085 and the like, at which `splitlines` cuts, stand in prompts.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
     with path.open("ab+") as file:
         file.seek(0)
         content = file.read()
@@ -138,7 +174,7 @@ def _without_cut_end(path: Path) -> list[str]:
         kept = len(whole) + 1 if whole else 0
         if kept < len(content):
             file.truncate(kept)
-    return whole.decode("utf-8", errors="replace").splitlines()
+    return whole.decode("utf-8", errors="replace").split("\n") if whole else []
 
 
 def mean_scores(orders: Any, count: int, mode: Mode) -> list[float]:

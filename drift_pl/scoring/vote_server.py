@@ -6,9 +6,9 @@ Whoever has the address can vote: it has a random token in its path. The server 
 told otherwise, answers no other `Host`, takes votes from its own page only (`Origin`), and bounds every request.
 """
 
-import argparse
 import base64
 import binascii
+import contextlib
 import hmac
 import json
 import secrets
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+from drift_pl.core.errors import UserError
+from drift_pl.scoring.example_server import Parser, bound, port_number
 from drift_pl.scoring.vote_book import Group, VoteBook
 
 PAGE = Path(__file__).parent / "vote.html"
@@ -185,22 +187,23 @@ class VoteHandler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A page on which people vote on images; a server for http_judge.")
+    parser = Parser(description="A page on which people vote on images; a server for http_judge.")
     parser.add_argument("--votes", default="votes.jsonl", help="file that keeps every vote")
     parser.add_argument("--mode", choices=["ranking", "clicks"], default="ranking")
-    parser.add_argument("--voters", type=int, default=1, help="people who must have voted on a group")
+    parser.add_argument("--voters", type=int, default=1, help="people who must have voted on a group, 1 or more")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 to be reached from other machines")
     parser.add_argument("--name", action="append", default=[], help="name by which other machines reach this one")
-    parser.add_argument("--port", type=int, default=8002)
+    parser.add_argument("--port", type=port_number, default=8002)
     options = parser.parse_args()
-    book = VoteBook(Path(options.votes), options.mode, options.voters)
-    server = VoteServer(book, options.host, options.port, tuple(options.name))
-    print(f"vote at {server.address}", flush=True)
-    print(f"reward: {{name: http_judge, args: {{url: {server.address}score, attempts: 1000000}}}}", flush=True)
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        server.server_close()
+        book = VoteBook(Path(options.votes), options.mode, options.voters)
+    except UserError as error:
+        parser.error(f"--{error}")  # it begins with the argument's name
+    with bound(parser, options, lambda: VoteServer(book, options.host, options.port, tuple(options.name))) as server:
+        print(f"vote at {server.address}", flush=True)
+        print(f"reward: {{name: http_judge, args: {{url: {server.address}score, attempts: 1000000}}}}", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class _ContinuedWriter(ExperimentWriter):
         try:
             text = path.read_text(encoding="utf-8")
             # a line that a kill has cut short is not a row
-            reader = comma_separated.DictReader(text[: text.rfind("\n") + 1].splitlines())
+            reader = comma_separated.DictReader(text[: text.rfind("\n") + 1].split("\n"))
             rows = [row for row in reader if (row["step"] or "").isdigit() and int(row["step"]) < self._done]
         except (KeyError, UnicodeDecodeError, comma_separated.Error) as error:
             raise UserError(f"{path} is not a table that trainer.logger=[csv] wrote: move it elsewhere") from error

@@ -226,7 +226,8 @@ def test_a_folder_that_is_no_detector_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches in scoring/geneval_server.py: a traceback for a wrong folder."""
-    monkeypatch.setattr("sys.argv", ["geneval_server", "--detector", str(tmp_path), "--colours", str(tmp_path)])
+    arguments = ["--detector", str(tmp_path), "--colours", str(tmp_path), "--port", "0"]
+    monkeypatch.setattr("sys.argv", ["geneval_server", *arguments])
     with pytest.raises(SystemExit) as ended:
         geneval_server.main()
     assert ended.value.code == 2
