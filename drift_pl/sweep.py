@@ -1,5 +1,6 @@
 """The command that trains many runs: `python -m drift_pl.sweep experiment=NAME KEY=VALUE,VALUE ... [KEY=VALUE ...]`."""
 
+import json
 import re
 import shlex
 import sys
@@ -8,14 +9,18 @@ from pathlib import Path
 
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import asks_for_help
+from drift_pl.config.run_folder import REPORT, SUMMARY
 from drift_pl.config.slurm import slurm_script
 from drift_pl.config.sweeping import Sweep, SweepOptions, SweptRun, read_sweep
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path, write_json, write_text
 from drift_pl.core.job_queue import Job, Outcome, work
+from drift_pl.core.json_files import read_keys
 from drift_pl.core.progress import clock
 
 LOGS = Path("runs") / "sweeps"
+MEASURED = ("encoder", "test_prompts", "images_per_prompt", "images")
+"""What runs share in their summaries if they can be compared."""
 FIT = (sys.executable, "-m", "drift_pl.fit")
 
 
@@ -90,7 +95,26 @@ def _run(argv: list[str]) -> None:
             "command tries them again, and skips the others"
         )
     folders = shlex.join(str(run.folder) for run in planned.runs)
-    print(f"list:    python -m drift_pl.runs {folders}\ncompare: python -m drift_pl.report {folders} out=report")
+    print(f"list:    python -m drift_pl.runs {folders}")
+    print("\n".join(_comparisons([run.folder for run in planned.runs])))
+
+
+def _comparisons(folders: Sequence[Path]) -> list[str]:
+    """The commands that compare those finished runs that were measured alike; `report` refuses others together."""
+    alike: dict[str, list[Path]] = {}
+    for folder in folders:
+        alike.setdefault(_measurement(folder), []).append(folder)
+    several = [shlex.join(map(str, runs)) for runs in alike.values() if len(runs) > 1]
+    if not several:
+        return [f"compare: no two runs were measured alike; each has its own {REPORT}"]
+    names = ["report"] if len(several) == 1 else [f"report-{number}" for number in range(1, len(several) + 1)]
+    return [f"compare: python -m drift_pl.report {runs} out={name}" for runs, name in zip(several, names, strict=True)]
+
+
+def _measurement(folder: Path) -> str:
+    """What a finished run measured and how, as text; read without numpy, for a sweep needs none."""
+    summary, record = read_keys(folder / SUMMARY), read_keys(folder / "evaluation" / "test.json")
+    return json.dumps([[summary.get(key) for key in MEASURED], record.get("protocol")], sort_keys=True)
 
 
 def main(argv: list[str] | None = None) -> int:

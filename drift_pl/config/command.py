@@ -92,22 +92,26 @@ def _refusal(error: BaseException) -> str | None:
         return OUT_OF_MEMORY
     if (line := refused(error)) is not None:
         return line
-    if kind == "MisconfigurationException":  # e.g. a measure to stop by that nobody logs
+    callback, itself = _lightning_callback(error)
+    if kind == "MisconfigurationException" or itself:  # e.g. a measure to stop by that nobody logs
         return f"Lightning refuses the settings of `trainer`, or of a callback: {first_line(error)}"
-    if callback := _lightning_callback(error):
+    if callback:
         return (
             f"trainer.callbacks: Lightning's {callback} does not work here ({kind}: {first_line(error)}): leave it out"
         )
     return None
 
 
-def _lightning_callback(error: BaseException) -> str:
-    """The module of a callback of Lightning that failed, or what it called, without anything of this package."""
+def _lightning_callback(error: BaseException) -> tuple[str, bool]:
+    """The module of a callback of Lightning that failed, and whether it was not what it called.
+
+    It is empty if there is none, or if it called this package, whose error is no fault of the callback.
+    """
     files = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
     places = [place for place, parts in enumerate(files) if parts[-4:-1] == ("lightning", "pytorch", "callbacks")]
     if not places or any(parts[: len(OWN)] == OWN for parts in files[places[-1] :]):
-        return ""
-    return files[places[-1]][-1].removesuffix(".py")
+        return "", False
+    return files[places[-1]][-1].removesuffix(".py"), places[-1] == len(files) - 1
 
 
 @contextmanager

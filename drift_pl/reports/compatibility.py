@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from drift_pl.core.errors import UserError
-from drift_pl.evaluation.protocol import first_difference
+from drift_pl.evaluation.protocol import Protocol, first_difference
 from drift_pl.evaluation.record import EVALUATE, Evaluation
 
 BASE_TOLERANCE = 1e-6
@@ -20,6 +21,8 @@ ARGUMENTS = {
     "vendi_order": "evaluation.vendi_order",
 }
 """Fields of the protocol that an argument of `evaluate` sets."""
+OF_SOME = ("measures", "heldout_judges")
+"""Fields of the protocol that name what was measured besides; tables show of it what all runs have."""
 BUDGET = ("images", "optimiser_steps", "prompts_digest")
 
 Groups = Mapping[str, Sequence[Evaluation]]
@@ -82,14 +85,41 @@ def training_difference(groups: Groups, budget: Sequence[str] = BUDGET) -> str:
     return ""
 
 
+def measured_differently(first: Evaluation, second: Evaluation) -> str:
+    """How the measurements of two runs differ, in words; empty if the values that both have can be compared.
+
+    Their numbers of images per prompt are not looked at: `evaluate` may have measured one anew, and the runs' summaries
+    hold those of their own.
+    """
+    shared = _shared(first.protocol, second.protocol), _shared(second.protocol, first.protocol)
+    difference = first_difference(*shared)
+    return _in_words(first, second, *difference) if difference else ""
+
+
+def _shared(protocol: Protocol, other: Protocol) -> Protocol:
+    """A protocol without what only one of two says; what is measured besides is told by the name it begins with."""
+    found, others = cast("dict[str, Any]", protocol) | {"seeds_per_prompt": 0}, cast("dict[str, Any]", other)
+    for field in OF_SOME:
+        names = {text.partition(" ")[0] for text in others[field]}
+        found[field] = sorted(text for text in found[field] if text.partition(" ")[0] in names)
+    return cast("Protocol", found)
+
+
+def _in_words(first: Evaluation, second: Evaluation, field: str, one: Any, other: Any) -> str:
+    return (
+        f"{first.path} and {second.path} were measured differently: {field} is {json.dumps(one)} and "
+        f"{json.dumps(other)}"
+    )
+
+
 def _refuse_other_protocol(first: Evaluation, second: Evaluation) -> None:
     difference = first_difference(first.protocol, second.protocol)
     if difference:
-        field, one, other = difference
+        field, one, _ = difference
         argument = f" {ARGUMENTS[field]}={json.dumps(one)}" if field in ARGUMENTS else ""
         raise UserError(
-            f"{first.path} and {second.path} were measured differently: {field} is {json.dumps(one)} and "
-            f"{json.dumps(other)}: measure both with the same, {EVALUATE}{second.run_dir}{argument} fresh=true"
+            f"{_in_words(first, second, *difference)}: measure both with the same, "
+            f"{EVALUATE}{second.run_dir}{argument} fresh=true"
         )
 
 

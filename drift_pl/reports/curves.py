@@ -1,31 +1,51 @@
 """Finished runs side by side: a table over seeds, curves along training, and images from the same noise."""
 
 import math
+import shlex
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from drift_pl.config.loading import build_config
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.run_folder import shown_measures
+from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.arrays import read_grid
 from drift_pl.evaluation.record import EVALUATE, Evaluation
 from drift_pl.evaluation.record_file import read_evaluation
+from drift_pl.reports.compatibility import measured_differently
 from drift_pl.reports.markdown import code, row
 from drift_pl.reports.summaries import read_summary
+from drift_pl.reports.variants import named, variants
+
+NAME_WIDTH = 32
+"""Characters of a line of a name in the picture."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Summary, iteration and means of each point along training, and grids of `base` and `tuned`, [P, S, 3, H, W]."""
+    """A finished run.
+
+    Attributes:
+        history: iteration and means of each point along training.
+        grids: pictures of `base` and `tuned`, uint8 [P, S, 3, H, W].
+        record: evaluation/test.json; None of a run of version 0.1.
+        config: None if config.yaml cannot be read.
+    """
 
     folder: Path
     summary: dict[str, Any]
     history: list[dict[str, Any]]
     grids: dict[str, np.ndarray]
+    record: Evaluation | None = None
+    config: Config | None = None
 
     @property
     def experiment(self) -> str:
@@ -33,7 +53,7 @@ class FinishedRun:
 
 
 Groups = dict[str, list[FinishedRun]]
-"""Experiment -> its runs in the order of seeds."""
+"""Experiment, with the settings that differ if some do -> its runs in the order of seeds."""
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -58,7 +78,15 @@ def read_run(folder: Path) -> FinishedRun:
     for file in files.values():
         if not file.is_file():
             raise UserError(f"{file}: no such file; {remedy}")
-    return FinishedRun(folder, summary, history, {which: read_grid(file, remedy) for which, file in files.items()})
+    grids = {which: read_grid(file, remedy) for which, file in files.items()}
+    return FinishedRun(folder, summary, history, grids, record, _config(folder / CONFIG))
+
+
+def _config(file: Path) -> Config | None:
+    try:
+        return build_config([("experiment", str(file))]) if file.is_file() else None
+    except UserError:
+        return None
 
 
 def _old_history(file: Path) -> list[dict[str, Any]]:
@@ -81,34 +109,54 @@ def history_of(record: Evaluation) -> list[dict[str, Any]]:
 
 
 def group_by_experiment(runs: list[FinishedRun]) -> Groups:
-    """Runs by experiment.
+    """Runs by experiment and settings; only seeds of both are averaged.
 
     Raises:
         UserError: runs were evaluated differently, or a seed comes twice.
     """
+    runs_by_seed = sorted(runs, key=lambda run: (run.experiment, run.summary["seed"]))
+    for run in runs_by_seed:
+        _refuse_incomparable(run, runs)
     groups: Groups = {}
-    for run in sorted(runs, key=lambda run: (run.experiment, run.summary["seed"])):
-        for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
-            mine, first = run.summary[key], runs[0].summary[key]
-            if mine != first:
-                values = f"{key} ({mine} and {first})"
-                raise UserError(f"{run.folder} and {runs[0].folder} differ in {values}: they cannot be compared")
-        for which, grid_PS3HW in run.grids.items():
-            if grid_PS3HW.shape[1:] != runs[0].grids["base"].shape[1:]:
-                raise UserError(
-                    f"{run.folder}, {which}, and {runs[0].folder}, base, differ in the number or size of their "
-                    f"pictures: measure both alike, {EVALUATE}{run.folder} fresh=true"
-                )
-        groups.setdefault(run.experiment, []).append(run)
-    for experiment, group in groups.items():
+    for run, variant in zip(runs_by_seed, variants(runs_by_seed), strict=True):
+        groups.setdefault(named(run.experiment, variant), []).append(run)
+    for name, group in groups.items():
         seeds = [run.summary["seed"] for run in group]
         if len(set(seeds)) < len(seeds):
-            raise UserError(f"{experiment}: a seed comes twice in {seeds}; give each run once")
+            raise UserError(f"{name}: a seed comes twice in {seeds}; give each run once")
     return groups
 
 
+def _refuse_incomparable(run: FinishedRun, runs: Sequence[FinishedRun]) -> None:
+    """Compares a run with the first.
+
+    Raises:
+        UserError: it was evaluated differently.
+    """
+    first = runs[0]
+    for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
+        if run.summary[key] != first.summary[key]:
+            values = f"{key} ({run.summary[key]} and {first.summary[key]})"
+            raise UserError(f"{run.folder} and {first.folder} differ in {values}: they cannot be compared")
+    difference = _measured_differently(first, run)
+    if difference:
+        alike = shlex.join(str(other.folder) for other in runs if not _measured_differently(first, other))
+        raise UserError(f"{difference}: report runs that were measured alike, python -m drift_pl.report {alike}")
+    for which, grid_PS3HW in run.grids.items():
+        if grid_PS3HW.shape[1:] != first.grids["base"].shape[1:]:
+            raise UserError(
+                f"{run.folder}, {which}, and {first.folder}, base, differ in the number or size of their "
+                f"pictures: measure both alike, {EVALUATE}{run.folder} fresh=true"
+            )
+
+
+def _measured_differently(first: FinishedRun, second: FinishedRun) -> str:
+    """See `measured_differently`; a run of version 0.1 does not say how it was measured."""
+    return measured_differently(first.record, second.record) if first.record and second.record else ""
+
+
 def summary_table(groups: Groups) -> str:
-    """Markdown: the base, then each experiment as mean +- standard deviation over seeds."""
+    """Markdown: the base, then each group as mean +- standard deviation over seeds."""
 
     def values(group: list[FinishedRun], which: str, name: str) -> np.ndarray:
         return np.array([run.summary[which][name] for run in group], dtype=np.float64)  # None becomes NaN
@@ -149,7 +197,7 @@ def draw(groups: Groups, path: Path) -> None:
     sheet = _sheet(groups)
     block = sheet.shape[0] / len(names)
     pictures.imshow(sheet)
-    pictures.set_yticks([(number + 0.5) * block for number in range(len(names))], names)
+    pictures.set_yticks([(number + 0.5) * block for number in range(len(names))], [*map(_wrapped, names)])
     pictures.set_xticks([])
     pictures.spines[:].set_visible(False)
     pictures.tick_params(length=0)
@@ -160,22 +208,31 @@ def draw(groups: Groups, path: Path) -> None:
 
 
 def _draw_curves(axis: Any, groups: Groups, name: str) -> None:
-    for number, (experiment, group) in enumerate(groups.items()):
+    for number, (name_of_group, group) in enumerate(groups.items()):
         for position, run in enumerate(group):
             iterations = [entry["iteration"] for entry in run.history]
             series = [math.nan if entry.get(name) is None else entry[name] for entry in run.history]
-            legend = experiment if position == 0 else None
+            legend = _wrapped(name_of_group) if position == 0 else None
             axis.plot(iterations, series, marker="o", markersize=3, color=f"C{number}", alpha=0.8, label=legend)
     axis.set_ylabel(name.replace("_", " "))
     axis.spines[["top", "right"]].set_visible(False)
 
 
+def _wrapped(name: str) -> str:
+    """A name on lines that leave room for what it names."""
+    return textwrap.fill(name, NAME_WIDTH)
+
+
 def _sheet(groups: Groups) -> np.ndarray:
-    """Blocks of images, one below the other: the base, then the first seed of each experiment."""
+    """Blocks of images of one height, one below the other: the base, then the first seed of each group.
+
+    Runs may have kept different numbers of prompts (evaluation.grid_prompts): all show those that each has.
+    """
     first = next(iter(groups.values()))[0]
-    sheets = []
-    for block_PS3HW in (first.grids["base"], *(group[0].grids["tuned"] for group in groups.values())):
-        padded = np.pad(block_PS3HW, ((0, 0),) * 3 + ((1, 1), (1, 1)), constant_values=255)
+    blocks = [first.grids["base"], *(group[0].grids["tuned"] for group in groups.values())]
+    count, sheets = min(map(len, blocks)), []
+    for block_PS3HW in blocks:
+        padded = np.pad(block_PS3HW[:count], ((0, 0),) * 3 + ((1, 1), (1, 1)), constant_values=255)
         prompts, seeds, _, height, width = padded.shape
         rows = padded.transpose(0, 3, 1, 4, 2).reshape(prompts * height, seeds * width, 3)
         sheets.append(np.pad(rows, ((0, 6), (0, 0), (0, 0)), constant_values=255))

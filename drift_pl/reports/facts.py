@@ -1,12 +1,12 @@
 """All that report.html needs of a run, read once. No torch."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from drift_pl.config.loading import build_config
 from drift_pl.config.overrides import differences_of
-from drift_pl.config.own_run import CONFIG
 from drift_pl.config.schema import Config, get_value
 from drift_pl.config.section import value_text
 from drift_pl.core.errors import UserError
@@ -15,6 +15,7 @@ from drift_pl.evaluation.record_file import default_file, read_evaluation
 from drift_pl.reports.curves import FinishedRun, read_run
 from drift_pl.reports.recorded import Recorded, baseline_of
 from drift_pl.reports.series import Series, read_series
+from drift_pl.reports.variants import named, variants
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class RunFacts:
         settings: None if config.yaml cannot be read.
         changes: None if config.yaml is of another version.
         recorded: a baseline at the same budget.
+        variant: what tells it from runs of its experiment with other settings beside which it is shown, see `variants`.
     """
 
     run: FinishedRun
@@ -45,6 +47,7 @@ class RunFacts:
     settings: Config | None
     changes: list[Change] | None
     recorded: Recorded | None
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -52,8 +55,13 @@ class RunFacts:
 
     @property
     def experiment(self) -> str:
-        """Its name, without a folder."""
-        return Path(self.run.experiment).stem
+        """Its name, without a folder and with the variant."""
+        return named(Path(self.run.experiment).stem, self.variant)
+
+    @property
+    def group(self) -> str:
+        """What it is a seed of."""
+        return named(self.run.experiment, self.variant)
 
     @property
     def label(self) -> str:
@@ -76,9 +84,15 @@ def read_facts(folder: Path) -> RunFacts:
     """
     run = read_run(folder)
     record, looks = (_if_there(file) for file in (default_file(folder), folder / "evaluation" / "tuning.json"))
-    settings = _settings(folder / CONFIG)
+    settings = run.config
     changes = None if settings is None else changes_of(folder, settings)
     return RunFacts(run, record, looks, read_series(folder), settings, changes, baseline_of(record))
+
+
+def side_by_side(runs: Sequence[RunFacts]) -> list[RunFacts]:
+    """The runs with the variants that tell them apart."""
+    found = variants([run.run for run in runs])
+    return [replace(run, variant=variant) for run, variant in zip(runs, found, strict=True)]
 
 
 def changes_of(folder: Path, settings: Config) -> list[Change] | None:
@@ -99,13 +113,6 @@ def _value_of(config: Config | None, key: str) -> str:
         return "-" if config is None else value_text(get_value(config.published, key))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return "-"
-
-
-def _settings(file: Path) -> Config | None:
-    try:
-        return build_config([("experiment", str(file))]) if file.is_file() else None
-    except UserError:
-        return None
 
 
 def _if_there(file: Path) -> Evaluation | None:

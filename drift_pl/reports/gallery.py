@@ -5,7 +5,7 @@ They are those that the run has written already, as data in the page; large ones
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from io import BytesIO
 
@@ -59,11 +59,12 @@ class Gallery:
 
 
 def held_out_gallery(runs: Sequence[RunFacts]) -> Gallery:
-    """Base against tuned on the test prompts; of one run, also checkpoints that `evaluate` has measured."""
+    """Base against tuned on the test prompts; of one run, also checkpoints that `evaluate` has measured.
+
+    Runs may have kept different numbers of prompts (evaluation.grid_prompts): all show those that each has.
+    """
     first = runs[0]
     grids = {which: grid_PS3HW.transpose(0, 1, 3, 4, 2) for which, grid_PS3HW in first.run.grids.items()}
-    prompts = first.record.protocol["prompts"] if first.record else []
-    labels = [*prompts[: len(grids["base"])], *(f"prompt {n + 1}" for n in range(len(prompts), len(grids["base"])))]
     strips = [Strip("base", [Frame("base", grids["base"])])]
     if len(runs) == 1:
         last = f"iteration {first.summary.get('iterations', '?')}"
@@ -72,7 +73,16 @@ def held_out_gallery(runs: Sequence[RunFacts]) -> Gallery:
         strips += [
             Strip(run.label, [Frame("", run.run.grids["tuned"].transpose(0, 1, 3, 4, 2))]) for run in one_each(runs)
         ]
+    count = min(len(frame.tiles_PSHW3) for strip in strips for frame in strip.frames)
+    prompts = first.record.protocol["prompts"] if first.record else []
+    labels = [*prompts[:count], *(f"prompt {n + 1}" for n in range(len(prompts), count))]
+    strips = [replace(strip, frames=[_of_first(frame, count) for frame in strip.frames]) for strip in strips]
     return Gallery("Test prompts", "Held-out prompts; the same noise in each column.", labels, strips)
+
+
+def _of_first(frame: Frame, count: int) -> Frame:
+    """The pictures of the first prompts."""
+    return replace(frame, tiles_PSHW3=frame.tiles_PSHW3[:count])
 
 
 def training_gallery(run: RunFacts) -> Gallery | None:
@@ -97,8 +107,8 @@ def training_gallery(run: RunFacts) -> Gallery | None:
 
 
 def one_each(runs: Sequence[RunFacts]) -> list[RunFacts]:
-    """The first run of each experiment."""
-    return list({run.run.experiment: run for run in reversed(runs)}.values())[::-1]
+    """The first run of each experiment and its variants."""
+    return list({run.group: run for run in reversed(runs)}.values())[::-1]
 
 
 def _measured(run: RunFacts) -> list[Frame]:

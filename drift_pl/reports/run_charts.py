@@ -38,8 +38,8 @@ def recorded_looks(runs: Sequence[RunFacts]) -> Recorded | None:
 
 
 def colours(runs: Sequence[RunFacts]) -> dict[str, str]:
-    """Experiment -> its colour."""
-    names = dict.fromkeys(run.run.experiment for run in runs)
+    """Experiment, with its variant -> its colour."""
+    names = dict.fromkeys(run.group for run in runs)
     return {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
 
 
@@ -51,9 +51,7 @@ def _pairs(entries: Sequence[dict[str, Any]], x: str, y: str) -> list[Point]:
 def _lines(runs: Sequence[RunFacts], recorded: Recorded | None, x: str, y: str) -> list[Line]:
     chosen = colours(runs)
     lines = [Line(recorded.name + " (recorded)", _pairs(recorded.looks, x, y), None, "plain")] if recorded else []
-    lines += [
-        Line(run.label, _pairs(run.run.history, x, y), chosen[run.run.experiment], of=run.experiment) for run in runs
-    ]
+    lines += [Line(run.label, _pairs(run.run.history, x, y), chosen[run.group], of=run.experiment) for run in runs]
     return [line for line in lines if line.points]
 
 
@@ -93,7 +91,5 @@ def _front(runs: Sequence[RunFacts], recorded: Recorded | None) -> Chart:
 def _logged(runs: Sequence[RunFacts], key: str, name: str) -> Chart:
     chosen, label = colours(runs), name.replace("_", " ")
     series = [(run, run.series.get(key, [])) for run in runs]
-    lines = [
-        Line(run.label, values, chosen[run.run.experiment], "faint", run.experiment) for run, values in series if values
-    ]
+    lines = [Line(run.label, values, chosen[run.group], "faint", run.experiment) for run, values in series if values]
     return Chart(f"{label.capitalize()} of the training groups", "iteration", label, lines, note=TRAINING)

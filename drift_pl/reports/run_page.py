@@ -11,7 +11,7 @@ from drift_pl.config.run_folder import REPORT, resume_command, shown_measures
 from drift_pl.core.files import write_text
 from drift_pl.core.servers import without_queries
 from drift_pl.reports.closing import DIVERSITY, how_to_read, number, percent
-from drift_pl.reports.facts import RunFacts, read_facts
+from drift_pl.reports.facts import RunFacts, read_facts, side_by_side
 from drift_pl.reports.gallery import held_out_gallery, training_gallery
 from drift_pl.reports.gallery import html as gallery_html
 from drift_pl.reports.health import Finding, findings
@@ -41,6 +41,7 @@ def page(runs: Sequence[RunFacts], notes: Sequence[str] = ()) -> str:
     Args:
         notes: what the reader should know, e.g. which runs were left out.
     """
+    runs = side_by_side(runs)
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
     parts = {
         "GENERATOR": f"{GENERATOR} {FORMAT}",
