@@ -176,9 +176,9 @@ def tabulate(
 
 
 def _minutes_of(method: str, jobs: dict[str, dict[str, Any]], device: str) -> float | None:
-    """The median of a method's runs on a device: minutes of a run that went on after an interruption are too few."""
+    """The median of a method's runs on a device; minutes of a run that was resumed are too few, and do not count."""
     runs = [job for key, job in jobs.items() if key.rpartition("-s")[0] == method]
-    minutes = [job["minutes"] for job in runs if job.get("device", CPU) == device]
+    minutes = [job["minutes"] for job in runs if job.get("device", CPU) == device and not job.get("resumed")]
     return float(np.median(minutes)) if minutes else None
 
 

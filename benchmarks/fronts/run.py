@@ -127,6 +127,7 @@ class Queue:
     def _do(self, job: Job) -> bool:
         run, log = self.runs / job.run_name, self.runs / f"{job.name}.log"
         started = time.monotonic()
+        resumed = run.exists() and job.source is None
         if not self._is_trained(job):
             fit = ["drift_pl.fit", *job.overrides, f"seed={job.seed}", f"run_dir={run}", "ckpt_path=auto"]
             if self.command(fit, log):
@@ -137,7 +138,7 @@ class Queue:
         base = self.store.base(job.tier)  # measured once for a whole tier
         if self.command([*evaluate, *job.evaluation, *([] if base is None else [f"base={base}"])], log):
             return False
-        self.store.keep(job, evaluation, round((time.monotonic() - started) / 60, 1))
+        self.store.keep(job, evaluation, round((time.monotonic() - started) / 60, 1), resumed)
         return True
 
 

@@ -146,8 +146,13 @@ class Store:
         """Seeds that every method of the tier has."""
         return [seed for seed in tier.seeds if all(self.job_of(job) for job in tier.jobs if job.seed == seed)]
 
-    def keep(self, job: Job, evaluation: Path, minutes: float) -> None:
-        """Keeps a single result, with pictures of one seed; a result without job.json, written last, is ignored."""
+    def keep(self, job: Job, evaluation: Path, minutes: float, resumed: bool = False) -> None:
+        """Keeps a single result, with pictures of one seed; a result without job.json, written last, is ignored.
+
+        Args:
+            minutes: that it took.
+            resumed: the run had begun earlier, so that its minutes are too few.
+        """
         folder = self.singles / job.name
         folder.mkdir(parents=True, exist_ok=True)
         measured = json.loads(evaluation.read_text())
@@ -160,7 +165,8 @@ class Store:
                 point["picture"] = None
         (folder / FILE_NAME).write_text(json.dumps(measured) + "\n")
         content = {"job": job.name, "digest": job.digest, "fit": job.overrides, "evaluate": job.evaluation}
-        write_json(folder / "job.json", {**content, "minutes": minutes, **self.made_by, **self.notes})
+        content |= {"minutes": minutes, **({"resumed": True} if resumed else {})}
+        write_json(folder / "job.json", {**content, **self.made_by, **self.notes})
 
     def take_over(self, job: Job) -> bool:
         """Copies the result of the same job, made by the same, from another tier, if there is one."""
