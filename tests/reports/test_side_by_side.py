@@ -17,7 +17,8 @@ from drift_pl.reports.run_page import page
 def test_runs_with_other_settings_are_no_seeds(tmp_path: Path) -> None:
     """They have their own place in the legend, colour and pictures.
 
-    Catches in reports/run_charts.py and reports/gallery.py: groups by the experiment's name alone.
+    Catches in reports/run_charts.py: groups by the experiment's name alone.
+    Catches in reports/gallery.py: the same.
     """
     runs = [
         make_finished_run(tmp_path / f"{weight}-{seed}", f"objective.kl_weight={weight}", seed=seed)
