@@ -220,9 +220,8 @@ def build_sampling(
 def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
     trainer = config.trainer
     if world_size(config) == 1:
-        rank_zero_only.rank = (
-            0  # Lightning takes it from the environment, where a launcher may have numbered whole runs
-        )
+        # Lightning takes it from the environment, where a launcher may have numbered whole runs
+        rank_zero_only.rank = 0
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     return L.Trainer(

@@ -147,7 +147,8 @@ class BoundaryCheckpoint(L.Callback):
         return self._saved
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._saved = checkpoint_iteration(checkpoint)
+        if self._path.is_file():  # else the checkpoint is in another folder, and a resumed run would not find it
+            self._saved = checkpoint_iteration(checkpoint)
 
     def has_saved(self, iteration: int) -> None:
         """Told by what writes last.ckpt, once it is there: a hook of saving would come before, and for other files."""

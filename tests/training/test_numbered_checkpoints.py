@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from runs import TinyWorld, load
+from runs import TinyWorld, assert_same_training_state, load
 
 from drift_pl.config.loading import parse
 from drift_pl.fit import fit, main
+from drift_pl.training.module import DriftModule
 
 CALLBACK = """
 import lightning as L
@@ -124,3 +125,22 @@ def test_without_a_copy_the_line_names_what_is_saved(
     assert main(argv) == 130
     kept = load(run)["PromptDataModule"]["iteration"]
     assert f"stopped after iteration {kept}; resume with" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_begun_anew(
+    world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Stopped in its first iteration there, it has the state that it came with.
+
+    Catches in training/checkpointing.py: the checkpoint of another folder counted as saved here.
+    """
+    run, new = tmp_path / "run", tmp_path / "new"
+    before = world.fit(run, "trainer.iterations=2")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DriftModule, "training_step", interrupted)
+    assert main([f"ckpt_path={run}", f"run_dir={new}", "trainer.iterations=6"]) == 130
+    assert "stopped after iteration 2; resume with" in capsys.readouterr().err
+    assert_same_training_state(load(new), before)
