@@ -9,7 +9,7 @@ from pathlib import Path
 
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import asks_for_help
-from drift_pl.config.run_folder import REPORT, SUMMARY
+from drift_pl.config.run_folder import MEASURED, REPORT, SUMMARY
 from drift_pl.config.slurm import slurm_script
 from drift_pl.config.sweeping import Sweep, SweepOptions, SweptRun, read_sweep
 from drift_pl.core.errors import UserError
@@ -19,8 +19,6 @@ from drift_pl.core.json_files import read_keys
 from drift_pl.core.progress import clock
 
 LOGS = Path("runs") / "sweeps"
-MEASURED = ("encoder", "test_prompts", "images_per_prompt", "images")
-"""What runs share in their summaries if they can be compared."""
 FIT = (sys.executable, "-m", "drift_pl.fit")
 
 

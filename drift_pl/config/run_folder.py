@@ -21,6 +21,8 @@ SUMMARY_MEASURES = (
     "styles",
 )  # fmt: skip
 """What tables show of `summary.json`, in this order; it may hold more, and not every run has all."""
+MEASURED = ("encoder", "test_prompts", "images_per_prompt", "images")
+"""What `summary.json` of runs that can be compared has in common."""
 HELD_OUT = "heldout/"
 SUMMARY, REPORT = "summary.json", "report.html"
 """What a run writes last."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from drift_pl.config.loading import build_config
 from drift_pl.config.own_run import CONFIG
-from drift_pl.config.run_folder import shown_measures
+from drift_pl.config.run_folder import MEASURED, shown_measures
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
@@ -134,7 +134,7 @@ def _refuse_incomparable(run: FinishedRun, runs: Sequence[FinishedRun]) -> None:
         UserError: it was evaluated differently.
     """
     first = runs[0]
-    for key in ("encoder", "test_prompts", "images_per_prompt", "images"):
+    for key in MEASURED:
         if run.summary[key] != first.summary[key]:
             values = f"{key} ({run.summary[key]} and {first.summary[key]})"
             raise UserError(f"{run.folder} and {first.folder} differ in {values}: they cannot be compared")
