@@ -63,7 +63,8 @@ class Config(Section):
     tags: list[str] = neutral([], "words by which `drift-pl runs` shows and selects runs", example="[paper, kl]")
     dry_run: Flag = neutral(False, "one tiny iteration of everything, to see that it works; its folder ends in -dry")
     ckpt_path: str | None = neutral(
-        None, "resume a run: its folder, one of its checkpoints, or, with run_dir, last or auto (resume or start)"
+        None,
+        "resume a run: its folder or one of its checkpoints; last, auto (resume or start): in the run's own folder",
     )
     policy: PolicyConfig = setting(PolicyConfig(), "the model that is fine-tuned")
     sampler: SamplerConfig = setting(SamplerConfig(), "how rollouts and evaluation sample")

@@ -60,7 +60,7 @@ class PromptingConfig(Section):
         "the condition that an image is learnt under: varied (that of its rollout), clean (the prompt's own; nft, awm)",
         only=VARIED,
     )
-    scale: float = setting(0.1, "s, in standard deviations of the prompt's own tokens", ge=0, only=NOISE)
+    scale: float = setting(0.1, "s, in standard deviations of the prompt's own tokens; cads: of 1", ge=0, only=NOISE)
     low: float = setting(0.6, "tau1, noise level (1 noise .. 0 image) up to which nothing is added", only=NOISE)
     high: float = setting(0.9, "tau2, noise level from which the full noise is added", only=NOISE)
     form: Literal["additive", "cads"] = setting(
@@ -88,7 +88,12 @@ class PromptingConfig(Section):
         example="2",
     )
     share: float = setting(
-        1.0, "probability that an image's prompt is rewritten", ge=0, le=1, only=TEXTS, example="0.5"
+        1.0,
+        "probability that an image draws one of its prompt's texts, which with variants include the prompt",
+        ge=0,
+        le=1,
+        only=TEXTS,
+        example="0.5",
     )
     anneal_iterations: int = setting(0, "iterations of a linear fall of the scale to zero; 0: none", ge=0, only=NOISE)
 

@@ -20,7 +20,7 @@ Shown = Annotated[
 
 class EvaluationConfig(Section):
     every: int = neutral(
-        0, "iterations between evaluations on the tuning prompts; 0: only before and after training", ge=0
+        0, "iterations between evaluations on the tuning prompts, beginning before training; 0: none", ge=0
     )
     seeds_per_prompt: int = setting(16, "images per prompt, before and after training", ge=2, le=4096)
     seeds_while_training: int = setting(16, "images per prompt in evaluations during training", ge=2, le=4096)

@@ -36,7 +36,8 @@ class HttpJudge:
         batch_size: images per request.
         normaliser: divisor of the scores.
         concurrency: number of concurrent requests. The order of the scores does not depend on it.
-        attempts: maximum attempts per request; retried if the connection fails or the server answers 429 or 5xx.
+        attempts: maximum attempts per request; retried if the connection fails or the server answers 408, 425, 429,
+            500, 502, 503 or 504.
         first_wait_s: seconds before the second attempt; doubled before each further one.
         timeout_s: seconds of server inactivity after which an attempt fails.
         deadline_s: seconds for all images of one call.

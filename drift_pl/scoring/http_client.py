@@ -75,7 +75,8 @@ class JsonClient:
         url: http or https. Errors show it without its query; it must not contain a user name or password.
         token_env: name of the environment variable whose content is sent as a bearer token; None for no token.
         concurrency: number of concurrent requests.
-        attempts: maximum attempts per request; retried if the connection fails or the server answers 429 or 5xx.
+        attempts: maximum attempts per request; retried if the connection fails or the server answers 408, 425, 429,
+            500, 502, 503 or 504.
         first_wait_s: seconds before the second attempt; doubled before each further one, up to 30, or the
             server's Retry-After.
         timeout_s: seconds of server inactivity after which an attempt fails.
