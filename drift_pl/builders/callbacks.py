@@ -28,7 +28,7 @@ from drift_pl.training.callbacks import (
 )
 from drift_pl.training.callbacks.ratio import KL_FIRST
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
-from drift_pl.training.failing import RankWatch
+from drift_pl.training.failing import Patience, RankWatch
 from drift_pl.training.logged import RunSettings
 from drift_pl.training.numbered_checkpoints import NumberedCheckpoints
 
@@ -63,6 +63,7 @@ def build_callbacks(
     identity: RunIdentity,
     trained: bool,
     further: Sequence[L.Callback],
+    patience: Patience,
     display: Display,
 ) -> list[L.Callback]:
     """In the order of their calls: measures, then the summary, then what may end the run, then checkpoints."""
@@ -86,7 +87,7 @@ def build_callbacks(
     callbacks.append(boundary)
     if world_size(config) > 1:
         resume = resume_command(run_dir)
-        watch = RankWatch(describe, resume, boundary.saved, trainer.timeout_s, trainer.keep_boundary)
+        watch = RankWatch(describe, resume, boundary.saved, patience, trainer.keep_boundary)
         callbacks.insert(0, watch)
     callbacks.append(NumberedCheckpoints(folder, trainer.keep_checkpoints, boundary))
     return callbacks

@@ -27,7 +27,7 @@ def refuse_hardware(config: Config) -> None:
     refuse_precision(trainer.accelerator, trainer.precision)
     with lightning_refusals(config):
         trial = L.Trainer(
-            accelerator=trainer.accelerator,
+            accelerator=accelerator_for(trainer.accelerator),
             devices=trainer.devices,
             precision=None if trainer.precision in FLOAT16 else trainer.precision,
             logger=False,
@@ -125,7 +125,7 @@ def choose_device(config: Config) -> tuple[torch.device, Callable[[], AbstractCo
     refuse_text_device(config.policy.text_encoder_device)
     try:
         precision = None if trainer.precision in FLOAT16 else trainer.precision
-        fabric = Fabric(accelerator=trainer.accelerator, devices=1, precision=precision)
+        fabric = Fabric(accelerator=accelerator_for(trainer.accelerator), devices=1, precision=precision)
     except Exception as error:  # Lightning has several classes of errors for missing hardware
         raise UserError(
             f"accelerator={trainer.accelerator} cannot be used here ({first_line(error)}): use e.g. accelerator=cpu"
@@ -144,19 +144,22 @@ def build_precision(config: Config) -> list[ScaledPrecision]:
     return [ScaledPrecision(device_type(trainer.accelerator), mixed=trainer.precision == "16-mixed")]
 
 
+def accelerator_for(name: str) -> str:
+    """The name for Lightning, which on a Mac would choose MPS: it has no float64, in which statistics are computed."""
+    if torch.cuda.is_available() or not torch.backends.mps.is_available():
+        return name
+    return {"auto": "cpu", "gpu": "cuda"}.get(name, name)
+
+
 def device_type(accelerator: str) -> str:
-    """`cuda`, `mps` or `cpu`: what Lightning takes for a name of an accelerator."""
-    if accelerator in ("cpu", "mps", "cuda"):
+    """`cuda` or `cpu`: what a name of an accelerator stands for here."""
+    if accelerator in ("cpu", "cuda"):
         return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def refuse_precision(accelerator: str, precision: str) -> None:
     """Raises a `UserError` for a precision that a device lacks, or emulates many times slower."""
-    if precision in FLOAT16 and device_type(accelerator) == "mps":
-        raise UserError(f"trainer.precision={precision} is for CUDA devices and CPUs: use trainer.precision=32-true")
     if accelerator not in ("auto", "gpu", "cuda") or precision != "bf16-mixed" or not torch.cuda.is_available():
         return
     if not torch.cuda.is_bf16_supported(including_emulation=False):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from drift_pl.builders.arguments import named_by
@@ -14,12 +15,12 @@ from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
 from drift_pl.builders.early import refuse_arguments, refuse_unfit
 from drift_pl.builders.frames import frame_encoder, random_reward_frames, training_rewards
-from drift_pl.builders.hardware import build_precision, lightning_refusals, refuse_hardware
+from drift_pl.builders.hardware import accelerator_for, build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import build_categories, build_method, build_method_encoder, build_prompting, build_update
 from drift_pl.builders.micro_batch import with_micro_batch
 from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
 from drift_pl.builders.scoring import build_run_rewards, overlap, prompts_of, refuse_split_groups
-from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, refuse_unsharded
+from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, longest_wait, refuse_unsharded
 from drift_pl.config.batches import derive_batches, noisy_steps, sampling_micro_batch, window_bounds
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
@@ -99,12 +100,13 @@ def build_run(
             policy = build_policy(config, is_sharding(config))
     refuse_unsharded(config, policy)
     stochastic = build_stochastic_step(config, policy)
+    patience = longest_wait(config, rewards)
     identity = RunIdentity(mark.identity, run_settings(config), mark.inputs, check)
-    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further, display)
+    callbacks = build_callbacks(config, evaluation, run_dir, identity, trained, further, patience, display)
     module = build_module(config, policy, stochastic, rewards, evaluation.bench.evaluator.encoder, prompting, train)
     announce_prompts(module, train, evaluation)
     with lightning_refusals(config, [each.name for each in config.trainer.callbacks]):
-        trainer = build_trainer(config, run_dir, callbacks, done)
+        trainer = build_trainer(config, run_dir, callbacks, build_strategy(config, policy, patience), done)
     watch = next((each for each in callbacks if isinstance(each, RankWatch)), None)
     return Run(trainer, module, _build_datamodule(config, train), watch)
 
@@ -217,7 +219,9 @@ def build_sampling(
     )
 
 
-def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], done: int = 0) -> L.Trainer:
+def build_trainer(
+    config: Config, run_dir: Path, callbacks: list[L.Callback], strategy: Strategy | str, done: int = 0
+) -> L.Trainer:
     trainer = config.trainer
     if world_size(config) == 1:
         # Lightning takes it from the environment, where a launcher may have numbered whole runs
@@ -225,10 +229,10 @@ def build_trainer(config: Config, run_dir: Path, callbacks: list[L.Callback], do
     if trainer.threads:
         torch.set_num_threads(trainer.threads)
     return L.Trainer(
-        accelerator=trainer.accelerator,
+        accelerator=accelerator_for(trainer.accelerator),
         devices=trainer.devices,
         num_nodes=trainer.num_nodes,
-        strategy=build_strategy(config),
+        strategy=strategy,
         precision=None if trainer.precision in FLOAT16 else trainer.precision,
         max_epochs=-1,
         callbacks=callbacks,

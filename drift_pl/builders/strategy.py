@@ -1,9 +1,9 @@
 """How the processes of a run train together: Lightning's strategy."""
 
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 
-import torch
 from lightning.fabric.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
@@ -16,19 +16,35 @@ from drift_pl.config.processes import is_first_process, world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy, Shardable
+from drift_pl.scoring.rewards import WeightedReward
+from drift_pl.training.failing import Patience
 from drift_pl.training.sharded_strategy import ShardedStrategy
 
 
-def build_strategy(config: Config) -> Strategy | str:
-    """`auto` for one process, DDP for several, or FSDP2."""
+def build_strategy(config: Config, policy: Policy, patience: Patience) -> Strategy | str:
+    """`auto` for one process, DDP for several, or FSDP2.
+
+    Args:
+        policy: where it `has_unused_parameters`, DDP looks for them in every pass, and would else fail.
+        patience: see `longest_wait`.
+    """
     trainer = config.trainer
-    world, timeout = world_size(config), timedelta(seconds=trainer.timeout_s)
+    world, timeout = world_size(config), timedelta(seconds=patience.seconds)
     if trainer.strategy == "fsdp":
         return ShardedStrategy(data_parallel_size=world, timeout=timeout)
     if trainer.strategy == "auto" and world == 1:
         return "auto"
     # buffers are the same on all processes, and large: Stable Diffusion 3 keeps its position embeddings in one
-    return DDPStrategy(timeout=timeout, broadcast_buffers=False)
+    unused = getattr(policy, "has_unused_parameters", False)
+    return DDPStrategy(timeout=timeout, broadcast_buffers=False, find_unused_parameters=unused)
+
+
+def longest_wait(config: Config, rewards: Sequence[WeightedReward]) -> Patience:
+    """How long processes wait for each other: `trainer.timeout_s`, or as long as a reward, votes say, may take."""
+    waits = [Patience("trainer.timeout_s", config.trainer.timeout_s)]
+    for number, each in enumerate(rewards):
+        waits.append(Patience(f"rewards.{number}.args.deadline_s", getattr(each.reward, "deadline_s", 0.0)))
+    return max(waits, key=lambda wait: wait.seconds)
 
 
 def build_environment(config: Config) -> list[ClusterEnvironment]:
@@ -67,9 +83,6 @@ def is_sharding(config: Config) -> bool:
         )
     if policy.compile:
         raise UserError("policy.compile=true does not work with trainer.strategy=fsdp: use policy.compile=false")
-    gpu = torch.cuda.is_available()
-    if trainer.accelerator == "mps" or (trainer.accelerator in ("auto", "gpu") and _has_mps() and not gpu):
-        raise UserError("trainer.strategy=fsdp does not work on mps: use trainer.accelerator=cpu, or cuda elsewhere")
     if is_first_process(config):
         _warn(config)
     return True
@@ -96,7 +109,3 @@ def _warn(config: Config) -> None:
             "policy.reference_device=cpu has no effect with trainer.strategy=fsdp: the reference is sharded too",
             stacklevel=1,
         )
-
-
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()

@@ -70,7 +70,7 @@ class LoggerConfig(NamedConfig):
 
 class TrainerConfig(Section):
     iterations: int = neutral(200, "length of the run; may be raised later to extend it", ge=1)
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = neutral("auto", "Lightning accelerator")
+    accelerator: Literal["auto", "cpu", "gpu", "cuda"] = neutral("auto", "Lightning accelerator; on a Mac auto is cpu")
     devices: int = neutral(1, "processes per node", ge=1, le=1024)
     num_nodes: int = neutral(1, "nodes", ge=1, le=65536)
     strategy: Literal["auto", "ddp", "fsdp"] = neutral(

@@ -38,7 +38,7 @@ class _Drift(Metric):
 
 
 class FrechetDistance(_Drift):
-    """Squared Frechet distance of embeddings, at least 0; 0 for equal models and noise, above it for independent samples."""
+    """Squared Frechet distance of embeddings: 0 for equal models and noise, above it for independent samples."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(measured.FrechetDistance(), **arguments)

@@ -121,7 +121,7 @@ class DriftMetric:
 
 
 class FrechetDistance(DriftMetric):
-    """Squared Frechet distance of the embeddings, at least 0; 0 for equal models and noise, above it for independent samples."""
+    """Squared Frechet distance of embeddings: 0 for equal models and noise, above it for independent samples."""
 
     def between(self, embedding_ND: Tensor, reference_MD: Tensor) -> Tensor:
         return frechet_distance(embedding_ND, reference_MD)

@@ -18,7 +18,8 @@ class Policy(Protocol):
     It may have `expect_prompts(prompts)`: it is given all of a run's before the first is encoded, and warns once of
     those that it cuts (`core.text_length.CutTexts`). It may have `encoder_key()`, a text that changes with all that
     an encoded prompt depends on besides its text: only then are encoded prompts kept on disk.
-    `trainer.strategy=fsdp` needs a `Shardable` one.
+    `trainer.strategy=fsdp` needs a `Shardable` one. It may have `has_unused_parameters = True`: some that train act on
+    nothing, and so get no gradient, which DDP must know.
 
     Attributes:
         network: the denoiser. Policies call only `network(...)`, no other method, so that it can be sharded.

@@ -30,6 +30,7 @@ class QwenImagePolicy(FlowPolicy):
     pipeline_class = QwenImagePipeline
     sized_part = "text_encoder"
     guidance_argument = "true_cfg_scale"
+    has_unused_parameters = True  # the last block's text stream, of which nothing is read
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         """Prompts as the language model's last hidden states, [B, L, E], zeros after each prompt's own tokens.

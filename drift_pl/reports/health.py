@@ -161,9 +161,9 @@ def _ratio(facts: RunFacts) -> Iterator[Finding]:
 def _groups(facts: RunFacts) -> Iterator[Finding]:
     equal = last_part(facts.series, "reward/zero_std_groups")
     empty = last_part(facts.series, "selection/empty_groups", share=1.0)
-    advice = "Raise prompts.group_size, take harder prompts, or a reward with finer steps."
+    advice = "Raise prompts.group_size, or take harder prompts, or a reward with finer steps or in units of about 1."
     if equal is not None:
-        said = f"In {equal:.0%} of the last quarter's groups all rewards were equal, which gives no signal."
+        said = f"In {equal:.0%} of the last quarter's groups all rewards were equal up to rounding (2e-6): no signal."
         yield Finding("look" if equal > DEAD else "fine", "Dead groups", said, advice if equal > DEAD else "")
     if empty:
         said = f"{empty:.1%} of the groups kept fewer than two images and gave no update."

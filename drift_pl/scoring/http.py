@@ -68,6 +68,7 @@ class HttpJudge:
         self.client = JsonClient(
             url, token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s, expected=SCORES
         )
+        self.deadline_s = deadline_s
         self.batch_size = self.images_per_request = batch_size
         self.normaliser = normaliser
 
@@ -165,6 +166,7 @@ class ChatJudge:
             *(token_env, concurrency, attempts, first_wait_s, timeout_s, deadline_s),
             expected=CHOICES,
         )
+        self.deadline_s = deadline_s
         self.model, self.template = model, template
         self.lowest, self.highest, self.normaliser = lowest, highest, normaliser
         self.after = [after] if isinstance(after, str) else [*after]

@@ -51,7 +51,7 @@ class Vote:
             raise UserError(f"rewards.args.mode={mode} must be ranking or clicks")
         if not 0 <= port < 65536:
             raise UserError(f"rewards.args.port={port} must lie in [0, 65535], such as 8002; 0 takes a free one")
-        self._file, self._listen, self._deadline_s = local_path(votes), (host, port), deadline_s
+        self._file, self._listen, self.deadline_s = local_path(votes), (host, port), deadline_s
         self._names = () if name is None else (name,)
         self._mode, self._voters = mode, voters
         self._server: VoteServer | None = None
@@ -64,10 +64,10 @@ class Vote:
         ]
         waiting = "1 group waits" if len(groups) == 1 else f"{len(groups)} groups wait"
         print(f"{waiting} for votes at {server.address}", file=sys.stderr, flush=True)
-        scores = server.book.scores(groups, time.monotonic() + self._deadline_s)
+        scores = server.book.scores(groups, time.monotonic() + self.deadline_s)
         if scores is None:
             raise UserError(
-                f"rewards.args.deadline_s={self._deadline_s:g}: the votes on {len(groups)} groups were not all given "
+                f"rewards.args.deadline_s={self.deadline_s:g}: the votes on {len(groups)} groups were not all given "
                 f"in time; those that were are in {self._file}: resume the run, with a larger deadline_s"
             )
         return torch.tensor(scores, dtype=torch.float32, device=images_PG3HW.device)

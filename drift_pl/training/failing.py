@@ -14,7 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 
@@ -44,6 +44,16 @@ class JobEnded(BaseException):
         self.together = together
 
 
+class Patience(NamedTuple):
+    """For how long processes wait for each other, and the setting that says so."""
+
+    setting: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.seconds:g}"
+
+
 class RankWatch(L.Callback):
     """Ends all processes of a run together. Must be the first of the callbacks.
 
@@ -51,7 +61,7 @@ class RankWatch(L.Callback):
         describe: exception -> the line that a user gets of it, and the exit status.
         resume: the command that resumes the run.
         saved: the iteration that the last checkpoint holds.
-        timeout_s: after which collectives give up.
+        patience: after which collectives give up.
         has_copy: there is a copy of the state from before the iteration. Without one, or if the first process cannot
             save it alone, SIGTERM waits for the iteration's end.
     """
@@ -61,11 +71,11 @@ class RankWatch(L.Callback):
         describe: Callable[[BaseException], tuple[str, int]],
         resume: str,
         saved: Callable[[], int],
-        timeout_s: float,
+        patience: Patience,
         has_copy: bool,
     ) -> None:
         self._describe, self._resume, self._saved = describe, resume, saved
-        self._timeout_s, self._has_copy = timeout_s, has_copy
+        self._patience, self._has_copy = patience, has_copy
         self._trainer: L.Trainer | None = None
         self._link: Link | None = None
         self._told = False  # the main thread has left its work
@@ -91,7 +101,7 @@ class RankWatch(L.Callback):
         if self._link is None:
             warnings.warn(
                 f"process {trainer.global_rank} cannot connect to {address}:{port}: if it fails, the others notice "
-                f"after trainer.timeout_s={self._timeout_s:g}",
+                f"after {self._patience}",
                 stacklevel=1,
             )
             return
@@ -178,7 +188,7 @@ class RankWatch(L.Callback):
 
     def _waited(self) -> str:
         return (
-            f"the processes have waited for each other for trainer.timeout_s={self._timeout_s:g} seconds: one of them "
+            f"the processes have waited for each other for {self._patience} seconds: one of them "
             "hangs or was not started, or a link between hosts is down"
         )
 
@@ -214,7 +224,7 @@ class RankWatch(L.Callback):
             cut_connections()
         if not self._told and now - self._since < (LEAVE_FIRST_S if first else LEAVE_S):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)  # an exception can get lost
-        elif not self._told or now - self._since > (self._timeout_s if first else LEAVE_FIRST_S):
+        elif not self._told or now - self._since > (self._patience.seconds if first else LEAVE_FIRST_S):
             if first:
                 print(self.last_words(link.ending), file=sys.stderr)
             self._leave(link.ending)

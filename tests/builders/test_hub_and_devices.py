@@ -7,7 +7,7 @@ import torch
 from httpx2 import Request, Response
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from drift_pl.builders.hardware import refuse_precision
+from drift_pl.builders.hardware import accelerator_for, device_type, refuse_precision
 from drift_pl.config.command import run_command
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.locate import load_pretrained
@@ -100,3 +100,17 @@ def test_bfloat16_on_a_device_without_it_is_refused(accelerator: str, monkeypatc
         refuse_precision(accelerator, "bf16-mixed")
     refuse_precision(accelerator, "32-true")
     refuse_precision("cpu", "bf16-mixed")
+
+
+@pytest.mark.parametrize(("cuda", "mps"), [(False, True), (True, False), (False, False)])
+def test_a_mac_computes_on_its_cpu(cuda: bool, mps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPS has no float64, which Lightning, asked for `auto`, does not know.
+
+    Catches in builders/hardware.py: a Mac's run fails in its first statistics.
+    """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert accelerator_for("auto") == ("cpu" if mps else "auto")
+    assert accelerator_for("gpu") == ("cuda" if mps else "gpu")  # refused there, as anywhere without one
+    assert [accelerator_for(name) for name in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert device_type("auto") == device_type("gpu") == ("cuda" if cuda else "cpu")

@@ -159,7 +159,6 @@ LATE = [
     pytest.param("policy.text_encoder_device=cuda", "policy.text_encoder_device=cuda cannot be used", marks=NO_CUDA),
     pytest.param("trainer.accelerator=gpu", "trainer.accelerator=gpu trainer.devices=1 trainer.num_n", marks=NO_CUDA),
     pytest.param("trainer.accelerator=cuda", "use e.g. trainer.accelerator=cpu trainer.devices=1", marks=NO_CUDA),
-    pytest.param("trainer.accelerator=mps", "cannot be used here (`MPSAccelerator` can not run on your", marks=NO_CUDA),
     pytest.param("policy.quantisation=bitsandbytes_4bit", "policy.quantisation=bitsandbytes_4bit needs", marks=NO_CUDA),
 ]  # fmt: skip
 
@@ -236,7 +235,7 @@ def test_fit_refuses_it_before_the_run_begins(
         ("evaluation.encoder.args.batch_size", "0", "evaluation.encoder.args.batch_size=0 does not fit"),
         ("rewards.0.args.pretrained", "/none", "rewards.0.args.pretrained=/none: /none does not exist"),
         ("policy.text_encoder_device", "nowhere", "policy.text_encoder_device=nowhere cannot be used here"),
-        ("trainer.accelerator", "mps", "accelerator=mps cannot be used here"),
+        pytest.param("trainer.accelerator", "gpu", "accelerator=gpu cannot be used here", marks=NO_CUDA),
     ],
 )
 def test_so_do_the_commands_on_a_run(
@@ -256,8 +255,6 @@ def test_so_do_the_commands_on_a_run(
     """
     if main is export and not key.startswith(("policy.pretrained", "policy.family")):
         pytest.skip("export needs the policy alone, on the CPU")
-    if value == "mps" and torch.backends.mps.is_available():
-        pytest.skip("there is one")
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)

@@ -97,5 +97,5 @@ def test_help_has_the_bounds_and_choices_of_the_configs_keys() -> None:
             assert f" {name}" in text
             assert Config.require_key(key)
     text = " ".join(GenerateOptions.help(width=100).split())
-    assert "accelerator (one of auto, cpu, gpu, cuda, mps; default: the run's trainer.accelerator)" in text
+    assert "accelerator (one of auto, cpu, gpu, cuda; default: the run's trainer.accelerator)" in text
     assert "steps (int, at least 1, at most 1000; default: the run's sampler.eval_steps)" in text

@@ -5,20 +5,21 @@ Gate: the divergence applies to the images of highest uncertainty only,
 
     U_i = w(main)_i - mean_n w(aux_n)_i,        w(s)_i = share of the other images of the batch that s_i beats,
 
-where main is the trained reward and aux_n are rewards that reveal its hacking. The batch is the images of the groups on
-this process or, where groups are split over processes, of all groups of the iteration. The authors' code differs from
-their paper twice, and we follow the paper: the code divides d_i by its mean (`normalise`), where a group of copies
-gives 0 / 0; and it subtracts descending ranks, which flips the sign of U_i. Their reset of the reference is not
-implemented. They do not divide advantages by a standard deviation: `objective.advantage_std=none`.
+where main is the trained reward and aux_n are rewards that reveal its hacking. The batch is the images of all groups of
+the iteration, on all processes. The authors' code differs from their paper twice, and we follow the paper: the code
+divides d_i by its mean (`normalise`), where a group of copies gives 0 / 0; and it subtracts descending ranks, which
+flips the sign of U_i. Their reset of the reference is not implemented. They do not divide advantages by a standard
+deviation: `objective.advantage_std=none`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import gather, rank_and_world, world_size
 from drift_pl.core.types import Scores
 from drift_pl.functional.advantage import masked_mean
 from drift_pl.functional.diversity import distance_to_nearest
@@ -71,29 +72,46 @@ class Gardo(RewardMethod):
     def divergence(self, scores: Scores, steps_K: tuple[int, ...], num_steps: int) -> Tensor:
         """1 for the most uncertain images and 0 for the others, at every step: float32 [K, P, G].
 
+        Of equally uncertain ones those of more reward. Processes with groups of their own exchange what U_i is made of.
+
         Raises:
             UserError: a name in `auxiliary` is not a reward.
         """
-        uncertainty_B = self.uncertainty(scores).flatten()
-        known_B = uncertainty_B.isfinite()
+        self.check_rewards([*scores.by_reward])
+        alone = scores.of_all or world_size() == 1
+        everywhere, own = (scores, slice(None)) if alone else self._of_all_processes(scores)
+        uncertainty_PG = self.uncertainty(everywhere)
+        known_B, reward_B = uncertainty_PG.isfinite().flatten(), everywhere.reward_PG.flatten()
         count = round(self.gated_share * int(known_B.sum()))
         count = max(count, 1) if self.gated_share > 0 else 0
-        ranked_B = torch.where(known_B, uncertainty_B, -torch.inf).argsort(descending=True, stable=True)
-        gate_B = torch.zeros_like(uncertainty_B)
+        by_reward_B = reward_B.argsort(descending=True, stable=True)
+        sorted_B = torch.where(known_B, uncertainty_PG.flatten(), -torch.inf)[by_reward_B]
+        ranked_B = by_reward_B[sorted_B.argsort(descending=True, stable=True)]
+        gate_B = torch.zeros_like(reward_B)
         gate_B[ranked_B[:count]] = 1
-        return torch.where(known_B, gate_B, 0).view_as(scores.reward_PG).repeat(len(steps_K), 1, 1)
+        return torch.where(known_B, gate_B, 0).view_as(uncertainty_PG)[own].repeat(len(steps_K), 1, 1)
+
+    def _of_all_processes(self, scores: Scores) -> tuple[Scores, slice]:
+        """What `uncertainty` needs of the groups of all processes, and where this one's are among them."""
+        names = list(self.auxiliary)
+        of_rewards_NPG = torch.stack([scores.reward_PG, *(scores.by_reward[name] for name in names)])
+        main_PG, *others = gather(of_rewards_NPG).transpose(0, 1).flatten(1, 2)
+        tasks, size, rank = scores.tasks, len(scores.reward_PG), rank_and_world()[0]
+        everywhere = replace(
+            scores,
+            reward_PG=main_PG,
+            by_reward=dict(zip(names, others, strict=True)),
+            tasks=None if tasks is None else replace(tasks, task_P=gather(tasks.task_P).flatten()),
+        )
+        return everywhere, slice(rank * size, (rank + 1) * size)
 
     def uncertainty(self, scores: Scores) -> Tensor:
         """U_i in [-1, 1], float32 [P, G], over all images of the batch; NaN where the reward is.
 
         An auxiliary reward that could not score an image is left out for that image.
-
-        Raises:
-            UserError: a name in `auxiliary` is not a reward.
         """
         task_P = None if scores.tasks is None else scores.tasks.task_P
         main_PG = win_rate(scores.reward_PG, task_P)
-        self.check_rewards([*scores.by_reward])
         if not self.auxiliary:
             return main_PG
         auxiliary_NPG = torch.stack([win_rate(scores.by_reward[name], task_P) for name in self.auxiliary])

@@ -8,7 +8,8 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.types import Scores
+from drift_pl.core.types import Scores, Tasks
+from drift_pl.incentive.methods import gardo
 from drift_pl.incentive.methods.gardo import Gardo
 
 
@@ -111,6 +112,36 @@ def test_images_without_a_score_are_not_gated_and_do_not_count() -> None:
     assert gated(Gardo(), torch.full((2, 5), torch.nan)) == []
     other = torch.tensor([[torch.nan] * 5, [1.0, 2.0, 3.0, torch.nan, 5.0]])  # agrees but for image 8: U = 3/4 there
     assert gated(Gardo(auxiliary=["other"], gated_share=0.2), main, other=other) == [8]
+
+
+@pytest.mark.parametrize("auxiliary", [(), ("other",)])
+@pytest.mark.parametrize("tasks", [None, [0, 1, 1, 0]])
+def test_processes_gate_the_images_that_one_would(
+    auxiliary: tuple[str, ...], tasks: list[int] | None, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four groups on two processes, the even and the odd ones, and an oracle that has all four. Ties are plenty.
+
+    Catches in incentive/methods/gardo.py: each process ranks its own images; ties by the order of processes.
+    """
+    reward, other = torch.randn(4, 6, generator=generator), torch.randint(3, (4, 6), generator=generator).float()
+    reward[2] += 3  # of which most are gated
+    reward[1, 1] = torch.nan
+
+    def scores_of(places: list[int]) -> Scores:
+        told = None if tasks is None else Tasks(torch.tensor(tasks)[places], torch.ones(2, 2, dtype=torch.bool))
+        return Scores(reward[places], {"main": reward[places], "other": other[places]}, None, tasks=told)
+
+    method, parts = Gardo(auxiliary, gated_share=0.3), ([0, 2], [1, 3])
+    expected = method.divergence(scores_of([0, 1, 2, 3]), (0, 1), 8)
+    assert 0 < expected[0, [0, 2]].sum() != expected[0, [1, 3]].sum()
+    monkeypatch.setattr(gardo, "world_size", lambda: 2)
+    for rank, places in enumerate(parts):
+        everyone = [scores_of(part) for part in parts]
+        sent = [torch.stack([each.reward_PG, *(each.by_reward[name] for name in auxiliary)]) for each in everyone]
+        received = iter([torch.stack(sent), *([torch.tensor(tasks)[torch.tensor(parts)]] if tasks else [])])
+        monkeypatch.setattr(gardo, "gather", lambda own, received=received: next(received))
+        monkeypatch.setattr(gardo, "rank_and_world", lambda rank=rank: (rank, 2))
+        assert torch.equal(method.divergence(scores_of(places), (0, 1), 8), expected[:, places])
 
 
 def test_an_unknown_auxiliary_judge_is_named_with_those_that_there_are() -> None:
