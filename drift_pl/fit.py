@@ -155,7 +155,7 @@ def _work(run: "Run", job: _Job, before: Contents) -> None:
     Args:
         before: what stood in files that have been written for this run; put back if its checkpoint cannot be restored.
     """
-    from drift_pl.training.checkpoint_content import damaged, raised_while_restoring
+    from drift_pl.training.checkpoint_content import not_restored, raised_while_restoring
 
     folder = job.folder
     try:
@@ -172,7 +172,7 @@ def _work(run: "Run", job: _Job, before: Contents) -> None:
             run.watch.end(error)
         if folder.resume_from and not isinstance(error, UserError) and raised_while_restoring(error):
             put_back(before)
-            raise damaged(folder.resume_from, f"it cannot be restored ({first_line(error)})") from error
+            raise not_restored(folder.resume_from, error) from error
         raise
     finally:
         if run.watch:

@@ -17,6 +17,7 @@ from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.progress import Display
 from drift_pl.core.registry import construct, create, find
 from drift_pl.core.signatures import check_signature, signature_of
+from drift_pl.training.callback_state import refuse_unreadable
 from drift_pl.training.callbacks import (
     DiversityAlarm,
     DiversityMonitor,
@@ -37,7 +38,7 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
     """Those of `trainer.callbacks`.
 
     Raises:
-        UserError: one cannot be made, or is none.
+        UserError: one cannot be made, is none, or keeps what no checkpoint can hold.
     """
     made = []
     for number, callback in enumerate(config.trainer.callbacks):
@@ -46,6 +47,7 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
             if not isinstance(made[-1], L.Callback):
                 kind = type(made[-1]).__name__
                 raise UserError(f"{named()}: {callback.name!r} makes {kind}, which is no Lightning callback")
+            refuse_unreadable(callback.name, made[-1].state_dict())
     return made
 
 

@@ -14,7 +14,7 @@ from drift_pl.config.processes import is_first_process
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import write_text
-from drift_pl.core.registry import described
+from drift_pl.core.foreign import described
 from drift_pl.core.texts import stripped
 from drift_pl.incentive.expansions import TextsOnDemand, refuse_missing
 from drift_pl.incentive.paraphrases import read_paraphrases

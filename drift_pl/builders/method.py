@@ -13,7 +13,7 @@ from drift_pl.config.batches import images_selected, window_bounds
 from drift_pl.config.processes import is_first_process
 from drift_pl.config.prompt_rewards import reward_names
 from drift_pl.config.schema import Config, NamedConfig
-from drift_pl.core.errors import UserError, naming
+from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import TABLES, construct, find
 from drift_pl.core.signatures import check_signature, signature_of
 from drift_pl.functional.advantage import AdvantageRule
@@ -78,7 +78,14 @@ def build_update(config: Config) -> Update:
     if is_first_process(config):
         _warn_of_doubts(config)
     with naming("objective.loss"):
-        return construct(objective.loss, update, given)
+        made = construct(objective.loss, update, given)
+        lacks = [name for name in ("keep", "updates", "run") if not hasattr(made, name)]
+        if lacks:
+            raise UserError(
+                f"{named(repr(objective.loss))} has no {lacks[0]!r}: it must follow drift_pl.training.updates.protocol."
+                "Update, as subclasses of drift_pl.training.updates.passes.Passes do"
+            )
+        return made
 
 
 def _warn_of_doubts(config: Config) -> None:

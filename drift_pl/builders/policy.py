@@ -44,9 +44,24 @@ def build_policy(config: Config, sharded: bool = False) -> Policy:
         return policy
 
 
+def pipeline_arguments(config: Config, family: type[PipelinePolicy]) -> dict[str, Any]:
+    """What the constructor of a family of pipelines is given besides the pipeline and the adapter.
+
+    Raises:
+        UserError: it does not take `policy.args`, or requires others.
+    """
+    constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
+    others = vars(_adapter(config))
+    return arguments("family", "policy.family", partial(constructor, None, None), config.policy, others)
+
+
+def _adapter(config: Config) -> LowRank:
+    lora = config.policy.lora
+    return LowRank(lora.rank, lora.alpha, lora.targets, config.seed, lora.pretrained)
+
+
 def _make_policy(config: Config, sharded: bool) -> Policy:
-    policy, lora = config.policy, config.policy.lora
-    adapter = LowRank(lora.rank, lora.alpha, lora.targets, config.seed, lora.pretrained)
+    policy, adapter = config.policy, _adapter(config)
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (inspect.isclass(family) and issubclass(family, PipelinePolicy)):
@@ -60,12 +75,11 @@ def _make_policy(config: Config, sharded: bool) -> Policy:
             if not hasattr(made, "at_resolution"):
                 raise UserError(f"{named(policy.family)} makes a {type(made).__name__}, which is no policy")
             return made
-    constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     return load_policy(
         family,
         policy.pretrained,
         None if policy.tuning == "full" else adapter,
-        arguments("family", "policy.family", partial(constructor, None, None), policy, vars(adapter)),
+        pipeline_arguments(config, family),
         dtype=policy.dtype,
         autocast=AUTOCAST.get(config.trainer.precision),
         quantisation=policy.quantisation,
@@ -106,6 +120,8 @@ def create_stochastic_step(config: Config) -> StochasticStep:
     given = arguments("sampler", "sampler.kind", sampler, config.sampler, {})
     with naming("sampler.kind"):
         step: StochasticStep = construct(kind, sampler, given)
+        if not hasattr(step, "process"):
+            raise UserError(f"{named(repr(kind))} has no `process`: give it process = 'flow', or 'ddpm'")
     return step
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from drift_pl import __version__
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import refused
+from drift_pl.core.foreign import described, is_of_foreign_code
 from drift_pl.core.locate import first_line
 
 BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
@@ -31,8 +32,8 @@ def run_command(main: Callable[[list[str]], None], argv: list[str] | None = None
     """Run a command and return its exit status.
 
     A `UserError` is one line on stderr and status 2 (`--debug` adds the traceback), and so are what the file system
-    refuses, an accelerator out of memory and what Lightning refuses of its settings; Ctrl-C is status 130; any other
-    error is a bug and keeps its traceback.
+    refuses, an accelerator out of memory, what Lightning refuses of its settings and errors of code that settings
+    name; Ctrl-C is status 130; any other error is a bug and keeps its traceback.
 
     Args:
         main: the command, which takes the arguments without the program's name.
@@ -99,7 +100,7 @@ def _refusal(error: BaseException) -> str | None:
         return (
             f"trainer.callbacks: Lightning's {callback} does not work here ({kind}: {first_line(error)}): leave it out"
         )
-    return None
+    return f"code that the settings name failed: {described(error)}" if is_of_foreign_code(error) else None
 
 
 def _lightning_callback(error: BaseException) -> tuple[str, bool]:

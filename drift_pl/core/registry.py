@@ -6,13 +6,12 @@ here. Classes of other packages need no line: use `their_package.module:Thing`, 
 
 import difflib
 import importlib
-import traceback
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
 
 from drift_pl.core.errors import UserError, named, naming
-from drift_pl.core.locate import first_line
+from drift_pl.core.foreign import described
 from drift_pl.core.signatures import check_signature, signature_of
 
 
@@ -196,15 +195,6 @@ def construct(name: str, thing: Any, args: Mapping[str, Any]) -> Any:
         if type(error).__name__ == "OutOfMemoryError":  # by name: this module does not import torch
             raise
         raise UserError(f"{named(repr(name))} cannot be made: {described(error)}") from error
-
-
-def described(error: BaseException) -> str:
-    """An error of somebody's code in one line, with its place."""
-    kind, reason = type(error).__name__, error.msg if isinstance(error, SyntaxError) else first_line(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = next((frame for frame in reversed(frames) if not frame.filename.startswith("<frozen")), frames[-1])
-    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (place.filename, place.lineno)
-    return f"{kind if reason == kind else f'{kind}: {reason}'} ({file}, line {line}); --debug shows all"
 
 
 def _import(name: str) -> Any:

@@ -5,7 +5,7 @@ sampler, no variation of prompts, and an encoder that is not used in training.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from drift_pl.core.processes import is_first_process, rank_and_world
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.evaluated import Evaluated, PromptRows
-from drift_pl.evaluation.measures import call_measure, counted_images, drift_value, group_value
+from drift_pl.evaluation.measures import add_values, call_measure, counted_images, drift_value, group_value
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric, standard_metrics
 from drift_pl.evaluation.partial import PartialPoint, Row
 from drift_pl.evaluation.sampling import Model, sample_images
@@ -146,7 +146,7 @@ class Evaluator:
     def measure(self, images_S3HW: Tensor, prompt: str) -> dict[str, Tensor]:
         """Named values of one prompt's images; metrics and measures need at least two images."""
         with resident(self._networks(), images_S3HW.device, self.offload):
-            return dict(self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt))
+            return self._measure(images_S3HW, row_per_image(ENCODER, self.encoder, images_S3HW), prompt)
 
     def _drift(self, embedding_PSD: Tensor, reference: Tensor) -> dict[str, float]:
         embedding_ND, reference_MD = embedding_PSD.flatten(0, -2), reference.flatten(0, -2)
@@ -165,7 +165,8 @@ class Evaluator:
             model.policy.rest()
         with resident(self._networks(), images_S3HW.device, self.offload):
             embedding_SD = row_per_image(ENCODER, self.encoder, images_S3HW)
-            values = {name: value.double().cpu() for name, value in self._measure(images_S3HW, embedding_SD, prompt)}
+            measured = self._measure(images_S3HW, embedding_SD, prompt)
+            values = {name: value.double().cpu() for name, value in measured.items()}
         grid_S3HW = self.pictured(images_S3HW[: self.grid_seeds]).to("cpu", torch.float32, copy=True)
         return values, lost, grid_S3HW, normalize(embedding_SD.float(), dim=-1).cpu()
 
@@ -174,26 +175,27 @@ class Evaluator:
         condition = model.encode([prompt], model.device)
         return sample_images(model, sampler, condition, generators, self.micro_batch)
 
-    def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> Iterator[tuple[str, Tensor]]:
+    def _measure(self, images_S3HW: Tensor, embedding_SD: Tensor, prompt: str) -> dict[str, Tensor]:
         num_images = len(images_S3HW)
         repeated = [prompt] * num_images
         reward_S, by_reward = score_images(self.rewards, images_S3HW, repeated, num_images)
-        yield "reward", _mean_score(reward_S)
-        for name, score_S in by_reward.items():
-            yield f"reward/{name}", _mean_score(score_S)
+        values = {"reward": _mean_score(reward_S)}
+        values |= {f"reward/{name}": _mean_score(score_S) for name, score_S in by_reward.items()}
         for reward in self.heldout_rewards:
-            yield f"heldout/{reward.name}", _mean_score(reward(images_S3HW, repeated, num_images))
+            values[f"heldout/{reward.name}"] = _mean_score(reward(images_S3HW, repeated, num_images))
         if num_images < 2:
-            return
+            return values
         finite_S, known_S = finite_images(images_S3HW), known_rows(embedding_SD)
         for name, metric in self.per_prompt.items():
             rows, counts_S = (images_S3HW, finite_S) if metric.of_images else (embedding_SD, known_S)
-            yield name, group_value(name, metric, finite_only(rows, counts_S))
+            values[name] = group_value(name, metric, finite_only(rows, counts_S))
         for measure in self.measures:
             if isinstance(measure, ImageFilter):
                 kept_S = counted_images(measure, images_S3HW, prompt, finite_S).to(embedding_SD.device)
-                yield "valid_pairwise_distance", _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
-            yield from call_measure(measure, images_S3HW, prompt, finite_S).items()
+                distance = _distance_within(cosine_kernel(embedding_SD), kept_S & known_S)
+                add_values(values, measure, {"valid_pairwise_distance": distance})
+            add_values(values, measure, call_measure(measure, images_S3HW, prompt, finite_S))
+        return values
 
 
 def _mean_score(score_S: Tensor) -> Tensor:

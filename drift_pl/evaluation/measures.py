@@ -1,5 +1,6 @@
 """Measures and metrics of a prompt's images, called as everything that others write is (see `scoring/calls.py`)."""
 
+import re
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,24 @@ from drift_pl.core.errors import UserError
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
 from drift_pl.scoring.calls import as_numbers, call, finite_only, known_rows, name_of, wrong_answer
 from drift_pl.scoring.protocol import ImageFilter, Measure
+
+NAME = re.compile(r"[^\s|`]{1,80}")
+"""Of a value: it stands in tables, in files and in TensorBoard."""
+
+
+def add_values(values: dict[str, Tensor], measure: Measure, found: Mapping[str, Tensor]) -> None:
+    """Adds what a measure has found of a prompt.
+
+    Raises:
+        UserError: it has the name of a value that is there already, such as `reward`.
+    """
+    taken = next((name for name in found if name in values), None)
+    if taken is not None:
+        raise UserError(
+            f"the measure {name_of(measure)!r} returned {taken!r}, which the evaluation or another measure returns: "
+            f"call it e.g. {f'my_{taken}'!r}"
+        )
+    values |= found
 
 
 def group_value(name: str, metric: GroupedMetric, rows_SX: Tensor) -> Tensor:
@@ -74,6 +93,11 @@ def call_measure(measure: Measure, images_S3HW: Tensor, prompt: str, finite_S: T
     values = call(what, measure, seen_N3HW[None], [prompt])
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise UserError(f"{what} returned {type(values).__name__}: return a dict, name -> torch tensor of shape [1]")
+    unfit = next((name for name in values if not NAME.fullmatch(name)), None)
+    if unfit is not None:
+        raise UserError(
+            f"{what} returned the name {unfit!r}: use letters, digits and signs without spaces, as in 'a/b_1'"
+        )
     found = {name: _of_one_prompt(f"{what}, {name!r},", value) for name, value in values.items()}
     return found if enough else {name: torch.full_like(value, torch.nan) for name, value in found.items()}
 

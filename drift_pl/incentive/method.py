@@ -1,10 +1,12 @@
 """The method: from the rewards of an iteration's images to their advantages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.methods.protocol import RewardMethod
@@ -41,8 +43,17 @@ class Method:
         return frozenset({"predictions"} if self.shaping is not None and self.shaping.form == "per_step" else ())
 
     def effective_reward(self, scores: Scores) -> Tensor:
-        """The reward used for selection and advantages, float32 [P, G]; NaN for images that have none."""
-        return self.reward_method.reward(scores)
+        """The reward used for selection and advantages, float32 [P, G]; NaN for images that have none.
+
+        Raises:
+            UserError: the method gives none of the images that have a reward one, or no such tensor.
+        """
+        reward_PG = self._checked("reward", self.reward_method.reward(scores), scores.reward_PG.shape)
+        scored = int(scores.reward_PG.isfinite().sum())
+        if scored and not reward_PG.isfinite().any():
+            name = type(self.reward_method).__name__
+            raise UserError(f"incentive.method: {name}.reward gives none of {scored} images a finite reward")
+        return reward_PG
 
     def bonus(self, scores: Scores, trajectory: Trajectory, weight: float | None = None) -> Tensor | None:
         """The shaping bonus, float32 [P, G], or [K, P, G] if each trained step has its own; None with the lever off.
@@ -101,9 +112,26 @@ class Method:
         """
         std_floor = STD_FLOOR_SHARE * torch.as_tensor(base_group_std, dtype=torch.float64)
         advantage_PG = self.advantage_rule(reward_PG, kept_PG, bonus_PG, batch_std, std_floor)
-        return self.reward_method.advantage(advantage_PG, scores)
+        return self._checked("advantage", self.reward_method.advantage(advantage_PG, scores), advantage_PG.shape)
 
     def divergence(self, scores: Scores, trajectory: Trajectory) -> Tensor | None:
         """Factor of the KL term, see `RewardMethod.divergence`."""
         steps_K = trajectory.steps_K or (0,)  # without trained steps: of the image
-        return self.reward_method.divergence(scores, steps_K, trajectory.num_steps)
+        divergence_KPG = self.reward_method.divergence(scores, steps_K, trajectory.num_steps)
+        if divergence_KPG is None:
+            return None
+        return self._checked("divergence", divergence_KPG, (len(steps_K), *scores.reward_PG.shape))
+
+    def _checked(self, what: str, value: object, shape: Sequence[int]) -> Tensor:
+        """What a method, perhaps somebody's, has returned.
+
+        Raises:
+            UserError: it is no tensor of that shape.
+        """
+        if isinstance(value, Tensor) and value.shape == (*shape,):
+            return value
+        returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(
+            f"incentive.method: {type(self.reward_method).__name__}.{what} returned {returned}: return a torch tensor "
+            f"of shape {(*shape,)}"
+        )

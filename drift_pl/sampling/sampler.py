@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.rng import normal_per_sample
 from drift_pl.core.types import Condition
 from drift_pl.functional.guidance import aig_weight, mix_predictions
@@ -73,7 +74,11 @@ class Sampler:
         """Stochastic step number `step`."""
         assert self.stochastic is not None
         prediction = self.prediction(policy, latents_BCHW, step, condition)
-        mean_BCHW, std = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
+        answer = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
+        if not isinstance(answer, tuple) or len(answer) != 2 or answer[0].shape != latents_BCHW.shape:
+            name, shape = type(self.stochastic).__name__, tuple(latents_BCHW.shape)
+            raise UserError(f"sampler.kind: {name}.step must return a mean of shape {shape} and a standard deviation")
+        mean_BCHW, std = answer
         return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.foreign import described
 
 NAN_REMEDY = (
     "the model gives them, not a reward or an encoder: float16 overflows, so try policy.dtype=bfloat16 with "
@@ -72,8 +73,8 @@ def call(what: str, thing: Callable[..., Any], images: Tensor, *rest: Any) -> An
             return thing(images.clone(), *rest)
     except UserError as error:
         raise UserError(f"{what} failed: {error}") from error
-    except Exception as error:
-        raise UserError(f"{what} failed: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # a run would take an exit for SIGTERM
+        raise UserError(f"{what} failed: {described(error)}") from error
 
 
 def as_numbers(what: str, answer: Any, wanted: str, shape: str) -> Tensor:

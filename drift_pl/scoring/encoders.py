@@ -107,7 +107,7 @@ class CombinedEncoder:
         for place, (_, weight) in enumerate(encoders):
             if not (math.isfinite(weight) and weight > 0):
                 raise UserError(
-                    f"incentive.shaping.encoders[{place}].weight={weight}: a weight must be positive, such as 1.0"
+                    f"incentive.shaping.encoders.{place}.weight={weight}: a weight must be positive, such as 1.0"
                 )
         self.encoders = tuple(encoder for encoder, _ in encoders)
         total = sum(weight for _, weight in encoders)
@@ -118,7 +118,7 @@ class CombinedEncoder:
         """Unit embeddings, float32 [B, D], D the sum over the parts, of images in [0, 1]."""
         parts = []
         for place, (encoder, scale) in enumerate(zip(self.encoders, self.scales, strict=True)):
-            embedding_BD = row_per_image(f"incentive.shaping.encoders[{place}]", encoder, images_B3HW)
+            embedding_BD = row_per_image(f"incentive.shaping.encoders.{place}", encoder, images_B3HW)
             parts.append(scale * normalize(embedding_BD.float(), dim=-1))
         return torch.cat(parts, dim=-1)
 

@@ -10,6 +10,7 @@ import lightning as L
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.foreign import described, is_of_foreign_code
 from drift_pl.core.locate import first_line
 from drift_pl.training.checkpoint_faults import KEPT_WEIGHTS, faults
 from drift_pl.training.eight_bit import without_scales
@@ -38,6 +39,13 @@ def damaged(path: Path, wrong: str) -> UserError:
         f"give another one, e.g. ckpt_path={path.with_name(others[-1])}" if others else "there is no other beside it"
     )
     return UserError(f"ckpt_path={path} is damaged: {wrong}; {other}")
+
+
+def not_restored(path: Path, error: BaseException) -> UserError:
+    """The one line for a checkpoint that a run could not be restored from: it is damaged, or a callback refuses it."""
+    if is_of_foreign_code(error):
+        return UserError(f"ckpt_path={path}: a callback of the run cannot take up its state: {described(error)}")
+    return damaged(path, f"it cannot be restored ({first_line(error)})")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
 from drift_pl.policies.sharding import settle, whole
+from drift_pl.training.callback_state import without_unreadable
 from drift_pl.training.checkpoint_content import check_content
 
 
@@ -27,6 +28,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        checkpoint |= {"callbacks": without_unreadable(checkpoint["callbacks"])} if "callbacks" in checkpoint else {}
         with replacing(Path(path)) as temporary, temporary.open("wb") as file:  # torch hides a full disk behind a path
             torch.save(checkpoint, file)
 

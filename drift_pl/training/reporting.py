@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
+from drift_pl.core.foreign import described
 from drift_pl.core.processes import gather_vectors
 from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.types import Scores
@@ -25,6 +27,7 @@ class IterationReport:
     def __init__(self) -> None:
         self._totals: dict[str, Tensor] = {}
         self._maxima: dict[str, Tensor] = {}
+        self._closed: frozenset[str] = frozenset()
         self.seconds: dict[str, float] = {}
         self._lap_began = time.perf_counter()
 
@@ -33,9 +36,22 @@ class IterationReport:
         now = time.perf_counter()
         self.seconds[stage], self._lap_began = now - self._lap_began, now
 
-    def add(self, name: str, values: Tensor, weights: Tensor | None = None) -> None:
-        """Adds to a mean; `weights` of the same shape, 0 for values that do not count. NaN values do not count."""
-        values = values.detach().double()
+    def close(self) -> None:
+        """What there is so far is complete."""
+        self._closed = frozenset(self._totals) | frozenset(self._maxima)
+
+    def add(self, name: str, values: Tensor | float, weights: Tensor | None = None) -> None:
+        """Adds to a mean; `weights` of the same shape, 0 for values that do not count. NaN values do not count.
+
+        Raises:
+            UserError: another part of the iteration has reported that name.
+        """
+        if name in self._closed or name.startswith("time/") or name == "iteration":
+            raise UserError(
+                f"report.add({name!r}): that is a metric of the run, or of another callback: call it e.g. "
+                f"{f'my/{name}'!r}"
+            )
+        values = torch.as_tensor(values).detach().double()
         weights = torch.ones_like(values) if weights is None else weights.double()
         weights = weights * values.isfinite()
         added = torch.stack([(values.nan_to_num(0.0, 0.0, 0.0) * weights).sum(), weights.sum()])
@@ -75,7 +91,18 @@ class Observer(Protocol):
 def observe(
     callbacks: Iterable[object], report: IterationReport, scores: Scores, images_B3HW: Tensor, batch: PromptBatch
 ) -> None:
-    """Lets the observers among the callbacks see the iteration."""
+    """Lets the observers among the callbacks see the iteration.
+
+    Raises:
+        UserError: one of them fails, or adds a metric that there is already.
+    """
     for callback in callbacks:
         if isinstance(callback, Observer):
-            callback.observe_iteration(report, scores, images_B3HW, batch)
+            report.close()
+            try:
+                callback.observe_iteration(report, scores, images_B3HW, batch)
+            except UserError:
+                raise
+            except Exception as error:  # of somebody's code
+                name = type(callback).__name__
+                raise UserError(f"trainer.callbacks: observe_iteration of {name} failed: {described(error)}") from error

@@ -115,6 +115,14 @@ def test_a_list_of_values_is_taken(images: Tensor, tiny_evaluation_encoder: Path
         ({"measures": [lambda images, prompts: [1.0]]}, r"returned list: return a dict, name -> torch tensor"),
         ({"measures": [lambda images, prompts: {"a": 0.5}]}, r"'<lambda>', 'a', returned \(\), not one number"),
         ({"measures": [lambda images, prompts: {"a": None}]}, r"'<lambda>', 'a', returned NoneType"),
+        (
+            {"measures": [lambda images, prompts: {"reward": [1.0]}]},
+            "returned 'reward', which .*: call it e.g. 'my_reward'",
+        ),
+        ({"measures": [lambda images, prompts: {"vendi": [1.0]}]}, "returned 'vendi', which the evaluation"),
+        ({"measures": [lambda images, prompts: {"a": [1.0]}] * 2}, "returned 'a', which the evaluation or another"),
+        ({"measures": [lambda images, prompts: {"a b\nc": [1.0]}]}, r"returned the name 'a b\\nc': use letters"),
+        ({"measures": [lambda images, prompts: {"": [1.0]}]}, "returned the name '': use letters"),
         ({"metrics": {"mine": Says(None)}}, "the metric 'mine' failed: ZeroDivisionError"),
         ({"metrics": {"mine": Says(torch.ones(2))}}, r"the metric 'mine' returned \(2,\), not one number"),
         ({"lpips": lambda images: torch.ones(3)}, r"evaluation\.lpips returned \(3,\), not the distance of each pair"),
@@ -126,6 +134,7 @@ def test_a_list_of_values_is_taken(images: Tensor, tiny_evaluation_encoder: Path
 def test_what_answers_wrongly_is_named(
     changes: dict[str, Any], message: str, images: Tensor, tiny_evaluation_encoder: Path
 ) -> None:
+    """Catches in evaluation/measures.py: a measure's `reward` takes the place of the reward in all tables."""
     with pytest.raises(UserError, match=message):
         dataclasses.replace(make_evaluator(tiny_evaluation_encoder), **changes).measure(images, "sky")
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
 from drift_pl.incentive.method import Method
@@ -85,6 +86,30 @@ def test_another_method_changes_rewards_advantages_and_the_divergence(generator:
     assert not torch.equal(after, before)
     assert plain.divergence(scores, trajectory_of((0, 1), 4)) is None
     assert torch.equal(other.divergence(scores, trajectory_of((0, 1), 4)), gardo.divergence(scores, (0, 1), 4))
+
+
+def all_parts(method: Method, scores: Scores) -> None:
+    reward = method.effective_reward(scores)
+    method.advantage(scores, reward, torch.ones(2, 6, dtype=torch.bool), None, *SPREAD)
+    method.divergence(scores, trajectory_of((0, 1), 4))
+
+
+@pytest.mark.parametrize("part", ["reward", "advantage", "divergence"])
+@pytest.mark.parametrize("answer", [(1.0,), [1.0], torch.zeros(12), torch.zeros(1, 1)])
+def test_what_a_method_returns_is_looked_at(part: str, answer: object, generator: torch.Generator) -> None:
+    """Catches in incentive/method.py: a wrong shape is told by an index error elsewhere, or is broadcast."""
+    wrong = type("Wrong", (RewardMethod,), {part: lambda *_: answer})()
+    method, scores = Method(reward_method=wrong), scores_of(generator)
+    with pytest.raises(UserError, match=rf"^incentive\.method: Wrong\.{part} returned .*: return a torch tensor of"):
+        all_parts(method, scores)
+
+
+def test_a_method_that_scores_no_image_is_refused(generator: torch.Generator) -> None:
+    """Where no reward could score one either, the rewards are told of."""
+    method = Method(reward_method=type("Lost", (RewardMethod,), {"reward": lambda _, s: s.reward_PG * torch.nan})())
+    with pytest.raises(UserError, match=r"^incentive\.method: Lost\.reward gives none of 12 images a finite reward"):
+        method.effective_reward(scores_of(generator))
+    assert method.effective_reward(Scores(torch.full((1, 2), torch.nan), {}, None)).isnan().all()
 
 
 def test_gdpo_gives_every_reward_the_same_say(generator: torch.Generator) -> None:

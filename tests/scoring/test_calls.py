@@ -231,7 +231,7 @@ def test_an_encoder_that_answers_wrongly_is_named(answer: Any, message: str, ima
 
 def test_one_of_several_encoders_is_named(images: Tensor) -> None:
     encoder = CombinedEncoder([(lambda x: x.flatten(1), 1.0), (lambda x: x, 1.0)])
-    with pytest.raises(UserError, match=r"incentive\.shaping\.encoders\[1\] returned \(4, 3, 4, 4\)"):
+    with pytest.raises(UserError, match=r"incentive\.shaping\.encoders\.1 returned \(4, 3, 4, 4\)"):
         encoder(images)
 
 

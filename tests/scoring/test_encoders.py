@@ -186,7 +186,7 @@ def test_all_parts_move_to_the_device_and_a_function_has_nothing_to_move() -> No
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
 def test_weights_of_encoders_must_be_positive(weight: float) -> None:
-    with pytest.raises(UserError, match=rf"^incentive\.shaping\.encoders\[1\]\.weight={weight}: .*positive"):
+    with pytest.raises(UserError, match=rf"^incentive\.shaping\.encoders\.1\.weight={weight}: .*positive"):
         CombinedEncoder([(Colours(slice(0, 1)), 1.0), (Colours(slice(1, 3)), weight)])
     with pytest.raises(UserError, match=r"^incentive\.shaping\.encoders is empty"):
         CombinedEncoder([])

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.processes import world_size
 from drift_pl.policies.sharding import common_passes
 from drift_pl.training.ema import Lag
@@ -126,6 +127,23 @@ class Passes(ABC):
         scale = world_size() / (count * len(loss.factors))  # the gradient is averaged over processes
         jobs = list(product(self.passes(context, share, first), enumerate(loss.factors)))
         for number, ((part_B, weight_B), (n, factor)) in enumerate(jobs, start=1):
-            loss_B = loss(part_B, weight_B, n, first)
+            loss_B = _checked(loss(part_B, weight_B, n, first), weight_B)
             with gradient_sync(context.module.trainer, last=number == len(jobs)):
                 context.module.manual_backward((weight_B * loss_B).sum() * (scale * factor))
+
+
+def _checked(loss_B: object, weight_B: Tensor) -> Tensor:
+    """What a loss, perhaps somebody's, has returned.
+
+    Raises:
+        UserError: it is not a loss with a gradient for each image.
+    """
+    if isinstance(loss_B, Tensor) and loss_B.shape == weight_B.shape and loss_B.requires_grad:
+        return loss_B
+    returned = type(loss_B).__name__
+    if isinstance(loss_B, Tensor):
+        returned = f"{tuple(loss_B.shape)}" + ("" if loss_B.requires_grad else " without a gradient")
+    raise UserError(
+        f"objective.loss: the loss returned {returned}: return a torch tensor of shape {tuple(weight_B.shape)}, a loss "
+        "per image, with a gradient"
+    )

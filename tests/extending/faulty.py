@@ -1,0 +1,53 @@
+"""Things of a user's module that are wrong, each in one way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drift_pl.core.types import Scores
+from drift_pl.incentive.methods.protocol import RewardMethod
+from drift_pl.policies.sd3 import StableDiffusion3Policy
+from drift_pl.sampling.stochastic import FlowSde, StochasticStep
+from drift_pl.training.updates.passes import Passes
+
+
+class Breaks(RewardMethod):
+    def advantage(self, advantage_PG: Tensor, scores: Scores) -> Tensor:
+        raise RuntimeError("out of paint")
+
+
+class NoUpdate:
+    pass
+
+
+@dataclass(frozen=True)
+class WrongLoss(Passes):
+    def loss(self, context: Any) -> Any:
+        return Scalar()
+
+
+class Scalar:
+    factors = (1.0,)
+
+    def __call__(self, rows_B: Tensor, weight_B: Tensor, n: int, first: bool) -> Tensor:
+        return torch.zeros((), requires_grad=True)
+
+
+class NoProcess(StochasticStep):
+    def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        return latents_BCHW, sigmas[number]
+
+
+class NoMean(FlowSde):
+    def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> Any:
+        found = super().step(latents_BCHW, prediction_BCHW, sigmas, number)
+        return None if latents_BCHW.ndim > 1 else found
+
+
+class OneChannel(StableDiffusion3Policy):
+    family = "one_channel"
+
+    def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Any) -> Tensor:
+        return super()._unguided(latents_BCHW, sigma, condition)[:, :1]

@@ -1,0 +1,49 @@
+"""Things of a user's own that are wrong: one line that names them, status 2, and no training on something else."""
+
+from pathlib import Path
+
+import pytest
+from runs import TinyWorld
+
+from drift_pl.fit import main
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
+    return TinyWorld.create(tmp_path_factory.mktemp("world"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            ["incentive.method=faulty:Breaks", "incentive.shaping.weight=0"],
+            "code that the settings name failed: RuntimeError: out of paint (",
+        ),
+        (["objective.loss=faulty:NoUpdate"], "objective.loss='faulty:NoUpdate' has no 'keep': it must follow"),
+        (["objective.loss=faulty:WrongLoss"], "objective.loss: the loss returned (): return a torch tensor of shape ("),
+        (["sampler.kind=faulty:NoProcess"], "sampler.kind='faulty:NoProcess' has no `process`: give it process"),
+        (["sampler.kind=faulty:NoMean"], "sampler.kind: NoMean.step must return a mean of shape ("),
+        (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction is ("),
+    ],
+)
+def test_one_line_names_what_is_wrong(
+    world: TinyWorld,
+    tmp_path: Path,
+    settings: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches in builders/method.py: an update without the protocol's parts is an attribute error in training.
+
+    Catches in builders/policy.py: so is a sampler.
+    Catches in training/updates/passes.py: a loss of another shape is broadcast.
+    Catches in policies/pipeline.py: so is a prediction, and the run trains on it.
+    """
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    argv = [*world.overrides(), *settings, "evaluation.seeds_per_prompt=2", f"run_dir={tmp_path / 'run'}"]
+    assert main([*argv, "policy.resolution=16", "trainer.iterations=1", "trainer.progress=none"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("warning: ", " "))]
+    assert lines[-1].startswith(f"error: {words}"), lines
+    assert "Traceback" not in "".join(lines)

@@ -1,0 +1,45 @@
+"""Metrics that callbacks add to an iteration's."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from drift_pl.core.errors import UserError
+from drift_pl.training.reporting import IterationReport, observe
+
+
+class Adds:
+    """A callback that adds one number under a name, twice."""
+
+    def __init__(self, name: str, value: Any = 1.0) -> None:
+        self.name, self.value = name, value
+
+    def observe_iteration(self, report: IterationReport, *rest: Any) -> None:
+        report.add(self.name, self.value)
+        report.add(self.name, self.value)
+
+
+def seen_by(*callbacks: Any) -> dict[str, float]:
+    report = IterationReport()
+    report.add("reward/mean", torch.tensor(0.9))
+    observe([object(), *callbacks], report, *[None] * 3)
+    return report.reduce(torch.device("cpu"))
+
+
+def test_callbacks_add_tensors_and_numbers_of_their_own() -> None:
+    found = seen_by(Adds("my/first", torch.tensor([1.0, 3.0])), Adds("my/second", 0.5))
+    assert found == pytest.approx({"reward/mean": 0.9, "my/first": 2.0, "my/second": 0.5})
+
+
+@pytest.mark.parametrize("name", ["reward/mean", "my/first", "time/rollout_s", "iteration"])
+def test_a_metric_of_the_run_is_not_mixed_with_a_callbacks(name: str) -> None:
+    """Catches in training/reporting.py: the mean reward of the logs is half a callback's number."""
+    with pytest.raises(UserError, match=rf"report\.add\('{name}'\).* e\.g\. 'my/{name}'"):
+        seen_by(Adds("my/first"), Adds(name))
+
+
+def test_a_callback_that_fails_is_named() -> None:
+    match = r"^trainer\.callbacks: observe_iteration of Adds failed: .*\(.*test_reporting\.py, line \d+\)"
+    with pytest.raises(UserError, match=match):
+        seen_by(Adds("my/first", object()))
