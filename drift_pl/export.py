@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.checkpoints import CONFIG, find_checkpoint
@@ -39,8 +39,15 @@ class ExportOptions(Options):
     private: Flag = setting(True, "whether a repository that is made by push_to_hub is private")
 
 
-def export(options: ExportOptions) -> Path:
-    """Writes the folder, completely or not at all, and returns it.
+class Exported(NamedTuple):
+    """The folder that was written, and what a stock pipeline leaves out of it: one line, empty for most models."""
+
+    folder: Path
+    note: str
+
+
+def export(options: ExportOptions) -> Exported:
+    """Writes the folder, completely or not at all.
 
     Raises:
         UserError: an input cannot be used; nothing has been written then.
@@ -57,7 +64,9 @@ def export(options: ExportOptions) -> Path:
             quieten()
             import drift_pl.policies.export  # noqa: F401
         _write(options, config, run_dir, path, out, display)
-    return out
+    from drift_pl.reports.model_card import family_note
+
+    return Exported(out, family_note(config.published))
 
 
 def _write(options: ExportOptions, config: Config, run_dir: Path, path: Path, out: Path, display: Display) -> None:
@@ -98,10 +107,12 @@ def _run(argv: list[str]) -> None:
     options = ExportOptions.read(argv)
     if options is None:
         return
-    out = export(options)
+    out, note = export(options)
     files = sorted(str(file.relative_to(out)) for file in out.rglob("*") if file.is_file())
     print(f"written: {out}: {', '.join(files)}")
     print(f"load:    see {out / 'README.md'}")
+    if note:
+        print(f"note:    {note}")
     if options.push_to_hub:
         size = sum((out / file).stat().st_size for file in files) / 1e6
         with Display("auto") as display, display.stage(f"uploading {len(files)} files, {size:.1f} MB"):

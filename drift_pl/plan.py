@@ -1,6 +1,7 @@
 """The command that counts what a run takes: `python -m drift_pl.plan experiment=NAME device=24GB [KEY=VALUE ...]`."""
 
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,9 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
         f" {found.needed / 1e9:.1f} of {device.gigabytes:g} GB: {'fits' if found.fits(device) else 'does not fit'}"
     )
     if not found.fits(device):
-        changed = remedies(config, device, change)
+        with warnings.catch_warnings():  # of what is only tried
+            warnings.simplefilter("ignore")
+            changed = remedies(config, device, change)
         record["remedies"] = changed
         lines.append(advice(changed))
     lines.append(

@@ -1,17 +1,17 @@
 """The model of a config without its weights, and what its passes take."""
 
-import inspect
+import json
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from drift_pl.builders.footprint import Pass, bytes_of, give_shapes, measure, shapes_only
 from drift_pl.builders.planned_source import FLOAT, source_of
+from drift_pl.builders.policy import pipeline_arguments
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.registry import find
@@ -23,6 +23,9 @@ SCHEDULER = SimpleNamespace(config=SimpleNamespace(num_train_timesteps=1000, pre
 """What a pass asks of a scheduler."""
 QUANTISED = {"bitsandbytes_4bit": 0.5625, "bitsandbytes_8bit": 1.0}
 """Bytes per weight of a linear layer; 4-bit with a float32 scale for 64 weights (QLoRA without double quantisation)."""
+
+ON_ONE_DEVICE = {"text_encoder_device": None, "offload": False}
+"""Arguments with which everything is counted; what leaves the device is known by its name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Model:
         sample, update, decode: passes of the denoiser without gradient and with, and of the autoencoder.
         latent, pixels: numbers of an image's latents and of the image, its three channels among them.
         condition: bytes of an encoded prompt in float32.
+        offloads: whether its frozen parts leave the device between phases.
     """
 
     frozen: int
@@ -51,37 +55,38 @@ class Model:
     latent: int
     pixels: int
     condition: int
+    offloads: bool = False
 
 
 def model_of(config: Config) -> Model:
     """
     Raises:
-        UserError: neither a folder nor a published model that is known here, or a family of another package.
+        UserError: neither a folder nor a published model that is known here, or a family without a pipeline, or one
+            that does not take `policy.args`.
     """
     policy = config.policy
     with naming("policy.family"):
         family = find("family", policy.family)
     if not (isinstance(family, type) and issubclass(family, PipelinePolicy)):
-        raise UserError(f"policy.family={policy.family} is not one of this package: its memory cannot be counted")
+        raise UserError(f"policy.family={policy.family} is no PipelinePolicy: its memory cannot be counted")
     lora = (policy.lora.rank, policy.lora.alpha, tuple(policy.lora.targets)) if policy.tuning == "lora" else None
+    given = pipeline_arguments(config, family)
     found = _counted(
         policy.pretrained,
         family,
         policy.dtype,
         lora,
-        policy.resolution,
-        policy.max_sequence_length,
+        json.dumps({name: ON_ONE_DEVICE.get(name, value) for name, value in given.items()}),
         policy.gradient_checkpointing,
         policy.storage,
         policy.guidance_scale,
         config.trainer.precision,
-        policy.frames,
     )
     if policy.quantisation is not None:
         found = replace(found, frozen=int(found.parameters * QUANTISED[policy.quantisation]))
-    if policy.text_encoder_device is not None:
+    if given.get("text_encoder_device") is not None:  # a family of one's own may not take it
         found = replace(found, text=0)
-    return found
+    return replace(found, offloads=bool(given.get("offload")))
 
 
 @cache
@@ -90,23 +95,23 @@ def _counted(
     family: type[PipelinePolicy],
     dtype: str | None,
     lora: tuple[int, int, tuple[str, ...]] | None,
-    resolution: int | None,
-    text_tokens: int,
+    given: str,
     checkpointing: bool,
     storage: str | None,
     guidance_scale: float,
     precision: str,
-    frames: int,
 ) -> Model:
+    """
+    Args:
+        given: to the family's constructor, as JSON: a cache needs what can be hashed.
+    """
     source = source_of(pretrained, family, dtype)
     weights = dtype or source.dtype
     with torch.device("meta"):
         network = network_of(*source.denoiser, getattr(torch, weights))
         vae = network_of(*source.vae, torch.float32)
-        options: dict[str, Any] = {"frames": frames} if "frames" in inspect.signature(family).parameters else {}
         policy = hollow_policy(
-            *(family, network, vae, SCHEDULER, lora, resolution, text_tokens, source.clip_tokens, source.distilled),
-            **options,
+            family, network, vae, SCHEDULER, lora, source.clip_tokens, source.distilled, **json.loads(given)
         )
         if storage is not None:
             narrow(network, policy.blocks())
@@ -120,7 +125,7 @@ def _counted(
         give_shapes(vae)
         sample, update, decode, pixels, condition = passes(policy, guidance_scale, precision, vae)
     fixed, sized = source.text_bytes
-    text = fixed + (sized if text_tokens else 0)
+    text = fixed + (sized if policy.max_sequence_length else 0)
     parameters = sum(each.numel() for each in network.parameters()) - (trained if lora else 0)
     frozen, taken = whole if lora else 0, (sample, update, decode)
     latent = prod(policy.latent_shape)

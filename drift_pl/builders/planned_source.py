@@ -16,7 +16,7 @@ from drift_pl.builders.published import PIPELINES, Pipeline, TextEncoder
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.json_files import read_model_index
 from drift_pl.core.locate import locate
-from drift_pl.policies.hollow import CLIP_TOKENS
+from drift_pl.policies.hollow import CLIP_TOKENS, own_family
 from drift_pl.policies.pipeline import PipelinePolicy
 from drift_pl.policies.stored import stored_dtype
 
@@ -72,7 +72,7 @@ def source_of(pretrained: str, family: type[PipelinePolicy], dtype: str | None =
             f"{', '.join(PIPELINES)}"
         )
     published = PIPELINES[pretrained]
-    if FAMILIES[published.denoiser] != family.family:
+    if FAMILIES[published.denoiser] != own_family(family):
         raise UserError(
             f"policy.pretrained={pretrained} is of policy.family={FAMILIES[published.denoiser]}, not {family.family}"
         )

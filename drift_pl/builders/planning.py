@@ -85,8 +85,8 @@ def plan_of(config: Config) -> Plan:
         score += sum(scorer.bytes for scorer in training)
     once = weight_copies(config, model)
     phases = {
-        "rollout": model.sample.peak * sampled + offload * model.vae,
-        "decode": model.decode.peak * sampled + offload * model.vae,
+        "rollout": model.sample.peak * sampled + model.offloads * model.vae,
+        "decode": model.decode.peak * sampled + model.offloads * model.vae,
         "score": score,
         "update": once + (model.update.peak - model.update.kept - once) * micro,
     }
@@ -109,8 +109,8 @@ def weights_of(config: Config, model: Model, processes: int) -> dict[str, int]:
     parts = {
         f"denoiser, {model.parameters / 1e9:.2f} B weights, {config.policy.quantisation or model.dtype}": model.frozen,
         named: state,
-        "autoencoder, float32": 0 if config.policy.offload else model.vae,
-        "text encoders": 0 if config.policy.offload else model.text,
+        "autoencoder, float32": 0 if model.offloads else model.vae,
+        "text encoders": 0 if model.offloads else model.text,
     }
     return {name: size // (shards if name != "autoencoder, float32" else 1) for name, size in parts.items() if size}
 

@@ -39,6 +39,10 @@ class PipelineFacts:
 
 
 def describe_pipeline(policy: Policy) -> PipelineFacts:
+    """
+    Raises:
+        UserError: the policy has no pipeline.
+    """
     pipeline = _pipeline(policy)
     optional = type(pipeline)._optional_components
     return PipelineFacts(
@@ -102,7 +106,17 @@ def _silent(logger: str) -> Iterator[None]:
 
 
 def _pipeline(policy: Policy) -> Any:
-    return policy.pipeline  # type: ignore[attr-defined]  # every policy of diffusers' models has one
+    """Every policy of diffusers' models has one.
+
+    Raises:
+        UserError: a family of one's own has none.
+    """
+    if not hasattr(policy, "pipeline"):
+        raise UserError(
+            f"policy.family: {type(policy).__name__} has no pipeline of diffusers, for which weights are exported: its "
+            "checkpoints hold them, or give it an attribute `pipeline`"
+        )
+    return policy.pipeline
 
 
 def _trained_part(policy: Policy) -> str:

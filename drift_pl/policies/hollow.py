@@ -15,6 +15,8 @@ from diffusers.training_utils import cast_training_params
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from drift_pl.core.errors import UserError
+from drift_pl.core.registry import TABLES
 from drift_pl.core.types import Condition
 from drift_pl.policies.lora import LoraAdapter, attach_lora
 from drift_pl.policies.pipeline import PipelinePolicy
@@ -43,19 +45,17 @@ def hollow_policy(
     vae: nn.Module,
     scheduler: Any,
     lora: tuple[int, int, Sequence[str]] | None,
-    resolution: int | None = None,
-    max_sequence_length: int = 256,
     clip_tokens: int = CLIP_TOKENS,
     distilled: bool = False,
     **options: Any,
 ) -> PipelinePolicy:
-    """The policy of a family around networks that are there; see `PipelinePolicy` for its arguments.
+    """The policy of a family around networks that are there.
 
     Args:
         lora: rank, alpha and targets of the adapter; None: all weights train.
         clip_tokens: of a prompt by a CLIP text encoder, in the families that have one.
         distilled: the model takes no guidance.
-        options: further arguments of the family's.
+        options: arguments of the family's constructor, see `PipelinePolicy`; a family of one's own may name others.
     """
     if lora is None:
         network.requires_grad_(True)
@@ -66,7 +66,13 @@ def hollow_policy(
     pipeline.default_sample_size, pipeline.config = LATENTS, SimpleNamespace(is_distilled=distilled)
     vars(pipeline).update(dict.fromkeys(family.text_parts), **{family.denoiser: network})
     hollow: Any = type(f"Hollow{family.__name__}", (HollowText, family), {"clip_tokens": clip_tokens})
-    return hollow(pipeline, LoraAdapter(network), resolution, max_sequence_length, **options)
+    return hollow(pipeline, LoraAdapter(network), **options)
+
+
+def own_family(family: type[PipelinePolicy]) -> str:
+    """The family of this package that a class is or comes from; empty if it comes from none."""
+    stated = (vars(each).get("family") for each in family.__mro__)
+    return next((name for name in stated if name in TABLES["family"]), "")
 
 
 def scale_factor(vae: Any) -> int:
@@ -96,7 +102,8 @@ class HollowText(PipelinePolicy):
 
     def encode(self, prompts: Sequence[str], negative: bool = False) -> Condition:
         config = self.network.config
-        length, width, pooled = text_shape(self.family, config, self.max_sequence_length, self.clip_tokens)
+        family = own_family(type(self))
+        length, width, pooled = text_shape(family, config, self.max_sequence_length, self.clip_tokens)
         rows = []
         for prompt in prompts:
             generator = torch.Generator().manual_seed(sum(prompt.encode()) + len(prompt))
@@ -117,8 +124,20 @@ class HollowText(PipelinePolicy):
 
 
 def text_shape(family: str, config: Any, max_sequence_length: int, clip_tokens: int) -> tuple[int, int, int]:
-    """Tokens of a prompt, channels of a token, and channels of the pooled embedding (0: none)."""
-    width = next(int(config[key]) for key in TEXT_WIDTHS if config.get(key))
+    """Tokens of a prompt, channels of a token, and channels of the pooled embedding (0: none).
+
+    Args:
+        family: of this package, see `own_family`.
+
+    Raises:
+        UserError: the denoiser's config, of somebody's own family, does not say how wide a token is.
+    """
+    width = next((int(config[key]) for key in TEXT_WIDTHS if config.get(key)), 0)
+    if not width:
+        raise UserError(
+            f"policy.family: its denoiser's configuration has none of {', '.join(TEXT_WIDTHS)}, the channels of a text "
+            "token, so that its memory cannot be counted: measure it, fit dry_run=true"
+        )
     pooled = int(config.get("pooled_projection_dim") or 0)
     if family == "sdxl":
         pooled = int(config["projection_class_embeddings_input_dim"]) - 6 * int(config["addition_time_embed_dim"])

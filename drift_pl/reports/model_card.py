@@ -1,5 +1,6 @@
 """The model card of exported weights: a README.md with a Hugging Face metadata block, filled from the run. No torch."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -7,10 +8,11 @@ import yaml
 
 from drift_pl import __version__
 from drift_pl.config.batches import derive_batches
-from drift_pl.config.schema import Config, NamedConfig, has_effect
-from drift_pl.config.updates import learns_from_images
+from drift_pl.config.schema import Config, has_effect
+from drift_pl.config.updates import learns_from_images, replays_steps
 from drift_pl.config.yaml_text import format_value
 from drift_pl.core.locate import split_revision
+from drift_pl.core.registry import TABLES
 from drift_pl.core.servers import without_queries
 from drift_pl.reports.card_facts import Base, Weights
 from drift_pl.reports.markdown import code, plain, row
@@ -46,7 +48,7 @@ def model_card(config: Config, config_hash: str, export: Export) -> str:
     sections = [
         f"---\n{_metadata(export, license)}---",
         f"# {plain(export.folder)}",
-        _summary(export),
+        " ".join(filter(None, [_summary(export), family_note(config, code)])),
         f"## Load it\n\n```python\n{_example(config, export)}\n```",
         f"## Training\n\n{_training(config, config_hash, export)}",
         f"### Levers\n\n{levers}",
@@ -54,6 +56,22 @@ def model_card(config: Config, config_hash: str, export: Export) -> str:
         f"## License\n\n{_license(export.base, license)}",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def family_note(config: Config, shown: Callable[[str], str] = without_queries) -> str:
+    """What a stock pipeline leaves out of the weights of a family from elsewhere; empty for this package's families.
+
+    Args:
+        shown: how names and arguments are written.
+    """
+    policy = config.policy
+    if policy.family in TABLES["family"]:
+        return ""
+    family = f"the family {shown(policy.family)}{_arguments(policy.args, shown)}"
+    return (
+        f"The weights are for {family}: a stock pipeline does not apply its code, so the images that it draws are not "
+        "those of the run."
+    )
 
 
 def _metadata(export: Export, license: dict[str, str]) -> str:
@@ -120,17 +138,13 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
     batches, policy, objective = derive_batches(config), config.policy, config.objective
     images = export.weights.iteration * batches.images_per_iteration
     sampler = config.sampler
-    trained, loss = f"{batches.trained_steps} of them trained", f"clip range {objective.clip_range:g}"
+    trained = f"{batches.trained_steps} of them {'trained' if replays_steps(config) else 'kept for the update'}"
     if learns_from_images(config):
-        name = {"nft": "DiffusionNFT, old policy" if objective.old_decay_max else "DiffusionNFT's loss, on policy"}
-        loss = f"{name.get(objective.loss, objective.loss)}, at {objective.nft_times} noise levels"
         trained = "none of them trained"
-    elif objective.loss == "flow_dppo":
-        loss = f"Flow-DPPO, KL limit {objective.kl_limit:g}"
     sampled = f"{sampler.kind}, {sampler.steps} steps, {trained}, noise level {sampler.noise_level:g}"
     if sampler.window_size == 0 and sampler.noisy_steps == "trained" and not sampler.noisy_last_step:
         sampled = f"without noise ({sampler.solver}), {sampler.steps} steps, {trained}"
-    rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward)}" for reward in config.rewards]
+    rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward.args)}" for reward in config.rewards]
     targets = ", ".join(policy.lora.targets)
     facts = {
         "base model": export.base.address,
@@ -141,12 +155,25 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         if policy.tuning == "lora"
         else "all weights of the denoiser",
         "sampling": f"{sampled}, guidance {policy.guidance_scale:g}",
-        "objective": f"{loss}, KL weight {objective.kl_weight:g}, learning rate "
-        f"{objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
+        "objective": f"{_update(config)}, learning rate {objective.learning_rate:g}, EMA decay {objective.ema_decay:g}",
         "run": f"experiment {code(config.experiment)}, seed {config.seed}, settings {config_hash}",
     }
     rows = [row([name, text]) for name, text in facts.items()]
     return "\n".join(["| | |", "|---|---|", *rows])
+
+
+def _update(config: Config) -> str:
+    """The update and what acts under it; of one from elsewhere nothing but its name and its arguments is known."""
+    objective, name = config.objective, code(config.objective.loss)
+    if objective.loss not in TABLES["update"]:
+        return f"{name}{_arguments(objective.args)}"
+    forms = {
+        "surrogate": f"{name}, clip range {objective.clip_range:g}",
+        "flow_dppo": f"{name}, KL limit {objective.kl_limit:g}",
+        "nft": f"{name}{'' if objective.old_decay_max else ' on policy'}, at {objective.nft_times} noise levels",
+        "awm": f"{name}, clip range {objective.clip_range:g}, at {objective.nft_times} noise levels",
+    }
+    return f"{forms[objective.loss]}, KL weight {objective.kl_weight:g}"
 
 
 def describe_levers(config: Config) -> dict[str, str]:
@@ -169,8 +196,8 @@ def describe_levers(config: Config) -> dict[str, str]:
     return levers
 
 
-def _arguments(thing: NamedConfig) -> str:
-    return f" ({code(format_value(thing.args))})" if thing.args else ""
+def _arguments(args: Mapping[str, Any], shown: Callable[[str], str] = code) -> str:
+    return f" ({shown(format_value(args))})" if args else ""
 
 
 def _license(base: Base, license: dict[str, str]) -> str:

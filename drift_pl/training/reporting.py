@@ -36,6 +36,9 @@ class IterationReport:
         now = time.perf_counter()
         self.seconds[stage], self._lap_began = now - self._lap_began, now
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._totals or name in self._maxima
+
     def close(self) -> None:
         """What there is so far is complete."""
         self._closed = frozenset(self._totals) | frozenset(self._maxima)

@@ -14,13 +14,19 @@ from transformers import Gemma2Config
 
 from drift_pl import plan as command
 from drift_pl.builders.planned_model import Model, model_of
+from drift_pl.builders.planning import plan_of
+from drift_pl.builders.policy import build_policy
 from drift_pl.config.loading import parse
+from drift_pl.core.errors import UserError
 from drift_pl.policies.hollow import text_shape
 from drift_pl.policies.pipeline import PipelinePolicy
 
 FAMILIES = ["flux", "zimage", "qwen_image", "flux2_klein", "sana", "wan"]
 
-pytestmark = pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unknown to the model's tokenizer"),
+    pytest.mark.filterwarnings("ignore:without effect"),
+]
 
 
 def attention(query: Any, key: Any, *_: Any, **__: Any) -> int:
@@ -108,3 +114,63 @@ def test_sanas_texts_have_their_own_width() -> None:
     with torch.device("meta"):
         network = diffusers.SanaTransformer2DModel()
     assert text_shape("sana", network.config, 300, 77) == (300, Gemma2Config().hidden_size, 0)
+
+
+LOUDER = "policy.family=my_family:Louder"
+"""A variant of sd3 without T5 whose constructor takes `gain`, and no `max_sequence_length`."""
+
+
+@pytest.fixture
+def my_family_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "extending"))
+
+
+@pytest.mark.usefixtures("my_family_can_be_imported")
+@pytest.mark.parametrize("model", ["pkg:drift_pl.builtin/weights/pipeline", "stabilityai/stable-diffusion-3.5-medium"])
+def test_a_family_of_ones_own_counts_as_the_one_that_it_comes_from(model: str) -> None:
+    """Catches in builders/planned_model.py: a constructor without `policy.args`.
+
+    Catches in policies/hollow.py: arguments that a constructor does not name; the texts of another family.
+    Catches in builders/planned_source.py: a published model refused, as another family's.
+    """
+    settings = ["experiment=shapes_flowgrpo", f"policy.pretrained={model}"]
+    found = model_of(parse([*settings, LOUDER, "policy.args={gain: 1.2}"]).config)
+    expected = model_of(parse([*settings, "policy.max_sequence_length=0"]).config)
+    for name in ("sample", "update", "decode"):
+        assert getattr(found, name).flops == getattr(expected, name).flops
+    same = {"sample": expected.sample, "update": expected.update, "decode": expected.decode}  # a product more
+    assert replace(found, **same) == expected
+
+
+@pytest.mark.usefixtures("my_family_can_be_imported")
+def test_what_a_family_of_ones_own_does_not_take_saves_no_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its text encoders stay where they are, and nobody is advised to move them.
+
+    Catches in builders/planned_model.py: `policy.text_encoder_device` of a constructor that does not name it.
+    Catches in builders/planning.py: `policy.offload` of one.
+    Catches in plan.py: warnings of settings that are only tried.
+    """
+    model = ["policy.pretrained=stabilityai/stable-diffusion-3.5-medium", "experiment=shapes_flowgrpo"]
+    settings = [*model, LOUDER, "policy.args={gain: 1.2}"]
+    assert command.main([*settings, "device=1GB"]) == 0
+    printed = capsys.readouterr()
+    assert "no change of the memory settings makes it fit" in printed.out
+    assert "policy.offload" not in printed.err
+    moved = ["policy.text_encoder_device=cpu", "policy.offload=true"]
+    theirs = plan_of(parse([*settings, *moved]).config)
+    assert {"autoencoder, float32", "text encoders"} <= theirs.parts.keys()
+    ours = plan_of(parse([*model, *moved]).config)
+    assert not {"autoencoder, float32", "text encoders"} & ours.parts.keys()
+    assert ours.phases["decode"] - theirs.phases["decode"] == theirs.parts["autoencoder, float32"]
+
+
+@pytest.mark.usefixtures("my_family_can_be_imported")
+@pytest.mark.parametrize("args", ["{}", "{gian: 1.2}", "{gain: loud}"])
+def test_arguments_that_a_family_does_not_take_are_refused_as_fit_refuses_them(
+    args: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["experiment=shapes_flowgrpo", LOUDER, f"policy.args={args}"]
+    with pytest.raises(UserError, match=r"^policy\.args.* 'my_family:Louder'") as refused:
+        build_policy(parse(settings).config)
+    assert command.main(settings) == 2
+    assert capsys.readouterr().err == f"error: {refused.value}\n"

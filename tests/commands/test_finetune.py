@@ -1,6 +1,7 @@
 """`drift_pl.finetune` and `drift_pl.build`: the package from Python."""
 
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from runs import TinyWorld, load
 from torch import Tensor
 
 import drift_pl
-from drift_pl.config.python_values import importable_name
+from drift_pl.config.python_values import call_arguments, importable_name
 from drift_pl.core.errors import UserError
 
 SOURCE = """
@@ -118,6 +120,70 @@ def test_wrong_settings_are_one_line(wrong: dict[str, Any], says: str) -> None:
         drift_pl.finetune(**wrong)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Watch(L.Callback):
+    """A callback, whose instances no run can record."""
+
+
+ANY = "give a text, a number, True, False or None, or a list or mapping of these"
+WATCH = 'of type Watch, which a run cannot record: give its class and the arguments of that, {"name": Watch, "args": {'
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"trainer.callbacks": [Watch()]}, f"trainer.callbacks.0 is {WATCH}"),
+        ({"trainer": {"callbacks": [{"name": Watch()}]}}, f"trainer.callbacks.0.name is {WATCH}"),
+        ({"incentive.shaping": {"encoder": Watch()}}, f"incentive.shaping.encoder is {WATCH}"),
+        ({"rewards": [Watch()]}, f"rewards.0 is {WATCH}"),
+        ({"rewards": [{"name": "pickscore", "args": {"a": [1, {"b": Watch()}]}}]}, f"rewards.0.args.a.1.b is .*{ANY}"),
+        ({"trainer.callbacks": Watch()}, "trainer.callbacks is of type Watch, .*: use e.g. trainer.callbacks=[{name: "),
+        ({"rewards": nested}, "rewards is of type function, and should be a list: give e.g. rewards=[nested]"),
+        ({"rewards": "pickscore"}, "rewards is of type str, and should be a list: give e.g. rewards=['pickscore']"),
+        ({"rewards": {"name": "pickscore"}}, 'rewards is of type dict, and should be a list: give e.g. rewards=[{"nam'),
+        ({"rewards": {"pickscore", "hps"}}, "rewards is of type set, and should be a list: give e.g. rewards=["),
+        ({"rewards": 5}, "rewards is of type int, and should be a list: give e.g. rewards=["),
+        (
+            {"rewards": [torch.nn.Sequential(torch.nn.ReLU())]},
+            "rewards.0.name is an object without a name (of",
+        ),
+        ({"rewards": [nested()]}, "rewards.0.name: inner is defined within a function"),
+        ({"tags": {"a"}}, "tags is of type set, which a run cannot record: it has no order: give a list, e.g. sort"),
+        ({"tags": (tag for tag in "ab")}, "tags is of type generator, .*: give a list, e.g. list(...)"),
+        (
+            {"sampler.window_range": np.array([0, 3])},
+            "sampler.window_range is of type ndarray, .*: give a list, e.g",
+        ),
+        ({"objective.learning_rate": 1j}, "objective.learning_rate is of type complex, .*: use e.g. objective.learnin"),
+        ({"run_name": b"x"}, "run_name is of type bytes, .*: use e.g. run_name=short-kl"),
+        ({"objective.learning_rate": float("nan")}, "objective.learning_rate=NaN should be a valid number; use e.g. "),
+    ],
+)
+def test_values_that_no_run_can_record_are_one_line(wrong: dict[str, Any], says: str) -> None:
+    """Catches in config/python_values.py: errors of `json` and of Python; a text taken for a list of its letters."""
+    with pytest.raises(drift_pl.UserError) as caught:
+        drift_pl.finetune(**wrong)
+    assert re.match(re.escape(says).replace(r"\.\*", ".*"), str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_other_libraries_and_paths_are_taken() -> None:
+    """Wherever they stand; a generator of rewards is a list of them.
+
+    Catches in config/python_values.py: paths within mappings; a number of numpy's.
+    """
+    args = {"pretrained": Path("/models/clip"), "sizes": [np.int64(2)]}
+    rewards = [{"name": nested, "weight": np.float32(2), "args": args}]
+    settings = {"trainer": {"iterations": torch.tensor(3)}, "dry_run": np.bool_(True), "tags": ("a", Path("b"))}
+    name = f'"name": "{__name__}:nested"'
+    assert call_arguments("shapes_div", iter(rewards), settings) == [
+        "experiment=shapes_div",
+        f'rewards=[{{{name}, "weight": 2.0, "args": {{"pretrained": "/models/clip", "sizes": [2]}}}}]',
+        "trainer.iterations=3",
+        "dry_run=true",
+        'tags=["a", "b"]',
+    ]
 
 
 def test_importing_the_package_imports_no_torch() -> None:

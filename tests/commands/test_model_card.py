@@ -10,7 +10,7 @@ import pytest
 import yaml
 from runs import TinyWorld
 
-from drift_pl.config.loading import build_config
+from drift_pl.config.loading import build_config, parse
 from drift_pl.config.schema import Config, EncoderConfig
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.export import main
@@ -173,3 +173,35 @@ def test_the_card_says_how_rollouts_were_sampled(monkeypatch: pytest.MonkeyPatch
     pipeline = PipelineFacts("StableDiffusion3Pipeline", (), (), "flow")
     export = Export("mine", "lora", Weights(10, "live", "0" * 12), Base("org/model", None), pipeline, "-")
     assert says in model_card(build_config([("experiment", experiment)]), "01234567", export)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "objective"),
+    [
+        (["objective.loss=surrogate", "objective.clip_range=0.01"], "`surrogate`, clip range 0.01, KL weight 0.2"),
+        (["objective.loss=flow_dppo", "objective.kl_limit=1e-5"], "`flow_dppo`, KL limit 1e-05, KL weight 0.2"),
+        (["objective.loss=nft", "policy.guidance_scale=1"], "`nft` on policy, at 4 noise levels, KL weight 0.2"),
+        (
+            ["objective.loss=awm", "policy.guidance_scale=1", "objective.clip_range=1"],
+            "`awm`, clip range 1, at 4 noise levels, KL weight 0.2",
+        ),
+        (["objective.loss=my_update:Reinforce"], "`my_update:Reinforce`"),
+        (
+            ["objective.loss=my_update:Reinforce", "objective.args={baseline: 0.5}"],
+            "`my_update:Reinforce` (`{baseline: 0.5}`)",
+        ),
+    ],
+)
+def test_the_card_names_the_update_and_what_acts_under_it(
+    monkeypatch: pytest.MonkeyPatch, overrides: list[str], objective: str
+) -> None:
+    """Catches in reports/model_card.py: a clip range and a KL weight of an update of one's own, which may have neither;
+    steps that it is said to train on."""
+    monkeypatch.setattr("drift_pl.reports.card_facts._card_on_hub", lambda name: [])
+    settings = ["experiment=shapes_flowgrpo", "objective.kl_weight=0.2", "objective.learning_rate=0.5", *overrides]
+    pipeline = PipelineFacts("StableDiffusion3Pipeline", (), (), "flow")
+    export = Export("mine", "lora", Weights(10, "live", "0" * 12), Base("org/model", None), pipeline, "-")
+    card = model_card(parse(settings).config, "01234567", export)
+    assert f"| objective | {objective}, learning rate 0.5, EMA decay " in card
+    assert ("kept for the update" in card) == ("my_update" in objective)
+    assert "a stock pipeline" not in card

@@ -82,6 +82,16 @@ def test_keys_that_an_update_from_elsewhere_does_not_take_are_named(world: TinyW
         build_update(parse([*world.overrides(), REINFORCE, *kept, "objective.clip_range=1e-4"]).config)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_a_kl_weight_that_no_loss_asks_for_is_warned_of(
+    world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], weight: float
+) -> None:
+    """Catches in training/updates/passes.py: a KL weight without effect, of which a run's settings and card speak."""
+    world.fit(tmp_path / "run", REINFORCE, *OFF, f"objective.kl_weight={weight}", "trainer.iterations=1")
+    said = "objective.kl_weight=0.5 has no effect: the loss of objective.loss has not called `divergence`"
+    assert (said in capfd.readouterr().err) == (weight > 0)
+
+
 def test_winners_by_hand() -> None:
     from my_method import Winners
 

@@ -1,5 +1,6 @@
 """The loop that updates share: passes over an iteration's images, optimizer steps, gradient accumulation."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from drift_pl.training.ema import Lag
 from drift_pl.training.experience import Experience
 from drift_pl.training.parallel import gradient_sync
 from drift_pl.training.updates.protocol import UpdateContext
+
+KL = "policy/kl"
 
 
 class Loss(Protocol):
@@ -89,6 +92,12 @@ class Passes(ABC):
                 self._accumulate(context, loss, share, first)
                 yield
                 first = False
+        if self.kl_weight > 0 and KL not in context.report:
+            warnings.warn(
+                f"objective.kl_weight={self.kl_weight:g} has no effect: the loss of objective.loss has not called "
+                "`divergence`, which gives the KL term",
+                stacklevel=1,
+            )
 
     def passes(self, context: UpdateContext, share: int, first: bool) -> list[tuple[Tensor, Tensor]]:
         """Rows and weights of each forward pass of an optimizer step.
@@ -116,7 +125,7 @@ class Passes(ABC):
             kl_B: divergence from the reference.
             k: the trained step whose factor it gets, see `Experience.divergence_KB`.
         """
-        context.report.add("policy/kl", kl_B, weight_B)
+        context.report.add(KL, kl_B, weight_B)
         if context.experience.divergence_KB is not None:
             kl_B = kl_B * context.experience.divergence_KB[k, rows_B]
         return self.kl_weight * kl_B
