@@ -61,8 +61,9 @@ def _entries(rewards: Any) -> list[Any]:
         UserError: it is one reward in place of a list of them, or no reward at all.
     """
     if not isinstance(rewards, list | tuple | Iterator):
-        works = {str: f"rewards=[{rewards!r}]", dict: 'rewards=[{"name": ...}]'}.get(type(rewards))
-        works = works or f"rewards=[{getattr(rewards, '__name__', 'my_rewards.redness')}]"
+        works = f"rewards=[{getattr(rewards, '__name__', 'my_rewards.redness')}]"
+        if isinstance(rewards, str | Mapping):
+            works = f"rewards=[{rewards!r}]" if isinstance(rewards, str) else 'rewards=[{"name": ...}]'
         raise UserError(f"rewards is of type {type(rewards).__name__}, and should be a list: give e.g. {works}")
     return [{"name": reward} if isinstance(reward, str) else reward for reward in rewards]
 
