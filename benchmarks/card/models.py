@@ -66,8 +66,8 @@ def random_policy(config: Config, device: torch.device, seed: int = 0) -> Pipeli
         vae = network_of(vae_class(published), published.vae, torch.float32)
     wake(network)
     scheduler = scheduler_of(published)
-    sizes = {"resolution": policy.resolution, "max_sequence_length": policy.max_sequence_length}
-    built = hollow_policy(family, network, vae, scheduler, lora, **sizes)
+    resolution, tokens = policy.resolution, policy.max_sequence_length
+    built = hollow_policy(family, network, vae, scheduler, lora, resolution=resolution, max_sequence_length=tokens)
     if policy.gradient_checkpointing:
         built.network.enable_gradient_checkpointing()  # type: ignore[operator]
     if policy.compile:

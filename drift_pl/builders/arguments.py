@@ -11,6 +11,9 @@ from drift_pl.core.errors import naming
 from drift_pl.core.registry import find, names
 from drift_pl.core.signatures import check_signature, signature_of
 
+ACT_ANYWAY = frozenset({"advantage_clip", "micro_batch"})
+"""Keys of `objective` that updates take, and that act on advantages and in the rollout, too."""
+
 
 def parameters_of(thing: Callable[..., Any]) -> set[str]:
     """Parameters that can be given by name."""
@@ -53,8 +56,9 @@ def arguments(
     own, args = named_by(thing, {**plain, **others}), settings.get("args", {})
     with naming(place):
         check_signature(name, signature_of(thing), args, own)
-    if ":" in name and is_first_process():
-        known = set().union(*(parameters_of(find(kind, own)) for own in names(kind))) - parameters_of(thing)
+    if name not in names(kind) and is_first_process():
+        known = set().union(*(parameters_of(find(kind, own)) for own in names(kind)))
+        known -= parameters_of(thing) | ACT_ANYWAY
         fields = type(section).model_fields
         unused = [f"{place}.{key}" for key in plain if key in known and plain[key] != fields[key].default]
         if unused:

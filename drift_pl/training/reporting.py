@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.errors import UserError
-from drift_pl.core.foreign import described
 from drift_pl.core.processes import gather_vectors
 from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.types import Scores
@@ -97,15 +96,9 @@ def observe(
     """Lets the observers among the callbacks see the iteration.
 
     Raises:
-        UserError: one of them fails, or adds a metric that there is already.
+        UserError: one of them adds a metric that there is already.
     """
     for callback in callbacks:
         if isinstance(callback, Observer):
             report.close()
-            try:
-                callback.observe_iteration(report, scores, images_B3HW, batch)
-            except UserError:
-                raise
-            except Exception as error:  # of somebody's code
-                name = type(callback).__name__
-                raise UserError(f"trainer.callbacks: observe_iteration of {name} failed: {described(error)}") from error
+            callback.observe_iteration(report, scores, images_B3HW, batch)

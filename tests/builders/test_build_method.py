@@ -29,6 +29,9 @@ class Named:
     learning_rate: float
     trainable_steps: tuple[int, int]
     temperature: float = 2.0
+    keep = frozenset()
+    updates = 1
+    run = None
 
 
 def variadic(*args: Any, updates: int = 1, **kwargs: Any) -> None:

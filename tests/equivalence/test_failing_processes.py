@@ -37,7 +37,7 @@ def test_a_failing_process_ends_all_with_its_line(world: TinyWorld, whole: Path,
     """
     job = Job.create(world, tmp_path)
     with job.started(FAILS) as process:
-        assert errors_of(process) == [LINE]
+        assert [line.startswith(LINE) for line in errors_of(process)] == [True]
         assert process.returncode == 2
     assert_same_training_state(load(job.run_dir), after_one_iteration(whole))
 
@@ -47,7 +47,7 @@ def test_the_first_process_fails(world: TinyWorld, whole: Path, tmp_path: Path) 
     """Resumed, it ends as a run without a failure does; by a single process too, whose sums differ in rounding."""
     job = Job.create(world, tmp_path)
     with job.started(f"0 {SECOND_ITERATION} fails") as process:
-        assert errors_of(process) == [LINE]
+        assert [line.startswith(LINE) for line in errors_of(process)] == [True]
         assert process.returncode == 2
     shutil.copytree(job.run_dir, tmp_path / "alone" / "run")
     job.finish("trainer.iterations=2", "ckpt_path=last")
@@ -142,7 +142,7 @@ def test_under_torchrun(rank: int, what: str, world: TinyWorld, whole: Path, tmp
     assert len(lines) == 1, errors[-3000:]
     assert "gloo" not in errors
     if what == "fails":
-        assert lines == [LINE]
+        assert [line.startswith(LINE) for line in lines] == [True]
     else:
         assert " is gone: it was killed" in lines[0]
     if (rank, what) != (0, "SIGKILL"):  # nobody is left who holds the folder

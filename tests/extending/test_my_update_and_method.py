@@ -71,8 +71,11 @@ def test_a_method_sees_scores_and_says_what_is_rewarded(world: TinyWorld, tmp_pa
 
 
 def test_keys_that_an_update_from_elsewhere_does_not_take_are_named(world: TinyWorld) -> None:
-    """Those of this package's updates that are not at their defaults; `advantage_clip` is the method's."""
-    kept = ["objective.inner_epochs=2", "objective.advantage_std=global"]
+    """Those of this package's updates that are not at their defaults; `advantage_clip` is the method's.
+
+    Catches in builders/arguments.py: a clip of advantages that is said to have no effect.
+    """
+    kept = ["objective.inner_epochs=2", "objective.advantage_std=global", "objective.advantage_clip=3"]
     config = parse([*world.overrides(), REINFORCE, *kept, "objective.clip_range=0.5", "objective.nft_times=2"]).config
     message = "without effect: objective.nft_times, objective.clip_range (not taken by objective.loss=my_update:Rei"
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}"):
