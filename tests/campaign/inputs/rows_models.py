@@ -226,7 +226,7 @@ LORA = [
 HARDWARE = [
     row("fit trainer.accelerator=gpu", "trainer.accelerator=gpu", "trainer.accelerator=cpu"),
     row("fit trainer.accelerator=cuda", "trainer.accelerator=cuda", "trainer.accelerator=cpu"),
-    row("fit trainer.accelerator=mps", "trainer.accelerator=mps", "auto, cpu, gpu, cuda"),
+    row("fit trainer.accelerator=mps", "trainer.accelerator=mps", "'auto', 'cpu', 'gpu' or 'cuda'"),
     row("fit policy.text_encoder_device=cuda", "policy.text_encoder_device=cuda"),
     row("fit policy.text_encoder_device=cuda:99", "policy.text_encoder_device=cuda:99"),
     row("fit policy.text_encoder_device=nowhere", "policy.text_encoder_device=nowhere"),
@@ -254,7 +254,7 @@ HARDWARE = [
     ),
     row("evaluate ckpt_path=RUN out=mine.json accelerator=cuda", "accelerator=cuda cannot be used here"),
     row("generate ckpt_path=RUN prompt=a out=new accelerator=gpu", "accelerator=gpu cannot be used here"),
-    row("generate ckpt_path=RUN prompt=a out=new accelerator=mps", "accelerator=mps", "auto, cpu, gpu, cuda"),
+    row("generate ckpt_path=RUN prompt=a out=new accelerator=mps", "accelerator=mps", "'auto', 'cpu', 'gpu' or 'cuda'"),
 ]
 
 SIZES = [
