@@ -164,7 +164,7 @@ def assert_few_exchanges(calls: list[tuple[str, str, int]], trained: dict[str, A
     weights = sum(weight.numel() for name, weight in trained["state_dict"].items() if "lora_" in name)
     for found in iterations:
         if gate:  # one of rewards alone
-            assert found.pop(1)[1:] == ("all_gather", 2 * 4)
+            assert found.pop(1)[1:] == ["all_gather", 2 * 4]
         exchanges = ["all_gather", "all_reduce", "all_reduce", "all_gather"]
         assert [(place, name) for place, name, _ in found] == [("step", name) for name in exchanges]
         before, first, second, after = (size for *_, size in found)
