@@ -14,6 +14,7 @@ from drift_pl.config.processes import world_size
 from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, named, naming
+from drift_pl.core.processes import Patience
 from drift_pl.core.progress import Display
 from drift_pl.core.registry import construct, create, find
 from drift_pl.core.signatures import check_signature, signature_of
@@ -29,7 +30,7 @@ from drift_pl.training.callbacks import (
 )
 from drift_pl.training.callbacks.ratio import KL_FIRST
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
-from drift_pl.training.failing import Patience, RankWatch
+from drift_pl.training.failing import RankWatch
 from drift_pl.training.logged import RunSettings
 from drift_pl.training.numbered_checkpoints import NumberedCheckpoints
 

@@ -15,9 +15,9 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from drift_pl.config.processes import is_first_process, world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import Patience
 from drift_pl.policies.protocol import Policy, Shardable
 from drift_pl.scoring.rewards import WeightedReward
-from drift_pl.training.failing import Patience
 from drift_pl.training.sharded_strategy import ShardedStrategy
 
 

@@ -1,7 +1,19 @@
 """The processes that train or evaluate together, and what they exchange. A process alone exchanges nothing."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class Patience(NamedTuple):
+    """For how long processes wait for each other, and the setting that says so."""
+
+    setting: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.setting}={self.seconds:g}"
 
 
 def rank_and_world() -> tuple[int, int]:

@@ -14,12 +14,13 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 
 from drift_pl.core.link_thread import Ending, Link
 from drift_pl.core.links import Hub, Spoke
+from drift_pl.core.processes import Patience
 from drift_pl.training.checkpointing import saves_alone
 from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact, timed_out
 
@@ -42,16 +43,6 @@ class JobEnded(BaseException):
     def __init__(self, together: bool = False) -> None:
         super().__init__()
         self.together = together
-
-
-class Patience(NamedTuple):
-    """For how long processes wait for each other, and the setting that says so."""
-
-    setting: str
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.setting}={self.seconds:g}"
 
 
 class RankWatch(L.Callback):

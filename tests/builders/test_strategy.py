@@ -11,12 +11,12 @@ from drift_pl.builders.strategy import build_strategy, is_sharding, longest_wait
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import Patience
 from drift_pl.policies.qwen_image import QwenImagePolicy
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 from drift_pl.scoring.http import HttpJudge
 from drift_pl.scoring.rewards import WeightedReward
 from drift_pl.scoring.vote import Vote
-from drift_pl.training.failing import Patience
 from drift_pl.training.sharded_strategy import ShardedStrategy
 
 
