@@ -270,9 +270,6 @@ def _main(argv: list[str]) -> None:
             print(f"{name:16}", *(f"{each.name} {each.volume:.4f} ({len(each.volumes)})" for each in trials), sep="  ")
     elif options.action == "status":
         print(status(queue, tiers))
-        for name, waiting in content["planned"].items():
-            hours = waiting["runs"] * waiting["core_minutes"] / 60
-            print(f"{name}  {waiting['runs']} runs, about {hours:.1f} core-hours, waits for {waiting['waits_for']}")
     else:
         tables = tabulated(plan, content, queue.results, queue.runs)
         draw(tables, queue.results / "benchmark.png")

@@ -48,7 +48,7 @@ def write_page(
     if not begin or not end:
         raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
     parts = [*claim_lines(tables), *(part for table in tables for part in _table(table))]
-    parts += [*further, *_missing(tables, plan, content)]
+    parts += [*further, *_missing(tables, plan)]
     write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
 
 
@@ -213,15 +213,11 @@ def figure_of(tables: Sequence[Table]) -> "Figure":
     return figure
 
 
-def _missing(tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any]) -> list[str]:
+def _missing(tables: Sequence[Table], plan: dict[str, Tier]) -> list[str]:
     """What the plan has beside the tables."""
     lines = ["## What has not been run", ""]
     for name, tier in plan.items():
         missing = len(tier.jobs) - sum(len(table.tier.jobs) for table in tables if table.tier.name == name)
         if missing:
             lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.seeds) * len(tier.methods)} runs.")
-    for name, waiting in content["planned"].items():
-        lines.append(
-            f"- {name}: {waiting['runs']} runs on {waiting['prompts']} prompts; waits for {waiting['waits_for']}."
-        )
     return lines

@@ -142,7 +142,7 @@ def test_trials_that_have_been_run_are_not_called_missing(tmp_path: Path) -> Non
     queue.store.gather(tier)
     page = tmp_path / "page.md"
     page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
-    write_page(page, [], unfinished(queue, {"Tb2": tier}), {**CONTENT, "planned": {}})
+    write_page(page, [], unfinished(queue, {"Tb2": tier}), CONTENT)
     assert f"- Tb2, {tier.title}: 2 of 4 runs." in page.read_text()
 
 
@@ -180,7 +180,7 @@ def test_the_page_says_what_trained_which_seeds(tmp_path: Path) -> None:
     assert [row.minutes for row in table.rows["flowgrpo"]] == [2.0, None]
     page = tmp_path / "page.md"
     page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
-    write_page(page, [table], {"b1": tier}, {**CONTENT, "planned": {}})
+    write_page(page, [table], {"b1": tier}, CONTENT)
     where = (
         "on NVIDIA H100, with several runs at a time; seed 200, 201, 202 on one core of a shared machine, not timed."
     )

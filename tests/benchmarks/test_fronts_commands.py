@@ -31,7 +31,6 @@ BENCHMARK: dict[str, Any] = {
         "b2": {**TIER, "world": "b", "fit": ["trainer.iterations=4"]},
         "a1": {**TIER, "world": "a", "claim": {"levers": "levers"}},
     },
-    "planned": {},
 }
 
 
