@@ -38,7 +38,7 @@ MOST_ARROWS = 75
 """Ordered pairs of rooms with an import."""
 NO_TORCH = {"config", "reports", *DOORS}
 """Rooms that read a command line or show results: `--help` and wrong keys answer before torch is imported."""
-TORCH_IN_CORE = {"types.py", "rng.py", "processes.py"}
+TORCH_IN_CORE = {"answers.py", "types.py", "rng.py", "processes.py"}
 HOMES = {
     "lightning": {"training", "builders"},
     "pytorch_lightning": set(),

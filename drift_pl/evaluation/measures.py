@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from drift_pl.core.answers import of_shape, wrong_answer
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.metrics import DriftMetric, GroupedMetric
-from drift_pl.scoring.calls import as_numbers, call, finite_only, known_rows, name_of, wrong_answer
+from drift_pl.scoring.calls import as_numbers, call, finite_only, known_rows, name_of
 from drift_pl.scoring.protocol import ImageFilter, Measure
 
 NAME = re.compile(r"[^\s|`]{1,80}")
@@ -73,9 +74,7 @@ def counted_images(measure: ImageFilter, images_S3HW: Tensor, prompt: str, finit
         return finite_S
     wanted = f"whether each of {size} images counts"
     answer = call(what, measure.counts, finite_only(images_S3HW, finite_S), prompt)
-    counts_N = as_numbers(what, answer, wanted, f"{size}")
-    if counts_N.shape != (size,):
-        raise wrong_answer(what, tuple(counts_N.shape), wanted, f"{size}")
+    counts_N = of_shape(what, as_numbers(what, answer, wanted, f"{size}"), (size,), wanted)
     counts_S = finite_S.clone()
     counts_S[finite_S] = counts_N.bool().to(finite_S.device)
     return counts_S
@@ -104,14 +103,11 @@ def call_measure(measure: Measure, images_S3HW: Tensor, prompt: str, finite_S: T
 
 def _of_one_prompt(what: str, value: object) -> Tensor:
     wanted = "one number for each of 1 prompts"
-    value_P = as_numbers(what, value, wanted, "1")
-    if value_P.shape != (1,):
-        raise wrong_answer(what, tuple(value_P.shape), wanted, "1")
-    return value_P[0].double()
+    return of_shape(what, as_numbers(what, value, wanted, "1"), (1,), wanted)[0].double()
 
 
 def _one_number(what: str, value: object) -> Tensor:
     number = as_numbers(what, value, "one number", "")
     if number.numel() != 1:
-        raise wrong_answer(what, tuple(number.shape), "one number", "")
+        raise wrong_answer(what, tuple(number.shape), "", "one number")
     return number.reshape(())

@@ -6,6 +6,7 @@ A set's diversity is not the mean of its parts' diversities, so a metric is give
 import torch
 from torch import Tensor
 
+from drift_pl.core.answers import of_shape
 from drift_pl.functional.distribution import frechet_distance, kernel_distance
 from drift_pl.functional.diversity import (
     cosine_kernel,
@@ -15,7 +16,7 @@ from drift_pl.functional.diversity import (
     vendi_score,
 )
 from drift_pl.functional.similarity import structural_similarity
-from drift_pl.scoring.calls import as_numbers, call, wrong_answer
+from drift_pl.scoring.calls import as_numbers, call
 from drift_pl.scoring.protocol import MeanDistance, PairwiseDistance, move
 
 LPIPS = "evaluation.lpips"
@@ -89,15 +90,12 @@ class PairwiseLpips(GroupedMetric):
 
     def of_group(self, rows_SX: Tensor) -> Tensor:
         if isinstance(self._distance, MeanDistance):
-            mean = as_numbers(LPIPS, call(LPIPS, self._distance.mean_distance, rows_SX), "the mean of all pairs", "")
-            if mean.ndim:
-                raise wrong_answer(LPIPS, tuple(mean.shape), "the mean of all pairs", "")
-            return mean
+            wanted = "the mean of all pairs"
+            mean = as_numbers(LPIPS, call(LPIPS, self._distance.mean_distance, rows_SX), wanted, "")
+            return of_shape(LPIPS, mean, (), wanted)
         size, wanted = len(rows_SX), "the distance of each pair of images"
         distance_SS = as_numbers(LPIPS, call(LPIPS, self._distance, rows_SX), wanted, f"{size}, {size}")
-        if distance_SS.shape != (size, size):
-            raise wrong_answer(LPIPS, tuple(distance_SS.shape), wanted, f"{size}, {size}")
-        return mean_pairwise_distance(distance_SS)
+        return mean_pairwise_distance(of_shape(LPIPS, distance_SS, (size, size), wanted))
 
     def to(self, device: torch.device | str) -> None:
         move(self._distance, device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from drift_pl.core.answers import of_shape
 from drift_pl.core.errors import UserError
 from drift_pl.core.types import Scores, Trajectory
 from drift_pl.functional.advantage import AdvantageRule
@@ -123,15 +124,5 @@ class Method:
         return self._checked("divergence", divergence_KPG, (len(steps_K), *scores.reward_PG.shape))
 
     def _checked(self, what: str, value: object, shape: Sequence[int]) -> Tensor:
-        """What a method, perhaps somebody's, has returned.
-
-        Raises:
-            UserError: it is no tensor of that shape.
-        """
-        if isinstance(value, Tensor) and value.shape == (*shape,):
-            return value
-        returned = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(
-            f"incentive.method: {type(self.reward_method).__name__}.{what} returned {returned}: return a torch tensor "
-            f"of shape {(*shape,)}"
-        )
+        """What a method, perhaps somebody's, has returned."""
+        return of_shape(f"incentive.method: {type(self.reward_method).__name__}.{what}", value, shape)

@@ -11,7 +11,8 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from drift_pl.core.errors import UserError, naming
+from drift_pl.core.answers import of_shape
+from drift_pl.core.errors import naming
 from drift_pl.core.types import Condition
 from drift_pl.policies.encoder_key import text_encoders_key
 from drift_pl.policies.frozen_parts import FrozenParts
@@ -109,24 +110,15 @@ class PipelinePolicy(FrozenParts, PromptWarnings, ABC):
     ) -> Tensor:
         """Guided prediction; both branches in one batch (see `Policy.predict`)."""
         if guidance_scale == 1:
-            return self._like(latents_BCHW, self._unguided(latents_BCHW, sigma, condition))
+            return self._checked(self._unguided(latents_BCHW, sigma, condition), latents_BCHW)
         size = len(condition)
         both = Condition.concatenate([negative.repeat_interleave(size), condition])
         without, with_prompt = self._unguided(torch.cat([latents_BCHW, latents_BCHW]), sigma, both).chunk(2)
-        return self._like(latents_BCHW, self._guided(without, with_prompt, guidance_scale))
+        return self._checked(self._guided(without, with_prompt, guidance_scale), latents_BCHW)
 
-    def _like(self, latents_BCHW: Tensor, prediction_BCHW: Tensor) -> Tensor:
-        """A prediction for these latents.
-
-        Raises:
-            UserError: a family, perhaps somebody's, has given it another shape, which arithmetic would widen.
-        """
-        if prediction_BCHW.shape != latents_BCHW.shape:
-            raise UserError(
-                f"policy.family={self.family}: the prediction is {tuple(prediction_BCHW.shape)}, and the latents are "
-                f"{tuple(latents_BCHW.shape)}: return one number for each of theirs"
-            )
-        return prediction_BCHW
+    def _checked(self, prediction_BCHW: Tensor, latents_BCHW: Tensor) -> Tensor:
+        """The prediction of a family, perhaps somebody's."""
+        return of_shape(f"policy.family={self.family}: the prediction", prediction_BCHW, latents_BCHW.shape)
 
     def _guided(self, without_BCHW: Tensor, with_prompt_BCHW: Tensor, guidance_scale: float) -> Tensor:
         """The prediction of both branches, classifier-free guidance (arXiv 2207.12598)."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drift_pl.core.answers import of_shape, wrong_answer
 from drift_pl.core.errors import UserError
 from drift_pl.core.foreign import described
 
@@ -92,17 +93,13 @@ def as_numbers(what: str, answer: Any, wanted: str, shape: str) -> Tensor:
         try:
             answer = torch.as_tensor(answer)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise wrong_answer(what, kind, wanted, shape) from error
+            raise wrong_answer(what, kind, shape, wanted) from error
     if answer.is_complex() or answer.is_meta or answer.layout is not torch.strided:
         kind = (
             "complex numbers" if answer.is_complex() else "a tensor without data" if answer.is_meta else "a sparse one"
         )
-        raise wrong_answer(what, kind, wanted, shape)
+        raise wrong_answer(what, kind, shape, wanted)
     return answer.detach().clone()
-
-
-def wrong_answer(what: str, returned: object, wanted: str, shape: str) -> UserError:
-    return UserError(f"{what} returned {returned}, not {wanted}: return a torch tensor of shape [{shape}]")
 
 
 def numbers_per_image(what: str, thing: Callable[..., Any], images: Tensor, rest: Sequence[Any] = ()) -> Tensor:
@@ -118,9 +115,7 @@ def numbers_per_image(what: str, thing: Callable[..., Any], images: Tensor, rest
     sizes = " x ".join(map(str, shape))
     wanted, wanted_shape = f"one number for each of {sizes} images", ", ".join(map(str, shape))
     score = as_numbers(what, call(what, thing, images, *rest), wanted, wanted_shape)
-    if score.shape != shape:
-        raise wrong_answer(what, tuple(score.shape), wanted, wanted_shape)
-    return score.float().to(images.device)
+    return of_shape(what, score, shape, wanted).float().to(images.device)
 
 
 def row_per_image(
@@ -158,7 +153,7 @@ def _rows(what: str, thing: Callable[..., Any], images_N3HW: Tensor, rest: Seque
     wanted, shape = f"one row of numbers for each of {size} images", f"{size}, D"
     answer_ND = as_numbers(what, call(what, thing, images_N3HW, *rest), wanted, shape)
     if answer_ND.ndim != 2 or len(answer_ND) != size or not answer_ND.numel():
-        raise wrong_answer(what, tuple(answer_ND.shape), wanted, shape)
+        raise wrong_answer(what, tuple(answer_ND.shape), shape, wanted)
     return (answer_ND if answer_ND.is_floating_point() else answer_ND.float()).to(images_N3HW.device)
 
 

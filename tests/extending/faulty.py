@@ -46,6 +46,12 @@ class NoMean(FlowSde):
         return None if latents_BCHW.ndim > 1 else found
 
 
+class OneMean(FlowSde):
+    def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> Any:
+        mean, std = super().step(latents_BCHW, prediction_BCHW, sigmas, number)
+        return (mean[:1, :1] if latents_BCHW.ndim > 1 else mean), std
+
+
 class OneChannel(StableDiffusion3Policy):
     family = "one_channel"
 

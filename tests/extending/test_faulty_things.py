@@ -21,10 +21,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
             "code that the settings name failed: RuntimeError: out of paint (",
         ),
         (["objective.loss=faulty:NoUpdate"], "objective.loss='faulty:NoUpdate' has no 'keep': it must follow"),
-        (["objective.loss=faulty:WrongLoss"], "objective.loss: the loss returned (): return a torch tensor of shape ("),
+        (
+            ["objective.loss=faulty:WrongLoss"],
+            "objective.loss: the loss returned (), not a loss with a gradient for",
+        ),
         (["sampler.kind=faulty:NoProcess"], "sampler.kind='faulty:NoProcess' has no `process`: give it process"),
-        (["sampler.kind=faulty:NoMean"], "sampler.kind: NoMean.step must return a mean of shape ("),
-        (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction is ("),
+        (["sampler.kind=faulty:NoMean"], "sampler.kind: NoMean.step returned NoneType: return a mean and a standard"),
+        (["sampler.kind=faulty:OneMean"], "sampler.kind: OneMean.step: the mean returned ("),
+        (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction returned ("),
     ],
 )
 def test_one_line_names_what_is_wrong(

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drift_pl.core.errors import UserError
+from drift_pl.core.answers import of_shape, wrong_answer
 from drift_pl.core.processes import world_size
 from drift_pl.policies.sharding import common_passes
 from drift_pl.training.ema import Lag
@@ -141,18 +141,14 @@ class Passes(ABC):
                 context.module.manual_backward((weight_B * loss_B).sum() * (scale * factor))
 
 
-def _checked(loss_B: object, weight_B: Tensor) -> Tensor:
+def _checked(loss: object, weight_B: Tensor) -> Tensor:
     """What a loss, perhaps somebody's, has returned.
 
     Raises:
         UserError: it is not a loss with a gradient for each image.
     """
-    if isinstance(loss_B, Tensor) and loss_B.shape == weight_B.shape and loss_B.requires_grad:
-        return loss_B
-    returned = type(loss_B).__name__
-    if isinstance(loss_B, Tensor):
-        returned = f"{tuple(loss_B.shape)}" + ("" if loss_B.requires_grad else " without a gradient")
-    raise UserError(
-        f"objective.loss: the loss returned {returned}: return a torch tensor of shape {tuple(weight_B.shape)}, a loss "
-        "per image, with a gradient"
-    )
+    what, wanted = "objective.loss: the loss", f"a loss with a gradient for each of {len(weight_B)} images"
+    loss_B = of_shape(what, loss, weight_B.shape, wanted)
+    if not loss_B.requires_grad:
+        raise wrong_answer(what, "numbers without a gradient", f"{len(weight_B)}", wanted)
+    return loss_B
