@@ -12,14 +12,19 @@ from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.registry import find
-from drift_pl.core.signatures import CALLED_WITH, check_signature, signature_of, without_folder
+from drift_pl.core.signatures import CALLED_WITH, check_overrides, check_signature, signature_of, without_folder
 from drift_pl.incentive.methods.protocol import RewardMethod
 from drift_pl.policies.load_options import loading_options
+from drift_pl.policies.protocol import Policy
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.calls import switches_kept
+from drift_pl.training.reporting import Observer
+from drift_pl.training.updates.protocol import Update
 
 BASES: dict[str, type] = {"callback": L.Callback, "method": RewardMethod, "sampler": StochasticStep}
 """Kind -> what its classes inherit from."""
+MODELS: dict[str, Sequence[type]] = {"callback": (L.Callback, Observer), "family": (Policy,), "update": (Update,)}
+"""Kind -> whose methods its classes replace, besides those of this package that they inherit from."""
 
 
 def refuse_unfit(config: Config, only: Sequence[str] = ("",), further: Sequence[NamedConfig] = ()) -> None:
@@ -61,6 +66,10 @@ def _import(thing: Thing) -> None:
         found, base = find(thing.kind, thing.name), BASES.get(thing.kind)
         if base and inspect.isclass(found) and not issubclass(found, base):
             raise UserError(f"{named(repr(thing.name))} is no {base.__name__}: name a subclass of it")
+        if inspect.isclass(found):
+            inherited = [each for each in found.__mro__[1:] if each.__module__.startswith("drift_pl.")]
+            for model in (*MODELS.get(thing.kind, ()), *inherited):
+                check_overrides(found, model)
     if thing.args is None:
         return
     with naming("incentive" if thing.kind == "method" else thing.setting):

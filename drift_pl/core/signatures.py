@@ -122,6 +122,26 @@ def check_function(kind: str, name: str, signature: inspect.Signature | None, ar
     return False
 
 
+def check_overrides(own: type, base: type) -> None:
+    """Rejects methods that cannot be called, by position, as those of a base class or a protocol are.
+
+    Raises:
+        UserError: one line that names the method and what it must take.
+    """
+    for part, model in inspect.getmembers(base, inspect.isfunction):
+        given = inspect.getattr_static(own, part, model)
+        if part.startswith("__") or given is model or not inspect.isfunction(given):
+            continue
+        wanted, signature = inspect.signature(model), signature_of(given)
+        taken = [each for each in wanted.parameters.values() if each.kind is each.POSITIONAL_OR_KEYWORD]
+        try:
+            if signature:
+                signature.bind(*taken)
+        except TypeError as error:
+            parameters = ", ".join(each.name for each in taken)
+            raise UserError(f"{named()}: {own.__name__}.{part} must take ({parameters}): {error}") from error
+
+
 def fits(value: Any, kind: Any) -> bool:
     """Whether a plain value is of an annotated type; True for types that no plain value shows."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)

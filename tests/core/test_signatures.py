@@ -8,7 +8,16 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from drift_pl.core.errors import UserError, naming
-from drift_pl.core.signatures import Count, Positive, check_signature, fits, is_called_with, shown, signature_of
+from drift_pl.core.signatures import (
+    Count,
+    Positive,
+    check_overrides,
+    check_signature,
+    fits,
+    is_called_with,
+    shown,
+    signature_of,
+)
 
 KINDS = [
     *(bool, int, float, str, None, list, dict, int | None, str | float | None, Any),
@@ -97,3 +106,28 @@ def test_a_bound_is_shown_as_a_bound() -> None:
     parameters = signature_of(Judge).parameters if signature_of(Judge) else {}
     assert shown(parameters["batch_size"]) == "batch_size: int > 0 = 8"
     assert shown(parameters["size"]) == "size: int"
+
+
+class Model:
+    def step(self, state: Any, number: int, final: bool = False) -> None: ...
+
+
+class Wider(Model):
+    def step(self, first: Any, second: int, third: bool = True, *more: Any) -> None: ...
+
+
+class Narrower(Model):
+    def step(self, state: Any, number: int) -> None: ...
+
+
+class Demanding(Model):
+    def step(self, state: Any, number: int, final: bool, colour: str) -> None: ...
+
+
+@pytest.mark.parametrize("own", [Narrower, Demanding])
+def test_a_method_is_called_as_the_one_that_it_replaces(own: type) -> None:
+    """Catches in core/signatures.py: options of the replaced method that its successor lacks; other names refused."""
+    check_overrides(Wider, Model)
+    with naming("sampler.kind"), pytest.raises(UserError) as error:
+        check_overrides(own, Model)
+    assert str(error.value).startswith(f"sampler.kind: {own.__name__}.step must take (self, state, number, final): ")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor
 
@@ -57,3 +58,23 @@ class OneChannel(StableDiffusion3Policy):
 
     def _unguided(self, latents_BCHW: Tensor, sigma: Tensor, condition: Any) -> Tensor:
         return super()._unguided(latents_BCHW, sigma, condition)[:, :1]
+
+
+class Deaf(L.Callback):
+    def observe_iteration(self, report: Any, scores: Any) -> None:
+        pass
+
+
+class Monolingual(StableDiffusion3Policy):
+    def encode(self, prompts: Any) -> Any:  # without `negative`
+        return super().encode(prompts)
+
+
+class Impatient(Passes):
+    def run(self) -> Any:
+        return iter(())
+
+
+class Simple(RewardMethod):
+    def reward(self) -> Any:
+        return torch.zeros(1)

@@ -28,6 +28,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
         (["sampler.kind=faulty:NoProcess"], "sampler.kind='faulty:NoProcess' has no `process`: give it process"),
         (["sampler.kind=faulty:NoMean"], "sampler.kind: NoMean.step returned NoneType: return a mean and a standard"),
         (["sampler.kind=faulty:OneMean"], "sampler.kind: OneMean.step: the mean returned ("),
+        (
+            ["trainer.callbacks=[{name: 'faulty:Deaf'}]"],
+            "trainer.callbacks.0.name: Deaf.observe_iteration must take (self, report, scores, images_B3HW, batch)",
+        ),
+        (["policy.family=faulty:Monolingual"], "policy.family: Monolingual.encode must take (self, prompts, negative)"),
+        (["objective.loss=faulty:Impatient"], "objective.loss: Impatient.run must take (self, context): too many"),
+        (
+            ["incentive.method=faulty:Simple", "incentive.shaping.weight=0"],
+            "incentive.method: Simple.reward must take (self, scores)",
+        ),
         (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction returned ("),
     ],
 )
@@ -44,6 +54,7 @@ def test_one_line_names_what_is_wrong(
     Catches in builders/policy.py: so is a sampler.
     Catches in training/updates/passes.py: a loss of another shape is broadcast.
     Catches in policies/pipeline.py: so is a prediction, and the run trains on it.
+    Catches in builders/early.py: a method that takes other parameters is a traceback in training.
     """
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     argv = [*world.overrides(), *settings, "evaluation.seeds_per_prompt=2", f"run_dir={tmp_path / 'run'}"]
