@@ -13,7 +13,7 @@ from typing import Any
 
 from drift_pl.core.files import write_json
 from drift_pl.evaluation.record_file import read_evaluation
-from drift_pl.reports.curves import history_of
+from drift_pl.reports.finished_run import history_of
 from drift_pl.reports.recorded import FILE, FORMAT, VERSION, Recorded, all_recorded
 from drift_pl.reports.summaries import read_summary
 

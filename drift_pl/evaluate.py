@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -78,7 +77,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     """The record so far, of the same run and protocol; without points if there is no file."""
     from drift_pl.builders.bench import new_record
     from drift_pl.evaluation.protocol import MEASURED_WITH
-    from drift_pl.evaluation.record_file import read_evaluation
+    from drift_pl.evaluation.record_file import read_evaluation, replaced
 
     seeds = config.evaluation.seeds_per_prompt
     new = new_record(config, Path(), options.prompts, seeds, options.judges)
@@ -88,9 +87,7 @@ def _open(options: EvaluateOptions, config: Config, run_dir: Path, config_hash: 
     if not path.exists():
         return new
     if options.fresh:
-        with suppress(UserError):  # a damaged file is replaced, too
-            new = replace(new, known=read_evaluation(path).known)
-        return new
+        return replaced(path, new, options.out)
     earlier = read_evaluation(path)
     difference = earlier.difference(new)
     if difference:

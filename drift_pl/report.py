@@ -48,11 +48,12 @@ def report(folders: list[Path], out: Path | None = None) -> tuple[Path, str, lis
     probe_folder(out)
     groups = group_by_experiment([run.run for run in runs])
     text = summary_table(groups)
-    write_text(out / REPORT, page(runs, notes))
+    html = page(runs, notes)
+    draw(groups, out / "report.png")
+    write_text(out / REPORT, html)
     write_text(out / "report.md", text + "\n")
     everything = {experiment: [run.summary for run in group] for experiment, group in groups.items()}
     write_json(out / "report.json", everything)
-    draw(groups, out / "report.png")
     return out, text, notes
 
 
@@ -80,14 +81,14 @@ def _runs_of(folders: list[Path]) -> list[Path]:
     Raises:
         UserError: one is a file.
     """
-    from drift_pl.reports.run_list import find_runs
+    from drift_pl.reports.run_list import each_once, find_runs
 
     found: list[Path] = []
     for path in folders:
         _refuse_file(path)
         holds_others = path.is_dir() and not (path / SUMMARY).is_file()
         found += (sorted(find_runs([path])) if holds_others else []) or [path]
-    return [*dict.fromkeys(found)]
+    return each_once(found)
 
 
 def _is_run(folder: Path) -> bool:

@@ -82,7 +82,10 @@ def _run(argv: list[str]) -> None:
     options, planned = read_sweep(argv)
     if options.slurm is not None:
         file = local_path(options.slurm)
-        write_text(file, slurm_script(planned.name, planned.runs, str(file)))
+        script = slurm_script(planned.name, planned.runs, str(file))
+        if file.is_file() and file.read_bytes() != script.encode():
+            raise UserError(f"slurm={file} is there and holds something else, perhaps your changes: give a new file")
+        write_text(file, script)
         print(f"{len(planned.runs)} runs: sbatch {shlex.quote(str(file))}")
         return
     failed = sweep(options, planned)

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +75,7 @@ def read_sweep(argv: Sequence[str]) -> tuple[SweepOptions, Sweep]:
     pairs = split_line(Config, argv, FLAGS).pairs
     own = [f"{key}={text}" for key, text in pairs if key in SweepOptions.model_fields]
     options = SweepOptions.parse(own)
-    if options.gpus and any(key == "jobs" for key, _ in pairs):
-        raise UserError(f"jobs={options.jobs} is the number of gpus={options.gpus}: leave jobs out")
+    _refuse_places(options, {key for key, _ in pairs})
     values = {key: split_values(key, text) for key, text in pairs if key not in SweepOptions.model_fields}
     for key in OF_A_RUN:
         if key in values:
@@ -93,6 +92,20 @@ def read_sweep(argv: Sequence[str]) -> tuple[SweepOptions, Sweep]:
         refuse_missing(run.config, runs=options.slurm is None)
     text = json.dumps([run.arguments for run in runs])
     return options, Sweep(f"{_experiment(runs)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}", runs)
+
+
+def _refuse_places(options: SweepOptions, given: Collection[str]) -> None:
+    """
+    Raises:
+        UserError: the options say twice, or not at all, where runs are to go.
+    """
+    here = [key for key in ("jobs", "gpus") if key in given]
+    if options.slurm is not None and here:
+        raise UserError(f"slurm={options.slurm} leaves it to SLURM where a run goes: leave {here[0]} out")
+    if options.gpus and "jobs" in here:
+        raise UserError(f"jobs={options.jobs} is the number of gpus={options.gpus}: leave jobs out")
+    if min(options.gpus, default=0) < 0 or len(set(options.gpus)) < len(options.gpus):
+        raise UserError(f"gpus={options.gpus}: give the number of each GPU once, from 0 on, e.g. gpus=[0,1]")
 
 
 def split_values(key: str, text: str) -> list[str]:

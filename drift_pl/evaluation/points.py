@@ -14,7 +14,7 @@ from drift_pl.core.files import finite, replacing
 from drift_pl.evaluation.arrays import read_npz
 from drift_pl.evaluation.evaluated import Evaluated
 from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
-from drift_pl.evaluation.record import EVALUATE, Evaluation, Point, Value, summarise
+from drift_pl.evaluation.record import EVALUATE, TUNED, Evaluation, Point, Value, summarise
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.evaluation.shared import write_shared
 
@@ -30,9 +30,16 @@ def trained_point(
         live: whether the live weights of a run with an average were requested.
     """
     scale, power = plan.lora_scale, plan.importance_power
-    name = Path(checkpoint).stem + ("" if scale == 1 else f"-scale{scale:g}")
-    name += ("" if power is None else f"-power{power:g}") + ("-live" if live else "")
+    stem = Path(checkpoint).stem
+    name = f"checkpoint-{stem}" if stem in (BASE.name, TUNED) else stem
+    name += "" if scale == 1 else f"-scale{_exactly(scale)}"
+    name += ("" if power is None else f"-power{_exactly(power)}") + ("-live" if live else "")
     return Point(name, checkpoint, iteration, images, weights, scale, power, {}, {}, None, digest)
+
+
+def _exactly(value: float) -> str:
+    """The shortest text that tells a number from all others."""
+    return short if float(short := f"{value:g}") == value else repr(value)
 
 
 def keep(

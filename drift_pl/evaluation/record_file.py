@@ -60,6 +60,33 @@ def read_evaluation(path: Path) -> Evaluation:
         raise UserError(f"{path} is damaged: {error}; make it again with {command} fresh=true") from error
 
 
+def replaced(path: Path, new: Evaluation, out: str | None) -> Evaluation:
+    """A record without points that is to replace what is in a file; damaged and older ones are replaced, too.
+
+    Args:
+        out: the file as the user gave it; None: the command chose it.
+
+    Raises:
+        UserError: the file is no record, or the user gave that of another run or of other prompts.
+    """
+    other = "give another file, e.g. out=evaluation-2.json"
+    try:
+        content = read_json(path)
+    except ValueError:
+        return new
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not an evaluation file, and would be lost: {other}")
+    try:
+        earlier = read_evaluation(path)
+    except UserError:
+        return new
+    if out is not None and (earlier.config_hash, earlier.seed) != (new.config_hash, new.seed):
+        raise UserError(f"{path} is of another run, and would be lost: {other}")
+    if out is not None and earlier.protocol["prompts"] != new.protocol["prompts"]:
+        raise UserError(f"{path} is of other prompts, and would be lost: {other}")
+    return replace(new, known=earlier.known)
+
+
 def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
     """The evaluation in plain dicts and lists, read from `path`; unknown keys are ignored.
 

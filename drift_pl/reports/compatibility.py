@@ -23,6 +23,8 @@ ARGUMENTS = {
 """Fields of the protocol that an argument of `evaluate` sets."""
 OF_SOME = ("measures", "heldout_judges")
 """Fields of the protocol that name what was measured besides; tables show of it what all runs have."""
+TUNING = "tuning.json"
+"""What `fit` measures along training."""
 BUDGET = ("images", "optimiser_steps", "prompts_digest")
 
 Groups = Mapping[str, Sequence[Evaluation]]
@@ -45,8 +47,8 @@ def refuse_incomparable(groups: Groups) -> None:
                 )
     for evaluation in evaluations:
         if evaluation.base is None:  # what `fit` measured on the tuning prompts
-            path, run_dir = evaluation.path, evaluation.run_dir
-            raise UserError(f"{path} does not hold the base model: measure it, {EVALUATE}{run_dir} prompts=tuning")
+            path, tuning = evaluation.path, " prompts=tuning" if evaluation.path.name == TUNING else ""
+            raise UserError(f"{path} does not hold the base model: measure it, {EVALUATE}{evaluation.run_dir}{tuning}")
         _refuse_other_protocol(evaluations[0], evaluation)
         _refuse_other_base(evaluations[0], evaluation)
     seeds = {name: ", ".join(str(evaluation.seed) for evaluation in group) for name, group in groups.items()}

@@ -144,6 +144,7 @@ def _notes(comparison: Comparison, question: Question) -> list[str]:
     kinds = {method.name: method.points[method.final].weights for method in comparison.methods}
     if len(set(kinds.values())) > 1:
         notes.append(f"final weights differ in kind: {', '.join(f'{name} {kind}' for name, kind in kinds.items())}")
+    notes += [note for name in (question.reward, *question.diversity) if (note := _other_prompts(comparison, name))]
     for method in comparison.methods:
         labels = method.labels()
         for name in question.diversity:
@@ -151,3 +152,21 @@ def _notes(comparison: Comparison, question: Question) -> list[str]:
             if missing:
                 notes.append(f"{method.name}: left out of its {name} front, as a seed has no value: {missing}")
     return notes
+
+
+def _other_prompts(comparison: Comparison, measure: str) -> str | None:
+    """That means are not over the same prompts, if a model has no value for some: the point that has the fewest."""
+    found: list[tuple[int, str]] = []
+    alike, count = True, 0
+    for method in comparison.methods:
+        known_SKP, labels = np.isfinite(method.values_SKP[measure]), method.labels()
+        alike, count = alike and bool((known_SKP == known_SKP[:, :1]).all()), known_SKP.shape[-1]
+        fewest_K = known_SKP.sum(-1).min(0)
+        found += [(int(fewest), f"{method.name}, {label}") for fewest, label in zip(fewest_K, labels, strict=True)]
+    if alike:
+        return None
+    fewest, point = min(found)
+    return (
+        f"{measure}: a mean is over the prompts that have a value, which are not the same for every point; the fewest "
+        f"are {fewest} of {count} ({point})"
+    )

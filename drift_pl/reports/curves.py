@@ -1,111 +1,29 @@
 """Finished runs side by side: a table over seeds, curves along training, and images from the same noise."""
 
+import itertools
 import math
 import shlex
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from drift_pl.config.loading import build_config
-from drift_pl.config.own_run import CONFIG
 from drift_pl.config.run_folder import MEASURED, shown_measures
-from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import replacing
-from drift_pl.core.json_files import read_json
-from drift_pl.evaluation.arrays import read_grid
-from drift_pl.evaluation.record import EVALUATE, Evaluation
-from drift_pl.evaluation.record_file import read_evaluation
-from drift_pl.reports.compatibility import measured_differently
+from drift_pl.evaluation.record import EVALUATE
+from drift_pl.reports.compatibility import BASE_TOLERANCE, measured_differently
+from drift_pl.reports.finished_run import FinishedRun
 from drift_pl.reports.markdown import code, row
-from drift_pl.reports.summaries import read_summary
 from drift_pl.reports.variants import named, variants
 
 NAME_WIDTH = 32
 """Characters of a line of a name in the picture."""
 
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run.
-
-    Attributes:
-        history: iteration and means of each point along training.
-        grids: pictures of `base` and `tuned`, uint8 [P, S, 3, H, W].
-        record: evaluation/test.json; None of a run of version 0.1.
-        config: None if config.yaml cannot be read.
-    """
-
-    folder: Path
-    summary: dict[str, Any]
-    history: list[dict[str, Any]]
-    grids: dict[str, np.ndarray]
-    record: Evaluation | None = None
-    config: Config | None = None
-
-    @property
-    def experiment(self) -> str:
-        return self.summary["experiment"]
-
-
 Groups = dict[str, list[FinishedRun]]
 """Experiment, with the settings that differ if some do -> its runs in the order of seeds."""
-
-
-def read_run(folder: Path) -> FinishedRun:
-    """Reads what `fit` wrote; version 0.1 had a `history.json`, and the arrays one folder higher.
-
-    Raises:
-        UserError: the folder is not that of a finished run.
-    """
-    arrays, tuned = folder / "evaluation", "tuned"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give the folders of runs, e.g. runs/shapes_*")
-    summary = read_summary(folder)
-    old, test, tuning = (arrays / f"{name}.json" for name in ("history", "test", "tuning"))
-    history = _old_history(old) if old.is_file() else []
-    if tuning.is_file():
-        history += history_of(read_evaluation(tuning))
-    record = read_evaluation(test) if test.is_file() else None
-    if record is not None and record.tuned.weights != "base":
-        arrays, tuned = record.folder, record.tuned.name
-    files = {"base": arrays / "base.npz", "tuned": arrays / f"{tuned}.npz"}
-    remedy = f"make it with {EVALUATE}{folder} fresh=true"
-    for file in files.values():
-        if not file.is_file():
-            raise UserError(f"{file}: no such file; {remedy}")
-    grids = {which: read_grid(file, remedy) for which, file in files.items()}
-    return FinishedRun(folder, summary, history, grids, record, _config(folder / CONFIG))
-
-
-def _config(file: Path) -> Config | None:
-    try:
-        return build_config([("experiment", str(file))]) if file.is_file() else None
-    except UserError:
-        return None
-
-
-def _old_history(file: Path) -> list[dict[str, Any]]:
-    """What version 0.1 wrote along training."""
-    try:
-        history = read_json(file)["history"]
-        return [{name: float(value) for name, value in entry.items()} for entry in history]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{file} is damaged: remove it, and the report has no curve of this run") from error
-
-
-def history_of(record: Evaluation) -> list[dict[str, Any]]:
-    """Means of the points sampled like the first; `evaluate` may have added other scales and powers."""
-    points = [point for point in record.points if point.weights != "base"]
-    return [
-        {"iteration": point.iteration, **{name: value.mean for name, value in point.values.items()}}
-        for point in points
-        if point.key[1:] == points[0].key[1:]
-    ]
 
 
 def group_by_experiment(runs: list[FinishedRun]) -> Groups:
@@ -121,9 +39,10 @@ def group_by_experiment(runs: list[FinishedRun]) -> Groups:
     for run, variant in zip(runs_by_seed, variants(runs_by_seed), strict=True):
         groups.setdefault(named(run.experiment, variant), []).append(run)
     for name, group in groups.items():
-        seeds = [run.summary["seed"] for run in group]
-        if len(set(seeds)) < len(seeds):
-            raise UserError(f"{name}: a seed comes twice in {seeds}; give each run once")
+        for one, other in itertools.pairwise(group):
+            if one.summary["seed"] == other.summary["seed"]:
+                seed = f"seed {one.summary['seed']} of {name}"
+                raise UserError(f"{one.folder} and {other.folder} are both {seed}: give each run once")
     return groups
 
 
@@ -138,6 +57,7 @@ def _refuse_incomparable(run: FinishedRun, runs: Sequence[FinishedRun]) -> None:
         if run.summary[key] != first.summary[key]:
             values = f"{key} ({run.summary[key]} and {first.summary[key]})"
             raise UserError(f"{run.folder} and {first.folder} differ in {values}: they cannot be compared")
+    _refuse_other_base(run, first)
     difference = _measured_differently(first, run)
     if difference:
         alike = shlex.join(str(other.folder) for other in runs if not _measured_differently(first, other))
@@ -147,6 +67,21 @@ def _refuse_incomparable(run: FinishedRun, runs: Sequence[FinishedRun]) -> None:
             raise UserError(
                 f"{run.folder}, {which}, and {first.folder}, base, differ in the number or size of their "
                 f"pictures: measure both alike, {EVALUATE}{run.folder} fresh=true"
+            )
+
+
+def _refuse_other_base(run: FinishedRun, first: FinishedRun) -> None:
+    """
+    Raises:
+        UserError: two runs began with other weights, or these give other images where they were measured.
+    """
+    bases = run.summary["base"], first.summary["base"]
+    for name in bases[0]:
+        one, other = (base.get(name) for base in bases)
+        if one is not None and other is not None and not np.isclose(one, other, BASE_TOLERANCE, BASE_TOLERANCE):
+            raise UserError(
+                f"{run.folder} and {first.folder} have other base models: the base model's {name} is {one:.7g} and "
+                f"{other:.7g}; report them apart"
             )
 
 
@@ -184,6 +119,13 @@ def draw(groups: Groups, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"text.parse_math": False}):  # a $ in a setting is a dollar
+        _draw(groups, path)
+
+
+def _draw(groups: Groups, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(11, 4.8), layout="constrained")

@@ -12,7 +12,7 @@ from drift_pl.config.section import value_text
 from drift_pl.core.errors import UserError
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.record_file import default_file, read_evaluation
-from drift_pl.reports.curves import FinishedRun, read_run
+from drift_pl.reports.finished_run import FinishedRun, read_run
 from drift_pl.reports.recorded import Recorded, baseline_of
 from drift_pl.reports.series import Series, read_series
 from drift_pl.reports.variants import named, variants

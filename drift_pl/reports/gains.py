@@ -75,8 +75,8 @@ class Pair:
         return Gains(in_diversity, ceiling, self._in_reward(), self._in_hypervolume())
 
     def _in_diversity(self) -> EqualGain:
-        reward, method = self.final[0], self.fronts[1]
-        at_final = _level(reward, diversity_gain_at(*self.fronts, reward), method.reward_N)
+        reward, (baseline, method) = self.final[0], self.fronts
+        at_final = _level(reward, diversity_gain_at(*self.fronts, reward), baseline.reward_N, method.reward_N)
         try:
             gain = diversity_gain(*self.fronts)
         except NoOverlap as reason:
@@ -87,12 +87,13 @@ class Pair:
 
     def _in_reward(self) -> EqualGain:
         diversity, base_reward = self.final[1], self.axes.base_reward
-        at_final = _level(diversity, reward_gain_at(*self.fronts, diversity, base_reward), self.fronts[1].diversity_N)
+        baseline, method = self.fronts
+        reached = reward_gain_at(*self.fronts, diversity, base_reward)
+        at_final = _level(diversity, reached, baseline.diversity_N, method.diversity_N)
         try:
             gain = reward_gain(*self.fronts, base_reward)
         except NoOverlap as reason:
             return EqualGain.none(reason, at_final)
-        baseline, method = self.fronts
         low, high = (
             Rewards.of(baseline.reward_at(end), method.reward_at(end), base_reward) for end in (gain.low, gain.high)
         )
@@ -117,8 +118,10 @@ class Pair:
         return Estimate(value, interval.low, interval.high, note, list(interval.per_seed))
 
 
-def _level(level: float, reached: Reached, method_N: np.ndarray) -> Level:
+def _level(level: float, reached: Reached, baseline_N: np.ndarray, method_N: np.ndarray) -> Level:
+    """The gain at a level, of fronts that span these values."""
     if math.isnan(level):
         return Level(None, None, note="the baseline's final point has no value in every seed")
-    beyond = reached.gain is None and not method_N.min() <= level <= method_N.max()
+    of_baseline, of_method = (front_N.min() <= level <= front_N.max() for front_N in (baseline_N, method_N))
+    beyond = bool(reached.gain is None and of_baseline and not of_method)
     return Level(level, reached.gain, beyond, reached.at_least, reached.reason)

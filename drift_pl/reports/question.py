@@ -43,22 +43,24 @@ def resolve_defaults(question: Question, base: Mapping[str, float | None], metho
         UserError: it names an unknown measure or method, or a measure that the base model has no value of.
     """
     _check_known("reward", question.reward, "measure", base)
-    diversity = question.diversity or tuple(name for name in DEFAULT_DIVERSITY if name in base)
+    diversity = question.diversity or tuple(name for name in DEFAULT_DIVERSITY if _has_room(name, base.get(name)))
     if not diversity:
         raise UserError(
-            f"neither of {' and '.join(DEFAULT_DIVERSITY)} was measured: give diversity=[A] of {', '.join(base)}"
+            f"the base model has neither of {' and '.join(DEFAULT_DIVERSITY)}: give diversity=[A] of "
+            f"{', '.join(name for name in base if name != question.reward and _has_room(name, base[name])) or 'none'}"
         )
     for name in diversity:
         _check_known("diversity", name, "measure", base)
     for key, name in (("reward", question.reward), *(("diversity", name) for name in diversity)):
         if base[name] is None:
             raise UserError(
-                f"{key}={name}: the base model has no value on any prompt; choose another of {', '.join(base)}"
+                f"{key}={name}: the base model has no value on any prompt; choose another of "
+                f"{', '.join(other for other in base if base[other] is not None)}"
             )
     for name in diversity:
         if name == question.reward:
             raise UserError(f"diversity={name} is the reward already: choose another of {', '.join(base)}")
-        if not (base[name] or 0.0) > FLOORS.get(name, 0.0):
+        if not _has_room(name, base[name]):
             raise UserError(f"diversity={name}: the base model's is {base[name]}, no more than that of equal images")
     baseline = question.baseline
     if baseline is not None:
@@ -66,6 +68,11 @@ def resolve_defaults(question: Question, base: Mapping[str, float | None], metho
     usual = sorted((name for name in methods if USUAL_BASELINE in name), key=len)
     baseline = (baseline or (usual or methods)[0]) if len(methods) > 1 else None
     return replace(question, diversity=diversity, baseline=baseline)
+
+
+def _has_room(name: str, value: float | None) -> bool:
+    """Whether the base model's diversity is more than that of identical images."""
+    return value is not None and value > FLOORS.get(name, 0.0)
 
 
 def refuse_low_bound(

@@ -33,7 +33,8 @@ class Level:
     Attributes:
         level: the baseline's final reward (for the gain in diversity) or diversity (for the gain in reward).
         gain: None where the level is outside of the method's front.
-        beyond: whether the method's front lies above the level, or does not reach it; shown as ">".
+        beyond: whether the level is on the baseline's front alone, and the method's lies above it or does not reach it;
+            shown as ">".
         at_least: a lower bound of the gain, where known.
         note: why there is no gain.
     """

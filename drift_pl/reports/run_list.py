@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,37 @@ class ListedRun:
 
 def find_runs(folders: Sequence[Path]) -> list[Path]:
     """Folders of runs, at or below the given ones, oldest first."""
-    found = {path for folder in folders for path in _below(folder, DEEPEST)}
+    found = each_once(path for folder in folders for path in _below(folder, DEEPEST))
     return sorted(found, key=lambda path: ((path / CONFIG).stat().st_mtime, str(path)))
 
 
+def each_once(folders: Iterable[Path]) -> list[Path]:
+    """Folders by the first path of each: a link may lead to one of the others."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
 def _below(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / CONFIG).is_file() and any((folder / name).exists() for name in (MARK, SUMMARY, "checkpoints")):
+    names: list[str] = []
+    try:
+        is_run = (folder / CONFIG).is_file() and any(
+            (folder / name).exists() for name in (MARK, SUMMARY, "checkpoints")
+        )
+        if depth and not is_run:
+            with os.scandir(folder) as entries:
+                inner = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            names = [entry.name for entry in sorted(inner, key=lambda entry: (entry.is_symlink(), entry.name))]
+    except PermissionError:
+        if depth == DEEPEST:
+            raise
+        print(f"warning: left out, as it may not be read: {folder}", file=sys.stderr)
+        return
+    if is_run:
         yield folder
-    elif depth:
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        for name in names:
-            yield from _below(folder / name, depth - 1)
+    for name in names:
+        yield from _below(folder / name, depth - 1)
 
 
 def read_listed_run(folder: Path) -> ListedRun:

@@ -16,6 +16,8 @@ KINDS: dict[str, type] = {
     **{"base": dict, "tuned": dict},
 }
 """What reports read of it."""
+LONGEST = 1e12
+"""Seconds; more are damage."""
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -62,6 +64,9 @@ def _faults(summary: Any) -> Iterator[str]:
             yield f"{key} is missing"
         if type(summary[key]) is not kind:
             yield f"{key} is {type(summary[key]).__name__}"
+    seconds = summary.get("seconds")
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds < LONGEST):
+        yield f"seconds is {seconds!r}"
     for which in ("base", "tuned"):
         if "reward" not in summary[which]:
             yield f"{which}.reward is missing"

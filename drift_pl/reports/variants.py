@@ -11,7 +11,7 @@ from drift_pl.config.section import value_text
 from drift_pl.core.servers import without_queries
 
 if TYPE_CHECKING:  # which imports this
-    from drift_pl.reports.curves import FinishedRun
+    from drift_pl.reports.finished_run import FinishedRun
 
 SHOWN, LONGEST = 4, 48
 """Settings that a name holds at most, and characters of a value."""

@@ -14,9 +14,10 @@ from drift_pl.builders.run import build_policy
 from drift_pl.builders.scoring import build_rewards
 from drift_pl.config.loading import build_config
 from drift_pl.evaluate import main
+from drift_pl.evaluation.points import trained_point
 from drift_pl.evaluation.record import Evaluation
 from drift_pl.evaluation.record_file import read_evaluation
-from drift_pl.evaluation.sampling import Model
+from drift_pl.evaluation.sampling import Model, SamplingPlan
 
 
 def test_sweeps_go_from_the_base_to_the_policy(
@@ -34,6 +35,20 @@ def test_sweeps_go_from_the_base_to_the_policy(
     different = [base, values[0.5, None], values[0.5, 1.5], values[1, None], values[1, 1.5]]
     assert not any(same(first, second) for n, first in enumerate(different) for second in different[:n])
     assert swept.points[by_key[0.5, 1.5]].name == "iteration-000004-scale0.5-power1.5"
+
+
+def test_each_set_of_weights_has_a_name_of_its_own() -> None:
+    """Catches in evaluation/points.py: `base.ckpt` takes the place of the base model, and `tuned.ckpt` of the finished
+    run; two scales that agree to six digits are one.
+    """
+    plan = SamplingPlan(steps=2, guidance_scale=1.0, negative_prompt="")
+    names = [trained_point(f"{stem}.ckpt", "", 1, 1, "live", plan).name for stem in ("base", "tuned", "last")]
+    assert names == ["checkpoint-base", "checkpoint-tuned", "last"]
+    for field in ("lora_scale", "importance_power"):
+        plans = [replace(plan, **{field: value}) for value in (0.5, 0.1234567, 0.12345671)]
+        names = [trained_point("last.ckpt", "", 1, 1, "live", each).name for each in plans]
+        assert len(set(names)) == 3
+        assert names[0] in ("last-scale0.5", "last-power0.5")
 
 
 def test_half_a_scale_is_half_an_adapter(

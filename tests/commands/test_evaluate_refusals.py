@@ -189,6 +189,28 @@ def test_a_file_of_another_protocol_run_or_version(
     assert json.loads(file.read_text())["protocol"]["seeds_per_prompt"] == 3
 
 
+def test_fresh_replaces_nothing_but_a_record_of_this_run_and_prompts(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Catches in evaluation/record_file.py: the run's summary, or its record of training, overwritten."""
+    last = tiny_run / "checkpoints" / "last.ckpt"
+    summary, tuning = tmp_path / "summary.json", tmp_path / "tuning.json"
+    summary.write_text("{}")
+    assert main([f"ckpt_path={last}", "prompts=tuning", f"out={tuning}"]) == 0
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(tuning.read_text()) | {"seed": 5}))
+    for file, says in (
+        (summary, "is not an evaluation file"),
+        (tuning, "is of other prompts"),
+        (other, "is of another run"),
+    ):
+        before = file.read_bytes()
+        assert main([f"ckpt_path={last}", f"out={file}", "fresh=true"]) == 2
+        line = capsys.readouterr().err
+        assert f"error: {file} {says}, and would be lost: give another file, e.g. out=" in line
+        assert file.read_bytes() == before
+
+
 def test_debug_shows_the_traceback(tiny_run: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([f"ckpt_path={tiny_run}", "weights=ema", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import pytest
 from made_up_evaluations import PROTOCOL, TRAINING, make_point
 
 from drift_pl.report import main
-from drift_pl.reports.curves import read_run
+from drift_pl.reports.finished_run import read_run
 
 
 def make_run(folder: Path, experiment: str, seed: int, reward: float, test_prompts: int = 2) -> Path:
@@ -103,7 +103,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest
     first = make_run(tmp_path / "a", "drift", 0, 0.6)
     cases = {
         "differ in test_prompts (3 and 2)": make_run(tmp_path / "b", "plain", 0, 0.6, test_prompts=3),
-        "a seed comes twice": make_run(tmp_path / "c", "drift", 0, 0.6),
+        "are both seed 0 of drift": make_run(tmp_path / "c", "drift", 0, 0.6),
         "nothing: no such folder": tmp_path / "nothing",
         "fresh=true": make_run(tmp_path / "d", "other", 0, 0.6),
     }

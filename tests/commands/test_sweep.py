@@ -189,6 +189,33 @@ def test_the_array_script_gives_each_task_its_arguments(capsys: pytest.CaptureFi
         ]
 
 
+def test_a_script_that_was_changed_is_not_overwritten(capsys: pytest.CaptureFixture) -> None:
+    """Its partition and time are the user's own. The same script may be written again.
+
+    Catches in sweep.py: any file that is named.
+    """
+    assert main([*SEEDS, "slurm=sweep.sh"]) == main([*SEEDS, "slurm=sweep.sh"]) == 0
+    Path("sweep.sh").write_text(Path("sweep.sh").read_text().replace("24:00:00", "1:00:00"))
+    assert main([*SEEDS, "slurm=sweep.sh"]) == 2
+    assert "slurm=sweep.sh is there and holds something else" in capsys.readouterr().err
+    assert "1:00:00" in Path("sweep.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["gpus=[-1]"], "gpus=[-1]: give the number of each GPU once, from 0 on"),
+        (["gpus=[0,0]"], "gpus=[0, 0]: give the number of each GPU once, from 0 on"),
+        (["gpus=[0]", "slurm=x.sh"], "slurm=x.sh leaves it to SLURM where a run goes: leave gpus out"),
+        (["jobs=2", "slurm=x.sh"], "slurm=x.sh leaves it to SLURM where a run goes: leave jobs out"),
+    ],
+)
+def test_where_runs_go_is_said_once(given: list[str], says: str, capsys: pytest.CaptureFixture) -> None:
+    """Catches in config/sweeping.py: two runs on one GPU; a number that hides all of them; keys without effect."""
+    assert main([*SEEDS, *given]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_the_sweep_needs_no_torch() -> None:
     program = "import sys; from drift_pl.sweep import main; main(['seed=0,1', 'slurm=a.sh']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

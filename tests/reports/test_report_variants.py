@@ -7,7 +7,8 @@ import pytest
 from runs_on_a_page import make_finished_run
 
 from drift_pl.core.errors import UserError
-from drift_pl.reports.curves import group_by_experiment, read_run
+from drift_pl.reports.curves import group_by_experiment
+from drift_pl.reports.finished_run import read_run
 from drift_pl.reports.variants import variants
 
 
@@ -58,7 +59,7 @@ def test_names_part_runs_of_one_seed(tmp_path: Path) -> None:
     ]
     expected = {"shapes_div (run_name=a)": ["a0", "a1"], "shapes_div (run_name=b)": ["b0", "b1"]}
     assert groups_of(*runs) == expected
-    with pytest.raises(UserError, match=r"shapes_div: a seed comes twice in \[0, 0\]; give each run once"):
+    with pytest.raises(UserError, match=r"are both seed 0 of shapes_div: give each run once"):
         groups_of(runs[0], runs[0])
 
 

@@ -9,8 +9,9 @@ from html_page import Page
 from made_up_evaluations import PROTOCOL
 from runs_on_a_page import make_finished_run
 
-from drift_pl.reports.curves import _sheet, group_by_experiment, read_run
+from drift_pl.reports.curves import _sheet, group_by_experiment
 from drift_pl.reports.facts import read_facts
+from drift_pl.reports.finished_run import read_run
 from drift_pl.reports.run_page import page
 
 

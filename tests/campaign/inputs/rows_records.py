@@ -279,7 +279,7 @@ SUMMARIES = [
         )
         for content in (b"", b"no array", cut(0.5))
     ),
-    row("report RUN RUN", "a seed comes twice", "give each run once"),
+    row("report RUN RUN", "are both seed 0", "give each run once"),
     row("report RUN/evaluation", "has no summary.json"),
     row("report RUN/summary.json", "summary.json: no such folder"),
     row("report RUN OTHER nowhere", "nowhere: no such folder"),
