@@ -200,7 +200,8 @@ def _close(run_dir: Path, config: Config) -> None:
     if (run_dir / REPORT).is_file():
         print(f"report:  {run_dir / REPORT}")
     print(f"images:  {run_dir / 'samples' / 'base_and_tuned.png'}")
-    print(f"watch:   tensorboard --logdir {run_dir}")
+    if any(logger.name == "tensorboard" for logger in config.trainer.logger):
+        print(f"watch:   tensorboard --logdir {run_dir}")
     if "stopped" in summary:
         print(f"stopped: after iteration {summary['iterations']} of {config.trainer.iterations}, {summary['stopped']}")
     print(f"resume:  {resume_command(run_dir, f'trainer.iterations={2 * config.trainer.iterations}')}")

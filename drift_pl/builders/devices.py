@@ -13,6 +13,7 @@ class Device(NamedTuple):
     tflops: float
 
 
+LARGEST = 1e9
 DEVICES: Mapping[str, Device] = {
     "rtx3090": Device(24, 71),
     "rtx4090": Device(24, 165),
@@ -32,9 +33,10 @@ def device_of(text: str, tflops: float | None) -> tuple[str, Device]:
     Raises:
         UserError: it is neither.
     """
-    word = text.lower().replace(" ", "").replace("-", "").removesuffix("gib").removesuffix("gb")
-    if word in DEVICES:
-        found, name = DEVICES[word], word
+    word = text.lower().replace(" ", "").removesuffix("gib").removesuffix("gb")
+    name = word.replace("-", "")
+    if name in DEVICES:
+        found = DEVICES[name]
     else:
         try:
             gigabytes = float(word)
@@ -58,7 +60,7 @@ def number(key: str, options: Mapping[str, str], default: float | None) -> float
         value = float(options[key])
     except ValueError:
         value = 0.0
-    if not 0 < value < float("inf"):
+    if not 1e-6 < value < LARGEST:
         raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
     return value
 

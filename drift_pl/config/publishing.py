@@ -35,10 +35,11 @@ def published(config: Config, tree: Any) -> Config:
         tree: the settings that it was made from, unresolved.
 
     Raises:
-        UserError: a url holds what may be a key.
+        UserError: a url holds what may be a key, or a mapping or a list with texts is an environment variable's.
     """
-    plain = OmegaConf.to_container(OmegaConf.create(tree), resolve=True)
-    found = _as_written(plain, with_names(tree))
+    plain, named = OmegaConf.to_container(OmegaConf.create(tree), resolve=True), with_names(tree)
+    _refuse_whole(plain, named)
+    found = _as_written(plain, named)
     _refuse_queries(found)
     while found != plain:
         try:
@@ -70,6 +71,31 @@ def _as_written(plain: Any, named: Any) -> Any:
     if isinstance(plain, list) and isinstance(named, list) and len(plain) == len(named):
         return [_as_written(*pair) for pair in zip(plain, named, strict=True)]
     return named if isinstance(plain, str) and isinstance(named, str) else plain
+
+
+def _refuse_whole(plain: Any, named: Any, key: str = "") -> None:
+    """Of several values that one environment variable holds, none could stay a name.
+
+    Raises:
+        UserError: there are texts among them.
+    """
+    if isinstance(plain, (dict, list)) and not isinstance(named, type(plain)):
+        if _has_text(plain):
+            raise UserError(
+                f"{key}={named}: the run's files would keep what the environment variable holds; write {key} out, and "
+                "give each value that is a secret as '${oc.env:NAME}'"
+            )
+    elif isinstance(plain, dict):
+        for name, value in plain.items():
+            _refuse_whole(value, named.get(name), f"{key}.{name}" if key else str(name))
+    elif isinstance(plain, list):
+        for number, pair in enumerate(zip(plain, named, strict=False)):
+            _refuse_whole(*pair, f"{key}.{number}")
+
+
+def _has_text(node: Any) -> bool:
+    below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return isinstance(node, str) or any(map(_has_text, below))
 
 
 def _with_value(found: Any, plain: Any, place: tuple[Any, ...]) -> Any:

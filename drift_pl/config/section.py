@@ -3,7 +3,7 @@
 import difflib
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -31,6 +31,14 @@ class Section(BaseModel):
         if about.registry and not all(map(about.knows, value if isinstance(value, list) else [value])):
             expected = "a " * isinstance(value, list) + all_keys(cls)[str(info.field_name)].type_name
             raise PydanticCustomError("unknown_name", "should be {expected}", {"expected": expected})
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _countable(cls, value: Any) -> Any:
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, int) and abs(each) >= 2**53:
+                raise PydanticCustomError("too_large", "has too many digits")
         return value
 
     @classmethod
@@ -88,11 +96,12 @@ class Section(BaseModel):
         return cls.require_key(whole).works(whole, wrong if whole == key else None)
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any], files: Mapping[str, str] | None = None) -> Self:
+    def checked(cls, values: Mapping[str, Any], files: Mapping[str, str] | None = None, named: Any = None) -> Self:
         """The section of plain values.
 
         Args:
             files: key -> the file that it is from, for messages.
+            named: the values with the names of environment variables, whose contents no message shows.
 
         Raises:
             UserError: a value does not fit its key, or values do not go together.
@@ -110,9 +119,19 @@ class Section(BaseModel):
             file = f"{Path(files[place]).name}: " if files and files.get(place) else ""
             if first["type"] == "extra_forbidden":
                 raise UserError(file + cls.unknown_key(key)) from error
-            shown = "" if first["type"] == "missing" else f"={format_value(first['input'])}"
+            as_it_is = named is None or first["loc"][-1:] == ("[key]",)
+            given = first["input"] if as_it_is else _at(named, first["loc"])
+            shown = "" if first["type"] == "missing" else f"={format_value(given)}"
             sentence = MESSAGES.get(first["type"], first["msg"].removeprefix("Input "))
             raise UserError(f"{file}{key}{shown} {sentence}; use e.g. {cls.works(key, first['input'])}") from error
+
+
+def _at(node: Any, place: Iterable[Any]) -> Any:
+    """What stands at a place in plain values, or the last thing on the way to it."""
+    for name in place:
+        inside = isinstance(node, dict) and name in node or isinstance(node, list) and name in range(len(node))
+        node = node[name] if inside else node
+    return node
 
 
 @cache

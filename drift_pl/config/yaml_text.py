@@ -92,6 +92,8 @@ def load_yaml(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader)  # a SafeLoader underneath
+    except (LookupError, AttributeError, TypeError) as error:  # PyYAML, of a tag whose text is none, e.g. !!bool abc
+        raise ValueError("a tag, !!..., does not fit its value: leave it out") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         if isinstance(error, RecursionError):

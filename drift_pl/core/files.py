@@ -216,6 +216,8 @@ def _file_error(error: BaseException) -> OSError | None:
 
 def _beside(target: Path) -> Path:
     """A name that nobody else can know or take, in the target's folder, so that the rename is atomic."""
+    if not target.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     ending = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     return target.with_name(f".{target.name[:40]}{ending}")
 

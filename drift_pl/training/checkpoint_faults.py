@@ -25,6 +25,8 @@ PARTS: dict[str, type | tuple[type, ...]] = {
 }
 KEPT_WEIGHTS = ("average", "old_policy")
 """Parts with weights beside the trained ones; the second is missing in checkpoints of version 0.2 and earlier."""
+LARGEST = 2**53
+"""Counts are smaller."""
 MEASURED = ("base_group_std", "base_diversity")
 """Buffers that are NaN until they have been measured."""
 PROGRESS = ("loops", "fit_loop", "epoch_loop.batch_progress", "total", "completed")
@@ -33,6 +35,12 @@ CALLBACKS: dict[str, dict[str, tuple[type, ...]]] = {
     "DiversityAlarm": {"start": (list,), "recent": (list,), "warned": (bool,)},
 }
 """What our callbacks keep: numbers, and lists of numbers."""
+
+SETTINGS = {"lr": 1, "betas": 2, "eps": 1, "weight_decay": 1}
+MOST = {"lr": 1e6, "betas": 1.0, "eps": 1e6, "weight_decay": 1e6}
+"""What AdamW is set to: how many numbers, all of them at least 0 and less than this."""
+NEVER_NEGATIVE = ("step", "exp_avg_sq")
+"""What AdamW keeps of a parameter: a count, and a mean of squares."""
 
 IDENTITY = re.compile(r".+-s-?\d+")
 
@@ -46,11 +54,17 @@ def faults(content: Mapping[str, Any]) -> Iterator[str]:
             yield f"its {part} is " + ("missing" if part not in content else type(content[part]).__name__)
     yield from _mark_faults(content)
     iteration = content["PromptDataModule"].get("iteration")
-    if type(iteration) is not int or iteration < 0:
+    if type(iteration) is not int or not 0 <= iteration < LARGEST:
         yield f"its iteration is {iteration!r}"
+    for part in ("epoch", "global_step"):
+        if not 0 <= content[part] < LARGEST:
+            yield f"its {part} is {content[part]}"
     counts = _leaves(content["loops"].get("fit_loop"))
-    if type(_at(content, PROGRESS)) is not int or not all(isinstance(count, int) for count in counts):
+    done = _at(content, PROGRESS)
+    if type(done) is not int or not all(isinstance(count, int) for count in counts):
         yield "its loops do not say how far the run was"
+    elif abs(done - iteration) > 1:  # a callback may save while Lightning has not counted the batch yet
+        yield f"its loops say {done} iterations, and its iteration is {iteration}"
     yield from _callback_faults(content["callbacks"])
     weights = content["state_dict"]
     yield from _tensor_faults("state_dict", {name: weights[name] for name in weights if name not in MEASURED})
@@ -149,16 +163,23 @@ def _optimizer_faults(content: Mapping[str, Any], iteration: int) -> Iterator[st
         yield from _group_faults(group)
     if not all(torch.as_tensor(number).isfinite().all() for number in _numbers(states)):
         yield "its optimizer_states are not finite"
+    for state in states[0]["state"].values():
+        for name in NEVER_NEGATIVE:
+            if (torch.as_tensor(state.get(name, 0)) < 0).any():
+                yield f"the {name} of a parameter in its optimizer_states is negative"
 
 
 def _group_faults(group: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the settings of a group of parameters, as AdamW has them."""
     if not isinstance(group.get("params"), list):
         yield "its optimizer_states have a group without parameters"
-    for name, count in {"lr": 1, "betas": 2, "eps": 1, "weight_decay": 1}.items():
+    for name, count in SETTINGS.items():
         value = group.get(name)
-        numbers = value if isinstance(value, tuple | list) else [value]
-        if len(numbers) != count or any(_kind(number) != "number" or isinstance(number, bool) for number in numbers):
+        given = value if isinstance(value, tuple | list) else [value]
+        numbers = [
+            float(each) for each in given if isinstance(each, Tensor | float | int) and not isinstance(each, bool)
+        ]
+        if not len(given) == len(numbers) == count or not all(0 <= each < MOST[name] for each in numbers):
             yield f"the {name} in its optimizer_states is " + ("missing" if value is None else repr(value))
 
 

@@ -1,6 +1,7 @@
 """Atomic checkpoints, and a copy of the state at the start of each iteration that a failed run saves."""
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ def read_checkpoint(path: Path, mapped: bool = False) -> dict[str, Any]:
         raise UserError(f"ckpt_path={path}: no such file; give one that is there, e.g. RUN/checkpoints/last.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with zipfile.ZipFile(path) as archive:  # torch does not compare checksums
+            spoilt = archive.testzip()
+        if spoilt:
+            raise ValueError(f"{spoilt} has another checksum")
     except Exception as error:
         raise UserError(
             f"ckpt_path={path} is not a checkpoint, or it is damaged; give e.g. RUN/checkpoints/last.ckpt"

@@ -217,6 +217,11 @@ def test_published_sizes() -> None:
         (["device=much"], "device=much is no memory and no known device: use e.g. 24GB"),
         (["utilisation=2"], "utilisation=2.0 must lie in (0, 1], such as 0.4"),
         (["tflops=fast"], "tflops=fast must be a positive number, such as 165"),
+        (["tflops=1e308"], "tflops=1e308 must be a positive number, such as 165"),
+        (["device=-3GB"], "device=-3GB is no memory and no known device: use e.g. 24GB"),
+        (["device"], "argument 'device' has no '='"),
+        (["--print-config"], "unknown flag '--print-config': fit has it"),
+        (["out=/"], "/: Is a directory: a folder is where a file is needed: give another path"),
         (["policy.pretrained=who/knows"], "policy.pretrained=who/knows: its configuration is not known here"),
     ],
 )

@@ -5,6 +5,7 @@ Catches in builders/checkpoint_weights.py: weights that are read again, and may 
 """
 
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,10 @@ def put(*path: Any, value: Any) -> Callable[[Content], None]:
     return spoil
 
 
-def first_moment(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Content], None]:
+def moment(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Content], None]:
     def spoil(content: Content) -> None:
         state = next(iter(content["optimizer_states"][0]["state"].values()))
-        state["exp_avg"] = change(state["exp_avg"])
+        state[name] = change(state[name])
 
     return spoil
 
@@ -96,7 +97,21 @@ SPOILT: dict[str, tuple[Callable[[Content], Any], str]] = {
         "the betas in its optimizer_states is (0.9,)",
     ),
     "a learning rate as text": (put("optimizer_states", 0, "param_groups", 0, "lr", value="1"), "the lr in its optimi"),
-    "NaN moments": (first_moment(lambda moment: moment * float("nan")), "optimizer_states are not finite"),
+    "a negative rate": (put("optimizer_states", 0, "param_groups", 0, "lr", value=-1.0), "the lr in its optimizer_sta"),
+    "a huge rate": (put("optimizer_states", 0, "param_groups", 0, "lr", value=1e30), "the lr in its optimizer_states"),
+    "betas beyond 1": (
+        put("optimizer_states", 0, "param_groups", 0, "betas", value=(5, 9)),
+        "the betas in its optimizer_states is (5, 9)",
+    ),
+    "negative squares": (moment("exp_avg_sq", lambda value: -value - 1), "the exp_avg_sq of a parameter in its"),
+    "a negative count of steps": (moment("step", lambda value: value - 99), "the step of a parameter in its"),
+    "a negative epoch": (put("epoch", value=-5), "epoch is -5"),
+    "more iterations than there are": (put("PromptDataModule", "iteration", value=10**30), "iteration is 1000"),
+    "another count than the loops'": (
+        put("PromptDataModule", "iteration", value=1),
+        "its loops say 4 iterations, and its iteration is 1",
+    ),
+    "NaN moments": (moment("exp_avg", lambda value: value * float("nan")), "optimizer_states are not finite"),
     "iteration as text": (put("PromptDataModule", "iteration", value="4"), "iteration is '4'"),
     "no iteration": (put("PromptDataModule", value={}), "iteration is None"),
     "negative iteration": (put("PromptDataModule", "iteration", value=-1), "iteration is -1"),
@@ -134,6 +149,19 @@ def test_what_is_spoilt_is_named(remade: Callable[..., Path], tmp_path: Path, na
         read_checkpoint(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_is_noticed(tiny_run: Path, tmp_path: Path) -> None:
+    """Catches in training/checkpointing.py: torch reads what a disk has spoilt, and a finite number is no fault."""
+    path = Path(shutil.copy(tiny_run / "checkpoints" / "iteration-000004.ckpt", tmp_path))
+    assert read_checkpoint(path)
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    data = bytearray(path.read_bytes())
+    data[largest.header_offset + 1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"is not a checkpoint, or it is damaged; give e\.g\. RUN"):
+        read_checkpoint(path)
 
 
 def test_another_checkpoint_is_named_if_there_is_one(remade: Callable[..., Path], tmp_path: Path) -> None:
@@ -176,7 +204,7 @@ OTHER_RUNS: dict[str, tuple[Callable[[Content], Any], str]] = {
     "a weight of another shape": (cut("state_dict"), "in its state_dict is .*, and .* in this run"),
     "no average": (put("average", value=None), "in its average is not there, and .* in this run"),
     "an average of another shape": (cut("average"), "in its average is .*, and .* in this run"),
-    "moments of another shape": (first_moment(lambda moment: moment[:1]), "not those of the trained parameters"),
+    "moments of another shape": (moment("exp_avg", lambda value: value[:1]), "not those of the trained parameters"),
     "another number of parameters": (
         lambda content: content["optimizer_states"][0]["param_groups"][0]["params"].pop(),
         "not those of the trained parameters",

@@ -51,6 +51,13 @@ BAD = [
     ("group_size=4", "unknown key 'group_size': did you mean 'prompts.group_size'?"),
     ("rewards.weight=2", "unknown key 'rewards.weight': did you mean 'rewards.0.weight'?"),
     ("rewards.1.weigth=2", "unknown key 'rewards.1.weigth': did you mean 'rewards.1.weight'?"),
+    ("seed=!!bool abc", "seed=!!bool abc: not a YAML value (a tag, !!..., does not fit its value: leave it out)"),
+    ('seed=!!float ""', 'seed=!!float "": not a YAML value (a tag, !!..., does not fit its value: leave it out)'),
+    ("seed=!!timestamp abc", "seed=!!timestamp abc: not a YAML value (a tag, !!..., does not fit its value: leave it out)"),
+    (
+        "sampler.micro_batch=99999999999999999999",
+        "sampler.micro_batch=99999999999999999999 has too many digits; use e.g",
+    ),
     ("seed.deep=2", "unknown key 'seed.deep': did you mean 'seed'?"),
     ("qqqqqq=2", "unknown key 'qqqqqq': --help lists all keys"),
     ("rewards=[{name:jpeg}]", "a mapping needs a blank after its colon, e.g. {name: jpeg_compressibility}"),

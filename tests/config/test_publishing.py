@@ -105,6 +105,41 @@ def test_an_address_with_a_user_is_refused_and_a_text_with_an_address_is_not() -
     assert parse(["policy.negative_prompt=see http://h/?k"]).config.policy.negative_prompt == "see http://h/?k"
 
 
+def test_several_values_of_one_variable_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be written down, for none of them has a name; numbers may be.
+
+    Catches in config/publishing.py: a token in every checkpoint, from a variable that holds all arguments.
+    """
+    monkeypatch.setenv("ARGS", f'{{url: "http://127.0.0.1:1/chat", model: m, extra: {{key: {SECRET}}}}}')
+    monkeypatch.setenv("RANGE", "[0, 3]")
+    with pytest.raises(
+        UserError, match=r"^rewards\.0\.args=.*ARGS.*: the run's files would keep .* write .* out"
+    ) as error:
+        parse(["rewards=[{name: chat_judge, args: '${oc.decode:${oc.env:ARGS}}'}]"])
+    assert SECRET not in str(error.value)
+    argv = ["sampler.window_range=${oc.decode:${oc.env:RANGE}}", "sampler.window_size=2"]
+    assert parse(argv).config.published.sampler.window_range == [0, 3]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "rewards={name: http_judge, args: {url: '${oc.env:JUDGE_URL}'}}",
+        "rewards=[{name: http_judge, args: ['${oc.env:JUDGE_URL}']}]",
+        "rewards=[{name: http_judge, args: '${oc.env:JUDGE_URL}'}]",
+        "tags=${oc.env:WORDS}",
+        "trainer.iterations=${oc.env:WORDS}",
+        "policy.family=${oc.env:WORDS}",
+    ],
+)
+def test_a_message_shows_what_was_written(argument: str) -> None:
+    """Catches in config/section.py: the key of a judge's url on the screen, because of brackets that were forgotten."""
+    with pytest.raises(UserError) as error:
+        parse([argument])
+    assert SECRET not in str(error.value)
+    assert "${oc.env:" in str(error.value)
+
+
 def test_a_config_without_variables_is_its_own() -> None:
     config = build_config([("seed", "3")])
     assert config.published is config
