@@ -13,7 +13,6 @@ from drift_pl.config.command_line import FLAGS, asks_for_help
 from drift_pl.config.help import help_text, table
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
-from drift_pl.core.errors import UserError
 
 KEYS = {
     "device": "memory in GB, e.g. 24GB, or a device, e.g. rtx4090, a100, h100 (default 24GB)",
@@ -21,7 +20,6 @@ KEYS = {
     "tflops": "the device's dense peak in bfloat16, in TFLOP/s (default: its maker's figure)",
     "out": "also write a JSON file",
 }
-PRINT_CONFIG = "--print-config"
 PURPOSE = """Count the memory and time of a run without its weights: nothing is downloaded or trained.
 
 Every setting of fit may follow. Works for local folders and for the models of the shipped experiments."""
@@ -77,13 +75,11 @@ def _run(argv: list[str]) -> None:
     given = {item: item.partition("=")[0] in KEYS and "=" in item for item in argv}
     own = dict(item.split("=", 1) for item in argv if given[item])
     rest = [item for item in argv if not given[item]]
-    if PRINT_CONFIG in rest:
-        raise UserError(f"unknown flag {PRINT_CONFIG!r}: fit has it, and plan has {', '.join(FLAGS)}")
 
     def change(values: Mapping[str, str]) -> Config:
-        return parse([*rest, *(f"{key}={value}" for key, value in values.items())]).config
+        return parse([*rest, *(f"{key}={value}" for key, value in values.items())], FLAGS).config
 
-    lines, record = plan(parse(rest).config, change, own)
+    lines, record = plan(parse(rest, FLAGS).config, change, own)
     if own.get("out"):
         from drift_pl.builders.planning import write_record
 

@@ -5,7 +5,7 @@ merge; lists are replaced whole; giving a named thing (a reward, an encoder) ano
 one. OmegaConf resolves `${...}` in the merged tree; the models of `schema` check the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -46,13 +46,16 @@ class Request(NamedTuple):
     overrides: tuple[str, ...] = ()
 
 
-def parse(argv: Sequence[str]) -> Request:
+def parse(argv: Sequence[str], flags: Mapping[str, str] = FLAGS) -> Request:
     """Reads a command line (without the program's name).
+
+    Args:
+        flags: those that the command has, see `split_line`.
 
     Raises:
         UserError: one line that names the argument and a value that would work.
     """
-    line = split_line(Config, argv, FLAGS)
+    line = split_line(Config, argv, flags)
     pairs, trusted = split_trust(line.pairs)
     draft = _Draft(with_own_config(pairs))
     if not trusted:

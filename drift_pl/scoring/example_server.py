@@ -58,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
             if not isinstance(error, KeyError | TypeError | ValueError | OSError):
                 traceback.print_exc()  # no fault of the request: whoever wrote `score` wants the place
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            # not 500, which the run sends again and again, without its message
+            # not 500, which the run sends again and again
             return self._answer(400, {"error": ": ".join([type(error).__name__, *lines[:1]])})
         return self._answer(200, {"scores": scores})
 

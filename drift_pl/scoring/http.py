@@ -17,6 +17,7 @@ from drift_pl.scoring.http_client import JsonClient
 from drift_pl.scoring.pixels import png, to_bytes
 
 SCORES = '{"scores": [one number or null for each image]}'
+LARGEST_SCORE = torch.finfo(torch.float32).max
 CHOICES = '{"choices": [{"message": {"content": "a number"}}]}'
 TEMPLATE = (
     'How well does this image show "{prompt}", and how good does it look? '
@@ -105,12 +106,11 @@ class HttpJudge:
     def _number(self, score: Any) -> float:
         if score is None:
             return math.nan
-        try:
-            if isinstance(score, int | float) and not isinstance(score, bool):
-                return float(score)
-        except OverflowError:
-            pass
-        raise self.client.unexpected(score, "the score ")
+        if not isinstance(score, int | float) or isinstance(score, bool):
+            raise self.client.unexpected(score, "the score ")
+        if abs(score) > LARGEST_SCORE:  # it would become infinite, which counts as unscored; NaN is not larger
+            raise self.client.unexpected(score, f"a number beyond {LARGEST_SCORE:.4e}, the score ")
+        return float(score)
 
 
 class ChatJudge:

@@ -15,24 +15,13 @@ import tenacity
 from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
 from drift_pl.core.servers import check_url, read_token
+from drift_pl.scoring.http_answers import Transient, seconds_asked, start_of
 
 Part = TypeVar("Part")
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 30.0
 LARGEST_ANSWER = 16 * 2**20
 """Bytes of an answer that are read; scores of a thousand images are a few kilobytes."""
-
-
-class Transient(Exception):
-    """A failure that is worth a retry.
-
-    Attributes:
-        wait_s: wait requested by the server, seconds.
-    """
-
-    def __init__(self, reason: str, wait_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
 
 
 @dataclass
@@ -69,7 +58,7 @@ class JsonClient:
     """Client that sends and receives JSON.
 
     The token is read from the environment at each call and never stored, so it is in no configuration, checkpoint or
-    error message; where a server repeats it, it is masked.
+    error message; where a server repeats it, it is masked or the answer not shown.
 
     Args:
         url: http or https. Errors show it without its query; it must not contain a user name or password.
@@ -101,6 +90,12 @@ class JsonClient:
         setting: str = "rewards.args",
     ) -> None:
         split = check_url(url, setting)
+        try:
+            httpx2.URL(url)
+        except (httpx2.InvalidURL, UnicodeError) as error:  # what the library alone refuses
+            raise UserError(
+                f"{setting}.url cannot be used ({first_line(error)}); give one such as http://127.0.0.1:8001/score"
+            ) from error
         positive = {"concurrency": concurrency, "attempts": attempts, "timeout_s": timeout_s, "deadline_s": deadline_s}
         for name, value in positive.items():
             if not value > 0:
@@ -122,8 +117,9 @@ class JsonClient:
         """
         call = Call(time.monotonic() + self.deadline_s)
         pool = concurrent.futures.ThreadPoolExecutor(self.concurrency, thread_name_prefix="judge")
+        limits = httpx2.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         # a separate connection pool per call: nothing is shared with a forked or later process
-        with httpx2.Client(headers=self._headers()) as client:
+        with httpx2.Client(headers=self._headers(), limits=limits) as client:
             try:
                 futures = [pool.submit(self._post, client, body, part, call) for part in parts]
                 left = call.deadline - time.monotonic()
@@ -142,13 +138,12 @@ class JsonClient:
 
     def error(self, problem: str) -> UserError:
         """One line that names the server."""
-        return UserError(f"{self.setting}.url={self.shown_url}: {self._blotted(problem)}")
+        return UserError(f"{self.setting}.url={self.shown_url}: {problem}")
 
     def unexpected(self, answer: Any, what: str = "") -> UserError:
         """An error that shows the start of the response and the expected one."""
-        # masked before truncation, so that no part of a token is left
-        shown = self._blotted(" ".join(str(answer).split()))[:120]
-        return self.error(f"answered with {what}{shown!r}; expected status 200 and {self.expected}")
+        shown = start_of(str(answer), self._token())
+        return self.error(f"answered with {what}{shown}; expected status 200 and {self.expected}")
 
     def _post(self, client: httpx2.Client, body: Callable[[Part], Any], part: Part, call: Call) -> Any:
         if call.stop.is_set():  # another request failed permanently before this one started
@@ -171,13 +166,24 @@ class JsonClient:
             raise call.fail(error) from error.__cause__
         except Transient as error:
             attempts = retrying.statistics["attempt_number"]
-            if attempts < self.attempts:
-                failure = self._deadline_passed(f"last of {attempts} attempts: {error}")
-            else:
-                failure = self.error(
-                    f"no answer in {attempts} attempts ({error}); start the server, or give the url of one that runs"
-                )
-            raise call.fail(failure) from error
+            raise call.fail(self._no_further(error, attempts, call.deadline)) from error
+
+    def _no_further(self, last: Transient, attempts: int, deadline: float) -> UserError:
+        """The error after the last of all attempts, or of those that the deadline allows."""
+        if attempts >= self.attempts:
+            remedy = "start the server, or give the url of one that runs"
+            if last.said:
+                more = f"{self.setting}.attempts={2 * self.attempts}"
+                remedy = f"see the server's log, or give {more} if it is only busy"
+            return self.error(f"no answer in {attempts} attempts ({last}){last.said}; {remedy}")
+        state = f"last of {attempts} attempts: {last}{last.said}"
+        if not last.wait_s or time.monotonic() + last.wait_s < deadline:
+            return self._deadline_passed(state)
+        limit, left = f"{self.setting}.deadline_s=", "" if last.wait_s > self.deadline_s else "what is left of "
+        return self.error(
+            f"the server asks to wait {last.wait_s:.0f} s, longer than {left}{limit}{self.deadline_s:g} ({state}); "
+            f"give {limit}{last.wait_s + self.deadline_s:.0f}, or start again later"
+        )
 
     def _wait_s(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: doubled each time, or more if the server requests it."""
@@ -191,19 +197,24 @@ class JsonClient:
         left = min(self.timeout_s, call.deadline - time.monotonic())
         if left <= 0:
             raise Transient("no time left")
+        timeout = httpx2.Timeout(left, pool=None)  # each thread has its connection; none waits for another's
         try:
-            with client.stream("POST", self.url, json=content, timeout=left) as response:
+            with client.stream("POST", self.url, json=content, timeout=timeout) as response:
                 answer = self._read(response, call)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise Transient(f"{type(error).__name__}: {first_line(error)}") from error
+            # the message quotes a part of a garbled answer, which may hold the token
+            reason = start_of(str(error) or "no reason given", self._token())
+            raise Transient(f"{type(error).__name__}: {reason}") from error
+        status, text = f"status {response.status_code}", answer.decode("utf-8", errors="replace")
         if response.status_code in RETRIED_STATUS:
-            raise Transient(f"status {response.status_code}", _seconds(response.headers.get("retry-after")))
+            said = f": the server said {start_of(text, self._token()) if text.strip() else 'nothing'}"
+            raise Transient(status, said, seconds_asked(response.headers.get("retry-after")))
         if not response.is_success:
-            raise self.unexpected(answer.decode("utf-8", errors="replace"), f"status {response.status_code} and ")
+            raise self.unexpected(text, f"{status} and ")
         try:
             return json.loads(answer)
         except (ValueError, RecursionError) as error:
-            raise self.unexpected(answer.decode("utf-8", errors="replace"), "no JSON: ") from error
+            raise self.unexpected(text, "no JSON: ") from error
 
     def _read(self, response: httpx2.Response, call: Call) -> bytearray:
         """The answer's content, as far as it is of a sensible size.
@@ -222,12 +233,6 @@ class JsonClient:
                 raise self.error("given up")
         return content
 
-    def _blotted(self, text: str) -> str:
-        token = self._token()
-        for form in {token, repr(token)[1:-1], json.dumps(token)[1:-1]} if token else ():
-            text = text.replace(form, "***")
-        return text
-
     def _deadline_passed(self, state: str) -> UserError:
         return self.error(
             f"not answered within {self.setting}.deadline_s={self.deadline_s:g} ({state}); "
@@ -240,11 +245,3 @@ class JsonClient:
 
     def _token(self) -> str | None:
         return read_token(self.token_env, self.setting)
-
-
-def _seconds(retry_after: str | None) -> float:
-    """A Retry-After header in seconds; 0 for its other form, a date, which is left to the back-off."""
-    try:
-        return max(0.0, float(retry_after or 0))
-    except ValueError:
-        return 0.0

@@ -220,7 +220,7 @@ def test_published_sizes() -> None:
         (["tflops=1e308"], "tflops=1e308 must be a positive number, such as 165"),
         (["device=-3GB"], "device=-3GB is no memory and no known device: use e.g. 24GB"),
         (["device"], "argument 'device' has no '='"),
-        (["--print-config"], "unknown flag '--print-config': fit has it"),
+        (["--print-config"], "unknown flag '--print-config'"),
         (["out=/"], "/: Is a directory: a folder is where a file is needed: give another path"),
         (["policy.pretrained=who/knows"], "policy.pretrained=who/knows: its configuration is not known here"),
     ],

@@ -53,7 +53,10 @@ BAD = [
     ("rewards.1.weigth=2", "unknown key 'rewards.1.weigth': did you mean 'rewards.1.weight'?"),
     ("seed=!!bool abc", "seed=!!bool abc: not a YAML value (a tag, !!..., does not fit its value: leave it out)"),
     ('seed=!!float ""', 'seed=!!float "": not a YAML value (a tag, !!..., does not fit its value: leave it out)'),
-    ("seed=!!timestamp abc", "seed=!!timestamp abc: not a YAML value (a tag, !!..., does not fit its value: leave it out)"),
+    (
+        "seed=!!timestamp abc",
+        "seed=!!timestamp abc: not a YAML value (a tag, !!..., does not fit its value: leave it out)",
+    ),
     (
         "sampler.micro_batch=99999999999999999999",
         "sampler.micro_batch=99999999999999999999 has too many digits; use e.g",
