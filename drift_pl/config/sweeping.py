@@ -16,6 +16,7 @@ from drift_pl.config.run_folder import SUMMARY, run_path
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
+from drift_pl.core.run_status import read_status
 
 OF_A_RUN = ("run_dir", "ckpt_path")
 """Keys of `fit` that a sweep sets itself."""
@@ -56,7 +57,9 @@ class SweptRun(NamedTuple):
         """Whether there is nothing left to do, as `ckpt_path=auto` understands it."""
         try:
             summary = read_json(self.folder / SUMMARY)
-            return "stopped" in summary or summary["iterations"] >= self.config.trainer.iterations
+            went_on = read_status(self.folder).get("iteration", 0) > summary["iterations"]  # and was interrupted
+            stopped = "stopped" in summary and not went_on
+            return stopped or summary["iterations"] >= self.config.trainer.iterations
         except (ValueError, KeyError, TypeError):
             return False
 

@@ -1,7 +1,9 @@
 """Votes of people on groups of images: what waits for a vote, what was said, and the scores that follow."""
 
+import errno
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -16,6 +18,8 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.locate import first_line
 
 Mode = Literal["ranking", "clicks"]
+BEGINNING = b'{"group": "'
+"""Of each line of the file."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,38 @@ class VoteBook:
         self._changed = threading.Condition()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = _without_cut_end(path)
+            with path.open("ab+") as file:
+                file.seek(0)
+                content = file.read()
         except OSError as error:
             raise UserError(
                 f"votes={path}: it cannot be read and written ({first_line(error)}); give a file in a folder of yours, "
                 "such as votes.jsonl"
             ) from error
+        *lines, end = content.split(b"\n")  # at nothing else: U+2028 and the like stand in prompts
         for number, line in enumerate(lines, 1):
             self._recall(line, number)
+        if end:
+            self._mend_end(end, len(lines) + 1, len(content))
 
-    def _recall(self, line: str, number: int) -> None:
+    def _mend_end(self, end: bytes, number: int, size: int) -> None:
+        """A last line without a line end: a kill has cut it off, which removes it, or an editor has left it so.
+
+        Raises:
+            UserError: it is neither the beginning of a vote nor one.
+        """
+        try:
+            json.loads(end)
+        except (ValueError, RecursionError):
+            if end.startswith(BEGINNING):
+                with self.path.open("ab") as file:
+                    file.truncate(size - len(end))
+                return
+        self._recall(end, number)
+        with self.path.open("ab") as file:
+            file.write(b"\n")
+
+    def _recall(self, line: bytes, number: int) -> None:
         """Takes one line of the file in.
 
         Raises:
@@ -79,10 +105,11 @@ class VoteBook:
         """
         try:
             vote = json.loads(line)
-            group, voter, order = vote["group"], vote["voter"], [int(index) for index in vote["order"]]
+            group, voter, order = vote["group"], vote["voter"], vote["order"]
+            refuse_order(order, vote.get("images", math.inf))
             if vote.get("mode", self.mode) == self.mode:  # clicks have no order, and rankings name what nobody liked
                 self._orders.setdefault(group, {})[voter] = order
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"votes={self.path}, line {number}: it is no vote; mend or remove it") from error
 
     def scores(self, groups: Sequence[Group], deadline: float) -> list[list[float]] | None:
@@ -140,8 +167,7 @@ class VoteBook:
             group = self._open.get(key)
             if group is None:
                 raise ValueError("nobody waits for a vote on this group")
-            if len(set(order)) != len(order) or not all(0 <= index < len(group.images) for index in order):
-                raise ValueError(f"an order names images 0 to {len(group.images) - 1}, each once")
+            refuse_order(order, len(group.images))
             if self.mode == "ranking" and not order:
                 raise ValueError("a ranking names at least the best image")
             self._keep({"group": key, "voter": voter, "order": list(order), "images": len(group.images),
@@ -150,31 +176,29 @@ class VoteBook:
             self._changed.notify_all()
 
     def _keep(self, vote: Mapping[str, Any]) -> None:
-        with self.path.open("ab") as file:
-            file.write((json.dumps(vote, ensure_ascii=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        line = (json.dumps(vote, ensure_ascii=False) + "\n").encode()
+        with self.path.open("ab", buffering=0) as file:
+            before = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:  # the next vote is not to be joined to half of this one
+                file.truncate(before)
+                raise
 
     def _complete(self, key: str) -> bool:
         return len(self._orders.get(key, {})) >= self.voters
 
 
-def _without_cut_end(path: Path) -> list[str]:
-    """The lines of a file, which is made if there is none; what a kill left of the last one is removed.
-
-    A line ends at a line end only: U+2028, U+0085 and the like, at which `splitlines` cuts, stand in prompts.
-
-    Raises:
-        OSError: the file cannot be read or written.
+def refuse_order(order: Any, count: float) -> None:
     """
-    with path.open("ab+") as file:
-        file.seek(0)
-        content = file.read()
-        whole = content.rpartition(b"\n")[0]
-        kept = len(whole) + 1 if whole else 0
-        if kept < len(content):
-            file.truncate(kept)
-    return whole.decode("utf-8", errors="replace").split("\n") if whole else []
+    Raises:
+        ValueError: it does not name some of `count` images by their numbers, each once.
+    """
+    known = isinstance(order, list | tuple) and all(type(index) is int and 0 <= index < count for index in order)
+    if not known or len(set(order)) != len(order):
+        raise ValueError(f"an order names images 0 to {count - 1}, each once")
 
 
 def mean_scores(orders: Any, count: int, mode: Mode) -> list[float]:

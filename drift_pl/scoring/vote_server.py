@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import json
 import secrets
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.locate import first_line
 from drift_pl.scoring.example_server import Parser, bound, port_number
 from drift_pl.scoring.vote_book import Group, VoteBook
 
@@ -28,7 +30,9 @@ PAGE = Path(__file__).parent / "vote.html"
 LARGEST_VOTE, LARGEST_REQUEST, LONGEST_NAME = 2**16, 512 * 2**20, 80
 """Bytes of a vote, bytes of a request for scores, and characters of a voter's name."""
 MOST_REQUESTS, PATIENCE_S = 64, 30.0
-"""Requests that are answered at a time, and seconds that one may take to arrive."""
+"""Requests that are answered at a time, and seconds in which the headers of one, or the next part of it, must come."""
+HTTP_PORT = 80
+"""Which clients leave out of `Host`."""
 POLICY = "default-src 'none'; img-src 'self'; connect-src 'self'; script-src 'nonce-{0}'; style-src 'nonce-{0}'"
 
 
@@ -50,12 +54,17 @@ class VoteServer(ThreadingHTTPServer):
         super().__init__((host, port), VoteHandler)
         self.book, self.token, self.wait_s = book, secrets.token_urlsafe(16), wait_s
         self.places = threading.BoundedSemaphore(MOST_REQUESTS)
-        self.hosts = {f"{name}:{self.server_address[1]}" for name in ("127.0.0.1", "localhost", host, *names)}
+        port = self.server_address[1]
+        own = [name.lower() for name in ("127.0.0.1", "localhost", host, *names)]  # as browsers send them
+        self.hosts = {f"{name}:{port}" for name in own} | {*(own if port == HTTP_PORT else ())}
+        self.names = names
 
     @property
     def address(self) -> str:
         host = str(self.server_address[0])
-        return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.server_address[1]}/{self.token}/"
+        if host == "0.0.0.0":
+            host = self.names[0] if self.names else "127.0.0.1"
+        return f"http://{host}:{self.server_address[1]}/{self.token}/"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self.places.acquire(blocking=False):
@@ -81,6 +90,20 @@ class VoteHandler(BaseHTTPRequestHandler):
     gets: ClassVar[dict[str, str]] = {"": "_page", "next": "_next", "image": "_image"}
     posts: ClassVar[dict[str, str]] = {"vote": "_vote", "score": "_score"}
 
+    def setup(self) -> None:
+        super().setup()
+        self._late = threading.Timer(PATIENCE_S, self._cut_off)  # `timeout` begins again with each byte
+        self._late.daemon = True
+        self._late.start()
+
+    def _cut_off(self) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        self._late.cancel()
+        super().finish()
+
     def do_GET(self) -> None:
         self._route(self.gets)
 
@@ -88,13 +111,14 @@ class VoteHandler(BaseHTTPRequestHandler):
         self._route(self.posts)
 
     def _route(self, routes: dict[str, str]) -> None:
+        self._late.cancel()
         parts = urlsplit(self.path).path.lstrip("/").split("/")
-        if self.headers.get("Host") not in self.server.hosts:
+        if self.headers.get("Host", "").lower() not in self.server.hosts:
             return self._say(403, "this is another host's name")
         if not hmac.compare_digest(parts[0].encode(), self.server.token.encode()):
             return self._say(404, "the address is not complete")
         origin = self.headers.get("Origin")
-        if origin is not None and origin.removeprefix("http://") not in self.server.hosts:
+        if origin is not None and origin.lower().removeprefix("http://") not in self.server.hosts:
             return self._say(403, "another page's requests are not taken")
         name = routes.get(parts[1] if len(parts) > 1 else "")
         if name is None:
@@ -115,7 +139,7 @@ class VoteHandler(BaseHTTPRequestHandler):
         self._json(200, found)
 
     def _image(self, rest: list[str]) -> None:
-        index = int(rest[1]) if len(rest) == 2 and rest[1].isdigit() and len(rest[1]) < 5 else -1
+        index = int(rest[1]) if len(rest) == 2 and rest[1].isdecimal() and len(rest[1]) < 5 else -1
         image = self.server.book.image(rest[0], index) if index >= 0 else None
         if image is None:
             return self._say(404, "no such image waits for a vote")
@@ -129,10 +153,9 @@ class VoteHandler(BaseHTTPRequestHandler):
             voter = str(body["voter"]).strip()
             if not 0 < len(voter) <= LONGEST_NAME:
                 raise ValueError(f"a name has 1 to {LONGEST_NAME} characters")
-            order = body["order"]
-            if not isinstance(order, list) or not all(type(index) is int for index in order):
-                raise ValueError("an order is a list of numbers")
-            self.server.book.vote(str(body["group"]), voter, order)
+            self.server.book.vote(str(body["group"]), voter, body["order"])
+        except OSError as error:
+            return self._say(500, f"the vote was not kept: {first_line(error)}")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             return self._say(400, str(error))
         return self._json(200, {"kept": True})
@@ -142,6 +165,7 @@ class VoteHandler(BaseHTTPRequestHandler):
         try:
             body = json.loads(self._body(LARGEST_REQUEST))
             pairs = list(zip(map(str, body["prompts"]), body["images"], strict=True))
+            "".join(prompt for prompt, _ in pairs).encode()  # half of a character has no digest
             groups = [
                 Group(prompt, tuple(base64.b64decode(image, validate=True) for _, image in images))
                 for prompt, images in groupby(pairs, lambda pair: pair[0])

@@ -272,6 +272,11 @@ def test_a_run_that_a_callback_ends_is_evaluated_and_says_why(
     assert load(run_dir)["stopped"] == summary["stopped"]
     assert main([*given, "ckpt_path=auto"]) == 0
     assert "this run is complete" in capsys.readouterr().out
+    if why == "Timer: ":  # by hand it is to go on, and the timer would end it again
+        assert main([*given, f"ckpt_path={run_dir}"]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line.startswith("error: trainer.callbacks: the run was stopped before (Timer: its duration has passed)")
+        assert summary_of(run_dir) == summary
     (run_dir / "summary.json").unlink()  # as if it had been killed in its final evaluation
     assert main([*given, "ckpt_path=auto"]) == 0
     assert summary_of(run_dir) == summary

@@ -83,6 +83,20 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again(calls: Any, capsy
     assert not any(run.is_finished() for run in extended.runs)
 
 
+def test_a_run_that_went_on_after_it_had_stopped_early_is_not_finished(calls: Any) -> None:
+    """Its summary is that of the stop as long as it has not ended again.
+
+    Catches in config/sweeping.py: a run that was interrupted when it was trained on is skipped for ever.
+    """
+    run = read_sweep([*SEEDS])[1].runs[0]
+    run.folder.mkdir(parents=True)
+    (run.folder / "summary.json").write_text(json.dumps({"iterations": 3, "stopped": "Timer"}))
+    assert run.is_finished()
+    for iteration, finished in ((3, True), (4, False)):
+        (run.folder / "status.json").write_text(json.dumps({"iteration": iteration}))
+        assert run.is_finished() is finished
+
+
 @pytest.mark.parametrize(
     ("arguments", "slots"),
     [

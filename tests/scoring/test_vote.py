@@ -207,3 +207,60 @@ def test_images_arrive_as_they_were(server: VoteServer) -> None:
     people(server, {"ann": [0]}).join()
     thread.join()
     assert json.loads(done[0][1])["scores"] == [0.0]  # the only image: no place above another
+
+
+def test_a_name_is_answered_as_browsers_send_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In small letters, and without the port where it is the usual one.
+
+    Catches in scoring/vote_server.py: `name: Machine` that no browser reaches; a page on port 80 that never works.
+    """
+    server = VoteServer(VoteBook(tmp_path / "votes.jsonl"), names=("Machine",))
+    port = server.server_address[1]
+    assert f"machine:{port}" in server.hosts
+    assert "machine" not in server.hosts
+    server.server_close()
+    monkeypatch.setattr("drift_pl.scoring.vote_server.HTTP_PORT", port)
+    server = VoteServer(VoteBook(tmp_path / "votes.jsonl"), "0.0.0.0", port, names=("Machine",))
+    assert {"machine", f"machine:{port}", "127.0.0.1"} <= server.hosts
+    assert server.address.startswith(f"http://Machine:{port}/")
+    server.server_close()
+
+
+def test_who_sends_headers_byte_by_byte_holds_no_place(server: VoteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in scoring/vote_server.py: a wait that begins again with each byte."""
+    monkeypatch.setattr("drift_pl.scoring.vote_server.PATIENCE_S", 0.5)
+    with socket.create_connection(server.server_address) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        begun, cut_off = time.monotonic(), False
+        while not cut_off and time.monotonic() < begun + 20:
+            try:
+                client.sendall(b"A: b\r\n")
+                time.sleep(0.05)
+            except OSError:
+                cut_off = True
+        assert cut_off
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "status"),
+    [
+        ("score", {"prompts": ["a \ud800"], "images": [base64.b64encode(b"1").decode()]}, 400),
+        ("vote", {"group": "g", "voter": "ann", "order": [[]]}, 400),
+        ("image/g/%C2%B2", None, 404),
+    ],
+)
+def test_every_request_has_an_answer(server: VoteServer, route: str, body: Any, status: int) -> None:
+    """Catches in scoring/vote_server.py: a connection that closes, which a run takes for a server to ask again."""
+    assert ask(f"{server.address}{route}", body)[0] == status
+
+
+def test_a_disk_that_is_full_is_told_to_the_voter(server: VoteServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in scoring/vote_server.py: a page that goes on as if the vote had been kept."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(server.book, "vote", full)
+    status, content, _ = ask(f"{server.address}vote", {"group": "g", "voter": "ann", "order": [0]})
+    assert status == 500
+    assert b"the vote was not kept: " in content

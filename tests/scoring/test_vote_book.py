@@ -1,6 +1,8 @@
 """The file of the votes: what prompts hold, two modes in one file, and requests for the same images that overlap."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -100,3 +102,55 @@ def test_somebody_must_vote(tmp_path: Path) -> None:
     """Catches in scoring/vote_book.py: no voters, so that a group without votes is complete, and has no scores."""
     with pytest.raises(UserError, match="voters=0: somebody must vote on each group; give 1 or more"):
         VoteBook(tmp_path / "votes.jsonl", voters=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"keep": "me"}',
+        "a prompt\nanother",
+        "no vote at all",
+        '{"group": "g", "voter": "a", "order": [1e999]}\n',
+        '{"group": "g", "voter": "a", "order": [0, 0]}\n',
+        '{"group": "g", "voter": "a", "order": [-1]}\n',
+        '{"group": "g", "voter": "a", "order": [2], "images": 2}\n',
+        "[" * 100_000 + "\n",
+        "[" * 100_000,
+        "7\n",
+    ],
+)
+def test_what_is_no_file_of_votes_is_refused_and_stays_as_it_is(tmp_path: Path, content: str) -> None:
+    """Catches in scoring/vote_book.py: the last line of another file cut off before anybody has looked at it."""
+    path = tmp_path / "file"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"line [12]: it is no vote; mend or remove it$"):
+        VoteBook(path)
+    assert path.read_text() == content
+
+
+def test_a_vote_whose_line_end_an_editor_has_taken_is_kept(tmp_path: Path) -> None:
+    """Catches in scoring/vote_book.py: a whole vote removed as if a kill had cut it."""
+    path, group = tmp_path / "votes.jsonl", Group("a dog", PAIR)
+    given(VoteBook(path), group, [1])
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip(b"\n"))
+    assert VoteBook(path).scores([group], 0.0) == [[0.0, 1.0]]
+    assert path.read_bytes() == whole
+
+
+def test_a_vote_that_the_disk_did_not_take_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Catches in scoring/vote_book.py: the next vote is joined to half of this one, and the file cannot be read."""
+    path, groups = tmp_path / "votes.jsonl", [Group("a dog", PAIR), Group("a cat", PAIR)]
+    given(VoteBook(path), groups[0], [1])
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from drift_pl.scoring.vote_book import *\n"
+        f"book, group = VoteBook(Path({str(path)!r})), Group('a cat', (b'1', b'2'))\n"
+        "book._open[group.key] = group\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 40}, -1))\n"
+        "try: book.vote(group.key, 'ann', [0])\n"
+        "except OSError: resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1)); book.vote(group.key, 'ann', [0])\n"
+        "else: sys.exit('it was kept')\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert VoteBook(path).scores(groups, 0.0) == [[0.0, 1.0], [1.0, 0.0]]

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
+from drift_pl.core.errors import UserError
 from drift_pl.core.progress import Display, Stage
 from drift_pl.core.run_status import write_status
 from drift_pl.training.callbacks.alarm import DiversityAlarm
@@ -27,12 +28,23 @@ class RunLength(L.Callback):
     def __init__(self, iterations: int, trained: bool = False) -> None:
         self.iterations, self._trained = iterations, trained
         self._why: str | None = None
+        self._stopped: str | None = None
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._why = checkpoint.get("stopped") if self._trained else None
+        self._stopped = checkpoint.get("stopped")
+        self._why = self._stopped if self._trained else None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A timer may have run out before: Lightning would then also skip what comes before and after training."""
+        """A timer may have run out before: Lightning would then also skip what comes before and after training.
+
+        Raises:
+            UserError: the run is to be trained on, and what had stopped it stops it again.
+        """
+        if trainer.should_stop and self._stopped and not self._trained:
+            raise UserError(
+                f"trainer.callbacks: the run was stopped before ({self._stopped}), and would be again: give another "
+                "duration or threshold, or leave the callback out"
+            )
         self._trained = self._trained or trainer.should_stop
         trainer.should_stop = False
 
