@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,17 +28,19 @@ class PartialPoint:
 
     Attributes:
         folder: a file per prompt; the name says whose values they are and how they are measured.
+        check: called before a prompt is kept; may raise.
     """
 
     folder: Path
+    check: Callable[[], None] | None = None
 
     @classmethod
-    def of(cls, evaluation: Evaluation, point: Point) -> "PartialPoint":
+    def of(cls, evaluation: Evaluation, point: Point, check: Callable[[], None] | None = None) -> "PartialPoint":
         """Of a point that is to be measured for a record."""
         run = (evaluation.config_hash, evaluation.seed, evaluation.inputs, evaluation.training["prompts_digest"])
         text = json.dumps([run, evaluation.protocol, point.name, point.identity()], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        return cls(evaluation.folder.with_name("partial") / f"{point.name}-{digest}")
+        return cls(evaluation.folder.with_name("partial") / f"{point.name}-{digest}", check)
 
     def read(self, number: int, names: Sequence[str]) -> Row | None:
         """What is there of a prompt.
@@ -62,6 +64,8 @@ class PartialPoint:
         Args:
             needed: of the row's tensors, which are looked at later; the others are kept as their shapes.
         """
+        if self.check:
+            self.check()
         values, *tensors = row
         arrays: dict[str, Any] = {
             f"row{place}" + ("" if keep else SHAPE): tensor.numpy() if keep else np.array(tensor.shape)

@@ -109,19 +109,19 @@ class RunIdentity(L.Callback):
         check: Callable[[], None] | None = None,
     ) -> None:
         self._marks = {"run_identity": identity, "run_settings": settings, "run_inputs": dict(inputs)}
-        self._check = check or (lambda: None)
+        self.check = check or (lambda: None)
 
     def on_train_batch_start(self, *args: Any, **kwargs: Any) -> None:
-        self._check()
+        self.check()
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        self._check()
+        self.check()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._check()
+        self.check()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._check()
+        self.check()
         checkpoint |= self._marks
 
 

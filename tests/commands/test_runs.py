@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,13 @@ class Sampled:
     def __init__(self, sample: Callable[..., Any]) -> None:
         self._sample = sample
         self.count, self.breaks_at, self.error = 0, -1, KeyboardInterrupt
+        self.act: Callable[[], Any] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.count += 1
-        if self.count == self.breaks_at:
+        if self.count == self.breaks_at and self.act:
+            self.act()
+        elif self.count == self.breaks_at:
             raise self.error
         return self._sample(*args, **kwargs)
 
@@ -280,6 +284,40 @@ def test_a_run_that_a_callback_ends_is_evaluated_and_says_why(
     (run_dir / "summary.json").unlink()  # as if it had been killed in its final evaluation
     assert main([*given, "ckpt_path=auto"]) == 0
     assert summary_of(run_dir) == summary
+
+
+@pytest.mark.parametrize("place", [2, -1])
+def test_an_evaluation_stops_when_it_is_asked_to(
+    place: int, argv: list[str], whole: Path, tmp_path: Path, sampled: Sampled, capsys: pytest.CaptureFixture
+) -> None:
+    """That of the base model, and the last one, of which the last prompt is left when the run goes on.
+
+    Catches in training/callbacks/evaluation.py: SIGTERM waits for an evaluation of hours, and the run ends with 0.
+    """
+    assert main([*argv, f"run_dir={tmp_path / 'counted'}"]) == 0
+    total, sampled.count = sampled.count, 0
+    sampled.breaks_at, sampled.act = place % (total + 1), lambda: os.kill(os.getpid(), signal.SIGTERM)
+    run_dir = tmp_path / "run"
+    assert main([*argv, f"run_dir={run_dir}"]) == 143
+    assert "resume with: " in capsys.readouterr().err
+    assert not (run_dir / "summary.json").exists()
+    sampled.breaks_at = -1
+    assert main([*argv, f"run_dir={run_dir}", "ckpt_path=auto"]) == 0
+    assert summary_of(run_dir) == summary_of(whole)
+
+
+@pytest.mark.parametrize("place", [2, -1])
+def test_a_folder_that_is_moved_during_an_evaluation_is_not_made_again(
+    place: int, argv: list[str], tmp_path: Path, sampled: Sampled, capsys: pytest.CaptureFixture
+) -> None:
+    """Catches in evaluation/partial.py: results in two folders, one of which was made by writing a file."""
+    assert main([*argv, f"run_dir={tmp_path / 'counted'}"]) == 0
+    total, sampled.count = sampled.count, 0
+    run_dir = tmp_path / "run"
+    sampled.breaks_at, sampled.act = place % (total + 1), lambda: run_dir.rename(tmp_path / "moved")
+    assert main([*argv, f"run_dir={run_dir}"]) == 2
+    assert "is gone" in capsys.readouterr().err.splitlines()[-1]
+    assert not run_dir.exists()
 
 
 def test_a_folder_in_use_is_refused(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -1,11 +1,13 @@
 """Held-out evaluation before, during and after training, and the run's summary."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
@@ -19,7 +21,7 @@ from drift_pl.evaluation.record import TUNED, Evaluation, Point
 from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.evaluation.sampling import Model
 from drift_pl.training.callbacks.progress import RunLength
-from drift_pl.training.checkpointing import weights_digest
+from drift_pl.training.checkpointing import RunIdentity, weights_digest
 from drift_pl.training.logged import log_final, log_picture
 
 
@@ -119,7 +121,7 @@ class HeldOutEvaluation(L.Callback):
         """The record with the base model's point; the first process's files decide whether all processes sample."""
         compared = "embedding" if self.bench.evaluator.drift else "grid"
         there = record.base is not None and read_array(record, BASE.name, compared) is not None
-        partial = PartialPoint.of(record, BASE)
+        partial = PartialPoint.of(record, BASE, _check_of(trainer))
         if trainer.strategy.broadcast(there):
             if trainer.is_global_zero:
                 partial.remove()  # a process that was killed while it did so has left some
@@ -146,6 +148,7 @@ class HeldOutEvaluation(L.Callback):
         seen, point = self._measure(self._tuning, trainer, pl_module)
         if not trainer.is_global_zero:
             return
+        _refuse_gone_folder(trainer)
         done = point.iteration
         # a resumed run drops the points that it will measure again
         earlier = tuple(one for one in self._tuning.points if one.weights == "base" or one.iteration < done)
@@ -179,7 +182,7 @@ class HeldOutEvaluation(L.Callback):
                 self.bench.sampling,
             )
             point = replace(point, name=name or point.name)
-            partial = PartialPoint.of(record, point) if name else None
+            partial = PartialPoint.of(record, point, _check_of(trainer)) if name else None
             what = "tuned model" if name else f"model after iteration {done}" if done else "base model"
             with self._measuring(what, record, trainer):
                 return self.bench.tuned(_model(trainer, pl_module), *_asked(record), reference, partial), point
@@ -220,3 +223,24 @@ def _continued(record: Evaluation) -> Evaluation:
     if earlier.difference(record):
         return record
     return replace(record, method=earlier.method, points=earlier.points, known=earlier.known)
+
+
+def _refuse_gone_folder(trainer: L.Trainer) -> None:
+    for callback in trainer.callbacks:
+        if isinstance(callback, RunIdentity):
+            callback.check()
+
+
+def _check_of(trainer: L.Trainer) -> Callable[[], None] | None:
+    """Ends an evaluation, of which each prompt is kept, when the run is asked to stop, for which Lightning looks within
+    an iteration only; and when its folder is gone, before it is made again. Of several processes the others would wait.
+    """
+    if trainer.world_size > 1:
+        return None
+
+    def check() -> None:
+        _refuse_gone_folder(trainer)
+        if trainer.received_sigterm:
+            raise SIGTERMException
+
+    return check
