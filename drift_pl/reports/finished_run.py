@@ -12,7 +12,7 @@ from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 from drift_pl.evaluation.arrays import read_grid
-from drift_pl.evaluation.record import EVALUATE, Evaluation
+from drift_pl.evaluation.record import EVALUATE, TUNED, Evaluation
 from drift_pl.evaluation.record_file import read_evaluation
 from drift_pl.reports.summaries import read_summary
 
@@ -54,9 +54,9 @@ def read_run(folder: Path) -> FinishedRun:
     history = _old_history(old) if old.is_file() else []
     if tuning.is_file():
         history += history_of(read_evaluation(tuning))
-    record = read_evaluation(test) if test.is_file() else None
+    record, config = read_evaluation(test) if test.is_file() else None, _config(folder / CONFIG)
     if record is not None and record.tuned.weights != "base":
-        _refuse_earlier(record, summary, folder)
+        _refuse_earlier(record, summary, config, folder)
         arrays, tuned = record.folder, record.tuned.name
     files = {"base": arrays / "base.npz", "tuned": arrays / f"{tuned}.npz"}
     remedy = f"make it with {EVALUATE}{folder} fresh=true"
@@ -64,17 +64,18 @@ def read_run(folder: Path) -> FinishedRun:
         if not file.is_file():
             raise UserError(f"{file}: no such file; {remedy}")
     grids = {which: read_grid(file, remedy) for which, file in files.items()}
-    return FinishedRun(folder, summary, history, grids, record, _config(folder / CONFIG))
+    return FinishedRun(folder, summary, history, grids, record, config)
 
 
-def _refuse_earlier(record: Evaluation, summary: dict[str, Any], folder: Path) -> None:
-    """`evaluate fresh=true` may have measured nothing but earlier checkpoints, or a weaker adapter.
+def _refuse_earlier(record: Evaluation, summary: dict[str, Any], config: Config | None, folder: Path) -> None:
+    """`evaluate fresh=true` may have measured nothing but earlier checkpoints, or a weaker adapter than the run's own.
 
     Raises:
         UserError: the record does not hold the finished run.
     """
     point, iterations = record.tuned, summary.get("iterations", record.tuned.iteration)
-    if (point.iteration, point.lora_scale, point.importance_power) != (iterations, 1, None):
+    own = (config.sampler.eval_lora_scale, config.sampler.eval_importance_power) if config else (1, None)
+    if point.name != TUNED and (point.iteration, point.lora_scale, point.importance_power) != (iterations, *own):
         raise UserError(
             f"{record.path} holds {point.title()} and not the finished run, iteration {iterations}: measure that too, "
             f"{EVALUATE}{folder}"

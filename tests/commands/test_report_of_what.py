@@ -40,6 +40,18 @@ def test_a_record_without_the_finished_run_is_not_shown_for_it(
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("name", ["tuned", "iteration-000020-scale0.5"])
+def test_a_run_that_is_evaluated_at_its_own_scale_is_shown(name: str, tmp_path: Path) -> None:
+    """Catches in reports/finished_run.py: `sampler.eval_lora_scale` of the run taken for one of `evaluate`."""
+    folder = change_summary(make_run(tmp_path / "run", "drift", 0, 0.6), iterations=20)
+    (folder / "config.yaml").write_text("base: shapes_div\nsampler: {eval_lora_scale: 0.5}\n")
+    tuned = make_point(20, 0.6) | {"name": name, "lora_scale": 0.5}
+    write_record(folder / "evaluation" / "test.json", [make_point(0, 0.5), tuned])
+    points = folder / "evaluation" / "test" / "points"
+    (points / "tuned.npz").rename(points / f"{name}.npz")
+    assert main([str(folder), f"out={tmp_path / 'out'}"]) == 0
+
+
 def test_runs_that_began_with_other_weights_are_not_averaged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Weights at one path may have changed between two runs.
 
