@@ -33,9 +33,10 @@ def refused(capsys: pytest.CaptureFixture, folder: Path, *argv: str) -> str:
 def test_run_ends_with_a_table_and_the_next_commands(
     world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
+    """Catches in fit.py: TensorBoard offered for a run that has no files of it."""
     run_dir = tmp_path / "run"
     argv = [*world.overrides(), "trainer.iterations=2", "trainer.progress=true", f"run_dir={run_dir}"]
-    assert main(argv) == 0
+    assert main([*argv, "trainer.logger=[{name: tensorboard}]"]) == 0
     out = capsys.readouterr().out
     assert_stages_and_table(out, world, run_dir)
     shown = ["training 2/2 iterations", "images/s", "pairwise_distance", "how to read it: ", "tensorboard --logdir"]
@@ -46,6 +47,8 @@ def test_run_ends_with_a_table_and_the_next_commands(
     assert len(summary["config_hash"]) == 8
     assert f"report:  {run_dir / 'report.html'}" in out
     Page((run_dir / "report.html").read_text(encoding="utf-8"))
+    assert main([*argv, "trainer.iterations=1", f"run_dir={tmp_path / 'other'}"]) == 0
+    assert "tensorboard" not in capsys.readouterr().out
 
 
 def test_a_report_that_fails_costs_a_line_and_no_run(

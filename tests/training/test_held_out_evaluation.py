@@ -95,6 +95,7 @@ class Setting:
             callbacks=[RunLength(iteration)],
             precision_plugin=SimpleNamespace(forward_context=nullcontext),
             strategy=SimpleNamespace(broadcast=lambda answer: answer),
+            received_sigterm=False,
         )
 
     def batch_end(self, callback: HeldOutEvaluation, iteration: int) -> None:
