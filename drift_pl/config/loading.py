@@ -147,8 +147,9 @@ class _Draft:
             key, reason = str(error.full_key or ""), str(error).splitlines()[0]
             found = Config.find_key(key)
             raise UserError(f"{key}: {reason}" + (f"; use e.g. {found.works(key)}" if found else "")) from error
-        config = Config.checked(plain, self._files, with_names(self.tree))
-        config.publish_as(published(config, self.tree))
+        named = with_names(self.tree)
+        config = Config.checked(plain, self._files, named)
+        config.publish_as(published(config, plain, named))
         return config
 
     def ignored(self, config: Config) -> tuple[str, ...]:

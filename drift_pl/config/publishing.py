@@ -28,16 +28,16 @@ def _environment(name: str, *default: Any) -> Any:
 OmegaConf.register_new_resolver("oc.env", _environment, replace=True)
 
 
-def published(config: Config, tree: Any) -> Config:
+def published(config: Config, plain: Any, named: Any) -> Config:
     """A config as it is written down.
 
     Args:
-        tree: the settings that it was made from, unresolved.
+        plain: the settings that it was made from.
+        named: the same by `with_names`.
 
     Raises:
         UserError: a url holds what may be a key, or a mapping or a list with texts is an environment variable's.
     """
-    plain, named = OmegaConf.to_container(OmegaConf.create(tree), resolve=True), with_names(tree)
     _refuse_whole(plain, named)
     found = _as_written(plain, named)
     _refuse_queries(found)

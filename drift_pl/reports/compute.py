@@ -156,17 +156,16 @@ def _notes(comparison: Comparison, question: Question) -> list[str]:
 
 def _other_prompts(comparison: Comparison, measure: str) -> str | None:
     """That means are not over the same prompts, if a model has no value for some: the point that has the fewest."""
-    found: list[tuple[int, str]] = []
-    alike, count = True, 0
-    for method in comparison.methods:
-        known_SKP, labels = np.isfinite(method.values_SKP[measure]), method.labels()
-        alike, count = alike and bool((known_SKP == known_SKP[:, :1]).all()), known_SKP.shape[-1]
-        fewest_K = known_SKP.sum(-1).min(0)
-        found += [(int(fewest), f"{method.name}, {label}") for fewest, label in zip(fewest_K, labels, strict=True)]
-    if alike:
+    known = [(method, np.isfinite(method.values_SKP[measure])) for method in comparison.methods]
+    if all((known_SKP == known_SKP[:, :1]).all() for _, known_SKP in known):  # those of the base model
         return None
-    fewest, point = min(found)
+    fewest, point = min(
+        (int(count), f"{method.name}, {label}")
+        for method, known_SKP in known
+        for count, label in zip(known_SKP.sum(-1).min(0), method.labels(), strict=True)
+    )
+    total = known[0][1].shape[-1]
     return (
         f"{measure}: a mean is over the prompts that have a value, which are not the same for every point; the fewest "
-        f"are {fewest} of {count} ({point})"
+        f"are {fewest} of {total} ({point})"
     )
