@@ -1,6 +1,5 @@
 """The command that measures checkpoints: `python -m drift_pl.evaluate ckpt_path=RUN_FOLDER [KEY=VALUE ...]`."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -37,7 +36,6 @@ def evaluate(options: EvaluateOptions) -> "Evaluation":
             then.
     """
     options.refuse_contradictions()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, paths = find_checkpoints(options.ckpt_path)
     config = options.config(run_dir / CONFIG)
     with Display("auto") as display:
@@ -151,7 +149,7 @@ def _measure(
     from drift_pl.builders.bench import build_bench
     from drift_pl.builders.checkpoint_weights import refuse_other_shapes, without_warm_start
     from drift_pl.builders.measuring import measure_points
-    from drift_pl.builders.run import build_policy
+    from drift_pl.builders.policy import build_policy
     from drift_pl.builders.scoring import build_run_rewards
     from drift_pl.core.text_length import expect_prompts
     from drift_pl.evaluation.base import with_base_of

@@ -1,6 +1,5 @@
 """The command that shares weights: `python -m drift_pl.export ckpt_path=RUN_FOLDER out=FOLDER [KEY=VALUE ...]`."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -52,7 +51,6 @@ def export(options: ExportOptions) -> Exported:
     Raises:
         UserError: an input cannot be used; nothing has been written then.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     out = local_path(options.out)
     refuse_taken(out)
     if options.push_to_hub:

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from drift_pl.builders.quiet import quieten
-from drift_pl.config.command import INTERRUPTED, TERMINATED, USER_ERROR, leaving_at_second_sigterm, run_command
+from drift_pl.config.command import leaving_at_second_sigterm, run_command
 from drift_pl.config.command_line import asks_for_help
 from drift_pl.config.dry_folder import clear_dry_run, dry_run_report
 from drift_pl.config.early import refuse_missing
@@ -24,7 +23,7 @@ from drift_pl.config.inputs import RunMark, keep_inputs, read_mark, with_absolut
 from drift_pl.config.loading import Request, config_yaml, parse
 from drift_pl.config.overrides import OVERRIDES, keep_overrides
 from drift_pl.config.own_run import CONFIG, run_folder_of
-from drift_pl.config.processes import check_launch, is_first_process, reports_errors
+from drift_pl.config.processes import check_launch, is_first_launched, reports_errors
 from drift_pl.config.publishing import with_names
 from drift_pl.config.resuming import same_run, what_is_left
 from drift_pl.config.run_folder import (
@@ -39,6 +38,7 @@ from drift_pl.config.run_folder import (
 from drift_pl.config.schema import Config
 from drift_pl.config.trust import register
 from drift_pl.core.errors import UserError
+from drift_pl.core.exit_status import INTERRUPTED, TERMINATED, USER_ERROR
 from drift_pl.core.files import Contents, contents, put_back, remove_temporaries, write_text
 from drift_pl.core.locate import first_line
 from drift_pl.core.lock import FolderLock, hold
@@ -55,7 +55,8 @@ def fit(config: Config, tree: dict[str, Any] | None = None, overrides: Sequence[
 
     Args:
         tree: the settings as they were written, for config.yaml; None: as they are.
-        overrides: the arguments KEY=VALUE that they were made from, for overrides.yaml; None: there were none.
+        overrides: the arguments KEY=VALUE that they were made from, for overrides.yaml; None: not from arguments, so
+            that the file lists every setting that differs from the experiment as it is now, see `keep_overrides`.
 
     Raises:
         UserError: something that the config names cannot be used; nothing has been written then.
@@ -83,7 +84,7 @@ class _Job:
 def _fit(config: Config, tree: dict[str, Any] | None, overrides: Sequence[str] | None) -> bool:
     """`fit`; False if there is nothing left to do."""
     check_launch(config)
-    first = is_first_process(config)
+    first = is_first_launched(config)
     held, kind = hold(run_path(config), "run_dir") if first else nullcontext(), config.trainer.progress
     with held as lock, Display(kind if first else "none") as display:
         if lock is not None and config.dry_run:
@@ -93,9 +94,6 @@ def _fit(config: Config, tree: dict[str, Any] | None, overrides: Sequence[str] |
 
 def _train(job: _Job) -> bool:
     config, folder, display = job.config, job.folder, job.display
-    # Read when torch is loaded: threads that wait by spinning make a run many times slower beside any other program.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines
     with display.stage("importing libraries"):
         quieten()
         # Imported late: `--help` and wrong keys answer at once.
@@ -224,14 +222,14 @@ def _run(argv: list[str]) -> None:
 
 def _follow(request: Request) -> None:
     refuse_missing(request.config, runs=not request.print_config)
-    if request.ignored and is_first_process(request.config):
+    if request.ignored and is_first_launched(request.config):
         print(f"warning: without effect: {', '.join(request.ignored)}", file=sys.stderr)
     if request.print_config:
         print(config_yaml(request.config, request.tree), end="")
     else:
         began = time.monotonic()
         worked = _fit(request.config, request.tree, request.overrides)
-        if worked and is_first_process(request.config):
+        if worked and is_first_launched(request.config):
             folder, seconds = run_path(request.config), clock(time.monotonic() - began)
             if request.config.dry_run:
                 print(dry_run_report(folder, request.config, request.overrides, seconds))

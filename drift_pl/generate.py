@@ -1,6 +1,5 @@
 """The command that draws pictures: `python -m drift_pl.generate ckpt_path=RUN_FOLDER prompt="..." [KEY=VALUE ...]`."""
 
-import os
 import re
 import sys
 from dataclasses import asdict
@@ -67,7 +66,6 @@ def generate(options: GenerateOptions) -> Path:
     Raises:
         UserError: an input cannot be used; nothing has been written then.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `fit`
     run_dir, path = find_checkpoint(options.ckpt_path)
     default = run_dir / "generated" / f"{_slug(options.prompt)}-s{options.seed}"
     out = local_path(options.out) if options.out else free_name(default)

@@ -27,7 +27,8 @@ class ParetoOptions(Options):
     paths: list[str] = setting(..., "run folders or evaluation files")
     baseline: str | None = setting(
         None,
-        "method that the others are compared with; null: the shortest name that contains 'flowgrpo', else the first",
+        "method that the others are compared with; null: the shortest name that contains 'flowgrpo', else the one "
+        "whose name is in all others, else the first",
         example="shapes_flowgrpo",
     )
     diversity: list[str] = setting(

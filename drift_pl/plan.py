@@ -3,29 +3,38 @@
 import sys
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from drift_pl.builders.devices import device_of, number, share
+from drift_pl.builders.devices import device_of
 from drift_pl.builders.quiet import quieten
 from drift_pl.config.command import run_command
 from drift_pl.config.command_line import FLAGS, asks_for_help
-from drift_pl.config.help import help_text, table
+from drift_pl.config.fields import setting
 from drift_pl.config.loading import parse
+from drift_pl.config.options import Options
 from drift_pl.config.schema import Config
 
-KEYS = {
-    "device": "memory in GB, e.g. 24GB, or a device, e.g. rtx4090, a100, h100 (default 24GB)",
-    "utilisation": "share of the device's peak that the networks reach, for the images per second (default 0.4)",
-    "tflops": "the device's dense peak in bfloat16, in TFLOP/s (default: its maker's figure)",
-    "out": "also write a JSON file",
-}
-PURPOSE = """Count the memory and time of a run without its weights: nothing is downloaded or trained.
 
-Every setting of fit may follow. Works for local folders and for the models of the shipped experiments."""
+class PlanOptions(Options):
+    """Count the memory and time of a run without its weights: nothing is downloaded or trained.
+
+    Every setting of fit may follow. Works for local folders and for the models of the shipped experiments.
+    """
+
+    program = "python -m drift_pl.plan"
+    example = "experiment=pickscore_div device=24GB"
+
+    device: str = setting("24GB", "memory in GB, e.g. 24GB, or a device, e.g. rtx4090, a100, h100", example="24GB")
+    utilisation: float = setting(
+        0.4, "share of the device's peak that the networks reach, for the images per second", gt=0, le=1
+    )
+    tflops: float | None = setting(
+        None, "the device's dense peak in bfloat16, in TFLOP/s; null: its maker's figure", gt=0, lt=1e9, example="165"
+    )
+    out: str | None = setting(None, "also write a JSON file", example="plan.json")
 
 
-def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+def plan(config: Config, change: Any, options: PlanOptions) -> tuple[list[str], dict[str, Any]]:
     """The lines that are shown, and the record.
 
     Raises:
@@ -35,10 +44,9 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
     from drift_pl.builders.planning import CONTEXT, MARGIN, as_record, plan_of
     from drift_pl.builders.remedies import advice, remedies
 
-    tflops, utilisation = number("tflops", options, None), share("utilisation", options, 0.4)
-    name, device = device_of(options.get("device", "24GB"), tflops)
+    name, device = device_of(options.device, options.tflops)
     found = plan_of(config)
-    record = as_record(found, name, device, utilisation)
+    record = as_record(found, name, device, options.utilisation)
     lines = [f"{config.experiment}: counted, not measured; one of {found.processes} process(es)", ""]
     lines += [f"{part:78}{size / 1e9:8.2f} GB" for part, size in found.parts.items()]
     lines += ["", "on top of it, in the phase"]
@@ -56,7 +64,7 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
         record["remedies"] = changed
         lines.append(advice(changed))
     lines.append(
-        f"{record['images_per_s']:.3g} images/s at {utilisation:.0%} of {device.tflops:g} TFLOP/s ({name}): "
+        f"{record['images_per_s']:.3g} images/s at {options.utilisation:.0%} of {device.tflops:g} TFLOP/s ({name}): "
         f"{found.flops / 1e15:.3g} PFLOP for {found.images} images"
     )
     lines += [f"not counted: {each}" for each in found.unknown]
@@ -64,26 +72,21 @@ def plan(config: Config, change: Any, options: Mapping[str, str]) -> tuple[list[
 
 
 def _run(argv: list[str]) -> None:
-    if asks_for_help(argv) or not argv:
-        blocks = {
-            "keys": table(KEYS),
-            "flags": table(FLAGS),
-            "example": ["  drift-pl plan experiment=pickscore_div device=24GB"],
-        }
-        print(help_text("python -m drift_pl.plan [KEY=VALUE ...]", PURPOSE, blocks), end="")
+    if not argv or asks_for_help(argv):
+        PlanOptions.read(argv or ["--help"])
         return
-    given = {item: item.partition("=")[0] in KEYS and "=" in item for item in argv}
-    own = dict(item.split("=", 1) for item in argv if given[item])
-    rest = [item for item in argv if not given[item]]
+    own = [item for item in argv if item.partition("=")[0] in PlanOptions.model_fields]
+    rest = [item for item in argv if item not in own]
+    options = PlanOptions.parse(own)
 
     def change(values: Mapping[str, str]) -> Config:
         return parse([*rest, *(f"{key}={value}" for key, value in values.items())], FLAGS).config
 
-    lines, record = plan(parse(rest, FLAGS).config, change, own)
-    if own.get("out"):
+    lines, record = plan(parse(rest, FLAGS).config, change, options)
+    if options.out is not None:
         from drift_pl.builders.planning import write_record
 
-        write_record(Path(own["out"]), record)
+        write_record(options.out, record)
     print("\n".join(lines))
 
 

@@ -96,7 +96,8 @@ def _is_run(folder: Path) -> bool:
 
 
 def _refuse_file(path: Path) -> None:
-    """
+    """Refuses a file in place of a run's folder; of a report, the message names its run's folder.
+
     Raises:
         UserError: the path is a file, which may be a report itself.
     """

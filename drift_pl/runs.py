@@ -48,7 +48,8 @@ def _run(argv: list[str]) -> None:
 
 
 def _refuse_missing(folders: list[Path], given: list[str]) -> None:
-    """
+    """Checks that the folders of the command line exist; a missing one would look like one without runs.
+
     Raises:
         UserError: a folder that was named is not there; the default one need not be.
     """

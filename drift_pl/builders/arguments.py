@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.section import Section
 from drift_pl.core.errors import naming
 from drift_pl.core.registry import find, names
@@ -56,7 +56,7 @@ def arguments(
     own, args = named_by(thing, {**plain, **others}), settings.get("args", {})
     with naming(place):
         check_signature(name, signature_of(thing), args, own)
-    if name not in names(kind) and is_first_process():
+    if name not in names(kind) and is_first_launched():
         known = set().union(*(parameters_of(find(kind, own)) for own in names(kind)))
         known -= parameters_of(thing) | ACT_ANYWAY
         fields = type(section).model_fields

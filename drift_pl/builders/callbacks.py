@@ -9,10 +9,12 @@ from lightning.pytorch.loggers import Logger
 
 from drift_pl.builders.arguments import named_by, takes_first
 from drift_pl.builders.logged_settings import FIRST, logged_settings, run_text
+from drift_pl.config.batches import world_size
 from drift_pl.config.command import describe
-from drift_pl.config.processes import world_size
 from drift_pl.config.run_folder import resume_command
 from drift_pl.config.schema import Config
+from drift_pl.config.updates import step_limit
+from drift_pl.core import checkpoint_files
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.processes import Patience
 from drift_pl.core.progress import Display
@@ -28,7 +30,6 @@ from drift_pl.training.callbacks import (
     RunProgress,
     RunStatus,
 )
-from drift_pl.training.callbacks.ratio import KL_FIRST
 from drift_pl.training.checkpointing import BoundaryCheckpoint, RunIdentity
 from drift_pl.training.failing import RankWatch
 from drift_pl.training.logged import RunSettings
@@ -52,13 +53,6 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
     return made
 
 
-def _ratio_watch(config: Config) -> RatioWatch:
-    """Of what the update holds its steps back by."""
-    if config.objective.loss == "flow_dppo":
-        return RatioWatch(config.objective.kl_limit, KL_FIRST, "objective.kl_limit")
-    return RatioWatch(config.objective.clip_range)
-
-
 def build_callbacks(
     config: Config,
     evaluation: HeldOutEvaluation,
@@ -75,7 +69,7 @@ def build_callbacks(
         identity,
         DiversityMonitor(evaluator.lpips if trainer.monitor_lpips else None),
         DiversityAlarm(trainer.alarm.threshold, trainer.alarm.stop),
-        _ratio_watch(config),
+        RatioWatch(*step_limit(config)),
         RunProgress(trainer.iterations, display),
         evaluation,
         RunSettings(
@@ -85,8 +79,8 @@ def build_callbacks(
     ]
     callbacks += further
     callbacks.append(RunLength(trainer.iterations, trained))
-    folder = run_dir / "checkpoints"
-    boundary = BoundaryCheckpoint(folder / "last.ckpt", trainer.keep_boundary)
+    folder = run_dir / checkpoint_files.FOLDER
+    boundary = BoundaryCheckpoint(folder / checkpoint_files.LAST, trainer.keep_boundary)
     callbacks.append(boundary)
     if world_size(config) > 1:
         resume = resume_command(run_dir)
@@ -97,7 +91,8 @@ def build_callbacks(
 
 
 def build_loggers(config: Config, run_dir: Path, done: int) -> list[Logger]:
-    """
+    """The Lightning loggers that `trainer.logger` names; each gets the run's folder, unless it takes none.
+
     Raises:
         UserError: one cannot be made, or is none.
     """

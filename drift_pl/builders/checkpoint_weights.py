@@ -12,12 +12,11 @@ from drift_pl.config.checkpoints import CONFIG, refuse_foreign_checkpoint
 from drift_pl.config.identity import hash_of
 from drift_pl.config.inputs import inputs_now
 from drift_pl.config.schema import Config
+from drift_pl.core.checkpoint_files import LAST
 from drift_pl.core.errors import UserError
 from drift_pl.policies.protocol import Policy
 from drift_pl.training.checkpoint_content import shape_difference
 from drift_pl.training.checkpointing import checkpoint_iteration, read_checkpoint, weights_digest
-
-LAST = "last.ckpt"
 
 
 class Checkpoint(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a plan is made for: a device, by its memory and speed, and how much of it is used. No torch."""
+"""What a plan is made for: a device, by its memory and speed. No torch."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,7 +13,6 @@ class Device(NamedTuple):
     tflops: float
 
 
-LARGEST = 1e9
 DEVICES: Mapping[str, Device] = {
     "rtx3090": Device(24, 71),
     "rtx4090": Device(24, 165),
@@ -47,30 +46,3 @@ def device_of(text: str, tflops: float | None) -> tuple[str, Device]:
         name = BY_MEMORY.get(int(gigabytes), "h100")
         found = Device(gigabytes, DEVICES[name].tflops)
     return name, found if tflops is None else Device(found.gigabytes, tflops)
-
-
-def number(key: str, options: Mapping[str, str], default: float | None) -> float | None:
-    """
-    Raises:
-        UserError: it is no positive number.
-    """
-    if key not in options:
-        return default
-    try:
-        value = float(options[key])
-    except ValueError:
-        value = 0.0
-    if not 1e-6 < value < LARGEST:
-        raise UserError(f"{key}={options[key]} must be a positive number, such as {'0.4' if key[0] == 'u' else '165'}")
-    return value
-
-
-def share(key: str, options: Mapping[str, str], default: float) -> float:
-    """
-    Raises:
-        UserError: it does not lie in (0, 1].
-    """
-    value = number(key, options, default)
-    if value is None or value > 1:
-        raise UserError(f"{key}={value} must lie in (0, 1], such as {default}")
-    return value

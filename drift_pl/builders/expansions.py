@@ -10,7 +10,7 @@ from typing import Any
 from drift_pl.builders.scoring import create_scorer
 from drift_pl.config.inputs import KEPT
 from drift_pl.config.own_run import earlier_folder
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError, naming
 from drift_pl.core.files import write_text
@@ -74,10 +74,10 @@ def _of_writers(config: Config, prompts: Sequence[str], run_dir: Path | None) ->
     writers = [create_scorer("writer", entry, f"{WRITERS}.{number}") for number, entry in enumerate(entries)]
     file = None if run_dir is None else run_dir / KEPT / _kept_name(config)
     texts = _kept_texts(config, file)
-    if texts and file is not None and not file.is_file() and is_first_process(config):
+    if texts and file is not None and not file.is_file() and is_first_launched(config):
         _keep(texts, file)  # of the run that it goes on from
     missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in texts]
-    if missing and file is not None and not is_first_process(config):
+    if missing and file is not None and not is_first_launched(config):
         return _awaited(file, missing)
     if missing and file is not None:
         print(f"{WRITERS}: texts for {len(missing)} prompts are being written; {file} keeps them", flush=True)

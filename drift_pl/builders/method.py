@@ -10,7 +10,7 @@ from drift_pl.builders.arguments import arguments, named_by
 from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.scoring import build_shaping_encoder, create_scorer
 from drift_pl.config.batches import images_selected, window_bounds
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.prompt_rewards import reward_names
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming
@@ -51,7 +51,8 @@ SELECTION_RULES: dict[str, Any] = {
 
 
 def build_method(config: Config) -> Method:
-    """
+    """The method of a config: selection, shaping and its target, the advantage rule, and the reward method.
+
     Raises:
         UserError: a method's arguments are wrong, or it needs rewards that the run does not have.
     """
@@ -75,7 +76,7 @@ def build_update(config: Config) -> Update:
     with naming("objective.loss"):
         update = find("update", objective.loss)
     given = arguments("update", "objective.loss", update, objective, steps)
-    if is_first_process(config):
+    if is_first_launched(config):
         _warn_of_doubts(config)
     with naming("objective.loss"):
         made = construct(objective.loss, update, given)
@@ -117,7 +118,8 @@ def build_selection(config: Config) -> SelectionRule:
 
 
 def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path | None = None) -> PromptingRule:
-    """
+    """The rule of the prompting lever: which texts and embedding noise the images of a prompt are sampled with.
+
     Args:
         prompts: all that are trained on; expansions need them.
         run_dir: where texts that a writer has written are kept.
@@ -145,7 +147,8 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
 
 
 def _refuse_nothing_new(config: Config, rule: TextVariants, prompts: Sequence[str]) -> None:
-    """
+    """Checks that text variants change at least one prompt, because the lever would have no effect otherwise.
+
     Raises:
         UserError: the rule has no other text than the prompt itself for any of the prompts.
     """

@@ -14,12 +14,13 @@ from drift_pl.builders.hardware import choose_device
 from drift_pl.builders.scoring import prompts_of
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.own_run import earlier_folder
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json, write_text
 from drift_pl.core.rng import make_generator
 from drift_pl.policies.protocol import Policy
+from drift_pl.sampling.prompts import PromptEncoder
 
 RECORD = "micro_batch.json"
 """In the run's folder: what was chosen, and seconds per image of each size. A resumed run reads it."""
@@ -43,9 +44,9 @@ def with_micro_batch(config: Config, policy: Policy, run_dir: Path) -> Config:
     size = read_record(record)
     if size is None and earlier is not None:
         size = read_record(earlier / RECORD)
-        if size is not None and is_first_process(config):
+        if size is not None and is_first_launched(config):
             write_text(record, (earlier / RECORD).read_text(encoding="utf-8"))
-    if size is None and is_first_process(config):
+    if size is None and is_first_launched(config):
         seconds = measure(config, policy)
         size = best_size(seconds)
         write_json(record, {"micro_batch": size, "seconds_per_image": seconds})
@@ -116,8 +117,9 @@ def _seconds(
     cuda, guidance = device.type == "cuda", config.policy.guidance_scale
     generator = make_generator("micro_batch_trial", size)
     latents_BCHW = torch.randn(size, *policy.latent_shape, generator=generator).to(device)
-    condition = policy.encode(list(prompts_of(config, "train")[:1])).to(device).repeat_interleave(size)
-    negative = policy.encode([config.policy.negative_prompt], negative=True).to(device)
+    encode = PromptEncoder(policy)
+    condition = encode(prompts_of(config, "train")[:1], device).repeat_interleave(size)
+    negative = encode([config.policy.negative_prompt], device, negative=True)
     sigma = policy.sigmas(config.sampler.steps)[config.sampler.steps // 2]
     times = []
     for _ in range(REPEATS + 1):

@@ -59,7 +59,8 @@ class Model:
 
 
 def model_of(config: Config) -> Model:
-    """
+    """What the estimate of memory needs to know of the config's model, counted without loading its weights.
+
     Raises:
         UserError: neither a folder nor a published model that is known here, or a family without a pipeline, or one
             that does not take `policy.args`.
@@ -101,7 +102,8 @@ def _counted(
     guidance_scale: float,
     precision: str,
 ) -> Model:
-    """
+    """Counts a model's bytes and passes on tensors without storage, once for all configs that share the model.
+
     Args:
         given: to the family's constructor, as JSON: a cache needs what can be hashed.
     """

@@ -56,7 +56,8 @@ class Source:
 
 
 def source_of(pretrained: str, family: type[PipelinePolicy], dtype: str | None = None) -> Source:
-    """
+    """Configurations and sizes of a local folder, or of a published model as it is known here, without a download.
+
     Args:
         dtype: `policy.dtype`, also of the text encoders; None: as they are stored.
 
@@ -116,7 +117,8 @@ def _sizes(kind: str, config: str, dtype: str) -> int:
 
 
 def _of_folder(folder: Path, family: type[PipelinePolicy], dtype: str | None) -> Source:
-    """
+    """The source of a local pipeline, from its configurations and the weight files of its text encoders.
+
     Raises:
         UserError: it is no pipeline's folder, or another family's.
     """

@@ -4,18 +4,21 @@ Counted from shapes, without weights (`footprint.py`), for one process. Not coun
 (`MARGIN`), kernels' workspaces, and rewards that are not networks of this package. Prompts are encoded once, before.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from drift_pl.builders.devices import Device
+from drift_pl.builders.method import build_method, build_update
 from drift_pl.builders.planned_model import Model, model_of
 from drift_pl.builders.planned_scorers import Scorer, scorers_of, unknown_scorers
 from drift_pl.config.batches import derive_batches, sampling_micro_batch, world_size
 from drift_pl.config.schema import Config
-from drift_pl.core.files import write_json
+from drift_pl.config.schema_levers import TEXTS
+from drift_pl.core.files import local_path, write_json
 from drift_pl.training.eight_bit import BYTES_PER_MOMENT
+from drift_pl.training.updates.protocol import Update
 
 FLOAT, GB = 4, 1e9
 CONTEXT = int(0.6e9)
@@ -101,11 +104,13 @@ def weights_of(config: Config, model: Model, processes: int) -> dict[str, int]:
     shards = processes if config.trainer.strategy == "fsdp" else 1
     average = FLOAT if objective.ema_decay else 0
     moment = BYTES_PER_MOMENT if objective.optimizer == "adamw8bit" else FLOAT
-    state = int(model.trained * (2 * FLOAT + 2 * moment + average))
+    lagging = FLOAT if _lags(config) else 0
+    state = int(model.trained * (2 * FLOAT + 2 * moment + average + lagging))
     if whole and objective.kl_weight and config.policy.reference_device == "device":
         state += model.trained * FLOAT
     adam = "8-bit Adam" if objective.optimizer == "adamw8bit" else "Adam"
     named = f"{model.trained / 1e6:.1f} M trained weights: gradients, {adam}" + (", average" if average else "")
+    named += ", old policy" if lagging else ""
     parts = {
         f"denoiser, {model.parameters / 1e9:.2f} B weights, {config.policy.quantisation or model.dtype}": model.frozen,
         named: state,
@@ -124,9 +129,10 @@ def weight_copies(config: Config, model: Model) -> int:
 def kept_bytes(config: Config, model: Model, images: int) -> int:
     """Latents of the trained steps, final latents, images and conditions of an iteration, in float32."""
     batches = derive_batches(config)
-    prompting = config.incentive.prompting.rule
-    rows = images if prompting.startswith("variants") else max(1, images // config.prompts.group_size)
-    levels = 4 * batches.noise_levels if batches.noise_levels else batches.trained_steps + 1
+    has_own_text = config.incentive.prompting.rule in TEXTS
+    rows = images if has_own_text else max(1, images // config.prompts.group_size)
+    steps = batches.trained_steps * (1 + len(_update(config).keep | build_method(config).keep)) + 1
+    levels = 4 * batches.noise_levels if batches.noise_levels else steps
     return images * FLOAT * (model.latent * (levels + 1) + model.pixels) + (rows + 1) * model.condition
 
 
@@ -134,11 +140,36 @@ def iteration_flops(config: Config, model: Model, scorers: list[Scorer]) -> floa
     """Of all images of an iteration; each is trained on."""
     objective, batches = config.objective, derive_batches(config)
     trained = (batches.noise_levels or batches.trained_steps) * objective.inner_epochs
-    old = trained * (1 - 1 / objective.updates) if batches.noise_levels else 0.0
+    old = batches.noise_levels * old_passes(config)
     reference = trained * (objective.kl_weight > 0)
     denoiser = (config.sampler.steps + old + reference) * model.sample.flops + trained * model.update.flops
     score = sum(scorer.run.flops / scorer.images for scorer in scorers if scorer.in_training)
     return batches.images_per_iteration * (denoiser + model.decode.flops + score)
+
+
+def old_passes(config: Config) -> float:
+    """Passes of an image at a noise level by the policies that the loss compares with, see `ForwardPasses`.
+
+    Those of the policy of now are made before the first optimizer step, for the images of the later ones; those of one
+    that lags behind for all images.
+    """
+    objective, lags = config.objective, _lags(config)
+    if objective.loss == "nft" and lags:
+        return 1.0
+    sampling = 1.0 if objective.inner_epochs > 1 else 1 - 1 / objective.updates
+    return sampling + lags
+
+
+def _lags(config: Config) -> bool:
+    """Whether there is an old policy that lags behind."""
+    return getattr(_update(config), "lag", None) is not None
+
+
+def _update(config: Config) -> Update:
+    """The update; what there is to warn of is said when a run is built."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return build_update(config)
 
 
 def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict[str, Any]:
@@ -162,6 +193,6 @@ def as_record(plan: Plan, name: str, device: Device, utilisation: float) -> dict
     }
 
 
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
+def write_record(name: str, record: Mapping[str, Any]) -> None:
     """Writes `as_record` as a JSON file, completely or not at all."""
-    write_json(path, record)
+    write_json(local_path(name), record)

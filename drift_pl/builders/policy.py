@@ -9,7 +9,7 @@ from typing import Any
 
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import noise_is_untrained, window_bounds
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import AUTOCAST, Config
 from drift_pl.config.updates import replays_steps
 from drift_pl.core.errors import UserError, named, naming
@@ -196,7 +196,7 @@ def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Polic
     half. The guarded ratio has no standard deviation in its denominator, and nft has no steps.
     """
     objective, kind, steps = config.objective, config.sampler.kind, config.sampler.steps
-    if not replays_steps(config) or objective.ratio != "plain" or not is_first_process():
+    if not replays_steps(config) or objective.ratio != "plain" or not is_first_launched():
         return
     (first, end), sigmas = window_bounds(config.sampler), policy.sigmas(steps)
     moves = {number: step.sensitivity(sigmas, number) for number in range(first, end)}
@@ -224,7 +224,7 @@ def _warn_of_late_noise(config: Config, policy: Policy) -> None:
     prompting, sampler = config.incentive.prompting, config.sampler
     first = window_bounds(sampler)[0] if sampler.shared_prefix else 0
     highest = policy.process.time(policy.sigmas(sampler.steps)[first])
-    if prompting.rule == "embedding_noise" and prompting.low >= highest and is_first_process():
+    if prompting.rule == "embedding_noise" and prompting.low >= highest and is_first_launched():
         after = f" after the prefix that sampler.shared_prefix=true shares, from step {first} on" if first else ""
         warnings.warn(
             f"incentive.prompting.rule=embedding_noise has no effect: incentive.prompting.low={prompting.low:g}, and "

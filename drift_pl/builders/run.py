@@ -15,23 +15,23 @@ from drift_pl.builders.bench import build_held_out_evaluation
 from drift_pl.builders.callbacks import build_callbacks, build_further_callbacks, build_loggers
 from drift_pl.builders.early import refuse_arguments, refuse_unfit
 from drift_pl.builders.frames import frame_encoder, random_reward_frames, training_rewards
+from drift_pl.builders.groups import build_group_sampling
 from drift_pl.builders.hardware import accelerator_for, build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import build_categories, build_method, build_method_encoder, build_prompting, build_update
 from drift_pl.builders.micro_batch import with_micro_batch
-from drift_pl.builders.policy import build_policy, build_prompt_encoder, build_stochastic_step
+from drift_pl.builders.policy import build_policy, build_stochastic_step
 from drift_pl.builders.scoring import build_run_rewards, overlap, prompts_of, refuse_split_groups
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, longest_wait, refuse_unsharded
-from drift_pl.config.batches import derive_batches, noisy_steps, sampling_micro_batch, window_bounds
+from drift_pl.config.batches import world_size
 from drift_pl.config.identity import run_settings
 from drift_pl.config.inputs import RunMark, read_mark
-from drift_pl.config.processes import is_first_process, world_size
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.progress import Display
 from drift_pl.core.text_length import expect_prompts
 from drift_pl.incentive.prompting import PromptingRule
 from drift_pl.policies.protocol import Policy
-from drift_pl.sampling.groups import GroupSampling, RolloutPlan, Window
 from drift_pl.sampling.stochastic import StochasticStep
 from drift_pl.scoring.protocol import Encoder
 from drift_pl.scoring.rewards import WeightedReward, tasks_of
@@ -139,7 +139,7 @@ def announce_prompts(module: DriftModule, train: Sequence[str], evaluation: Held
     candidates = getattr(module.sample.prompting, "candidates", lambda prompt: (prompt,))
     evaluator, measured = evaluation.bench.evaluator, evaluation.prompts
     with warnings.catch_warnings():
-        if not is_first_process():
+        if not is_first_launched():
             warnings.simplefilter("ignore")
         texts = (text for prompt in train[:ANNOUNCED] for text in candidates(prompt))
         expect_prompts([module.policy], [*texts, *train[ANNOUNCED:], *measured])
@@ -156,13 +156,14 @@ def build_module(
     prompting: PromptingRule,
     train: Sequence[str] = (),
 ) -> DriftModule:
-    """
+    """The Lightning module that trains a policy: sampling, scoring, method, update and optimizer of the config.
+
     Args:
         train: the training prompts.
     """
     objective, method, update = config.objective, build_method(config), build_update(config)
     return DriftModule(
-        sampling=build_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
+        sampling=build_group_sampling(config, policy, stochastic, prompting, update.keep | method.keep),
         scoring=GroupScoring(
             training_rewards(config, rewards),
             frame_encoder(config, build_method_encoder(config, method)),
@@ -177,45 +178,6 @@ def build_module(
         method=method,
         update=update,
         optimizer=OptimizerPlan(**named_by(OptimizerPlan, vars(objective))),
-    )
-
-
-def build_sampling(
-    config: Config, policy: Policy, stochastic: StochasticStep, prompting: PromptingRule, keep: frozenset[str]
-) -> GroupSampling:
-    """
-    Args:
-        keep: optional parts of the trajectories, see `rollout`.
-    """
-    sampler = config.sampler
-    window = Window(
-        *window_bounds(sampler),
-        derive_batches(config).trained_steps,
-        sampler.window_schedule,
-        sampler.window_stride,
-        sampler.window_every,
-        sampler.window_every_last or max(1, sampler.window_every // 4),
-        sampler.window_decay,
-        sampler.window_decay_from,
-    )
-    plan = RolloutPlan(
-        steps=sampler.steps,
-        stochastic=stochastic,
-        guidance_scale=config.policy.guidance_scale,
-        negative_prompt=config.policy.negative_prompt,
-        window=window,
-        shared_prefix=sampler.shared_prefix,
-        noisy=noisy_steps(sampler),
-        solver=sampler.solver,
-    )
-    return GroupSampling(
-        policy,
-        build_prompt_encoder(config, policy),
-        prompting,
-        plan,
-        sampling_micro_batch(config),
-        keep,
-        learn_clean=config.incentive.prompting.update == "clean",
     )
 
 

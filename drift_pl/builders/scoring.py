@@ -6,8 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from drift_pl.config.batches import most_processes_of_whole_groups
-from drift_pl.config.processes import world_size
+from drift_pl.config.batches import most_processes_of_whole_groups, world_size
 from drift_pl.config.prompt_rewards import LISTS, Choices, prompt_rewards, reward_names
 from drift_pl.config.schema import Config, NamedConfig, RewardConfig
 from drift_pl.core.errors import UserError, named, naming
@@ -64,7 +63,8 @@ def check_scorer(kind: str, entry: NamedConfig, setting: str) -> tuple[Any, bool
 
 
 def _refuse_class(kind: str, name: str, thing: type) -> None:
-    """
+    """Checks how the objects of a class are called by its `__call__`, before one is made.
+
     Raises:
         UserError: the objects of a class cannot be called as their kind is.
     """
@@ -138,7 +138,8 @@ def build_run_rewards(config: Config, lists: Collection[str] = LISTS) -> list[We
 
 
 def refuse_split_groups(config: Config, rewards: Sequence[WeightedReward]) -> None:
-    """
+    """Checks that every group stays on one process if a reward compares the images of a group.
+
     Args:
         rewards: those trained on, as built from `config.rewards`.
 

@@ -12,7 +12,8 @@ from lightning.fabric.plugins.environments import (
 )
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from drift_pl.config.processes import is_first_process, world_size
+from drift_pl.config.batches import world_size
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.processes import Patience
@@ -83,7 +84,7 @@ def is_sharding(config: Config) -> bool:
         )
     if policy.compile:
         raise UserError("policy.compile=true does not work with trainer.strategy=fsdp: use policy.compile=false")
-    if is_first_process(config):
+    if is_first_launched(config):
         _warn(config)
     return True
 

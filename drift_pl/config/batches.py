@@ -115,6 +115,11 @@ def window_width(sampler: "SamplerConfig") -> int:
     return end - first if sampler.window_size is None else sampler.window_size
 
 
+def shortest_stay(sampler: "SamplerConfig") -> int:
+    """Iterations that a window of `linear_decay` stays at the end of its range; by default a quarter of the first."""
+    return sampler.window_every_last or max(1, sampler.window_every // 4)
+
+
 def images_selected(keep: int, size: int) -> int:
     """Images of a group that a rule with `incentive.selection.keep` trains on; 0: three quarters."""
     return keep or -(-3 * size // 4)

@@ -9,8 +9,9 @@ from typing import Any
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.identity import differences, identity_in_0_1, run_settings
 from drift_pl.config.loading import build_config
-from drift_pl.config.own_run import CONFIG
+from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.schema import Config
+from drift_pl.core.checkpoint_files import FOLDER, LAST, numbered
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
 
@@ -119,8 +120,8 @@ def _files(name: str) -> list[Path]:
 
 def _of_folder(folder: Path) -> list[Path]:
     """Numbered checkpoints, then last.ckpt, of a run's folder or of the one in it that holds them."""
-    inside = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    files = [*sorted(inside.glob("iteration-*.ckpt")), *inside.glob("last.ckpt")]
+    inside = folder / FOLDER if (folder / FOLDER).is_dir() else folder
+    files = [*numbered(inside), *inside.glob(LAST)]
     if files:
         return files
     if (folder / CONFIG).is_file():
@@ -130,9 +131,9 @@ def _of_folder(folder: Path) -> list[Path]:
 
 def _run_of(file: Path) -> Path:
     """The folder with the config.yaml of a checkpoint's run."""
-    for folder in (*list(file.parents)[:2], *list(file.absolute().parents)[:2]):
-        if (folder / CONFIG).is_file():
-            return folder
+    folder = run_folder_of(file)
+    if (folder / CONFIG).is_file():
+        return folder
     raise UserError(
         f"ckpt_path={file}: there is no {CONFIG} beside it or one folder up: give a checkpoint in its run's folder, "
         "RUN/checkpoints/last.ckpt"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from drift_pl import __version__
 from drift_pl.core.errors import UserError
+from drift_pl.core.exit_status import BROKEN_PIPE, BUG, INTERRUPTED, TERMINATED, USER_ERROR
 from drift_pl.core.files import refused
 from drift_pl.core.foreign import described, is_of_foreign_code
 from drift_pl.core.locate import first_line
 
-BUG, USER_ERROR, INTERRUPTED, TERMINATED, BROKEN_PIPE = 1, 2, 130, 143, 141
 OUT_OF_MEMORY = (
     "out of memory on the accelerator: lower objective.micro_batch (1 is the least), then policy.resolution or "
     "policy.max_sequence_length; policy.gradient_checkpointing=true helps as well"

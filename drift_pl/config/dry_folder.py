@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drift_pl.config.experiments import read_mapping
-from drift_pl.config.own_run import CONFIG, newest_checkpoint
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.run_folder import REPORT, SUMMARY
 from drift_pl.config.schema import Config
+from drift_pl.core import checkpoint_files
 from drift_pl.core.errors import UserError
 from drift_pl.core.lock import NAME as LOCK
 
@@ -35,7 +36,7 @@ def clear_dry_run(run_dir: Path) -> None:
 def dry_run_report(run_dir: Path, config: Config, overrides: Sequence[str], seconds: str) -> str:
     """What a dry run did, and how to begin the real one."""
     images = config.prompts.per_iteration * config.prompts.group_size
-    files = {"checkpoint": newest_checkpoint(run_dir), "summary": run_dir / SUMMARY, "report": run_dir / REPORT}
+    files = {"checkpoint": checkpoint_files.newest(run_dir), "summary": run_dir / SUMMARY, "report": run_dir / REPORT}
     written = [what for what, file in files.items() if file is not None and file.is_file()]
     command = ["python", "-m", "drift_pl.fit", *(one for one in overrides if not _is_dry(one))]
     lines = [

@@ -57,7 +57,8 @@ class EvaluateOptions(Options):
     fresh: Flag = setting(False, "measure everything again, and replace the file", example="true")
 
     def refuse_contradictions(self) -> None:
-        """
+        """Checks the options against each other, and the files that they name, before anything is loaded.
+
         Raises:
             UserError: a file is missing, or values do not go together.
         """

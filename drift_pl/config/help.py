@@ -10,7 +10,8 @@ from drift_pl.core.registry import TABLES
 
 
 def help_text(usage: str, purpose: str, blocks: Mapping[str, Iterable[str]], width: int | None = None) -> str:
-    """
+    """The text that `--help` prints: usage, purpose and titled blocks, wrapped to a width.
+
     Args:
         blocks: title -> lines, which are wrapped with their own indentation.
         width: columns; None takes the terminal's.

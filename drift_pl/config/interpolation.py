@@ -12,7 +12,8 @@ KEY = re.compile(r"[\w.\[\]-]+")
 
 
 def refuse_explosions(tree: Any) -> None:
-    """
+    """Refuses settings that are too large with every `${...}` written out, before OmegaConf writes them out.
+
     Args:
         tree: plain settings, with their `${...}` as they were written.
 

@@ -137,7 +137,8 @@ class _Draft:
         return self._files.get(key, "")
 
     def config(self) -> Config:
-        """
+        """The checked config of the merged settings, with every `${...}` resolved.
+
         Raises:
             UserError: a value does not fit its key, or values do not go together.
         """

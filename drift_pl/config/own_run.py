@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from drift_pl.core.checkpoint_files import newest
 from drift_pl.core.files import local_path
 
 CONFIG = "config.yaml"
@@ -24,13 +25,6 @@ def with_own_config(pairs: Iterable[tuple[str, str]]) -> Pairs:
     return [*config, *pairs, *([] if "run_dir" in given else [("run_dir", str(run_dir))])]
 
 
-def newest_checkpoint(run_dir: Path) -> Path | None:
-    """last.ckpt, or else that of the highest number."""
-    numbered = sorted(run_dir.glob("checkpoints/iteration-*.ckpt"))
-    last = run_dir / "checkpoints" / "last.ckpt"
-    return last if last.is_file() else next(reversed(numbered), None)
-
-
 def run_folder_of(path: Path) -> Path:
     """The run's folder of a checkpoint, of the folder that holds checkpoints, or the folder itself."""
     above = [path, *list(path.parents)[:2], *list(path.absolute().parents)[:2]]
@@ -45,6 +39,6 @@ def earlier_folder(ckpt_path: str | None) -> Path | None:
 def _run_dir(ckpt_path: str, run_dir: str) -> Path | None:
     if ckpt_path in ("last", "auto"):
         folder = local_path(run_dir) if run_dir else None
-        return folder if folder and (ckpt_path == "last" or newest_checkpoint(folder)) else None
+        return folder if folder and (ckpt_path == "last" or newest(folder)) else None
     path = local_path(ckpt_path)
     return run_folder_of(path) if ckpt_path and path.exists() else None

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from drift_pl.config.batches import world_size as world_size
+from drift_pl.config.batches import world_size
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 
@@ -11,7 +11,7 @@ SEVERAL = ("trainer.devices=", "trainer.num_nodes=")
 """How arguments that ask for several processes begin."""
 
 
-def is_first_process(config: Config | None = None) -> bool:
+def is_first_launched(config: Config | None = None) -> bool:
     """False in the further processes of a run, which leave its folder and its messages to the first.
 
     torchrun numbers its processes by RANK, also where SLURM has started one torchrun per host; srun by SLURM_PROCID.
@@ -46,7 +46,8 @@ def reports_errors(config: Config | None, argv: Sequence[str] = ()) -> bool:
 
 
 def check_launch(config: Config) -> None:
-    """
+    """Compares the processes that torchrun or srun has started with `trainer.devices` and `trainer.num_nodes`.
+
     Raises:
         UserError: torchrun or srun has started another number of processes than the settings say.
     """

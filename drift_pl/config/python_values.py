@@ -56,7 +56,8 @@ def call_arguments(experiment: str, rewards: Sequence[Reward] | None, settings: 
 
 
 def _entries(rewards: Any) -> list[Any]:
-    """
+    """A list of rewards as entries of the setting `rewards`: names become mappings, everything else stays as it is.
+
     Raises:
         UserError: it is one reward in place of a list of them, or no reward at all.
     """

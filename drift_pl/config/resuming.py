@@ -9,9 +9,10 @@ from drift_pl.config.checkpoints import refuse_other_settings
 from drift_pl.config.identity import run_identity
 from drift_pl.config.inputs import RunMark, kept_file, kept_mark
 from drift_pl.config.loading import build_config
-from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
+from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.run_folder import REPORT, SUMMARY, RunFolder, resume_command
 from drift_pl.config.schema import Config
+from drift_pl.core import checkpoint_files
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
 
@@ -79,7 +80,7 @@ def _refuse_foreign_folder(folder: RunFolder, identity: str, config: Config) -> 
         UserError: the folder holds another run.
     """
     path = folder.path
-    if newest_checkpoint(path) is None and not (path / SUMMARY).exists():
+    if checkpoint_files.newest(path) is None and not (path / SUMMARY).exists():
         return
     there = _identity_of(path)
     if there not in (identity, run_identity(config)):

@@ -9,10 +9,11 @@ from typing import Any
 from drift_pl.config.checkpoints import find_checkpoints
 from drift_pl.config.identity import default_run_dir
 from drift_pl.config.inputs import MARK
-from drift_pl.config.own_run import CONFIG, newest_checkpoint, run_folder_of
+from drift_pl.config.own_run import CONFIG, run_folder_of
 from drift_pl.config.paths import absolute, with_absolute_paths
-from drift_pl.config.processes import is_first_process
+from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import Config
+from drift_pl.core import checkpoint_files
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import local_path
 
@@ -64,11 +65,11 @@ def choose_run_folder(config: Config) -> RunFolder:
     if not named.exists() and named != path:
         find_checkpoints([str(given)])  # says what there is
     source = run_folder_of(named)
-    newest = named if named.is_file() else newest_checkpoint(source)
+    newest = named if named.is_file() else checkpoint_files.newest(source)
     begun = any((path / name).is_file() for name in (CONFIG, MARK))
     if newest is not None and given is not None:
         return RunFolder(path, newest)
-    if is_first_process(config) and (newest is not None or (path / SUMMARY).exists()):
+    if is_first_launched(config) and (newest is not None or (path / SUMMARY).exists()):
         raise UserError(
             f"run_dir={path} already holds a run: resume it with {resume_command(path)}, or give another folder, "
             f"e.g. run_dir={path}-2"

@@ -80,7 +80,8 @@ class Section(BaseModel):
 
     @classmethod
     def require_key(cls, key: str) -> Key:
-        """
+        """The key of a dotted name; unlike `find_key`, it never returns None.
+
         Raises:
             UserError: there is no such key.
         """

@@ -14,7 +14,8 @@ KEEPS_EXTREMES = ("none", "max_variance")
 
 
 def refuse_no_signal(config: "Config") -> None:
-    """
+    """Checks that the rewards, the levers and the method leave something to learn from.
+
     Raises:
         UserError: every advantage would be zero.
     """

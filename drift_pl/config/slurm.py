@@ -51,7 +51,8 @@ exit "$status"
 
 
 def slurm_script(name: str, runs: Sequence[SweptRun], file: str) -> str:
-    """
+    """The batch script that submits runs to SLURM as one job array, with a task for each run.
+
     Raises:
         UserError: the runs have different numbers of processes, and the tasks of an array are alike.
     """

@@ -16,7 +16,7 @@ from drift_pl.config.run_folder import SUMMARY, run_path
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
-from drift_pl.core.run_status import read_status
+from drift_pl.core.run_status import went_on
 
 OF_A_RUN = ("run_dir", "ckpt_path")
 """Keys of `fit` that a sweep sets itself."""
@@ -57,8 +57,7 @@ class SweptRun(NamedTuple):
         """Whether there is nothing left to do, as `ckpt_path=auto` understands it."""
         try:
             summary = read_json(self.folder / SUMMARY)
-            went_on = read_status(self.folder).get("iteration", 0) > summary["iterations"]  # and was interrupted
-            stopped = "stopped" in summary and not went_on
+            stopped = "stopped" in summary and not went_on(self.folder, summary["iterations"])
             return stopped or summary["iterations"] >= self.config.trainer.iterations
         except (ValueError, KeyError, TypeError):
             return False
@@ -98,7 +97,8 @@ def read_sweep(argv: Sequence[str]) -> tuple[SweepOptions, Sweep]:
 
 
 def _refuse_places(options: SweepOptions, given: Collection[str]) -> None:
-    """
+    """Checks `slurm`, `jobs` and `gpus`, which decide where a sweep's runs go, against each other.
+
     Raises:
         UserError: the options say twice, or not at all, where runs are to go.
     """

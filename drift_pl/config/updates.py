@@ -5,7 +5,7 @@ act on each trained step: selection and shaping through its advantage, prompting
 sampled under. Under one that trains on the final images they act on the image as a whole.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.registry import TABLES
@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # its check calls this module
 
 
 def refuse_unfit_update(config: "Config") -> None:
-    """
+    """Checks that the update, the levers and the sampler fit together, as far as this is known of the update.
+
     Raises:
         UserError: the update cannot do what another setting asks of it, or a lever cannot act under it.
     """
@@ -26,6 +27,28 @@ def refuse_unfit_update(config: "Config") -> None:
         _refuse_under_replay(config)
     else:
         _refuse_under_images(config)
+
+
+class StepLimit(NamedTuple):
+    """What an update holds its steps back by.
+
+    Attributes:
+        measure: the metric of how far the policy is from it before it has changed, 0 without rounding.
+        value: the limit of that.
+        setting: the key that sets it.
+    """
+
+    measure: str
+    value: float
+    setting: str
+
+
+def step_limit(config: "Config") -> StepLimit:
+    """The mask's divergence, or else the clip range of the ratio."""
+    objective = config.objective
+    if objective.loss == "flow_dppo":
+        return StepLimit("policy/kl_old_first", objective.kl_limit, "objective.kl_limit")
+    return StepLimit("policy/ratio_deviation_first", objective.clip_range, "objective.clip_range")
 
 
 def replays_steps(config: "Config") -> bool:

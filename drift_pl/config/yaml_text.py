@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from drift_pl.core.texts import is_plain
 
@@ -110,6 +111,8 @@ def format_value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(format_value(entry) for entry in value) + "]"
+    if isinstance(value, BaseModel):
+        return format_value(value.model_dump(exclude_defaults=True))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}: {format_value(entry)}" for name, entry in value.items()) + "}"
     return str(value)

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from drift_pl.core.exit_status import TERMINATED
+
 POLL_S = 0.1
-TERMINATED = 143
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from drift_pl.core.exit_status import USER_ERROR
 from drift_pl.core.link_thread import Ending, Link
 from drift_pl.core.peer import Peer
 
@@ -72,7 +73,7 @@ class Hub(Link):
         peer.socket.close()
         if dead and peer.rank > 0:
             what = f"process {peer.rank} on {peer.host} is gone: it was killed, ran out of memory, or its host is down"
-            self._set(Ending(what, 2, peer.rank, lost=True))
+            self._set(Ending(what, USER_ERROR, peer.rank, lost=True))
 
     def _handle(self, message: dict[str, Any]) -> None:
         if "end" in message:
@@ -127,7 +128,7 @@ class Spoke(Link):
             self._selector.unregister(self._first.socket)
             self._answered.set()
             what = f"the first process, on {self._first_host}, is gone: it was killed, or its host is down"
-            self._set(Ending(what, 2, 0, lost=True))
+            self._set(Ending(what, USER_ERROR, 0, lost=True))
         for message in messages or ():
             if "goes_on" in message:
                 self._answer = bool(message["goes_on"])

@@ -40,7 +40,8 @@ class FolderLock:
         self._thread.start()
 
     def check(self) -> None:
-        """
+        """Checks that this process still holds the folder, before something is written to it.
+
         Raises:
             UserError: the folder is gone, or another process has taken it over because this one stood still. Whatever
                 is written to it now would be lost, or would spoil what is there.

@@ -22,7 +22,8 @@ def package_folders(name: str) -> list[Path]:
 
 
 def refuse_missing_thing(name: str) -> None:
-    """
+    """Checks that a module has a class or function of a name, by its source alone: importing it would run it.
+
     Args:
         name: `package.module:Thing`.
 

@@ -23,3 +23,9 @@ def write_status(run_dir: Path, status: dict[str, Any]) -> None:
 def read_status(run_dir: Path) -> dict[str, Any]:
     """Empty if there is none that can be read."""
     return read_keys(run_dir / STATUS)
+
+
+def went_on(run_dir: Path, iterations: int) -> bool:
+    """Whether a run that ended after so many iterations was trained on, and has not ended again."""
+    done = read_status(run_dir).get("iteration")
+    return isinstance(done, int) and done > iterations

@@ -122,7 +122,8 @@ def _imported_from(node: ast.ImportFrom, thing: str, module: str, file: Path | N
 
 
 def _signature(arguments: ast.arguments, skip: int = 0) -> inspect.Signature:
-    """
+    """The signature of a function, from the arguments in its syntax tree.
+
     Args:
         skip: first parameters to leave out: `self`.
     """

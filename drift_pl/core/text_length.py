@@ -50,7 +50,8 @@ class CutTexts:
         self._warned = False
 
     def look(self, texts: Sequence[str], limits: Mapping[str, TextLimit]) -> None:
-        """
+        """Warns, unless it has done so before, if one of the texts has more tokens than a text encoder takes.
+
         Args:
             texts: those that are going to be read; each is looked at once.
             limits: by the name of the text encoder.

@@ -13,10 +13,11 @@ from torch import Tensor
 from drift_pl.core.files import new_folder, write_json
 from drift_pl.core.rng import sample_generators
 from drift_pl.evaluation.evaluator import Evaluator
-from drift_pl.evaluation.grids import labelled_grid, save_image, shrink, to_bytes
+from drift_pl.evaluation.grids import labelled_grid, save_image, shrink
 from drift_pl.evaluation.sampling import Model, SamplingPlan, sample_images
 from drift_pl.scoring.calls import finite_images, nan_images, refuse_nan_images
 from drift_pl.scoring.frames import SHOWN, few_frames
+from drift_pl.scoring.pixels import to_bytes
 
 LARGEST_TILE = 256
 """Larger images are shrunk on the grid."""

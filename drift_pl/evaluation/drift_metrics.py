@@ -26,7 +26,8 @@ class _Drift(Metric):
         self.add_state("reference", [], dist_reduce_fx="cat")
 
     def update(self, embedding_ND: Tensor, reference_ND: Tensor) -> None:
-        """
+        """Adds a batch of embeddings to the set of each model.
+
         Args:
             embedding_ND, reference_ND: unit embeddings of both models' images; row n of both has one prompt and noise.
         """

@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate, pad
 
 from drift_pl.core.files import replacing
 from drift_pl.evaluation.sheet import GAP, LABEL_WIDTH, MARGIN, TITLE_HEIGHT
+from drift_pl.scoring.pixels import to_bytes
 
 SMALLEST_SIDE = 64
 LARGEST_SIDE = 128
@@ -72,11 +73,6 @@ def shrink(images_3HW: Tensor, largest: int) -> Tensor:
     size = [round(length * largest / max(height, width)) for length in (height, width)]
     flat = interpolate(images_3HW.flatten(0, -4), size, mode="bilinear", antialias=True)
     return flat.unflatten(0, images_3HW.shape[:-3])
-
-
-def to_bytes(images_3HW: Tensor) -> Tensor:
-    """Images in [0, 1] as uint8, rounded."""
-    return (images_3HW.clamp(0, 1) * 255).round().byte()
 
 
 def _tile(images_PS3HW: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ class GroupMetric(Metric):
         self.add_state("groups", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, rows_NX: Tensor, groups: Sequence[Hashable] | Tensor | None = None) -> None:
-        """
+        """Adds the measure of each group of at least two images to the mean over groups.
+
         Args:
             rows_NX: a row per image: embeddings [N, D], or images [N, 3, H, W] in [0, 1] for measures of images.
             groups: N labels, e.g. prompts; images with equal labels are a group. None: all are one.

@@ -60,7 +60,8 @@ class PartialPoint:
             return None
 
     def write(self, number: int, row: Row, needed: Sequence[bool]) -> None:
-        """
+        """Writes what was measured of a prompt to its file, unless `check` raises first.
+
         Args:
             needed: of the row's tensors, which are looked at later; the others are kept as their shapes.
         """

@@ -13,10 +13,11 @@ from torch import Tensor
 from drift_pl.core.files import finite, replacing
 from drift_pl.evaluation.arrays import read_npz
 from drift_pl.evaluation.evaluated import Evaluated
-from drift_pl.evaluation.grids import labelled_grid, save_image, to_bytes
+from drift_pl.evaluation.grids import labelled_grid, save_image
 from drift_pl.evaluation.record import EVALUATE, TUNED, Evaluation, Point, Value, summarise
 from drift_pl.evaluation.sampling import SamplingPlan
 from drift_pl.evaluation.shared import write_shared
+from drift_pl.scoring.pixels import to_bytes
 
 BASE = Point("base", None, 0, 0, "base", 1.0, None, {}, {}, None)
 

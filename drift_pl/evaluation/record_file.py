@@ -117,7 +117,8 @@ def from_plain(content: dict[str, Any], path: Path) -> Evaluation:
 
 
 def _refuse_unusable(point: Point, place: str) -> None:
-    """
+    """Checks that means and intervals can be computed from a point that a file holds.
+
     Raises:
         ValueError: a number of the point cannot be computed with.
     """

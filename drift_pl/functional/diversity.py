@@ -100,7 +100,10 @@ def vendi_gain(embedding_PGD: Tensor, valid_PG: Tensor | None = None, order: flo
 def mean_pairwise_distance(distance_XSS: Tensor) -> Tensor:
     """Mean over the S (S - 1) / 2 pairs of a symmetric distance matrix: [..., S, S] -> [...].
 
-    A U-statistic: unbiased for every S, unlike the Vendi score. S must be at least 2.
+    A U-statistic: unbiased for every S, unlike the Vendi score.
+
+    Raises:
+        ValueError: S is less than 2.
     """
     num_images = distance_XSS.shape[-1]
     if num_images < 2:
@@ -172,7 +175,7 @@ def _gram(rows_XSD: Tensor) -> Tensor:
 
 def _eigenvalues(matrix_XSS: Tensor) -> Tensor:
     """Eigenvalues of symmetric matrices, ascending, float64 [..., S]: on a CPU by the faster of two LAPACKs."""
-    if matrix_XSS.device.type != "cpu" or matrix_XSS.shape[-1] < LARGE_KERNEL:
+    if matrix_XSS.device.type != "cpu" or matrix_XSS.requires_grad or matrix_XSS.shape[-1] < LARGE_KERNEL:
         return torch.linalg.eigvalsh(matrix_XSS)
     return torch.from_numpy(np.linalg.eigvalsh(matrix_XSS.numpy()))
 

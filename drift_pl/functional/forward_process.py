@@ -11,7 +11,11 @@ from torch import Tensor
 
 
 def stratified_times(number: int, generator: torch.Generator) -> list[float]:
-    """Noise levels in (0, 1), ascending: one in each of `number` equal strata, at the same random offset in each."""
+    """Noise levels in (0, 1), ascending: one in each of `number` equal strata, at the same random offset in each.
+
+    The offset, in units of a stratum, is drawn uniformly from [0, 1) and then clamped to [0.05, 0.95], so that 0.05 and
+    0.95 have a probability of 5 % each. All levels lie in [0.05 / number, 1 - 0.05 / number].
+    """
     place = float(torch.rand((), generator=generator, dtype=torch.float64))
     # away from 0: an image without noise does not determine its velocity, and its weight would vanish
     return [(part + min(max(place, 0.05), 0.95)) / number for part in range(number)]

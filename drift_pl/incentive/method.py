@@ -100,7 +100,10 @@ class Method:
         batch_std: Tensor,
         base_group_std: Tensor | float,
     ) -> Tensor:
-        """Clipped advantages, float32 [P, G], or [K, P, G] if the bonus differs from step to step.
+        """Advantages, float32 [P, G], or [K, P, G] if the bonus differs from step to step.
+
+        `advantage_rule` clips them before `reward_method` gets them, and the result is returned as it is: under GARDO,
+        which multiplies the positive ones by the image's distinctness, they may exceed the clip.
 
         Args:
             reward_PG: effective rewards.

@@ -1,7 +1,7 @@
 """Lever 1, sampling: train on a reward-concentrated subset of each group (DRIFT, arXiv 2601.12401).
 
 Reward outliers have the largest policy gradients and are where reward hacking is most likely. The subset holds the
-images whose reward is near the bulk of the group. The paper's exact rule is not public; these are our reading of it.
+images whose reward is near the bulk of the group. The abstract does not give the rule; these are our reading.
 """
 
 from collections.abc import Callable

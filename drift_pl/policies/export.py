@@ -39,7 +39,8 @@ class PipelineFacts:
 
 
 def describe_pipeline(policy: Policy) -> PipelineFacts:
-    """
+    """Facts about a policy's pipeline that the model card's example of loading the weights needs.
+
     Raises:
         UserError: the policy has no pipeline.
     """

@@ -71,7 +71,8 @@ def _refuse_incomparable(run: FinishedRun, runs: Sequence[FinishedRun]) -> None:
 
 
 def _refuse_other_base(run: FinishedRun, first: FinishedRun) -> None:
-    """
+    """Checks that two runs measured the same values of the base model, without which they cannot be compared.
+
     Raises:
         UserError: two runs began with other weights, or these give other images where they were measured.
     """

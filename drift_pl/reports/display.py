@@ -1,5 +1,6 @@
 """What a measurement shows on the terminal: a line per point, and a table at the end."""
 
+from drift_pl.config.run_folder import HELD_OUT
 from drift_pl.evaluation.record import Evaluation, Point, titles
 
 COLUMNS = {
@@ -10,6 +11,7 @@ COLUMNS = {
     "pairwise_lpips": "lpips",
     "alignment": "alignment",
     "coverage": "coverage",
+    "styles": "styles",
 }
 """Measures of the table and their headings; held-out rewards follow."""
 
@@ -24,7 +26,7 @@ def table(evaluation: Evaluation) -> str:
     """Means over prompts of the base model and all points, as text."""
     measures = evaluation.points[0].values
     columns = {name: label for name, label in COLUMNS.items() if name in measures}
-    columns |= {name: name.removeprefix("heldout/") for name in measures if name.startswith("heldout/")}
+    columns |= {name: name.removeprefix(HELD_OUT) for name in measures if name.startswith(HELD_OUT)}
     rows = [["", *columns.values()]]
     for title, point in zip(titles(evaluation.points), evaluation.points, strict=True):
         means = [point.values[name].mean if name in point.values else None for name in columns]

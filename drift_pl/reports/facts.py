@@ -78,7 +78,8 @@ class RunFacts:
 
 
 def read_facts(folder: Path) -> RunFacts:
-    """
+    """Reads everything that report.html shows of a run: records, logged series, settings and changes.
+
     Raises:
         UserError: the folder is not that of a finished run.
     """

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from drift_pl.config.run_folder import HELD_OUT
+from drift_pl.config.updates import step_limit
 from drift_pl.evaluation.record import Value, summarise
 from drift_pl.reports.closing import DIVERSITY, percent
 from drift_pl.reports.facts import RunFacts
@@ -18,7 +20,7 @@ State = Literal["fine", "look", "problem", "unknown"]
 COLLAPSED, FALLING = 0.5, 0.8
 """Share of the base model's diversity that is left."""
 RATIO_SHARE = 0.1
-"""Of the clip range, as in the warning of `training/callbacks/ratio.py`."""
+"""Of the limit, as in the warning of `training/callbacks/ratio.py`."""
 DEAD = 0.5
 """Share of groups in which all rewards are equal."""
 FAINT = 0.05
@@ -102,7 +104,7 @@ def _collapse(facts: RunFacts) -> Iterator[Finding]:
 
 def _hacking(facts: RunFacts) -> Iterator[Finding]:
     """The reward rises, and what was not trained on falls."""
-    names = [name for name in facts.summary["tuned"] if name.startswith("heldout/")]
+    names = [name for name in facts.summary["tuned"] if name.startswith(HELD_OUT)]
     names += ["alignment"] if "alignment" in facts.summary["tuned"] else []
     if not names:
         said = "No reward was held out, so nothing here could show that the images please the reward alone."
@@ -110,7 +112,7 @@ def _hacking(facts: RunFacts) -> Iterator[Finding]:
             "unknown", "Reward hacking", said, "Give evaluation.rewards=[{name: ...}], another kind of reward."
         )
     for name in names:
-        label, change = name.removeprefix("heldout/"), percent(_change(facts, name))
+        label, change = name.removeprefix(HELD_OUT), percent(_change(facts, name))
         reward = _change(facts, "reward")
         if _rises(_difference(facts, name)) is not False:
             yield Finding("fine", "Reward hacking", f"{label}, which was not trained on, did not fall ({change}).")
@@ -141,21 +143,23 @@ def _latents(facts: RunFacts) -> Iterator[Finding]:
 
 
 def _ratio(facts: RunFacts) -> Iterator[Finding]:
-    noise = max((value for _, value in facts.series.get("policy/ratio_deviation_first", [])), default=None)
-    if noise is None or facts.settings is None:
+    if facts.settings is None:
         return
-    bound = RATIO_SHARE * facts.settings.objective.clip_range
+    measure, limit, setting = step_limit(facts.settings)
+    noise = max((value for _, value in facts.series.get(measure, [])), default=None)
+    if noise is None:
+        return
+    bound = RATIO_SHARE * limit
     if noise > bound:
-        said = (
-            f"Before the first step the ratio is off 1 by up to {noise:.1e}; a tenth of the clip range is {bound:.1e}."
-        )
+        said = f"Before the first step {measure} is up to {noise:.1e}; a tenth of {setting} is {bound:.1e}."
         advice = (
             "Set sampler.micro_batch=null and policy.compile=false, or compute in a more precise trainer.precision."
         )
         yield Finding("look", "Ratio noise", said, advice)
     else:
-        said = f"1 to within {noise:.1e}" if noise else "exactly 1"
-        yield Finding("fine", "Ratio noise", f"Before the first step the ratio is {said}.")
+        said = f"at most {noise:.1e}" if noise else "exactly 0"
+        said = f"Rollout and update compute alike: before the first step {measure} is {said}."
+        yield Finding("fine", "Ratio noise", said)
 
 
 def _groups(facts: RunFacts) -> Iterator[Finding]:

@@ -173,7 +173,7 @@ def _update(config: Config) -> str:
         "nft": f"{name}{'' if objective.old_decay_max else ' on policy'}, at {objective.nft_times} noise levels",
         "awm": f"{name}, clip range {objective.clip_range:g}, at {objective.nft_times} noise levels",
     }
-    return f"{forms[objective.loss]}, KL weight {objective.kl_weight:g}"
+    return f"{forms.get(objective.loss, name)}, KL weight {objective.kl_weight:g}"
 
 
 def describe_levers(config: Config) -> dict[str, str]:

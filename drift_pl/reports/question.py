@@ -22,7 +22,7 @@ class Question:
         reward: the measure on the x-axis.
         diversity: measures of diversity; empty for those of `DEFAULT_DIVERSITY` that were measured.
         baseline: the method that others are compared with; None for the shortest name with `flowgrpo` in it, else the
-            first method.
+            one whose name is in all others (`sd15_ddpo_aesthetic` in `sd15_ddpo_aesthetic_div`), else the first.
         reward_bound: the highest possible reward; None if not given.
     """
 
@@ -66,7 +66,8 @@ def resolve_defaults(question: Question, base: Mapping[str, float | None], metho
     if baseline is not None:
         _check_known("baseline", baseline, "method", methods)
     usual = sorted((name for name in methods if USUAL_BASELINE in name), key=len)
-    baseline = (baseline or (usual or methods)[0]) if len(methods) > 1 else None
+    common = [name for name in methods if all(name in other for other in methods)]
+    baseline = (baseline or (usual or common or methods)[0]) if len(methods) > 1 else None
     return replace(question, diversity=diversity, baseline=baseline)
 
 

@@ -3,12 +3,10 @@
 `recorded.json` is made by `benchmarks/record_baseline.py`; tests tie it to the experiments that it is about.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_json
@@ -90,8 +88,3 @@ def baseline_of_run(run_dir: Path) -> Recorded | None:
 def relative_change(base: float | None, tuned: float | None) -> float | None:
     """0.02 for 2 % more than the base's; None where it is undefined."""
     return (tuned - base) / abs(base) if base and tuned is not None else None
-
-
-def changes(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, float | None]:
-    """`relative_change` of each measure that both have."""
-    return {name: relative_change(base[name], tuned[name]) for name in base if name in tuned}

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -12,12 +11,13 @@ from typing import Any
 from drift_pl.config.experiments import read_mapping
 from drift_pl.config.inputs import MARK
 from drift_pl.config.overrides import differences_of
-from drift_pl.config.own_run import CONFIG, newest_checkpoint
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.run_folder import SUMMARY
+from drift_pl.core import checkpoint_files
 from drift_pl.core.errors import UserError
 from drift_pl.core.json_files import read_keys
 from drift_pl.core.lock import is_held
-from drift_pl.core.run_status import read_status
+from drift_pl.core.run_status import read_status, went_on
 
 DEEPEST = 4
 """Folders below a given one in which runs are looked for."""
@@ -74,7 +74,7 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
     names: list[str] = []
     try:
         is_run = (folder / CONFIG).is_file() and any(
-            (folder / name).exists() for name in (MARK, SUMMARY, "checkpoints")
+            (folder / name).exists() for name in (MARK, SUMMARY, checkpoint_files.FOLDER)
         )
         if depth and not is_run:
             with os.scandir(folder) as entries:
@@ -97,6 +97,8 @@ def read_listed_run(folder: Path) -> ListedRun:
     section = config.get("trainer")
     trainer = section if isinstance(section, dict) else {}
     iterations, done = _number(trainer.get("iterations")), _number(summary.get("iterations"))
+    if done is not None and went_on(folder, done):
+        summary, done = {}, None
     state = _state(folder, summary, done, iterations)
     if state not in ("finished", "ended early"):
         summary, done = {}, _iterations_done(folder, status)
@@ -133,13 +135,13 @@ def _state(folder: Path, summary: dict[str, Any], done: int | None, iterations: 
         return "ended early"
     if done is not None and (iterations is None or done >= iterations):
         return "finished"
-    return "interrupted" if newest_checkpoint(folder) else "not saved"
+    return "interrupted" if checkpoint_files.newest(folder) else "not saved"
 
 
 def _iterations_done(folder: Path, status: dict[str, Any]) -> int | None:
     """Of a run that has not ended; its last checkpoint may be of an earlier iteration."""
-    numbers = re.findall(r"iteration-(\d+)\.ckpt", " ".join(path.name for path in folder.glob("checkpoints/*.ckpt")))
-    known = [_number(status.get("iteration")), *map(int, numbers)]
+    numbers = map(checkpoint_files.number_of, checkpoint_files.numbered(folder / checkpoint_files.FOLDER))
+    known = [_number(status.get("iteration")), *numbers]
     return max((number for number in known if number is not None), default=None)
 
 

@@ -75,7 +75,8 @@ def _lead(run: RunFacts) -> str:
 
 
 def _health(run: RunFacts, fold: bool) -> str:
-    """
+    """The findings on a run's health, as HTML.
+
     Args:
         fold: what is fine is shown by a click.
     """

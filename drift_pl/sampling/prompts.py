@@ -86,31 +86,42 @@ class PromptEncoder:
         """
         kind = _kind(getattr(self._policy, "text_device", torch.device(device)), negative)
         texts = dict.fromkeys(prompts)
-        known = all((text, kind) in self._kept for text in texts)
-        with nullcontext() if known or not isinstance(self._policy, Offloadable) else self._policy.encoding():
-            rows = {text: self._row(text, kind, negative) for text in texts}
+        known = {text: self._known(text, kind) for text in texts}
+        rows = {text: row for text, row in known.items() if row is not None}
+        unknown = [text for text in texts if text not in rows]
+        if unknown:
+            with self._policy.encoding() if isinstance(self._policy, Offloadable) else nullcontext():
+                rows |= {text: self._encoded(text, kind, negative) for text in unknown}
         while self._size > self._limit:
             _, dropped = self._kept.popitem(last=False)
             self._size -= dropped.nbytes
         return Condition.concatenate([rows[text] for text in prompts]).to(device)
 
-    def _row(self, text: str, kind: str, negative: bool) -> Condition:
-        """The condition of one text, on the CPU."""
-        key = (text, kind)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+    def _known(self, text: str, kind: str) -> Condition | None:
+        """The condition of one text, on the CPU, from memory or from the disk; None if it has not been encoded."""
+        if (text, kind) in self._kept:
+            self._kept.move_to_end((text, kind))
+            return self._kept[text, kind]
         row = self._store.read(text, kind) if self._store else None
-        if row is None:
-            row = self._policy.encode([text], negative).to("cpu")
-            if self._store:
-                self._store.write(text, kind, row)
-        self._kept[key] = row
+        return None if row is None else self._keep(text, kind, row)
+
+    def _encoded(self, text: str, kind: str, negative: bool) -> Condition:
+        row = self._policy.encode([text], negative).to("cpu")
+        if self._store:
+            self._store.write(text, kind, row)
+        return self._keep(text, kind, row)
+
+    def _keep(self, text: str, kind: str, row: Condition) -> Condition:
+        self._kept[text, kind] = row
         self._size += row.nbytes
         return row
 
 
 def _kind(device: torch.device, negative: bool) -> str:
-    """Of an encoding on this device: for which branch, and in which precision if autocast decides."""
+    """What an encoding depends on besides its text; with the text, it is the key of the encoding in memory and on disk.
+
+    The branch, `prompt` or `negative`, and behind it autocast's dtype if autocast is enabled on `device`, since an
+    encoding in another precision has other values.
+    """
     branch = "negative" if negative else "prompt"
     return f"{branch} {torch.get_autocast_dtype(device.type)}" if torch.is_autocast_enabled(device.type) else branch

@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, CLIPImageProcessor, CLIPModel
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.core.signatures import Count, Positive
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import processed
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors, whole
 
 HEAD = "trl-lib/ddpo-aesthetic-predictor"
@@ -121,7 +121,7 @@ class TransformersFeatures(nn.Module):
         self.width = self.model.config.projection_dim
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        inputs = processed(self.processor, images_B3HW)
         return self.model.get_image_features(inputs["pixel_values"].to(self.model.device)).pooler_output
 
 
@@ -142,7 +142,7 @@ class ClipPackageFeatures(nn.Module):
         self.width = self.model.output_dim
 
     def forward(self, images_B3HW: Tensor) -> Tensor:
-        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        inputs = processed(self.processor, images_B3HW)
         return self.model(inputs["pixel_values"].to(self.model.conv1.weight.device))
 
 

@@ -36,7 +36,8 @@ def finite_only(images_B3HW: Tensor, finite_B: Tensor) -> Tensor:
 
 
 def refuse_nan_images(lost: int, total: int, where: str) -> None:
-    """
+    """Ends the command when no image is left to score or to measure, with advice on precision.
+
     Raises:
         UserError: all images are lost.
     """

@@ -17,7 +17,7 @@ def jpeg_kilobytes(images_B3HW: Tensor, quality: int) -> Tensor:
 
     Args:
         images_B3HW: images in [0, 1].
-        quality: JPEG quality, 1 to 95.
+        quality: JPEG quality, 1 to 100.
     """
     pixels = to_bytes(images_B3HW).permute(0, 2, 3, 1).cpu().numpy()
     sizes = []

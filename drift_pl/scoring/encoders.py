@@ -17,7 +17,7 @@ from drift_pl.core.locate import load_pretrained, locate
 from drift_pl.core.signatures import Count
 from drift_pl.functional.spread import PairSpread
 from drift_pl.scoring.calls import row_per_image
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import processed
 from drift_pl.scoring.protocol import Encoder, move
 from drift_pl.scoring.weight_files import whole
 
@@ -53,7 +53,7 @@ class PooledEncoder:
         return self
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
-        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        inputs = processed(self.processor, images_B3HW)
         pooled = self.model(inputs["pixel_values"].to(self.model.device)).pooler_output
         return normalize(pooled.flatten(1), dim=-1)
 
@@ -81,7 +81,7 @@ class ClipEncoder(PooledEncoder):
         self.batch_size = batch_size
 
     def _embed(self, images_B3HW: Tensor) -> Tensor:
-        inputs = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        inputs = processed(self.processor, images_B3HW)
         features = self.model.get_image_features(inputs["pixel_values"].to(self.model.device))
         return normalize(features.pooler_output, dim=-1)
 

@@ -44,7 +44,9 @@ def few_frames(pictures_B3HW: Tensor, frames: int) -> Tensor:
 
 
 class OnFrames:
-    """What wraps a thing for images keeps its other attributes: `to`, `groupwise`, `expect_prompts`, and the like.
+    """Base class of what applies a reward, encoder or distance of images to the frames of videos.
+
+    Attributes that it does not have itself are those of the wrapped thing: `to`, `groupwise`, `expect_prompts`, etc.
 
     Args:
         thing: the reward, encoder or distance of images.

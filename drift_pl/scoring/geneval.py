@@ -151,7 +151,8 @@ def _place(
 
 
 def _entries(wanted: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
-    """
+    """What a prompt's line asks for in a field, `include` or `exclude`.
+
     Raises:
         ValueError: the field is of another form; the message shows one that works.
     """

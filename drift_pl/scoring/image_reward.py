@@ -16,7 +16,7 @@ from drift_pl.core.locate import first_line, load_pretrained
 from drift_pl.core.signatures import Count, Positive
 from drift_pl.core.text_length import CutTexts, TextLimit
 from drift_pl.scoring.aesthetic import linear_head
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import processed
 from drift_pl.scoring.weight_files import find_file, load_exactly, read_tensors
 
 CHECKPOINT = "ImageReward.pt"
@@ -120,7 +120,7 @@ class ImageReward:
 
     def _raw(self, images_B3HW: Tensor, prompts: Sequence[str]) -> Tensor:
         device = self.model.vision.device
-        pixels = self.processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")["pixel_values"].to(device)
+        pixels = processed(self.processor, images_B3HW)["pixel_values"].to(device)
         text = self.tokenizer(
             list(prompts), padding="max_length", truncation=True, max_length=PROMPT_TOKENS, return_tensors="pt"
         ).to(device)

@@ -12,7 +12,7 @@ from drift_pl.core.errors import naming
 from drift_pl.core.locate import load_pretrained, split_revision
 from drift_pl.core.signatures import Count, Positive
 from drift_pl.core.text_length import CutTexts, TextLimit
-from drift_pl.scoring.pixels import to_bytes
+from drift_pl.scoring.pixels import processed
 from drift_pl.scoring.weight_files import whole
 
 PICKSCORE = "yuvalkirstain/PickScore_v1"
@@ -70,8 +70,7 @@ class ClipReward:
         return self
 
     def _image_features(self, images_B3HW: Tensor) -> Tensor:
-        # The processor is defined on 8-bit images; on floats it would divide by 255 again.
-        inputs = self.processor.image_processor(images=list(to_bytes(images_B3HW)), return_tensors="pt")
+        inputs = processed(self.processor.image_processor, images_B3HW)
         features = self.model.get_image_features(
             **{name: value.to(self.model.device) for name, value in inputs.items()}
         )

@@ -56,7 +56,8 @@ class Placed:
 
 
 def usable_device(name: str) -> torch.device:
-    """
+    """The torch device of a name; an accelerator is tried out with an empty tensor, since a name alone proves nothing.
+
     Raises:
         UserError: this machine has no such device.
     """

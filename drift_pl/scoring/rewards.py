@@ -171,7 +171,8 @@ def scored_counts(
 
 
 def refuse_unscored(rewards: Sequence[WeightedReward], counts_N: Tensor) -> None:
-    """
+    """Ends training if a reward that is trained on has scored none of the images it was asked for.
+
     Args:
         counts_N: of all processes together, see `scored_counts`.
 

@@ -159,7 +159,8 @@ class VoteBook:
             return group.images[index] if group and 0 <= index < len(group.images) else None
 
     def vote(self, key: str, voter: str, order: Sequence[int]) -> None:
-        """
+        """Keeps a voter's order of a group's images, in place of an earlier one, and wakes who waits for votes.
+
         Raises:
             ValueError: nobody asks for this group, or the order is none of its images.
         """
@@ -192,7 +193,8 @@ class VoteBook:
 
 
 def refuse_order(order: Any, count: float) -> None:
-    """
+    """Checks an order of images from a request or a file of votes.
+
     Raises:
         ValueError: it does not name some of `count` images by their numbers, each once.
     """

@@ -178,7 +178,8 @@ class VoteHandler(BaseHTTPRequestHandler):
         return self._json(200, {"scores": [score for group in scores for score in group]})
 
     def _body(self, most: int) -> bytes:
-        """
+        """Reads the body of a request, once its headers have shown that its size and type are allowed.
+
         Raises:
             ValueError: it is missing, too large, or not JSON by its header.
         """

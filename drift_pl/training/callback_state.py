@@ -16,7 +16,8 @@ COLLECTIONS = (list, tuple, set, torch.Size)
 
 
 def refuse_unreadable(name: str, state: Mapping[str, Any]) -> None:
-    """
+    """Checks before training that a callback's state can be read back without running code, as checkpoints are.
+
     Args:
         name: of the callback, in the setting that errors name.
         state: its state before training.

@@ -39,7 +39,7 @@ def describe_iteration(
         report.add(f"selection/{name}", value_P)
     if bonus_PG is not None:
         report.add("shaping/bonus", bonus_PG)
-        report.add("shaping/bonus_group_std", bonus_PG.std(-1, correction=0))
+        report.add("shaping/bonus_group_std", masked_std(bonus_PG, bonus_PG.isfinite()).flatten())
     if potential_PG is not None:
         report.add("shaping/potential", potential_PG)
         report.add("shaping/potential_group_std", masked_std(potential_PG, potential_PG.isfinite()).flatten())

@@ -41,7 +41,8 @@ def refuse_optimizer(name: str, device: str) -> None:
 
 
 def eight_bit_adamw(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> Any:
-    """
+    """AdamW of bitsandbytes with 8-bit moments, and with a flat state like that of torch's optimizers.
+
     Raises:
         UserError: bitsandbytes is missing.
     """

@@ -18,13 +18,13 @@ from typing import Any
 
 import lightning as L
 
+from drift_pl.core.exit_status import INTERRUPTED, TERMINATED, USER_ERROR
 from drift_pl.core.link_thread import Ending, Link
 from drift_pl.core.links import Hub, Spoke
 from drift_pl.core.processes import Patience
 from drift_pl.training.checkpointing import saves_alone
 from drift_pl.training.collectives import abort_collectives, cut_connections, lost_contact, timed_out
 
-LOST, INTERRUPTED, TERMINATED = 2, 130, 143
 GRACE_S = 10.0
 """From SIGTERM for the iteration to end; then the copy of the state from before it is saved."""
 LEAVE_S, LEAVE_FIRST_S = 3.0, 15.0
@@ -120,7 +120,7 @@ class RankWatch(L.Callback):
         if not lost_contact(exception):
             self._link.end(Ending(*self._describe(exception), trainer.global_rank))
         elif not self._link.known.wait(1.0 if timed_out(exception) else HEAR_S):
-            self._link.end(Ending(self._waited(), LOST, trainer.global_rank, lost=True))
+            self._link.end(Ending(self._waited(), USER_ERROR, trainer.global_rank, lost=True))
         self._link.known.wait(LEAVE_S)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -151,7 +151,7 @@ class RankWatch(L.Callback):
             return
         if ending is None:
             gone = "another process ended while this one waited for it; its own message says why"
-            lost = Ending(self._waited() if timed_out(error) else gone, LOST, lost=True)
+            lost = Ending(self._waited() if timed_out(error) else gone, USER_ERROR, lost=True)
             ending = Ending("", TERMINATED) if isinstance(error, JobEnded) else lost
         trainer = self._trainer
         if trainer is not None and not self._told:  # interrupted on the way to where Lightning tells its callbacks

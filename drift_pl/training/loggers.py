@@ -123,7 +123,8 @@ class _ContinuedWriter(ExperimentWriter):
         self._write(rows)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
-        with replacing(Path(self.metrics_file_path)) as temporary, temporary.open("w", newline="") as file:
+        path = Path(self.metrics_file_path)
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             writer = comma_separated.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)

@@ -7,9 +7,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from drift_pl.core.checkpoint_files import DIGITS, PREFIX, number_of, numbered
 from drift_pl.training.checkpointing import BoundaryCheckpoint
-
-PREFIX = "iteration-"
 
 
 class NumberedCheckpoints(ModelCheckpoint):
@@ -28,7 +27,7 @@ class NumberedCheckpoints(ModelCheckpoint):
     def __init__(self, folder: Path, keep: int, boundary: BoundaryCheckpoint) -> None:
         super().__init__(
             dirpath=folder,
-            filename=PREFIX + "{iteration:06.0f}",
+            filename=f"{PREFIX}{{iteration:0{DIGITS}.0f}}",
             auto_insert_metric_name=False,
             monitor="iteration",
             mode="max",
@@ -52,17 +51,10 @@ class NumberedCheckpoints(ModelCheckpoint):
             self._remove_old(trainer.datamodule.iteration)
 
     def _remove_old(self, iteration: int) -> None:
-        numbers = {path: _number(path) for path in self._folder.glob(f"{PREFIX}*.ckpt")}
-        done = sorted((path for path in numbers if 0 <= numbers[path] <= iteration), key=lambda path: numbers[path])
+        done = [path for path in numbered(self._folder) if number_of(path) <= iteration]
         for path in done[: -self._keep]:
             path.unlink(missing_ok=True)
             self.best_k_models.pop(str(path), None)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes nothing: the folder says what is there, and Lightning's would warn of one that was moved."""
-
-
-def _number(path: Path) -> int:
-    """The iteration in a file's name; -1 if it is another's."""
-    digits = path.stem.removeprefix(PREFIX)
-    return int(digits) if digits.isdecimal() else -1

@@ -12,6 +12,9 @@ from drift_pl.core.processes import gather_vectors
 from drift_pl.core.prompt_batch import PromptBatch
 from drift_pl.core.types import Scores
 
+STAGES = ("rollout", "judges", "update")
+"""Stages of an iteration in their order, whose seconds are logged as `time/STAGE_s`; see `IterationReport.lap`."""
+
 
 class IterationReport:
     """Collects values over an iteration; `reduce` gives means and maxima over all processes.

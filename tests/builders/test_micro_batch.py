@@ -5,6 +5,8 @@ Catches in builders/micro_batch.py: the record is not read; the largest size ins
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,7 @@ def test_a_run_that_goes_on_elsewhere_keeps_the_number(tmp_path: Path, monkeypat
 
 
 def test_another_process_waits_for_the_first_ones_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(micro_batch, "is_first_process", lambda _: False)
+    monkeypatch.setattr(micro_batch, "is_first_launched", lambda _: False)
     monkeypatch.setattr(micro_batch, "measure", lambda *_: pytest.fail("measured by the second process"))
     written: list[float] = []
 
@@ -86,6 +88,28 @@ def test_a_record_that_says_nothing_is_none(tmp_path: Path, content: str) -> Non
     (tmp_path / RECORD).write_text(content)
     assert read_record(tmp_path / RECORD) is None
     assert read_record(tmp_path / "missing") is None
+
+
+def test_text_encoders_come_to_the_device_for_a_trial(
+    tiny_policy: StableDiffusion3Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `policy.offload`. Catches in builders/micro_batch.py: prompts are encoded where the encoders are parked."""
+    inside, encode = [], StableDiffusion3Policy.encode
+
+    @contextmanager
+    def encoding(self: StableDiffusion3Policy) -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    def encoded(self: StableDiffusion3Policy, *prompts: Any, **options: Any) -> Any:
+        assert inside
+        return encode(self, *prompts, **options)
+
+    monkeypatch.setattr(StableDiffusion3Policy, "encoding", encoding)
+    monkeypatch.setattr(StableDiffusion3Policy, "encode", encoded)
+    monkeypatch.setattr(micro_batch, "LARGEST", 1)
+    assert list(measure(build_config([("experiment", "shapes_flowgrpo"), *AUTO]), tiny_policy)) == [1]
 
 
 def test_a_trial_leaves_the_policy_as_it_was(

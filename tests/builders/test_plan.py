@@ -5,7 +5,10 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import limit
 import pytest
@@ -17,9 +20,12 @@ from torch.utils.checkpoint import checkpoint
 from drift_pl import plan as command
 from drift_pl.builders.devices import DEVICES, device_of
 from drift_pl.builders.footprint import bytes_of, give_shapes, measure, shapes_only
+from drift_pl.builders.method import build_update
 from drift_pl.builders.planned_scorers import copies_on_a_device, named_networks, scorers_of
-from drift_pl.builders.planning import plan_of
+from drift_pl.builders.planning import kept_bytes, old_passes, plan_of
+from drift_pl.config.batches import derive_batches
 from drift_pl.config.loading import parse
+from drift_pl.training.updates.forward import ForwardPasses
 
 ROOT = Path(__file__).parents[2]
 WIDTH, ROW_COUNT, LAYERS = 64, 32, 4
@@ -158,6 +164,70 @@ def test_flops_are_those_of_the_benchmark() -> None:
     assert ours.flops == pytest.approx(theirs.total - lpips, rel=0.01)
 
 
+GRADIENT_FREE = ("objective.loss=nft", "sampler.window_size=0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "passes"),
+    [
+        (["objective.updates=2"], 0.5),
+        (["objective.updates=2", "objective.inner_epochs=3"], 1.0),
+        (["objective.updates=1"], 0.0),
+        (["objective.updates=2", "objective.old_decay_max=0.5"], 1.0),
+        (["objective.loss=awm", "objective.clip_range=1", "objective.updates=1"], 0.0),
+        (["objective.loss=awm", "objective.clip_range=1", "objective.awm_pull=1", "objective.updates=1"], 1.0),
+        (["objective.loss=awm", "objective.clip_range=1", "objective.awm_pull=1", "objective.inner_epochs=2"], 2.0),
+    ],
+)
+def test_passes_of_the_old_policies_are_those_of_the_update(
+    settings: list[str], passes: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of an update's own `velocities` at a level, counted, and by hand.
+
+    Catches in builders/planning.py: passes for each inner epoch; those of a policy that lags behind left out.
+    """
+    config = parse(["experiment=shapes_flowgrpo", *GRADIENT_FREE, *settings]).config
+    assert old_passes(config) == passes
+    counted: list[float] = []
+    monkeypatch.setattr(ForwardPasses, "passes", lambda *_, **__: counted.append(1) or [])
+    monkeypatch.setattr(
+        ForwardPasses, "noised_images", lambda *_: SimpleNamespace(context=None, state_NBCHW=torch.zeros(1))
+    )
+    update: Any = build_update(config)
+    lagging = SimpleNamespace(swapped_in=nullcontext) if update.lag else None
+    update.loss(SimpleNamespace(old_policy=lagging))
+    assert len(counted) / update.updates == passes
+
+
+@pytest.mark.parametrize(
+    ("more", "of_each_step"),
+    [
+        ([], 0),
+        (["objective.ratio=guard"], 1),
+        (["objective.loss=flow_dppo"], 1),
+        (["incentive.shaping.weight=1", "incentive.shaping.form=per_step"], 1),
+    ],
+)
+def test_what_a_rollout_keeps_besides_states_is_counted(more: list[str], of_each_step: int) -> None:
+    """Catches in builders/planning.py: means and predictions of the trained steps left out."""
+    config = parse(["experiment=shapes_flowgrpo", *more]).config
+    model, steps = plan_of(config).model, derive_batches(config).trained_steps
+    plain = kept_bytes(parse(["experiment=shapes_flowgrpo"]).config, model, 4)
+    assert kept_bytes(config, model, 4) - plain == of_each_step * 4 * 4 * steps * model.latent
+
+
+@pytest.mark.parametrize("rule", ["variants", "expansions"])
+def test_each_image_may_have_a_text_of_its_own(rule: str) -> None:
+    """Catches in builders/planning.py: the texts of `expansions` counted as one for a group."""
+    vocabulary = "pkg:drift_pl.builtin/prompts/vocabulary.jsonl"
+    source = f"vocabulary={vocabulary}" if rule == "expansions" else "templates=['a photo of {prompt}']"
+    given = [f"incentive.prompting.rule={rule}", f"incentive.prompting.{source}"]
+    plain = parse(["experiment=shapes_flowgrpo"]).config
+    model, size = plan_of(plain).model, plain.prompts.group_size
+    more = kept_bytes(parse(["experiment=shapes_flowgrpo", *given]).config, model, 2 * size)
+    assert more - kept_bytes(plain, model, 2 * size) == (2 * size - 2) * model.condition
+
+
 REWARD = "rewards=[{name: pickscore, args: {pretrained: yuvalkirstain/PickScore_v1}%s}]"
 
 
@@ -215,9 +285,9 @@ def test_published_sizes() -> None:
     ("argv", "said"),
     [
         (["device=much"], "device=much is no memory and no known device: use e.g. 24GB"),
-        (["utilisation=2"], "utilisation=2.0 must lie in (0, 1], such as 0.4"),
-        (["tflops=fast"], "tflops=fast must be a positive number, such as 165"),
-        (["tflops=1e308"], "tflops=1e308 must be a positive number, such as 165"),
+        (["utilisation=2"], "utilisation=2 should be less than or equal to 1; use e.g. utilisation=0.4"),
+        (["tflops=fast"], "tflops=fast should be a valid number; use e.g. tflops=165"),
+        (["tflops=1e308"], "tflops=1e+308 should be less than 1000000000; use e.g. tflops=165"),
         (["device=-3GB"], "device=-3GB is no memory and no known device: use e.g. 24GB"),
         (["device"], "argument 'device' has no '='"),
         (["--print-config"], "unknown flag '--print-config'"),

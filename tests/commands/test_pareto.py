@@ -113,7 +113,7 @@ def test_the_given_baseline(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("methods", "baseline"),
-    [(("a", "b"), "a"), (("a_flowgrpo_kl", "b", "flowgrpo"), "flowgrpo"), (("alone",), None)],
+    [(("a", "b"), "a"), (("a_flowgrpo_kl", "b", "flowgrpo"), "flowgrpo"), (("alone",), None), (("x_div", "x"), "x")],
 )
 def test_the_default_baseline(tmp_path: Path, methods: tuple[str, ...], baseline: str | None) -> None:
     assert run(write_study(tmp_path, methods, seeds=1), tmp_path / "out")["baseline"] == baseline

@@ -53,7 +53,9 @@ def test_states_iterations_and_values(capsys: pytest.CaptureFixture) -> None:
     make("whole", "trainer.iterations=4", iterations=4)
     make("extended", "trainer.iterations=9", iterations=4)
     make("alarmed", iterations=4, stopped="diversity alarm: 10 %")
-    for name in ("halted", "extended"):
+    make("went-on", "trainer.iterations=9", iterations=4, stopped="diversity alarm: 10 %")
+    write_status(Path("runs/went-on"), {"iteration": 6})
+    for name in ("halted", "extended", "went-on"):
         (Path("runs") / name / "checkpoints").mkdir(parents=True, exist_ok=True)
         (Path("runs") / name / "checkpoints" / "iteration-000003.ckpt").touch()
     halted = make("deeper/halted", "seed=3", "run_name=x", "tags=[a,b]")
@@ -68,12 +70,14 @@ def test_states_iterations_and_values(capsys: pytest.CaptureFixture) -> None:
         "whole": ("finished", 4),
         "extended": ("interrupted", 3),
         "alarmed": ("ended early", 4),
+        "went-on": ("interrupted", 6),
         "halted": ("interrupted", 5),
         "begun": ("not saved", None),
     }
     assert runs["whole"]["tuned"] == {"reward": 0.75, "pairwise_distance": None}
     assert (runs["extended"]["tuned"], runs["extended"]["iterations"]) == ({}, 9)
     assert runs["alarmed"]["stopped"] == "diversity alarm: 10 %"
+    assert (runs["went-on"]["stopped"], runs["went-on"]["tuned"]) == (None, {})
     assert runs["halted"]["training"] == {"reward": 0.25}
     assert (runs["halted"]["seed"], runs["halted"]["run_name"], runs["halted"]["tags"]) == (3, "x", ["a", "b"])
     assert [*listed(capsys, "tags=[b]")] == ["halted"]

@@ -3,7 +3,7 @@
 import pytest
 
 from drift_pl.config.loading import parse
-from drift_pl.config.processes import check_launch, is_first_process, reports_errors
+from drift_pl.config.processes import check_launch, is_first_launched, reports_errors
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError
 from drift_pl.fit import main
@@ -51,8 +51,8 @@ def test_the_first_process_and_those_that_report(
     """Catches in config/processes.py: a second task writes the folder; an error of another host is hidden."""
     for entry in variables.split():
         launched.setenv(*entry.split("="))
-    assert is_first_process() is is_first_process(of(2)) is first
-    assert is_first_process(of(1))
+    assert is_first_launched() is is_first_launched(of(2)) is first
+    assert is_first_launched(of(1))
     assert reports_errors(of(2)) is reports
     assert reports_errors(None, ["experiment=x", "trainer.devices=2", "seedd=1"]) is reports
 

@@ -92,7 +92,7 @@ def test_a_command_is_understood(command: Command, there: Path, capsys: pytest.C
     elif command.name == "fit":
         status = print_config(command.arguments)
     elif command.name == "plan":  # settings of fit, besides its own keys
-        own = importlib.import_module("drift_pl.plan").KEYS
+        own = importlib.import_module("drift_pl.plan").PlanOptions.model_fields
         status = print_config([word for word in command.arguments if word.partition("=")[0] not in own])
     elif command.name == "sweep":
         status = max(print_config(run.arguments) for run in planned(command))

@@ -120,7 +120,7 @@ def test_other_processes_wait_for_the_texts_of_the_first(
             time.sleep(0.3)
             target.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
 
-    monkeypatch.setattr("drift_pl.builders.expansions.is_first_process", lambda config: False)
+    monkeypatch.setattr("drift_pl.builders.expansions.is_first_launched", lambda config: False)
     writers.ASKED.clear()
     threading.Thread(target=write, daemon=True).start()
     assert expansion_texts(config, PROMPTS, tmp_path / "run") == first

@@ -90,6 +90,17 @@ def test_ratio_noise_is_measured_by_the_clip_range(tmp_path: Path, noise: float,
     assert states(folder, "Ratio noise") == [state]
 
 
+def test_under_a_mask_by_divergence_it_is_measured_by_the_masks_limit(tmp_path: Path) -> None:
+    """A tenth of 1e-6. Catches in reports/health.py: the clip range, which has no effect there."""
+    logged = {"policy/ratio_deviation_first": [1.0, 1.0, 1.0], "policy/kl_old_first": [0.0, 0.9e-7, 0.0]}
+    given = ["objective.loss=flow_dppo", "objective.kl_limit=1e-6"]
+    folder = make_finished_run(tmp_path / "run", *given, experiment="shapes_flowgrpo", logged=logged)
+    assert states(folder, "Ratio noise") == ["fine"]
+    logged["policy/kl_old_first"] = [0.0, 1.1e-7, 0.0]
+    folder = make_finished_run(tmp_path / "noisy", *given, experiment="shapes_flowgrpo", logged=logged)
+    assert states(folder, "Ratio noise") == ["look"]
+
+
 def test_a_bonus_that_is_off_is_no_fault(tmp_path: Path) -> None:
     (finding,) = found(make_finished_run(tmp_path / "run", experiment="shapes_flowgrpo"), "Diversity bonus")
     assert (finding.state, finding.said) == ("fine", "The shaping lever is off.")

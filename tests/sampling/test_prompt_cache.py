@@ -3,13 +3,15 @@
 Oracle: the policy's own encoding of each text by itself, bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from drift_pl.core.types import Condition
+from drift_pl.policies.protocol import Offloadable
 from drift_pl.sampling.prompt_cache import PromptStore
 from drift_pl.sampling.prompts import PromptEncoder
 
@@ -74,6 +76,31 @@ def test_another_process_reads_what_was_encoded(tmp_path: Path, lengths: bool) -
     assert len(first.asked) == 4
     assert second.asked == []
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_text_encoders_come_for_unknown_texts_alone(tmp_path: Path) -> None:
+    """Catches in sampling/prompts.py: they come to the accelerator for texts that are on the disk."""
+
+    class Parked(Counting):
+        text_device = torch.device("cpu")
+        came = 0
+
+        @contextmanager
+        def encoding(self) -> Iterator[None]:
+            self.came += 1
+            yield
+
+        def rest(self) -> "Parked":
+            return self
+
+    policy = Parked()
+    assert isinstance(policy, Offloadable)
+    PromptEncoder(policy, store=PromptStore(tmp_path, "abc"))(["a", "bb"])
+    encode = PromptEncoder(policy, store=PromptStore(tmp_path, "abc"))
+    encode(["bb", "a"])
+    assert policy.came == 1
+    assert same(encode(["a", "ccc", "bb"]), Counting().encode(["a", "ccc", "bb"]))
+    assert (policy.came, [text for text, _ in policy.asked]) == (2, ["a", "bb", "ccc"])
 
 
 def test_another_encoder_and_another_precision_share_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from drift_pl.core.checkpoint_files import stem_of
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import write_json
 from drift_pl.core.progress import Display
@@ -23,6 +24,7 @@ from drift_pl.evaluation.sampling import Model
 from drift_pl.training.callbacks.progress import RunLength
 from drift_pl.training.checkpointing import RunIdentity, weights_digest
 from drift_pl.training.logged import log_final, log_picture
+from drift_pl.training.reporting import STAGES
 
 
 class HeldOutEvaluation(L.Callback):
@@ -91,7 +93,7 @@ class HeldOutEvaluation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         metrics = outputs["metrics"]
-        self._seconds += sum(metrics[f"time/{part}_s"] for part in ("rollout", "judges", "update"))
+        self._seconds += sum(metrics[f"time/{part}_s"] for part in STAGES)
         self._images += trainer.datamodule.per_iteration * trainer.datamodule.group_size
         if self._every and trainer.datamodule.iteration % self._every == 0:
             self._look_at_tuning_prompts(trainer, pl_module)
@@ -152,7 +154,7 @@ class HeldOutEvaluation(L.Callback):
         done = point.iteration
         # a resumed run drops the points that it will measure again
         earlier = tuple(one for one in self._tuning.points if one.weights == "base" or one.iteration < done)
-        picture = self._samples / f"iteration-{done:06d}.png"
+        picture = self._samples / f"{stem_of(done)}.png"
         self._tuning = keep(replace(self._tuning, points=earlier), point, seen, picture, arrays=False)
         values = {f"eval/{name}": value for name, value in seen.means().items()}
         # Iteration i is logged at step i - 1, as Lightning does; the base model shares the first point's place.
@@ -174,7 +176,7 @@ class HeldOutEvaluation(L.Callback):
         done, training = trainer.datamodule.iteration, record.training
         with pl_module.evaluated_weights():
             point = trained_point(
-                f"iteration-{done:06d}.ckpt",
+                f"{stem_of(done)}.ckpt",
                 weights_digest(dict(pl_module.policy.trainable_parameters())),
                 done,
                 done * training["images"] // training["iterations"],
@@ -232,8 +234,10 @@ def _refuse_gone_folder(trainer: L.Trainer) -> None:
 
 
 def _check_of(trainer: L.Trainer) -> Callable[[], None] | None:
-    """Ends an evaluation, of which each prompt is kept, when the run is asked to stop, for which Lightning looks within
-    an iteration only; and when its folder is gone, before it is made again. Of several processes the others would wait.
+    """What is called before each prompt of an evaluation is kept, and may end the evaluation early.
+
+    It raises on SIGTERM, for which Lightning looks within an iteration only, and when the run's folder is gone, which
+    keeping the prompt would make again. None for several processes: if one of them ended, the others would wait for it.
     """
     if trainer.world_size > 1:
         return None

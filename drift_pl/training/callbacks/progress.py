@@ -1,5 +1,6 @@
 """Length of a run, why it ended, and how far it is."""
 
+import resource
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from drift_pl.core.errors import UserError
 from drift_pl.core.progress import Display, Stage
 from drift_pl.core.run_status import write_status
 from drift_pl.training.callbacks.alarm import DiversityAlarm
+from drift_pl.training.reporting import STAGES
 
 
 class RunLength(L.Callback):
@@ -164,7 +166,7 @@ def describe(metrics: dict[str, float]) -> str:
 
 def cost(metrics: dict[str, float], device: torch.device) -> str:
     """Time by stage, and the most memory so far."""
-    seconds = {name: metrics[f"time/{name}_s"] for name in ("rollout", "judges", "update")}
+    seconds = {name: metrics[f"time/{name}_s"] for name in STAGES}
     stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     return f"{sum(seconds.values()):.1f} s ({stages}), {memory(device)}"
 
@@ -174,9 +176,5 @@ def memory(device: torch.device) -> str:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f} of {total / 2**30:.0f} GiB of GPU memory"
-    try:
-        import resource
-    except ImportError:  # Windows
-        return "memory not known"
     unit = 1 if sys.platform == "darwin" else 1024
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GiB of main memory"

@@ -5,8 +5,6 @@ from typing import Any
 
 import lightning as L
 
-FIRST = "policy/ratio_deviation_first"
-KL_FIRST = "policy/kl_old_first"
 BOUND = 0.1
 """Of the limit: above it, differences of arithmetic alone would begin to decide what is clipped or masked."""
 
@@ -19,12 +17,12 @@ class RatioWatch(L.Callback):
     of a log-probability.
 
     Args:
-        limit: of what decides: the clip range of the ratio, or the divergence above which a step is masked.
-        measure: its metric in an iteration's first optimizer step.
+        measure: the metric of an iteration's first optimizer step, of what decides: the ratio, or the divergence.
+        limit: of that: the clip range, or the divergence above which a step is masked.
         setting: that sets the limit.
     """
 
-    def __init__(self, limit: float, measure: str = FIRST, setting: str = "objective.clip_range") -> None:
+    def __init__(self, measure: str, limit: float, setting: str) -> None:
         self._bound, self._measure, self._setting, self._said = BOUND * limit, measure, setting, False
 
     def on_train_batch_end(
