@@ -73,7 +73,9 @@ def _write(options: ExportOptions, config: Config, run_dir: Path, path: Path, ou
     from drift_pl.policies.export import save_full, save_lora
 
     refuse_unfit(config, options.needs())
-    whole = config.policy.model_copy(update={"storage": None})  # what is merged is merged into weights as published
+    # what is merged is merged into weights as published, and written in one precision
+    exact = {"dtype": "float32"} if options.format == "full" and config.policy.quantisation is None else {}
+    whole = config.policy.model_copy(update={"storage": None, **exact})
     with display.stage(f"loading {config.published.policy.pretrained}"):
         tuned = load_tuned(config.model_copy(update={"policy": whole}), run_dir, path, options.weights)
     card = _card(config, run_dir, out, options.format, tuned)

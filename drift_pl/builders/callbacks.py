@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
 from drift_pl.builders.arguments import named_by, takes_first
@@ -35,6 +36,9 @@ from drift_pl.training.failing import RankWatch
 from drift_pl.training.logged import RunSettings
 from drift_pl.training.numbered_checkpoints import NumberedCheckpoints
 
+LOGGING = (DeviceStatsMonitor, LearningRateMonitor)
+"""Lightning's callbacks that refuse to begin without a logger: too late, after the base model has been measured."""
+
 
 def build_further_callbacks(config: Config) -> list[L.Callback]:
     """Those of `trainer.callbacks`.
@@ -49,6 +53,8 @@ def build_further_callbacks(config: Config) -> list[L.Callback]:
             if not isinstance(made[-1], L.Callback):
                 kind = type(made[-1]).__name__
                 raise UserError(f"{named()}: {callback.name!r} makes {kind}, which is no Lightning callback")
+            if isinstance(made[-1], LOGGING) and not config.trainer.logger:
+                raise UserError(f"{named()}: {callback.name!r} needs a logger: give e.g. trainer.logger=[csv]")
             refuse_unreadable(callback.name, made[-1].state_dict())
     return made
 
@@ -78,7 +84,7 @@ def build_callbacks(
         RunStatus(run_dir, trainer.iterations),
     ]
     callbacks += further
-    callbacks.append(RunLength(trainer.iterations, trained))
+    callbacks.append(RunLength(trainer.iterations, trained, agree=bool(further)))
     folder = run_dir / checkpoint_files.FOLDER
     boundary = BoundaryCheckpoint(folder / checkpoint_files.LAST, trainer.keep_boundary)
     callbacks.append(boundary)

@@ -136,7 +136,7 @@ def build_prompting(config: Config, prompts: Sequence[str] = (), run_dir: Path |
     further = noise if prompting.rule.endswith("_noise") else None
     if prompting.rule.startswith("expansions"):
         texts = expansion_texts(config, prompts, run_dir)
-        rule = Expansions((), texts, prompting.share, further, config.prompts.group_size)
+        rule = Expansions(paraphrases=texts, share=prompting.share, noise=further, group_size=config.prompts.group_size)
         _refuse_nothing_new(config, rule, prompts)
         return rule
     with naming("incentive.prompting.paraphrases"):

@@ -7,11 +7,14 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from torch import Tensor
+
 from drift_pl.builders.arguments import arguments
 from drift_pl.config.batches import noise_is_untrained, window_bounds
 from drift_pl.config.processes import is_first_launched
 from drift_pl.config.schema import AUTOCAST, Config
 from drift_pl.config.updates import replays_steps
+from drift_pl.core.answers import of_shape
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.registry import TABLES, construct, find
@@ -52,6 +55,13 @@ def pipeline_arguments(config: Config, family: type[PipelinePolicy]) -> dict[str
     """
     constructor: Callable[..., Any] = family  # its first two arguments, pipeline and adapter, are loaded
     others = vars(_adapter(config))
+    try:
+        inspect.signature(family).bind_partial(None, None)
+    except TypeError as error:
+        raise UserError(
+            f"policy.family={config.policy.family}: its constructor must take a pipeline and an adapter first, as "
+            "PipelinePolicy's does"
+        ) from error
     return arguments("family", "policy.family", partial(constructor, None, None), config.policy, others)
 
 
@@ -165,6 +175,16 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
         )
 
 
+def _grid(config: Config, policy: Policy) -> Tensor:
+    """The noise levels of a rollout, [T + 1].
+
+    Raises:
+        UserError: the policy returns anything else.
+    """
+    steps = config.sampler.steps
+    return of_shape(f"policy.family: {type(policy).__name__}.sigmas", policy.sigmas(steps), [steps + 1])
+
+
 def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy) -> None:
     """A step without noise has no density to train with; whether DDIM's last step has noise depends on the model.
 
@@ -172,7 +192,7 @@ def _refuse_noiseless_steps(config: Config, step: StochasticStep, policy: Policy
         UserError: the window's range has such a step.
     """
     (first, end), kind = window_bounds(config.sampler), config.sampler.kind
-    sigmas, last = policy.sigmas(config.sampler.steps), config.sampler.steps - 1
+    sigmas, last = _grid(config, policy), config.sampler.steps - 1
     if config.sampler.window_size == 0:
         return
     noiseless = [number for number in range(first, end) if step.spread(sigmas, number) == 0]
@@ -198,7 +218,7 @@ def _warn_of_sensitive_steps(config: Config, step: StochasticStep, policy: Polic
     objective, kind, steps = config.objective, config.sampler.kind, config.sampler.steps
     if not replays_steps(config) or objective.ratio != "plain" or not is_first_launched():
         return
-    (first, end), sigmas = window_bounds(config.sampler), policy.sigmas(steps)
+    (first, end), sigmas = window_bounds(config.sampler), _grid(config, policy)
     moves = {number: step.sensitivity(sigmas, number) for number in range(first, end)}
     usual, least = median(moves.values()), min(moves.values())
     extreme = [number for number, move in moves.items() if move > MOST_SENSITIVE * usual]

@@ -1,5 +1,6 @@
 """How every command ends: its exit status and the one line of an error."""
 
+import difflib
 import io
 import locale
 import os
@@ -8,7 +9,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -94,13 +95,29 @@ def _refusal(error: BaseException) -> str | None:
     if (line := refused(error)) is not None:
         return line
     callback, itself = _lightning_callback(error)
-    if kind == "MisconfigurationException" or itself:  # e.g. a measure to stop by that nobody logs
+    if unlogged := re.match(r"Early stopping conditioned on metric `(.+?)` which is not available", str(error)):
+        return _unlogged(unlogged[1], re.findall("`([^`]+)`", str(error)))
+    if kind == "MisconfigurationException" or itself:
         return f"Lightning refuses the settings of `trainer`, or of a callback: {first_line(error)}"
     if callback:
         return (
             f"trainer.callbacks: Lightning's {callback} does not work here ({kind}: {first_line(error)}): leave it out"
         )
     return f"code that the settings name failed: {described(error)}" if is_of_foreign_code(error) else None
+
+
+def _unlogged(name: str, quoted: Sequence[str]) -> str:
+    """The line of a run that is to stop by a metric that nobody logs.
+
+    Args:
+        quoted: what Lightning's message quotes, the metrics among it.
+    """
+    logged = sorted({each for each in quoted if "/" in each})
+    near = difflib.get_close_matches(name, logged, n=1, cutoff=0.4) or logged[:1] or ["eval/reward"]
+    return (
+        f"trainer.callbacks: EarlyStopping's monitor={name} is not logged in training: use e.g. monitor={near[0]} "
+        f"(docs/metrics.md lists all)"
+    )
 
 
 def _lightning_callback(error: BaseException) -> tuple[str, bool]:

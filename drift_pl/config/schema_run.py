@@ -77,7 +77,10 @@ class TrainerConfig(Section):
         "auto", "auto (one process, or DDP on several), ddp, fsdp (the network is sharded over the processes)"
     )
     timeout_s: float = neutral(
-        600.0, "seconds after which processes give up waiting for one that hangs or cannot be reached", ge=1, le=1e6
+        600.0,
+        "seconds after which processes give up waiting for one that hangs, cannot be reached or is slow to start",
+        ge=1,
+        le=1e6,
     )
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "16-true"] = setting(
         "32-true",

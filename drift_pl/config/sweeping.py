@@ -100,7 +100,7 @@ def _refuse_places(options: SweepOptions, given: Collection[str]) -> None:
     """Checks `slurm`, `jobs` and `gpus`, which decide where a sweep's runs go, against each other.
 
     Raises:
-        UserError: the options say twice, or not at all, where runs are to go.
+        UserError: the options say twice where runs are to go, or the numbers of GPUs are none.
     """
     here = [key for key in ("jobs", "gpus") if key in given]
     if options.slurm is not None and here:

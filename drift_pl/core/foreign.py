@@ -26,8 +26,13 @@ def described(error: BaseException) -> str:
 
 
 def is_of_foreign_code(error: BaseException) -> bool:
-    """Whether this package had called somebody's code, from the working folder say, when the error was raised."""
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    """Whether this package had called somebody's code, from the working folder say, when the error was raised.
+
+    An error that is still on its way up, inside of Lightning say, has frames above those of its traceback.
+    """
+    above = error.__traceback__.tb_frame.f_back if error.__traceback__ else None
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(above)][::-1] if above else []
+    files += [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     return any(_is_foreign(file) and _holds_own(files[:place]) for place, file in enumerate(files))
 
 

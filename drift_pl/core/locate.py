@@ -19,6 +19,10 @@ UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """Its byte order marks."""
 
 
+NETWORK = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
+"""What raises errors of connections, which are no OSError everywhere."""
+
+
 def locate(name: str, wanted: str = "a folder that does, or a hub id like org/model") -> str:
     """A path for `pkg:PACKAGE/FOLDER` and for local paths; a hub id unchanged.
 
@@ -111,7 +115,8 @@ def load_pretrained(loader: Callable[..., Loaded], name: str) -> Loaded:
                 f"{named(name)}: neither a folder nor a model on the hub (or a private one: log in with hf auth "
                 f"login); check the name, org/model, or give a local folder, {folder}"
             ) from error
-        if not isinstance(error, OSError | ValueError | KeyError | RuntimeError):  # a copy in the cache is damaged
+        offline = type(error).__module__.partition(".")[0] in NETWORK
+        if not (offline or isinstance(error, OSError | ValueError | KeyError | RuntimeError)):  # a damaged copy, cached
             raise UserError(f"{named(name)}: what the hub gave cannot be loaded: {_reason(error)}") from error
         raise UserError(
             f"{named(name)}: no such folder, and it could not be fetched from the hub ({first_line(error)}); "

@@ -17,12 +17,13 @@ LARGE_KERNEL = 128
 def cosine_kernel(embedding_XSD: Tensor) -> Tensor:
     """Gram matrices of normalized embeddings, float64 [..., S, S], from [..., S, D]; unit diagonal.
 
-    A zero embedding has a zero row, column and diagonal element.
+    Embeddings of zeros, which have no direction, count as equal to one another and orthogonal to all others.
     """
     gram_XSS = _gram(embedding_XSD.double())
     # Normalizes S x S products in place of S x D features, of which there are more.
-    scale_XS = gram_XSS.diagonal(dim1=-2, dim2=-1).clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
-    return gram_XSS * scale_XS[..., :, None] * scale_XS[..., None, :]
+    square_XS = gram_XSS.diagonal(dim1=-2, dim2=-1)
+    scale_XS, zero_XS = square_XS.clamp(min=torch.finfo(torch.float64).tiny).rsqrt(), (square_XS == 0).double()
+    return gram_XSS * scale_XS[..., :, None] * scale_XS[..., None, :] + zero_XS[..., :, None] * zero_XS[..., None, :]
 
 
 def distance_to_others(embedding_PGD: Tensor, valid_PG: Tensor | None = None) -> Tensor:
@@ -184,7 +185,7 @@ def _valid_pairs(embedding_PGD: Tensor, valid_PG: Tensor | None) -> tuple[Tensor
     """The cosine kernel with zero rows and columns for invalid images; bool [P, G, G], valid pairs i != j."""
     if valid_PG is None:
         valid_PG = torch.ones(embedding_PGD.shape[:2], dtype=torch.bool, device=embedding_PGD.device)
-    kernel_PGG = cosine_kernel(torch.where(valid_PG[..., None], embedding_PGD, 0))
     pair_PGG = valid_PG[:, :, None] & valid_PG[:, None, :]
+    kernel_PGG = torch.where(pair_PGG, cosine_kernel(torch.where(valid_PG[..., None], embedding_PGD, 0)), 0)
     itself = torch.eye(pair_PGG.shape[-1], dtype=torch.bool, device=pair_PGG.device)
     return kernel_PGG, pair_PGG & ~itself

@@ -85,11 +85,8 @@ def load_policy(
             load = partial(load, **{family.denoiser: skeleton})
         pipeline = load_pretrained(load, pretrained)
     network: nn.Module = getattr(pipeline, family.denoiser)
-    if adapter is None and stored is not None:
-        trained: Adapter = ShardedFullTuning(network, stored)
-    elif adapter is None:
-        read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
-        trained = FullTuning(network, read, reference_device)
+    if adapter is None:
+        trained: Adapter = _whole(family, network, pretrained, stored, reference_device)
     else:
         with nullcontext() if stored is None else weightless_layers(network):
             trained = _attach_adapter(family, network, adapter, stored)
@@ -102,6 +99,16 @@ def load_policy(
         for block in policy.blocks():
             block.compile()
     return policy
+
+
+def _whole(
+    family: type[PipelinePolicy], network: nn.Module, pretrained: str, stored: StoredNetwork | None, reference: str
+) -> Adapter:
+    """Trains all weights of the denoiser."""
+    if stored is not None:
+        return ShardedFullTuning(network, stored)
+    read = partial(_read_weights, type(network), family.denoiser, network.dtype, pretrained)
+    return FullTuning(network, read, reference)
 
 
 def _attach_adapter(

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drift_pl.core.answers import of_shape
-from drift_pl.core.errors import UserError
 from drift_pl.core.rng import normal_per_sample
 from drift_pl.core.types import Condition
 from drift_pl.functional.guidance import aig_weight, mix_predictions
@@ -75,11 +73,7 @@ class Sampler:
         """Stochastic step number `step`."""
         assert self.stochastic is not None
         prediction = self.prediction(policy, latents_BCHW, step, condition)
-        answer = self.stochastic.step(latents_BCHW, prediction, self.sigmas, step)
-        what = f"sampler.kind: {type(self.stochastic).__name__}.step"
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            raise UserError(f"{what} returned {type(answer).__name__}: return a mean and a standard deviation")
-        mean_BCHW, std = of_shape(f"{what}: the mean", answer[0], latents_BCHW.shape), answer[1]
+        mean_BCHW, std = self.stochastic.moments(latents_BCHW, prediction, self.sigmas, step)
         return Transition(mean_BCHW, std, policy.process.clean(latents_BCHW, prediction, self.sigmas[step]))
 
     def spread(self, step: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from drift_pl.core.answers import of_shape
+from drift_pl.core.errors import UserError
 from drift_pl.functional.ddim import ddim_step
 from drift_pl.functional.transition import flow_cps_step, flow_sde_diffusion, flow_sde_step
 
@@ -38,10 +40,26 @@ class StochasticStep(ABC):
             number: of the step, 0 to T - 1: from sigmas[number] to sigmas[number + 1].
         """
 
+    def moments(
+        self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int
+    ) -> tuple[Tensor, Tensor]:
+        """`step`, whose answer is checked.
+
+        Raises:
+            UserError: it returns anything else than a mean of the latents' shape and a standard deviation.
+        """
+        answer, what = (
+            self.step(latents_BCHW, prediction_BCHW, sigmas, number),
+            f"sampler.kind: {type(self).__name__}.step",
+        )
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise UserError(f"{what} returned {type(answer).__name__}: return a mean and a standard deviation")
+        return of_shape(f"{what}: the mean", answer[0], latents_BCHW.shape), torch.as_tensor(answer[1])
+
     def spread(self, sigmas: Tensor, number: int) -> Tensor:
         """The standard deviation alone, 0-dimensional."""
         nothing = torch.zeros(())
-        return self.step(nothing, nothing, sigmas, number)[1]
+        return self.moments(nothing, nothing, sigmas, number)[1]
 
     def sensitivity(self, sigmas: Tensor, number: int) -> float:
         """How far a change of the prediction by 1 moves the mean, in standard deviations.
@@ -50,7 +68,7 @@ class StochasticStep(ABC):
         a clip acts on.
         """
         nothing, one = torch.zeros(()), torch.ones(())
-        (moved, std), (still, _) = (self.step(nothing, change, sigmas, number) for change in (one, nothing))
+        (moved, std), (still, _) = (self.moments(nothing, change, sigmas, number) for change in (one, nothing))
         return float((moved - still).abs() / std)
 
 

@@ -1,6 +1,7 @@
 """Metrics of an iteration: sums and counts on each process, one exchange, the same means on all."""
 
 import time
+import zlib
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
@@ -67,6 +68,21 @@ class IterationReport:
         largest = (values.detach() * (weights > 0)).max().double()
         self._maxima[name] = torch.fmax(self._maxima.get(name, torch.zeros_like(largest)), largest)
 
+    def agree(self, device: torch.device) -> None:
+        """Checks that all processes report the same names in the same order, which `reduce` relies on.
+
+        Raises:
+            UserError: they do not; on all of them.
+        """
+        names = "\n".join([*self._totals, "", *self._maxima])
+        digests_W1 = gather_vectors(torch.tensor([zlib.crc32(names.encode())]), device)
+        if not (digests_W1 == digests_W1[0]).all():
+            added = [name for name in (*self._totals, *self._maxima) if name not in self._closed]
+            raise UserError(
+                f"trainer.callbacks: processes add different metrics in observe_iteration, this one {', '.join(added)} "
+                "last: add the same names in the same order on all, with weights of 0 where there is nothing to add"
+            )
+
     def reduce(self, device: torch.device) -> dict[str, float]:
         """Means and maxima over all processes; a mean over nothing is NaN."""
         totals_2N = torch.stack([total.to(device) for total in self._totals.values()], dim=1)
@@ -99,9 +115,11 @@ def observe(
     """Lets the observers among the callbacks see the iteration.
 
     Raises:
-        UserError: one of them adds a metric that there is already.
+        UserError: one of them adds a metric that there is already, or the processes add different ones.
     """
-    for callback in callbacks:
-        if isinstance(callback, Observer):
-            report.close()
-            callback.observe_iteration(report, scores, images_B3HW, batch)
+    observers = [callback for callback in callbacks if isinstance(callback, Observer)]
+    for callback in observers:
+        report.close()
+        callback.observe_iteration(report, scores, images_B3HW, batch)
+    if not all(type(callback).__module__.startswith("drift_pl.") for callback in observers):
+        report.agree(images_B3HW.device)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import httpx2
 import pytest
 import torch
 from httpx2 import Request, Response
@@ -52,8 +53,10 @@ def test_a_missing_model_is_told_from_a_gated_one(wrapped: bool) -> None:
 
 
 def test_another_error_of_the_hub_is_quoted() -> None:
-    message = str(refused_by_the_hub(OSError("no route to host"), wrapped=False))
-    assert "could not be fetched from the hub (no route to host)" in message
+    """Catches in core/locate.py: an error of the connection is called a damaged file."""
+    for error in (OSError("no route to host"), httpx2.ConnectError("no route to host")):
+        message = str(refused_by_the_hub(error, wrapped=False))
+        assert "no such folder, and it could not be fetched from the hub (no route to host)" in message
 
 
 def test_a_folder_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path) -> None:

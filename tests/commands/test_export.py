@@ -22,6 +22,7 @@ from torch import Tensor
 from drift_pl.builders.policy import build_policy
 from drift_pl.config.loading import build_config
 from drift_pl.export import main
+from drift_pl.fit import main as fit
 from drift_pl.incentive.prompting import VariedCondition
 from drift_pl.policies import export as export_weights
 from drift_pl.policies.lora import attach_lora, trainable_parameters
@@ -140,6 +141,23 @@ def test_the_full_pipeline_draws_what_the_run_draws(
     part = "transformer/diffusion_pytorch_model.safetensors"
     assert load_file(full / part).keys() == load_file(evaluated_world.root / "pipeline" / part).keys()
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in full.rglob("*") if file.is_file())
+
+
+def test_a_pipeline_of_a_half_precision_run_is_whole_and_in_float32(
+    evaluated_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its card's example runs as written.
+
+    Catches in drift_pl/export.py: merged into weights of the run's own precision, beside a float32 autoencoder.
+    """
+    half = ["policy.dtype=bfloat16", "trainer.precision=bf16-mixed", "trainer.iterations=1", "evaluation.every=0"]
+    assert fit([*evaluated_world.overrides(), *half, f"run_dir={tmp_path / 'run'}", "trainer.progress=none"]) == 0
+    assert main([f"ckpt_path={tmp_path / 'run'}", f"out={tmp_path / 'full'}", "format=full"]) == 0
+    files = list((tmp_path / "full").rglob("*.safetensors"))
+    assert {value.dtype for file in files for value in load_file(file).values()} == {torch.float32}
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```python\n(.*?)```", (tmp_path / "full" / "README.md").read_text(), re.DOTALL)[0], {})
+    assert Path("image.png").is_file()
 
 
 def test_a_default_export_is_the_average_as_a_lora(exported: Callable[..., Path]) -> None:

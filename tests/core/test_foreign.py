@@ -1,7 +1,9 @@
 """Errors of somebody's code: one line with its place, however deep it is called; errors of our own keep a traceback."""
 
 import sys
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from drift_pl.config.command import run_command
 from drift_pl.core.errors import UserError
+from drift_pl.core.foreign import is_of_foreign_code
 from drift_pl.core.types import Scores
 from drift_pl.incentive.method import Method
 from drift_pl.incentive.methods.protocol import RewardMethod
@@ -38,6 +41,26 @@ def test_a_command_tells_an_error_of_a_plug_in_in_one_line(capsys: pytest.Captur
     assert line.count("\n") == 1
     assert run_command(rewarded, ["--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_error_on_its_way_up_is_known_by_what_called_it() -> None:
+    """As Lightning tells it to callbacks: its traceback begins in Lightning, below the frames of this package.
+
+    Catches in core/foreign.py: on several processes a callback that fails is called a bug, with status 1.
+    """
+    inside = f"{sysconfig.get_path('purelib')}/lightning/made_up.py"
+    library: dict[str, Any] = {}
+    code = "def run(*callbacks):\n try:\n  callbacks[0]()\n except ValueError as error:\n  found.append(tell(error))"
+    exec(compile(code, inside, "exec"), library)
+    found: list[bool] = []
+    library |= {"found": found, "tell": is_of_foreign_code}
+
+    def fails() -> None:
+        raise ValueError("out of paint")
+
+    call("the callback", lambda images: (library["run"](fails), images)[1], torch.zeros(1, 3, 2, 2))
+    library["run"](fails)
+    assert found == [True, False]
 
 
 def test_a_bug_of_a_command_is_still_one() -> None:

@@ -42,6 +42,49 @@ def test_a_failing_process_ends_all_with_its_line(world: TinyWorld, whole: Path,
     assert_same_training_state(load(job.run_dir), after_one_iteration(whole))
 
 
+CALLBACKS = '''
+import os
+import lightning as L
+
+class Stops(L.Callback):
+    """Ends the run after its second iteration, on the second process alone."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.datamodule.iteration == 2:
+            trainer.should_stop = True
+
+class Fails(L.Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if trainer.global_rank == 1 and trainer.datamodule.iteration == 2:
+            raise ValueError("out of ink")
+'''
+
+
+def test_a_callback_that_ends_the_run_on_one_process_ends_it_on_all(world: TinyWorld, tmp_path: Path) -> None:
+    """Catches in training/callbacks/progress.py: the others wait for it in the next iteration, for ten minutes."""
+    job = Job.create(world, tmp_path)
+    (tmp_path / "my_callbacks.py").write_text(CALLBACKS)
+    job.finish("trainer.callbacks=[{name: 'my_callbacks:Stops'}]", "trainer.iterations=5")
+    assert load(job.run_dir)["PromptDataModule"]["iteration"] == 2
+    assert (job.run_dir / "summary.json").is_file()
+
+
+def test_a_callback_that_fails_on_one_process_is_named(world: TinyWorld, tmp_path: Path) -> None:
+    """Lightning calls it, so that its error has no frame of this package.
+
+    Catches in core/foreign.py: a traceback and status 1, as of a bug.
+    """
+    job = Job.create(world, tmp_path)
+    (tmp_path / "my_callbacks.py").write_text(CALLBACKS)
+    argv = job.command("trainer.callbacks=[{name: 'my_callbacks:Fails'}]")
+    done = subprocess.run(argv, env=job.environment(), capture_output=True, text=True, timeout=LONGEST_S)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
+    *_, line = done.stderr.splitlines()
+    assert line.startswith("error: code that the settings name failed: ValueError: out of ink (")
+    assert "my_callbacks.py, line " in line
+
+
 @pytest.mark.slow
 def test_the_first_process_fails(world: TinyWorld, whole: Path, tmp_path: Path) -> None:
     """Resumed, it ends as a run without a failure does; by a single process too, whose sums differ in rounding."""

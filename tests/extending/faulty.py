@@ -53,6 +53,27 @@ class OneMean(FlowSde):
         return (mean[:1, :1] if latents_BCHW.ndim > 1 else mean), std
 
 
+class NoPair(FlowSde):
+    def step(self, latents_BCHW: Tensor, prediction_BCHW: Tensor, sigmas: Tensor, number: int) -> Any:
+        return super().step(latents_BCHW, prediction_BCHW, sigmas, number)[1]
+
+
+@dataclass(frozen=True)
+class Forgetful(Passes):
+    def loss(self, context: Any) -> Any:
+        Scalar()
+
+
+class Closed(StableDiffusion3Policy):
+    def __init__(self) -> None:
+        pass
+
+
+class Gridless(StableDiffusion3Policy):
+    def sigmas(self, num_steps: int) -> Any:
+        return None
+
+
 class OneChannel(StableDiffusion3Policy):
     family = "one_channel"
 

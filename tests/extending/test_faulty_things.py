@@ -38,6 +38,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
             ["incentive.method=faulty:Simple", "incentive.shaping.weight=0"],
             "incentive.method: Simple.reward must take (self, scores)",
         ),
+        (["sampler.kind=faulty:NoPair"], "sampler.kind: NoPair.step returned Tensor: return a mean and a standard"),
+        (["objective.loss=faulty:Forgetful"], "objective.loss: Forgetful.loss returned NoneType: return a Loss"),
+        (["policy.family=faulty:Closed"], "policy.family=faulty:Closed: its constructor must take a pipeline and"),
+        (["policy.family=faulty:Gridless"], "policy.family: Gridless.sigmas returned NoneType: return a torch tensor"),
         (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction returned ("),
     ],
 )

@@ -38,6 +38,20 @@ def test_the_kernel_is_the_cosine_similarity_of_rows_of_any_length(generator: to
     np.testing.assert_allclose(cosine_kernel(rows), expected, rtol=0, atol=1e-12)
 
 
+def test_images_without_a_direction_are_alike() -> None:
+    """Black images of an encoder that answers with zeros. Two of them and two orthogonal others are three modes.
+
+    Catches in functional/diversity.py: equal images count as maximally different, and Vendi is NaN.
+    """
+    rows = torch.tensor([[0.0, 0.0], [0.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    kernel = cosine_kernel(rows)
+    assert kernel.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert float(vendi_score(kernel, 0)) == pytest.approx(3)
+    assert float(mean_pairwise_distance(1 - cosine_kernel(rows[:2]))) == 0
+    valid_PG = torch.tensor([[True, False, True, True]])
+    torch.testing.assert_close(distance_to_others(rows[None], valid_PG), torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
+
+
 @pytest.mark.parametrize(("order", "theirs"), [(0.5, 0.5), (1.0, 1), (2.0, 2), (3.0, 3), (float("inf"), "inf")])
 def test_the_vendi_score_is_that_of_its_authors(order: float, theirs: float | str, generator: torch.Generator) -> None:
     """Oracle: vendi_score.vendi.score_K, on kernels of full rank (it has no tolerance for zero eigenvalues).

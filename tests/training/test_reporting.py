@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drift_pl.core.errors import UserError
+from drift_pl.training import reporting
 from drift_pl.training.reporting import IterationReport, observe
 
 
@@ -23,7 +24,8 @@ class Adds:
 def seen_by(*callbacks: Any) -> dict[str, float]:
     report = IterationReport()
     report.add("reward/mean", torch.tensor(0.9))
-    observe([object(), *callbacks], report, *[None] * 3)
+    images: Any = torch.zeros(1, 3, 2, 2)
+    observe([object(), *callbacks], report, *[None], images, *[None])
     return report.reduce(torch.device("cpu"))
 
 
@@ -37,3 +39,19 @@ def test_a_metric_of_the_run_is_not_mixed_with_a_callbacks(name: str) -> None:
     """Catches in training/reporting.py: the mean reward of the logs is half a callback's number."""
     with pytest.raises(UserError, match=rf"report\.add\('{name}'\).* e\.g\. 'my/{name}'"):
         seen_by(Adds("my/first"), Adds(name))
+
+
+def test_other_metrics_on_another_process_are_refused_on_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches in training/reporting.py: two metrics are averaged under the name that the first process gave."""
+    gather = reporting.gather_vectors
+
+    def of_two(vector_N: torch.Tensor, device: torch.device) -> torch.Tensor:
+        mine_1N = gather(vector_N, device)
+        return torch.cat([mine_1N, mine_1N + other])
+
+    monkeypatch.setattr(reporting, "gather_vectors", of_two)
+    other = 0
+    assert seen_by(Adds("my/first"))["my/first"] == 1.0
+    other = 1
+    with pytest.raises(UserError, match=r"add different metrics in observe_iteration, this one my/first last: add the"):
+        seen_by(Adds("my/first"))

@@ -35,5 +35,5 @@ class Dra(RewardMethod):
         assert scores.embedding_PGD is not None
         valid_PG = scores.valid_PG
         similarity_PGG = cosine_kernel(torch.where(valid_PG[..., None], scores.embedding_PGD, 0)).clamp(min=0)
-        density_PG = similarity_PGG.sum(-1).float()  # the rows of invalid images are zero
+        density_PG = (similarity_PGG * valid_PG[:, None, :]).sum(-1).float()
         return torch.where(valid_PG, scores.reward_PG / (density_PG + EPSILON), torch.nan)

@@ -25,10 +25,11 @@ class RunLength(L.Callback):
     Args:
         iterations: total length, counted from the start of the run, not from a resume.
         trained: nothing is left to train: what a checkpoint's run still lacks is its evaluation.
+        agree: callbacks that others wrote may end the run on some processes only; then all end it.
     """
 
-    def __init__(self, iterations: int, trained: bool = False) -> None:
-        self.iterations, self._trained = iterations, trained
+    def __init__(self, iterations: int, trained: bool = False, agree: bool = False) -> None:
+        self.iterations, self._trained, self._agree = iterations, trained, agree
         self._why: str | None = None
         self._stopped: str | None = None
 
@@ -57,6 +58,14 @@ class RunLength(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         if trainer.datamodule.iteration >= self.iterations:
             trainer.should_stop = True
+        self._end_together(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._end_together(trainer)
+
+    def _end_together(self, trainer: L.Trainer) -> None:
+        if self._agree and trainer.world_size > 1:
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["stopped"] = self.why_stopped(trainer)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drift_pl.core.answers import of_shape, wrong_answer
+from drift_pl.core.errors import UserError
 from drift_pl.core.processes import world_size
 from drift_pl.policies.sharding import common_passes
 from drift_pl.training.ema import Lag
@@ -87,6 +88,11 @@ class Passes(ABC):
     def run(self, context: UpdateContext) -> Iterator[None]:
         """Yields when the gradients of an optimizer step are accumulated, for the caller to clip and step."""
         loss, first = self.loss(context), True
+        if not callable(loss) or not hasattr(loss, "factors"):
+            raise UserError(
+                f"objective.loss: {type(self).__name__}.loss returned {type(loss).__name__}: return a Loss, which has "
+                "factors and is called with the images of each pass"
+            )
         for _ in range(self.inner_epochs):
             for share in range(self.updates):
                 self._accumulate(context, loss, share, first)
