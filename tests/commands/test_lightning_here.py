@@ -7,6 +7,9 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 from runs import TinyWorld
 
+from drift_pl.builders.callbacks import build_further_callbacks
+from drift_pl.config.loading import parse
+from drift_pl.core.errors import UserError
 from drift_pl.fit import main
 
 
@@ -51,3 +54,12 @@ def test_a_run_of_one_process_logs_whatever_number_a_launcher_gave_it(
     with (run / "csv" / "metrics.csv").open() as file:
         assert any(row["reward/mean"] for row in csv.DictReader(file))
     assert list((run / "tensorboard").glob("events*"))
+
+
+def test_a_callback_that_needs_a_logger_is_refused_before_anything_is_measured() -> None:
+    """Catches in builders/callbacks.py: Lightning refuses it when the base model has been measured."""
+    monitor = "trainer.callbacks=[{name: 'lightning.pytorch.callbacks:LearningRateMonitor'}]"
+    assert build_further_callbacks(parse([monitor]).config)
+    said = r"trainer\.callbacks\.0: 'lightning\.pytorch\.callbacks:LearningRateMonitor' needs a logger: give e\.g\. "
+    with pytest.raises(UserError, match=said + r"trainer\.logger=\[csv\]"):
+        build_further_callbacks(parse([monitor, "trainer.logger=[]"]).config)

@@ -172,3 +172,15 @@ def test_selection_is_described_by_the_rewards_that_it_saw() -> None:
     describe_iteration(report, scores, 3 - reward_PG, None, None, experience, torch.zeros(4, 1, 2, 2))
     found = report.reduce(CPU)
     assert (found["selection/best_dropped"], found["reward/mean"]) == (1, 1.5)
+
+
+def test_the_bonus_of_a_group_is_described_without_images_that_have_none() -> None:
+    """By hand: 1 and 3 have a spread of 1, and 0 and 6 one of 3.
+
+    Catches in training/description.py: a group in which an image has no embedding is left out.
+    """
+    experience = SimpleNamespace(kept_PG=torch.ones(2, 3, dtype=torch.bool), advantage_PG=torch.zeros(2, 3))
+    scores, report = Scores(torch.zeros(2, 3), {}, None), IterationReport()
+    bonus_PG = torch.tensor([[1.0, 3.0, torch.nan], [0.0, 6.0, torch.nan]])
+    describe_iteration(report, scores, scores.reward_PG, bonus_PG, None, experience, torch.zeros(6, 1, 2, 2))
+    assert report.reduce(CPU)["shaping/bonus_group_std"] == 2
