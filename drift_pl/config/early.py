@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drift_pl.config.checkpoints import find_checkpoints
+from drift_pl.config.own_run import CONFIG
 from drift_pl.config.prompt_rewards import LISTS, prompt_rewards
 from drift_pl.config.schema import Config
+from drift_pl.core.checkpoint_files import FOLDER
 from drift_pl.core.errors import UserError, named, naming
 from drift_pl.core.files import local_path, probe_folder
 from drift_pl.core.json_files import read_model_index
@@ -70,7 +72,7 @@ def refuse_missing(
     ):
         if name is not None and key.startswith(beginnings):
             with naming(key):
-                locate(name)
+                _refuse_run(name, Path(locate(name)))
     looked_at = [which for which in LISTS if f"prompts.{which}".startswith(beginnings)]
     for which in looked_at:
         with naming(f"prompts.{which}"):
@@ -82,6 +84,19 @@ def refuse_missing(
     given = config.ckpt_path if "ckpt_path".startswith(beginnings) else None
     if given not in (None, "last", "auto") and not local_path(given).exists():
         find_checkpoints([given])  # says what there is
+
+
+def _refuse_run(name: str, location: Path) -> None:
+    """A run is no adapter yet.
+
+    Raises:
+        UserError: the folder of a run stands where its export is needed.
+    """
+    if (location / CONFIG).is_file() and (location / FOLDER).is_dir():
+        raise UserError(
+            f"{named(name)} is the folder of a run: export it, python -m drift_pl.export ckpt_path={name} out=my-lora, "
+            f"and give {named('my-lora')}"
+        )
 
 
 def things(config: Config) -> Iterator[Thing]:

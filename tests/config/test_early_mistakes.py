@@ -64,6 +64,7 @@ MISTAKES = [
     ("policy.pretrained=plain", "policy.pretrained=plain: cannot be loaded: model_index.json is missing"),
     ("policy.pretrained=spoilt", "policy.pretrained=spoilt: cannot be loaded: model_index.json is damaged"),
     ("policy.lora.pretrained=./none", "policy.lora.pretrained=./none: none does not exist"),
+    ("policy.lora.pretrained=trained", "policy.lora.pretrained=trained is the folder of a run: export it, python -m d"),
     ("policy.family=nowhere.families:Mine", "policy.family='nowhere.families:Mine' cannot be imported: No module name"),
     ("sampler.kind=nowhere:Step", "sampler.kind='nowhere:Step' cannot be imported"),
     ("objective.loss=nowhere:Update", "objective.loss='nowhere:Update' cannot be imported"),
@@ -93,6 +94,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "plain").mkdir()
     (tmp_path / "spoilt").mkdir()
+    (tmp_path / "trained" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "trained" / "config.yaml").touch()
     (tmp_path / "spoilt" / "model_index.json").write_text("[]")
     return tmp_path
 
@@ -136,7 +139,7 @@ def test_print_config_finds_them_all_without_torch_and_without_an_import(here: P
         assert err.startswith("error: "), argument
         assert err.count("\n") == 1, argument
     assert sorted(path.name for path in here.iterdir()) == sorted(
-        ["early_judge.py", "broken_judge.py", "empty.txt", "plain", "spoilt"]
+        ["early_judge.py", "broken_judge.py", "empty.txt", "plain", "spoilt", "trained"]
     )
 
 
