@@ -19,6 +19,7 @@ from typing import Any
 from speed.flops import Denoiser, decoding, denoiser, perceptual, text_encoding, vision
 from speed.timing import finish, options_of, rounded
 
+from drift_pl.builders.planning import old_passes
 from drift_pl.builders.published import PIPELINES
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.experiments import list_experiments
@@ -69,7 +70,7 @@ def work_of(config: Config) -> Work:
     images, steps = batches.images_per_iteration, config.sampler.steps
     branches = 2 if policy.guidance_scale != 1 and policy.family != "flux" else 1  # flux takes it as an input
     trained = images * branches * (batches.noise_levels or batches.trained_steps) * objective.inner_epochs
-    old = trained * (1 - 1 / objective.updates) if batches.noise_levels else 0.0
+    old = images * branches * batches.noise_levels * old_passes(config)
     return Work(
         rollout=(images * steps * branches + old) * network.forward,
         update=trained * (network.both + policy.gradient_checkpointing * network.forward),

@@ -7,8 +7,10 @@ import warnings
 
 
 def quieten() -> None:
-    """Silences notices that users cannot act on; our own warnings are shown as one line each. To be called before torch
-    is loaded, which reads its settings then."""
+    """Silences notices that users cannot act on; our own warnings are shown as one line each.
+
+    To be called before torch is loaded, which reads its settings then.
+    """
     # threads that wait by spinning make a run many times slower beside any other program
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # connections that break say so in thirty lines

@@ -48,10 +48,8 @@ class StochasticStep(ABC):
         Raises:
             UserError: it returns anything else than a mean of the latents' shape and a standard deviation.
         """
-        answer, what = (
-            self.step(latents_BCHW, prediction_BCHW, sigmas, number),
-            f"sampler.kind: {type(self).__name__}.step",
-        )
+        what = f"sampler.kind: {type(self).__name__}.step"
+        answer = self.step(latents_BCHW, prediction_BCHW, sigmas, number)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise UserError(f"{what} returned {type(answer).__name__}: return a mean and a standard deviation")
         return of_shape(f"{what}: the mean", answer[0], latents_BCHW.shape), torch.as_tensor(answer[1])
