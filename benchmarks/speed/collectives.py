@@ -90,6 +90,11 @@ class Count(L.Callback):
             self.mode.__enter__()
         self._begin()
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Leaves out what it causes itself: whether a callback of somebody's, as this one is, has ended the run."""
+        if self.mode is not None:
+            self.mode.take()
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         entry = {"cpu_s": time.thread_time() - self._cpu, "wall_s": time.perf_counter() - self._wall}
         self.iterations.append(entry | ({} if self.mode is None else {"exchange": self.mode.take()}))

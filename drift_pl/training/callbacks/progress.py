@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.processes import gather_vectors
 from drift_pl.core.progress import Display, Stage
 from drift_pl.core.run_status import write_status
 from drift_pl.training.callbacks.alarm import DiversityAlarm
@@ -58,14 +59,14 @@ class RunLength(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any, **kwargs: Any) -> None:
         if trainer.datamodule.iteration >= self.iterations:
             trainer.should_stop = True
-        self._end_together(trainer)
+        self._end_together(trainer, pl_module.device)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._end_together(trainer)
+        self._end_together(trainer, pl_module.device)
 
-    def _end_together(self, trainer: L.Trainer) -> None:
+    def _end_together(self, trainer: L.Trainer, device: torch.device) -> None:
         if self._agree and trainer.world_size > 1:
-            trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+            trainer.should_stop = bool(gather_vectors(torch.tensor([float(trainer.should_stop)]), device).any())
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["stopped"] = self.why_stopped(trainer)
