@@ -220,4 +220,4 @@ def _missing(tables: Sequence[Table], plan: dict[str, Tier]) -> list[str]:
         missing = len(tier.jobs) - sum(len(table.tier.jobs) for table in tables if table.tier.name == name)
         if missing:
             lines.append(f"- {name}, {tier.title}: {missing} of {len(tier.seeds) * len(tier.methods)} runs.")
-    return lines
+    return lines if len(lines) > 2 else [*lines, "Nothing of the plan; what it cuts is listed at its end."]
