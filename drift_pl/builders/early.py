@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import lightning as L
 
 from drift_pl.builders.method import build_method, build_update, categories_of
-from drift_pl.builders.policy import create_stochastic_step
 from drift_pl.builders.scoring import check_scorer
+from drift_pl.builders.stochastic_steps import create_stochastic_step
 from drift_pl.config.early import Thing, things
 from drift_pl.config.schema import Config, NamedConfig
 from drift_pl.core.errors import UserError, named, naming

@@ -19,8 +19,9 @@ from drift_pl.builders.groups import build_group_sampling
 from drift_pl.builders.hardware import accelerator_for, build_precision, lightning_refusals, refuse_hardware
 from drift_pl.builders.method import build_categories, build_method, build_method_encoder, build_prompting, build_update
 from drift_pl.builders.micro_batch import with_micro_batch
-from drift_pl.builders.policy import build_policy, build_stochastic_step
+from drift_pl.builders.policy import build_policy
 from drift_pl.builders.scoring import build_run_rewards, overlap, prompts_of, refuse_split_groups
+from drift_pl.builders.stochastic_steps import build_stochastic_step
 from drift_pl.builders.strategy import build_environment, build_strategy, is_sharding, longest_wait, refuse_unsharded
 from drift_pl.config.batches import world_size
 from drift_pl.config.identity import run_settings

@@ -26,6 +26,6 @@ def read_status(run_dir: Path) -> dict[str, Any]:
 
 
 def went_on(run_dir: Path, iterations: int) -> bool:
-    """Whether a run that ended after so many iterations was trained on, and has not ended again."""
+    """Whether a run has been trained beyond the iteration at which its summary was written, and was interrupted."""
     done = read_status(run_dir).get("iteration")
     return isinstance(done, int) and done > iterations

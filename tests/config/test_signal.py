@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 
-from drift_pl.builders.policy import _warn_of_late_noise
+from drift_pl.builders.stochastic_steps import _warn_of_late_noise
 from drift_pl.config.batches import derive_batches
 from drift_pl.config.loading import parse
 from drift_pl.config.signal import quantile_keeps
@@ -99,15 +99,6 @@ def test_a_range_without_a_size_is_trained_whole() -> None:
     assert derive_batches(config).trained_steps == 2
 
 
-class Grid:
-    """As much of a policy as the warning reads."""
-
-    process = FlowProcess()
-
-    def sigmas(self, steps: int) -> torch.Tensor:
-        return torch.linspace(1, 0, steps + 1)
-
-
 @pytest.mark.parametrize(
     ("settings", "warned"),
     [
@@ -123,5 +114,5 @@ def test_noise_that_only_a_shared_prefix_would_have_is_named(settings: list[str]
     config = parse([PLAIN, *noise, *settings]).config
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        _warn_of_late_noise(config, Grid())
+        _warn_of_late_noise(config, FlowProcess(), torch.linspace(1, 0, config.sampler.steps + 1))
     assert [("embedding_noise has no effect" in str(each.message)) for each in caught] == [True] * warned

@@ -1,7 +1,7 @@
 """Whole runs with rewards and models that misbehave: the weights of a run with well-behaved ones, or one line.
 
 Catches in core/types.py: a stand-in with NaN in the update.
-Catches in builders/policy.py: no warning of a step with next to no noise.
+Catches in builders/stochastic_steps.py: no warning of a step with next to no noise.
 """
 
 from collections.abc import Iterator

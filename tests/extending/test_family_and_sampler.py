@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from runs import TinyWorld, load
 
-from drift_pl.builders.policy import build_policy, build_stochastic_step
+from drift_pl.builders.policy import build_policy
+from drift_pl.builders.stochastic_steps import build_stochastic_step
 from drift_pl.config.loading import parse
 from drift_pl.config.schema import Config
 from drift_pl.core.errors import UserError

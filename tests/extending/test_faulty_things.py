@@ -55,7 +55,7 @@ def test_one_line_names_what_is_wrong(
 ) -> None:
     """Catches in builders/method.py: an update without the protocol's parts is an attribute error in training.
 
-    Catches in builders/policy.py: so is a sampler.
+    Catches in builders/stochastic_steps.py: so is a sampler.
     Catches in training/updates/passes.py: a loss of another shape is broadcast.
     Catches in policies/pipeline.py: so is a prediction, and the run trains on it.
     Catches in builders/early.py: a method that takes other parameters is a traceback in training.

@@ -13,7 +13,7 @@ from peft import get_peft_model_state_dict
 from tiny_policies import load_tiny
 from torch import Tensor
 
-from drift_pl.builders.policy import build_stochastic_step
+from drift_pl.builders.stochastic_steps import build_stochastic_step
 from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
 from drift_pl.incentive.prompting import VariedCondition
@@ -226,7 +226,7 @@ def test_each_kind_of_model_has_its_own_kind_of_step(overrides: list[str], says:
 def test_a_last_step_is_trained_only_where_it_has_noise(tiny_unets: dict[str, Path]) -> None:
     """The tiny SDXL folder's scheduler ends at alpha_bar = 1, that of Stable Diffusion 1.5 before it.
 
-    Catches in builders/policy.py: DDIM's noiseless last step let into the window.
+    Catches in builders/stochastic_steps.py: DDIM's noiseless last step let into the window.
     """
     settings = ["experiment=shapes_drift", "policy.family=sd15", "sampler.kind=ddim", "sampler.noise_level=1"]
     settings += ["sampler.steps=4", "sampler.window_range=[]", "sampler.window_size=null"]
