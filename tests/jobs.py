@@ -13,7 +13,10 @@ from pathlib import Path
 from runs import TinyWorld
 
 REWARD = '''
-"""Scores by brightness. At the call that the file $ACT names, the process that it names does what it says."""
+"""Scores by brightness. At the call that the file $ACT names, the process that it names does what it says.
+
+It waits until both have come there: the other may still be at the end of the iteration before, and would undo that one.
+"""
 
 import os
 import signal
@@ -29,7 +32,12 @@ def acting(images, prompts):
     if order.exists():
         who, when, what = order.read_text().split()
         ranks = (os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ)
-        if next(ranks, "0") == who and calls == int(when):
+        rank = next(ranks, "0")
+        if calls == int(when):
+            order.with_name(f"there-{rank}").touch()
+        if rank == who and calls == int(when):
+            while not all(order.with_name(f"there-{each}").exists() for each in "01"):
+                time.sleep(0.01)
             order.with_name("acted").touch()
             if what == "fails":
                 raise ValueError("out of paint")
@@ -79,7 +87,8 @@ class Job:
         """
         order = self.folder / "order"
         order.write_text(act)
-        (self.folder / "acted").unlink(missing_ok=True)
+        for name in ("acted", "there-0", "there-1"):
+            (self.folder / name).unlink(missing_ok=True)
         own = {"ACT": str(order)} if act else {}
         path = os.pathsep.join([str(self.folder), os.environ.get("PYTHONPATH", "")])
         return {**os.environ, "PYTHONPATH": path, **own, **variables}
