@@ -146,12 +146,13 @@ def _training(config: Config, config_hash: str, export: Export) -> str:
         sampled = f"without noise ({sampler.solver}), {sampler.steps} steps, {trained}"
     rewards = [f"{code(reward.name)} x {reward.weight:g}{_arguments(reward.args)}" for reward in config.rewards]
     targets = ", ".join(policy.lora.targets)
+    begun = "" if policy.lora.pretrained is None else f", started from {code(policy.lora.pretrained)}"
     facts = {
         "base model": export.base.address,
         "rewards": "; ".join(rewards),
         "iterations": f"{export.weights.iteration} of {config.trainer.iterations}",
         "images": f"{images:,} ({config.prompts.per_iteration} prompts x {config.prompts.group_size} an iteration)",
-        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}: {plain(targets)}"
+        "trained": f"a LoRA of rank {policy.lora.rank}, alpha {policy.lora.alpha}{begun}: {plain(targets)}"
         if policy.tuning == "lora"
         else "all weights of the denoiser",
         "sampling": f"{sampled}, guidance {policy.guidance_scale:g}",

@@ -205,3 +205,17 @@ def test_the_card_names_the_update_and_what_acts_under_it(
     assert f"| objective | {objective}, learning rate 0.5, EMA decay " in card
     assert ("kept for the update" in card) == ("my_update" in objective)
     assert "a stock pipeline" not in card
+
+
+def test_the_card_names_the_lora_that_the_run_started_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exported adapter holds both; whoever shares it states the first one's terms too.
+
+    Catches in reports/model_card.py: a warm start left out.
+    """
+    monkeypatch.setattr("drift_pl.reports.card_facts._card_on_hub", lambda name: [])
+    pipeline = PipelineFacts("StableDiffusion3Pipeline", (), (), "flow")
+    export = Export("mine", "lora", Weights(10, "live", "0" * 12), Base("org/model", None), pipeline, "-")
+    first = ("policy.lora.pretrained", "org/first-lora")
+    for settings, said in ([], ""), ([first], ", started from `org/first-lora`"):
+        card = model_card(build_config([("experiment", "pickscore_div"), *settings]), "01234567", export)
+        assert f"| trained | a LoRA of rank 32, alpha 64{said}: " in card
