@@ -20,7 +20,7 @@ SERVER.set_forkserver_preload(["drift_pl.builders.run", "drift_pl.fit", "drift_p
 
 
 def run_processes(
-    count: int, target: Callable[..., Any], *args: Any, limit_s: float = 120, codes: Collection[int] = (0,)
+    count: int, target: Callable[..., Any], *args: Any, limit_s: float = 300, codes: Collection[int] = (0,)
 ) -> None:
     """Calls a function of a test module in `count` processes; fails with the first error, or at the time limit.
 

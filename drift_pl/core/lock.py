@@ -14,6 +14,7 @@ from typing import Any
 
 from drift_pl.core.errors import UserError
 from drift_pl.core.files import made_folder
+from drift_pl.core.mutex import alone_in
 
 NAME = ".lock"
 REFRESH = 10.0
@@ -88,7 +89,8 @@ def hold(folder: Path, setting: str) -> Iterator[FolderLock]:
         UserError: another process holds it; or it is gone when the block fails.
     """
     with made_folder(folder):
-        lock = _acquire(folder, setting)
+        with alone_in(folder):  # of several that find the lock of one that is gone, one takes it over
+            lock = _acquire(folder, setting)
         try:
             yield lock
         except Exception:

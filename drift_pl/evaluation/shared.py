@@ -1,13 +1,9 @@
 """An evaluation file to which several processes add points: two `evaluate`s, or one beside a `fit`."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from drift_pl.core.errors import UserError
+from drift_pl.core.mutex import alone_in
 from drift_pl.evaluation.record import Evaluation, Point
 from drift_pl.evaluation.record_file import read_evaluation, write_evaluation
 
@@ -15,7 +11,7 @@ from drift_pl.evaluation.record_file import read_evaluation, write_evaluation
 def write_shared(evaluation: Evaluation) -> Evaluation:
     """Writes the file, with the points that others have added since it was last read or written; returns it whole."""
     evaluation.path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone_in(evaluation.path.parent):
+    with alone_in(evaluation.path.parent):
         for point in _there(evaluation):
             taken = point.identity() in evaluation.known | evaluation.identities
             if not taken and all(point.name != own.name for own in evaluation.points):
@@ -32,15 +28,3 @@ def _there(evaluation: Evaluation) -> tuple[Point, ...]:
     except UserError:  # none, or damaged: it is replaced
         return ()
     return () if there.difference(evaluation) else there.points
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Waits until no other process is in here for this folder; that takes milliseconds."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -31,6 +31,8 @@ LEAVE_S, LEAVE_FIRST_S = 3.0, 15.0
 """For the main thread to be interrupted; in the first process that may need the others to have left."""
 HEAR_S = 25.0
 """For the connections to tell why a collective broke."""
+ECHO_S = 10.0
+"""For the first process to repeat what this one says: without it both would report."""
 
 
 class JobEnded(BaseException):
@@ -121,7 +123,7 @@ class RankWatch(L.Callback):
             self._link.end(Ending(*self._describe(exception), trainer.global_rank))
         elif not self._link.known.wait(1.0 if timed_out(exception) else HEAR_S):
             self._link.end(Ending(self._waited(), USER_ERROR, trainer.global_rank, lost=True))
-        self._link.known.wait(LEAVE_S)
+        self._link.known.wait(ECHO_S)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.close()

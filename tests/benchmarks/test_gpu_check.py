@@ -31,18 +31,21 @@ def fake_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tmp_path / "row.py"
     script.write_text(SCRIPT)
     monkeypatch.setattr(gpu_check, "__file__", str(script))
-    monkeypatch.setattr(gpu_check, "ROWS", {name: rows.Row(()) for name in ("hangs", "fails", "works")})
+    three = {"hangs": rows.Row((), limit_s=2), "fails": rows.Row(()), "works": rows.Row(())}
+    monkeypatch.setattr(gpu_check, "ROWS", three)
     return tmp_path / "out.json"
 
 
 def test_rows_that_hang_or_fail_leave_the_others(fake_rows: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches in benchmarks/gpu_check.py: a failed row ends the check; a row without a limit."""
-    assert gpu_check.main(["--tiny", f"out={fake_rows}", "limit_s=2"]) == 1
+    assert gpu_check.main(["--tiny", f"out={fake_rows}"]) == 1
     record = json.loads(fake_rows.read_text())
     assert record["rows"]["hangs"]["error"] == "ended after 2 s"
     assert record["rows"]["fails"]["error"] == "error: out of memory"
     assert record["rows"]["works"]["images_per_s"]["iteration"] == 1.0
     assert "1.00 images/s" in capsys.readouterr().out
+    assert gpu_check.main(["--tiny", f"out={fake_rows}", "only=hangs", "limit_s=1"]) == 1
+    assert json.loads(fake_rows.read_text())["rows"]["hangs"]["error"] == "ended after 1 s"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what it does without a CUDA device")

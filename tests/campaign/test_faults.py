@@ -221,7 +221,7 @@ def brightness(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
 CALLS = 8
 """Requests of the evaluation of the base model, and of three iterations."""
 ANSWERS: dict[str, tuple[Callable[[Any], tuple[int, Any, dict[str, str]]], str]] = {
-    "too slow": (lambda content: (time.sleep(3), brightness(0, content))[1], "no answer in 2 attempts (ReadTimeout"),
+    "too slow": (lambda content: (time.sleep(9), brightness(0, content))[1], "no answer in 2 attempts (ReadTimeout"),
     "status 500": (lambda content: (500, {}, {}), "no answer in 2 attempts (status 500)"),
     "one score too few": (lambda content: (200, {"scores": [1.0] * (len(content["images"]) - 1)}, {}), "scores for"),
     "no JSON": (lambda content: (200, b"<html>", {}), "no JSON"),
@@ -232,7 +232,7 @@ ANSWERS: dict[str, tuple[Callable[[Any], tuple[int, Any, dict[str, str]]], str]]
 
 def served(url: str) -> list[str]:
     """A reward from a server, in place of the world's own."""
-    reward = {"name": "http_judge", "args": {"url": url, "attempts": 2, "first_wait_s": 0.05, "timeout_s": 1.0}}
+    reward = {"name": "http_judge", "args": {"url": url, "attempts": 2, "first_wait_s": 0.05, "timeout_s": 3.0}}
     return [f"rewards={json.dumps([reward])}"]
 
 

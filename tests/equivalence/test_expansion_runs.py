@@ -14,6 +14,7 @@ from drift_pl.builders.expansions import expansion_texts
 from drift_pl.builders.run import build_run
 from drift_pl.config.loading import parse
 from drift_pl.core.errors import UserError
+from drift_pl.core.files import write_text
 from drift_pl.incentive.expansions import Expansions
 from drift_pl.policies.sd3 import StableDiffusion3Policy
 
@@ -118,7 +119,7 @@ def test_other_processes_wait_for_the_texts_of_the_first(
     def write() -> None:
         for lines in (2, 4):
             time.sleep(0.3)
-            target.write_text("".join(file.read_text().splitlines(keepends=True)[:lines]))
+            write_text(target, "".join(file.read_text().splitlines(keepends=True)[:lines]))  # as the first process does
 
     monkeypatch.setattr("drift_pl.builders.expansions.is_first_launched", lambda config: False)
     writers.ASKED.clear()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from jobs import LONGEST_S
 from runs import TinyWorld, assert_equal, assert_same_training_state, load
 
 from drift_pl.config.experiments import read_mapping
@@ -99,7 +100,7 @@ def test_killed_run_resumes_to_the_same_bits(world: TinyWorld, whole: dict, tmp_
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(run_dir / "checkpoints" / "last.ckpt", process)
     os.kill(process.pid, kill)
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=LONGEST_S) != 0
     done = load(run_dir)["PromptDataModule"]["iteration"]
     assert 2 <= done < 500
     target = max(6, done + 1)
@@ -144,7 +145,7 @@ def test_used_folder_is_refused(world: TinyWorld, tmp_path: Path) -> None:
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + LONGEST_S
     while not path.exists():
         assert process.poll() is None, "the run ended before its first checkpoint"
         assert time.monotonic() < deadline

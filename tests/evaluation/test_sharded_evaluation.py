@@ -76,4 +76,4 @@ def test_prompts_that_do_not_divide_are_measured_as_by_one_process(
     Catches in evaluation/evaluator.py: a process samples for its own prompts only, and leaves the others waiting.
     Catches in evaluation/evaluator.py: prompts that are done are counted among those that are sampled.
     """
-    run_processes(2, evaluate_together, tiny_pipeline, tmp_path, count, done, limit_s=90)
+    run_processes(2, evaluate_together, tiny_pipeline, tmp_path, count, done)

@@ -106,8 +106,11 @@ def test_images_are_sent_as_8_bits_without_loss(serve: Callable[..., Server], ge
 
 @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (3, 3)])
 def test_no_more_requests_are_under_way_than_asked(serve: Callable[..., Server], concurrency: int, most: int) -> None:
+    together = threading.Barrier(most)
+
     def slow(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
-        time.sleep(0.1)
+        together.wait(10)
+        time.sleep(0.1)  # one more would be here by then
         return top_left_red(number, content)
 
     server = serve(slow)
@@ -170,12 +173,12 @@ def test_the_deadline_holds_for_a_server_that_never_answers(serve: Callable[...,
         over.wait(20)
         return top_left_red(number, content)
 
-    judge = HttpJudge(serve(hang).url, attempts=attempts, deadline_s=0.5, batch_size=1, concurrency=2)
+    judge = HttpJudge(serve(hang).url, attempts=attempts, deadline_s=2.0, batch_size=1, concurrency=2)
     start = time.monotonic()
     message = message_of(judge, count=5)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
     over.set()
-    assert "rewards.args.deadline_s=0.5" in message or "no answer in 1 attempts (ReadTimeout" in message
+    assert "rewards.args.deadline_s=2" in message or "no answer in 1 attempts (ReadTimeout" in message
 
 
 def test_the_deadline_holds_for_a_server_that_always_fails_and_for_one_that_asks_to_wait(
@@ -185,9 +188,10 @@ def test_the_deadline_holds_for_a_server_that_always_fails_and_for_one_that_asks
         server = serve(lambda number, content, headers=headers: (503, {}, headers))
         start = time.monotonic()
         message = message_of(HttpJudge(server.url, attempts=1000, first_wait_s=0.01, deadline_s=0.5))
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 10
         assert "rewards.args.deadline_s=0.5" in message
-        assert "status 503" in message or "still pending" in message  # whichever noticed the deadline first
+        # whichever noticed the deadline first; a last attempt may have begun just before it
+        assert any(words in message for words in ("status 503", "still pending", "no time left", "Timeout"))
 
 
 def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> None:
@@ -208,13 +212,13 @@ def test_the_deadline_holds_for_a_server_that_sends_a_little_now_and_then() -> N
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         threading.Thread(target=drip, args=(listener,), daemon=True).start()
-        judge = HttpJudge(f"http://127.0.0.1:{listener.getsockname()[1]}/score", attempts=1, deadline_s=0.5)
-        threading.Timer(4, over.set).start()
+        judge = HttpJudge(f"http://127.0.0.1:{listener.getsockname()[1]}/score", attempts=1, deadline_s=2.0)
+        threading.Timer(20, over.set).start()
         start = time.monotonic()
         message = message_of(judge)
-        assert time.monotonic() - start < 3
+        assert time.monotonic() - start < 10
         over.set()
-    assert "rewards.args.deadline_s=0.5" in message
+    assert "rewards.args.deadline_s=2" in message
 
 
 class SlowToClose(httpx2.Client):
@@ -243,7 +247,7 @@ def test_nothing_is_sent_after_a_failure(serve: Callable[..., Server], monkeypat
         return 401, {}, {}
 
     server = serve(answer)
-    judge = HttpJudge(server.url, batch_size=1, concurrency=3, attempts=9, first_wait_s=0.5)
+    judge = HttpJudge(server.url, batch_size=1, concurrency=3, attempts=9, first_wait_s=5.0)
     assert "status 401" in message_of(judge, count=3)  # not that of a request cancelled because of it
     time.sleep(0.8)
     assert len(server.requests) == 3
@@ -255,10 +259,10 @@ def test_a_failure_stops_the_other_requests(serve: Callable[..., Server]) -> Non
     def answer(number: int, content: Any) -> tuple[int, Any, dict[str, str]]:
         return (401 if content["prompts"] == ["prompt 3"] else 503), {}, {}
 
-    judge = HttpJudge(serve(answer).url, batch_size=1, concurrency=4, attempts=50, first_wait_s=5.0)
+    judge = HttpJudge(serve(answer).url, batch_size=1, concurrency=4, attempts=50, first_wait_s=30.0)
     start = time.monotonic()
     assert "status 401" in message_of(judge, count=4)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 10
 
 
 def test_the_token_is_sent_and_told_to_nobody_else(

@@ -104,11 +104,11 @@ def test_a_request_that_waits_for_a_connection_has_not_failed(
     monkeypatch.setattr("httpx2.Limits.__init__", _one_connection)
 
     def slow(number: int, content: Any) -> Answer:
-        time.sleep(0.5)
+        time.sleep(0.4)
         return 200, {"scores": [0.5]}, {}
 
-    judge = HttpJudge(serve(slow).url, batch_size=1, concurrency=4, attempts=1, timeout_s=1.3)
-    assert judge(torch.zeros(4, 3, 2, 2), ["a"] * 4).tolist() == [0.5] * 4
+    judge = HttpJudge(serve(slow).url, batch_size=1, concurrency=8, attempts=1, timeout_s=2.4)  # the last waits for 2.8
+    assert judge(torch.zeros(8, 3, 2, 2), ["a"] * 8).tolist() == [0.5] * 8
 
 
 def _one_connection(self: Any, **limits: Any) -> None:
@@ -151,10 +151,10 @@ def test_a_wait_beyond_the_deadline_is_named(serve: Callable[..., Server]) -> No
     assert message.endswith("; give rewards.args.deadline_s=1012, or start again later")
 
     def twice(number: int, content: Any) -> Answer:
-        return 429, {}, {"Retry-After": "1" if number == 0 else "3"}
+        return 429, {}, {"Retry-After": "1" if number == 0 else "20"}
 
-    message = message_of(serve(twice).url, attempts=5, deadline_s=3.5)
-    assert "asks to wait 3 s, longer than what is left of rewards.args.deadline_s=3.5 (" in message
+    message = message_of(serve(twice).url, attempts=5, deadline_s=20.0)
+    assert "asks to wait 20 s, longer than what is left of rewards.args.deadline_s=20 (" in message
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -169,8 +169,8 @@ def test_a_server_that_explains_its_failure_is_quoted(serve: Callable[..., Serve
     silent = serve(lambda number, content: (status, b"", {}))
     assert f"(status {status}): the server said nothing; see" in message_of(silent.url)
     slow = serve(lambda number, content: (status, {"error": "CUDA out of memory"}, {}))
-    message = message_of(slow.url, attempts=50, first_wait_s=3.0, deadline_s=2.0)
-    assert f"rewards.args.deadline_s=2 (last of 1 attempts: status {status}: the server said" in message
+    message = message_of(slow.url, attempts=50, first_wait_s=30.0, deadline_s=20.0)
+    assert f"rewards.args.deadline_s=20 (last of 1 attempts: status {status}: the server said" in message
     assert "CUDA out of memory" in message
 
 

@@ -123,8 +123,12 @@ def test_two_voters_and_a_vote_that_a_kill_cut(tmp_path: Path) -> None:
 def test_it_is_a_server_of_the_http_contract(server: VoteServer) -> None:
     """Against `http_judge`, whose request holds two prompts of two images."""
     judge = HttpJudge(f"{server.address}score", batch_size=4)
-    voting = [people(server, {"ann": [1, 0]})]
-    threading.Timer(0.5, lambda: voting.append(people(server, {"ann": [0, 1]}))).start()
+
+    def one_after_the_other() -> None:
+        for order in ([1, 0], [0, 1]):
+            people(server, {"ann": order}).join()
+
+    threading.Thread(target=one_after_the_other, daemon=True).start()
     assert judge(torch.rand(4, 3, 8, 8), ["a", "a", "b", "b"]).tolist() == [0.0, 1.0, 1.0, 0.0]
 
 
