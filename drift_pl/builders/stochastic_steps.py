@@ -50,6 +50,7 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     _refuse_other_processes(config, step.process, policy.process.name)
     steps = config.sampler.steps
     sigmas = of_shape(f"policy.family: {type(policy).__name__}.sigmas", policy.sigmas(steps), [steps + 1])
+    _refuse_resting_steps(config, policy, sigmas)
     _refuse_noiseless_steps(config, step, sigmas)
     _warn_of_sensitive_steps(config, step, sigmas)
     _warn_of_late_noise(config, policy.process, sigmas)
@@ -78,6 +79,21 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
         raise UserError(
             f"sampler.solver={config.sampler.solver} is for flow models, and policy.family={family} is not one: use "
             "euler"
+        )
+
+
+def _refuse_resting_steps(config: Config, policy: Policy, sigmas: Tensor) -> None:
+    """A step to the same noise level has no length, and the second of two at 0 divides by zero.
+
+    Raises:
+        UserError: the levels of a family from elsewhere, or of a scheduler with an unusual config, do not fall.
+    """
+    rests = (~(sigmas.diff() < 0)).nonzero().flatten().tolist()
+    if rests:
+        step, here = rests[0], f"{sigmas[rests[0]]:g} to {sigmas[rests[0] + 1]:g}"
+        raise UserError(
+            f"policy.family: {type(policy).__name__}.sigmas({config.sampler.steps}) goes from {here} in step {step}: "
+            "return noise levels that fall with every step, e.g. 1, 0.75, 0.5, 0.25, 0 for four"
         )
 
 

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from drift_pl.config.batches import images_selected, noisy_steps, window_bounds, window_width
+from drift_pl.config.updates import LOST_SIZES, loses_sizes
 
 if TYPE_CHECKING:  # its check calls this module
     from drift_pl.config.schema import Config, IncentiveConfig, ObjectiveConfig, SamplerConfig
@@ -16,6 +17,7 @@ def idle_levers(config: "Config") -> tuple[str, ...]:
         _idle_selection(incentive, config.prompts.group_size),
         _idle_prompting(incentive),
         _idle_shaping(incentive, config.prompts.group_size),
+        _idle_factor(config),
         _idle_pull(config.objective),
         _idle_lag(config.objective, config.trainer.iterations),
         _idle_mask(config.objective),
@@ -61,6 +63,17 @@ def _idle_shaping(incentive: "IncentiveConfig", size: int) -> str:
     passing = size - math.ceil(round(quantile * (size - 1), 9))
     if shaping.normalise in ("centred", "residual") and passing < 3:
         return f"{name} (its gate={shaping.gate} lets {passing} of {size} images pass, and a bonus needs three)"
+    return ""
+
+
+def _idle_factor(config: "Config") -> str:
+    """Of its two parts the gate of the KL still acts."""
+    if loses_sizes(config):
+        mode = config.objective.adv_mode
+        return (
+            "incentive.method=gardo's factor of positive advantages (only with objective.adv_mode=all or "
+            f"positive_only: {mode} {LOST_SIZES[mode]})"
+        )
     return ""
 
 

@@ -13,6 +13,13 @@ from drift_pl.core.registry import TABLES
 if TYPE_CHECKING:  # its check calls this module
     from drift_pl.config.schema import Config
 
+LOST_SIZES = {
+    "binary": "keeps their signs only",
+    "one_only": "keeps their signs only",
+    "negative_only": "drops those",
+}
+"""Advantage modes of DiffusionNFT -> what each does with the sizes of positive advantages."""
+
 
 def refuse_unfit_update(config: "Config") -> None:
     """Checks that the update, the levers and the sampler fit together, as far as this is known of the update.
@@ -131,15 +138,15 @@ def _refuse_levels(config: "Config") -> None:
 
 def _refuse_lost_sizes(config: "Config") -> None:
     """Modes that keep an advantage's sign alone lose what a lever adds to its size."""
-    mode, incentive = config.objective.adv_mode, config.incentive
-    lost = {"binary": "keeps their signs only", "one_only": "keeps their signs only", "negative_only": "drops those"}
-    if (
-        config.objective.loss == "nft"
-        and mode in lost
-        and incentive.method == "gardo"
-        and config.objective.kl_weight == 0
-    ):
+    if loses_sizes(config) and config.objective.kl_weight == 0:
+        mode = config.objective.adv_mode
         raise UserError(
-            f"incentive.method=gardo multiplies positive advantages, and objective.adv_mode={mode} {lost[mode]}: use "
-            "objective.adv_mode=all"
+            f"incentive.method=gardo multiplies positive advantages, and objective.adv_mode={mode} "
+            f"{LOST_SIZES[mode]}: use objective.adv_mode=all"
         )
+
+
+def loses_sizes(config: "Config") -> bool:
+    """Whether a method's factor on positive advantages is lost."""
+    objective = config.objective
+    return objective.loss == "nft" and objective.adv_mode in LOST_SIZES and config.incentive.method == "gardo"

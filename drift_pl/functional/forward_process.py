@@ -97,14 +97,14 @@ LEAST_CLEAN_ERROR = 1e-5
 
 
 def error_weight(error_BCHW: Tensor, time: float) -> Tensor:
-    """Weight of a squared velocity error e: t / max(mean|e|, 1e-5 / t), float32 [B], without gradient.
+    """Weight of a squared velocity error e: t / max(mean|e|, 1e-5 / t), 0 at t = 0; float32 [B], without gradient.
 
     As in DiffusionNFT (arXiv 2509.16117, section 3.3): the squared error of the clean latents, which is t^2 times
     that of the velocity, over their mean absolute error, so that all noise levels count equally without a schedule.
     That error, t mean|e|, counts as 1e-5 at least: a perfect prediction has a finite weight.
     """
     error_B = error_BCHW.detach().abs().flatten(1).mean(1)
-    return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time)
+    return time / error_B.clamp(min=LEAST_CLEAN_ERROR / time if time else torch.inf)
 
 
 def matching_log_prob(velocity_BCHW: Tensor, target_BCHW: Tensor, time: float, form: str, power: float) -> Tensor:

@@ -33,9 +33,9 @@ def moving_window(
     """Positions of a window that slides from high to low noise over the iterations (MixGRPO, arXiv 2507.21802).
 
     It starts at `first`, stays there for `stays(first)` iterations, moves on by `stride` steps, and so on, and returns
-    to `first` when it would no longer fit into [first, end), as with MixGRPO's option to roll back; without that
-    MixGRPO's window runs out at the end and stays there. Steps beyond its last position are never trained: choose a
-    stride that divides end - first - size to reach all.
+    to `first` when it would no longer fit into [first, end). MixGRPO's code goes on at the end, with windows that the
+    range cuts off, down to an empty one, and returns only then and only with its option to roll back. Steps beyond the
+    last position here are never trained: choose a stride that divides end - first - size to reach all.
 
     It depends on the iteration only: all processes train the same steps, and a resumed run continues where it stopped.
 

@@ -39,7 +39,8 @@ def read_vocabulary(name: str) -> Vocabulary:
             source = _text(entry["template"], place, "template", TEMPLATE_LINE)
             templates.append((place, _parsed(source, place)))
         elif keys == {"plain"}:
-            plain |= {word.lower() for word in _texts(entry["plain"], place, "plain", PLAIN_LINE)}
+            texts = _texts(entry["plain"], place, "plain", PLAIN_LINE)
+            plain |= {word for text in texts for word in WORD.findall(text.lower())}  # as a prompt is taken apart
         else:
             raise UserError(f"{place}: is neither {ATTRIBUTE_LINE} nor {TEMPLATE_LINE} nor {PLAIN_LINE}")
     if not attributes or not templates:

@@ -133,3 +133,10 @@ def test_gardo_needs_the_advantages_that_it_multiplies() -> None:
     """Catches in config/updates.py: GARDO of positive advantages under an update that drops those."""
     with pytest.raises(UserError, match="multiplies positive advantages, and objective.adv_mode=negative_only drops"):
         parse([*PLAIN, *NFT, GARDO, "objective.adv_mode=negative_only"])
+
+
+@pytest.mark.parametrize(("mode", "idle"), [("binary", True), ("negative_only", True), ("positive_only", False)])
+def test_gardo_with_a_kl_to_gate_is_warned_of(mode: str, idle: bool) -> None:
+    """Catches in config/idle.py: half of the method lost without a word."""
+    ignored = parse([*PLAIN, *NFT, GARDO, KL, f"objective.adv_mode={mode}"]).ignored
+    assert any(line.startswith("incentive.method=gardo's factor of positive") for line in ignored) == idle

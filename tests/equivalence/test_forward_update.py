@@ -78,7 +78,10 @@ def test_it_is_diffusion_nft_written_down_independently(
 
 
 def plain_nft(folder: Path, prompts: list[str], clean: Tensor, advantage: Tensor) -> dict[str, Tensor]:
-    """DiffusionNFT's update as in its paper, on 4 prompts x 4 images, with a KL weight of 0.3 and beta 0.2."""
+    """DiffusionNFT's loss on policy, on 4 prompts x 4 images, with a KL weight of 0.3 and beta 0.2.
+
+    Both branches and the KL share a weight, as by default here; the published form is in test_diffusion_nft.py.
+    """
     pipe = StableDiffusion3Pipeline.from_pretrained(folder, text_encoder_3=None, tokenizer_3=None)
     net, beta, limit = pipe.transformer.requires_grad_(False), 0.2, 5.0
     targets = parse([]).config.policy.lora

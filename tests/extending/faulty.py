@@ -74,6 +74,13 @@ class Gridless(StableDiffusion3Policy):
         return None
 
 
+class Resting(StableDiffusion3Policy):
+    def sigmas(self, num_steps: int) -> Any:
+        levels = super().sigmas(num_steps)
+        levels[-2] = 0.0
+        return levels
+
+
 class OneChannel(StableDiffusion3Policy):
     family = "one_channel"
 

@@ -42,6 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> TinyWorld:
         (["objective.loss=faulty:Forgetful"], "objective.loss: Forgetful.loss returned NoneType: return a Loss"),
         (["policy.family=faulty:Closed"], "policy.family=faulty:Closed: its constructor must take a pipeline and"),
         (["policy.family=faulty:Gridless"], "policy.family: Gridless.sigmas returned NoneType: return a torch tensor"),
+        (["policy.family=faulty:Resting"], "policy.family: Resting.sigmas(4) goes from 0 to 0 in step 3: return"),
         (["policy.family=faulty:OneChannel"], "policy.family=one_channel: the prediction returned ("),
     ],
 )

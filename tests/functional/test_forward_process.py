@@ -222,3 +222,10 @@ def test_a_matching_loss_as_a_log_density(generator: torch.Generator, form: str)
     matching_log_prob(v, u, t, form, 0.25).sum().backward()
     assert v.grad is not None
     assert v.grad.isfinite().all()
+
+
+def test_at_level_zero_there_is_nothing_to_learn() -> None:
+    """t / max(mean|e|, 1e-5 / t) = t^2 / max(t mean|e|, 1e-5) falls to 0. Catches: a division by zero."""
+    error = torch.ones(2, 1, 2, 2)
+    assert error_weight(error, 0.0).tolist() == [0.0, 0.0]
+    assert error_weight(0 * error, 0.0).tolist() == [0.0, 0.0]

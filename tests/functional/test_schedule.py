@@ -97,7 +97,8 @@ def test_a_window_that_cannot_slide_is_refused(size: int, stride: int, every: in
 @pytest.mark.parametrize("strategy", ["decay", "exp_decay"])
 def test_a_window_stays_shorter_and_shorter_as_in_mixgrpo(strategy: str) -> None:
     """Oracle: MixGRPO's counter of iterations (arXiv 2507.21802, its sampling strategies), stepped one by one, with
-    overlapping windows that start again when they no longer fit: 25 iterations at most, 6 at least, k 0.1 from step 3.
+    overlapping windows: 25 iterations at most, 6 at least, k 0.1 from step 3. That they start again as soon as they no
+    longer fit is ours: MixGRPO's code goes on with windows that are cut off.
 
     Catches in functional/schedule.py: every place counted alike; floor for ceil.
     """

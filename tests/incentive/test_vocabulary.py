@@ -120,6 +120,13 @@ def test_the_lines_that_errors_show_are_right(tmp_path: Path, line: str) -> None
     assert vocabulary(tmp_path, line, *others[line]).serves("a dog")
 
 
+@pytest.mark.parametrize("entry", ["close-up", "Close up of"])
+def test_plain_words_are_taken_apart_as_prompts_are(tmp_path: Path, entry: str) -> None:
+    """Catches in incentive/vocabulary_file.py: an entry of several words, which no word of a prompt equals."""
+    plain = json.dumps({"plain": ["a", "of", "dog", entry]})
+    assert vocabulary(tmp_path, SIZE, '{"template": "a[ {size}] dog"}', plain).serves("close-up of a small dog")
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
