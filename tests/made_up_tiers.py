@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark_page import BEGIN, BEGIN_TABLE, END, END_TABLE
 from made_up_evaluations import make_point, write_file
 from plan import Tier
 from run import Queue
 
 MADE_BY = {"protocol": 2, "commit": "abc"}
+EMPTY_PAGE = f"{BEGIN_TABLE}\n{END_TABLE}\n{BEGIN}\n{END}\n"
 
 
 def stored(tmp_path: Path, tier: Tier, made_by: dict[str, Any] | None = None) -> Queue:

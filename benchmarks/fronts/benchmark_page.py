@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from benchmark_claim import claim_lines
+from benchmark_overview import overview_lines, recipe_lines
 from benchmark_room import room_lines
-from benchmark_table import CPU, FURTHER, Row, Table
+from benchmark_table import CPU, FURTHER, HELD_OUT, Row, Table
 from benchmark_text import called, difference_text, gain_text, level_text
 from plan import Tier
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+BEGIN_TABLE, END_TABLE = "<!-- table:begin -->", "<!-- table:end -->"
+BEFORE = "the model before"
 HEAD = [
-    *("method", "what it is", "reward", "on-prompt share", "diversity", "LPIPS"),
+    *("method", "what it is", "reward", "held out: minus the file size in kB", "on-prompt share", "diversity", "LPIPS"),
     *("diversity gain at equal reward", "ceiling", "at 75 % of the baseline's gain", "reward gain at equal diversity"),
     *("hypervolume", "minutes"),
 ]
@@ -34,7 +37,7 @@ AXES = {"valid_pairwise_distance": "distance among on-prompt images", "pairwise_
 def write_page(
     path: Path, tables: Sequence[Table], plan: dict[str, Tier], content: dict[str, Any], further: Sequence[str] = ()
 ) -> None:
-    """Replaces what stands between the markers.
+    """Replaces what stands between the two pairs of markers: the one table, and the tables of the tiers.
 
     Args:
         further: lines below the tables, such as what was tried on tuning prompts.
@@ -42,14 +45,17 @@ def write_page(
     Raises:
         UserError: the page has no markers.
     """
-    text = path.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{path} needs the lines {BEGIN} and {END}, between which the table is written")
     parts = [*claim_lines(tables), *(part for table in tables for part in _table(table))]
-    parts += [*further, *_missing(tables, plan)]
-    write_text(path, before + BEGIN + "\n" + "\n".join(parts) + "\n" + END + after)
+    parts += [*further, *recipe_lines(tables), *_missing(tables, plan)]
+    text = path.read_text(encoding="utf-8")
+    sections = {(BEGIN_TABLE, END_TABLE): overview_lines(tables, content), (BEGIN, END): parts}
+    for (begin, end), lines in sections.items():
+        before, found, rest = text.partition(begin + "\n")
+        _, ended, after = rest.partition(end)
+        if not found or not ended:
+            raise UserError(f"{path} needs the lines {begin} and {end}, between which a table is written")
+        text = before + begin + "\n" + "\n".join(lines) + "\n" + end + after
+    write_text(path, text)
 
 
 def _table(table: Table) -> list[str]:
@@ -88,8 +94,10 @@ def _at_length(table: Table) -> list[str]:
     """What each method has after one length, and how much of the base model's diversity it keeps."""
     if not table.at_length:
         return []
-    lines = ["", f"After one length, {table.length} iterations:", "", row([*HEAD[:1], *HEAD[2:6], "diversity kept"])]
-    lines.append(row(["---"] * 6))
+    lines = ["", f"After one length, {table.length} iterations:", "", row([*HEAD[:1], *HEAD[2:7], "diversity kept"])]
+    lines.append(row(["---"] * 7))
+    if before := _before(table):
+        lines.append(row([BEFORE, *_values(before, table.measure), ""]))
     for name, values in table.at_length.items():
         kept = f"{100 * values[table.measure] / table.base[table.measure]:.0f} %"
         lines.append(row([code(name), *_values(values, table.measure), kept]))
@@ -97,9 +105,11 @@ def _at_length(table: Table) -> list[str]:
 
 
 def _further(table: Table) -> list[str]:
-    """Measures that no gain is computed from, one of them a reward that nothing is trained on."""
+    """Measures that no gain is computed from."""
     names = {measure: name for measure, name in FURTHER.items() if measure in table.base}
-    ends = {"base model": table.base, **{code(each.method): each.final for each in table.rows[table.tier.baseline]}}
+    before = _before(table)
+    ends = {"base model": table.base, **({BEFORE: before} if before else {})}
+    ends |= {code(each.method): each.final for each in table.rows[table.tier.baseline]}
     whole = {code(each.method): each.at_whole for each in table.rows[table.tier.baseline]}
     lines = [row(["method", *names.values(), WHOLE]), row(["---"] * (2 + len(names)))]
     for method, values in ends.items():
@@ -157,9 +167,8 @@ def _rows(table: Table, other: str) -> list[str]:
     head = HEAD if other == table.tier.baseline else [each.replace("the baseline", called(other)) for each in HEAD]
     lines = [row(head), row(["---"] * len(HEAD))]
     lines.append(row(["base model", "before fine-tuning", *_values(table.base, table.measure), *[""] * 6]))
-    if table.room is not None and table.room["before"]:
-        before = _values(table.room["before"], table.measure)
-        lines.append(row(["the model before", "the base model before it was loosened", *before, *[""] * 6]))
+    if before := _before(table):
+        lines.append(row([BEFORE, "the base model before it was loosened", *_values(before, table.measure), *[""] * 6]))
     return [*lines, *(row(_cells(each, table.measure)) for each in table.rows[other])]
 
 
@@ -174,8 +183,14 @@ def _cells(each: Row, measure: str) -> list[str]:
 
 
 def _values(values: dict[str, float], measure: str) -> list[str]:
-    shown = (values[name] for name in ("reward", "alignment", measure, "pairwise_lpips"))
-    return ["" if np.isnan(value) else f"{value:.4f}" for value in shown]
+    shown = ("reward", HELD_OUT, "alignment", measure, "pairwise_lpips")
+    found = (values.get(name, float("nan")) for name in shown)
+    return ["" if np.isnan(value) else f"{value:.4f}" for value in found]
+
+
+def _before(table: Table) -> dict[str, float]:
+    """The model before it was loosened; empty in the worlds that have none."""
+    return {} if table.room is None else table.room["before"]
 
 
 def draw(tables: Sequence[Table], path: Path) -> None:

@@ -29,13 +29,13 @@ JOINT = " + "
 """Between the names of methods whose joint front is compared with."""
 CPU = "CPU"
 """The device of results that name none: the first tier's."""
-SHOWN = ("reward", "alignment", "pairwise_lpips")
+HELD_OUT = "heldout/jpeg_compressibility"
+SHOWN = ("reward", HELD_OUT, "alignment", "pairwise_lpips")
 FURTHER = {
     "pairwise_distance": "distance among all images",
     "vendi": "Vendi score",
     "coverage": "coverage of attributes",
     "styles": "styles, of 5",
-    "heldout/jpeg_compressibility": "held-out reward: minus the file size in kB",
 }
 """What a table shows beside: measure -> its name."""
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from benchmark import PLAN, _main
-from benchmark_page import BEGIN, END
 from made_up_evaluations import make_point, write_file
+from made_up_tiers import EMPTY_PAGE
 from plan import read_plan
 from run import Queue
 
@@ -44,7 +44,7 @@ def page_of(data: bytes, folder: Path) -> tuple[int, Path]:
     (folder / "results" / "b1").mkdir(parents=True)
     (folder / "results" / "b1" / "evaluations.json.xz").write_bytes(data)
     page = folder / "page.md"
-    page.write_text(f"{BEGIN}\n{END}\n")
+    page.write_text(EMPTY_PAGE)
     where = ["--results", f"{folder}/results", "--runs", f"{folder}/runs", "--page", str(page)]
     return run_command(_main, ["page", *where]), page
 
@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_leaves_the_page(
     error = capsys.readouterr().err
     assert (status, error.count("\n")) == (2, 1)
     assert message in error
-    assert page.read_text() == f"{BEGIN}\n{END}\n"
+    assert page.read_text() == EMPTY_PAGE
 
 
 @pytest.mark.parametrize("data", [b"", packed([]), packed(None), packed({"a": 1})], ids=["empty", "[]", "null", "keys"])

@@ -10,10 +10,10 @@ import yaml
 from benchmark import PLAN, tabulated
 from benchmark_claim import claim_lines
 from benchmark_compute import compute_lines
-from benchmark_page import BEGIN, END, figure_of, write_page
+from benchmark_page import figure_of, write_page
 from benchmark_table import Row, Table, _gains
 from levels import LENGTH_TOLERANCE, MAX_UNREACHED, SHARE
-from made_up_tiers import short, stored
+from made_up_tiers import EMPTY_PAGE, short, stored
 from plan import Tier, read_plan
 
 from drift_pl.core.errors import UserError
@@ -113,7 +113,7 @@ def test_values_after_one_length_stand_beside_the_last(plan: dict[str, Tier], tm
         found = [values["valid_pairwise_distance"] for values in table.at_length.values()]
         assert found == pytest.approx(expected)
         page = tmp_path / "page.md"
-        page.write_text(f"{BEGIN}\n{END}\n")
+        page.write_text(EMPTY_PAGE)
         write_page(page, [table], {}, content)
         assert ("After one length, 16 iterations:" in page.read_text()) == bool(expected)
         assert ("| 0.7500 | 0.0200 | 75 % |" in page.read_text()) == bool(expected)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import yaml
 from benchmark import PLAN, tabulated
-from benchmark_page import BEGIN, END, write_page
+from benchmark_page import write_page
 from benchmark_points import joint, means, on_equal_prompts, prompts_with_diversity, strengths
 from made_up_evaluations import make_point, write_file
+from made_up_tiers import EMPTY_PAGE
 from plan import read_plan
 from run import Queue
 
@@ -106,7 +107,7 @@ def test_the_page_has_both_beside_the_frozen_definition(tmp_path: Path) -> None:
         assert levers.equal_prompts.mean == pytest.approx(0.85 / 0.75 - 1)
     assert {row.method for row in table.rows["nft_kl_0.3 + nft_kl_0.1"]} == {"flowgrpo", "kl", "drift_plus_nft"}
     page = tmp_path / "page.md"
-    page.write_text(f"{BEGIN}\n{END}\n")
+    page.write_text(EMPTY_PAGE)
     write_page(page, [table], {"b1": tier}, CONTENT)
     assert "Against the joint front of `nft_kl_0.3` and `nft_kl_0.1`:" in page.read_text()
     assert "| `drift_plus_nft` | 0.4000 | 0.6000 | +6.7 %" in page.read_text()

@@ -94,4 +94,6 @@ def test_the_committed_room_is_that_of_the_tables_prompts() -> None:
     assert room["base"]["reward"] < 0.85 < 0.9 < room["before"]["reward"]
     assert room["before"]["alignment"] > 4 * room["base"]["alignment"]
     tables = PAGE.read_text().partition("## Tier b1")[2].partition("\n## ")[0]
-    assert tables.count("\n| the model before |") == tables.count("| base model | before fine-tuning |") > 1
+    first = tables.count("| base model | before fine-tuning |")
+    assert tables.count("\n| the model before | the base model before it was loosened |") == first > 1
+    assert tables.count("\n| the model before |") == first + 1  # and among further measures; b1 has one length

@@ -1,0 +1,93 @@
+"""The one table of docs/benchmark.md: every method in every world, after two lengths; and which recipes it took."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from benchmark_table import Row, Table
+from benchmark_text import gain_text
+from plan import Job
+
+from drift_pl.reports.markdown import code, row
+
+RECIPES = (
+    "## Recipes that met the test prompts",
+    "",
+    "Each once, however many tiers have it. A recipe is its settings without the length of the run.",
+    "",
+)
+
+
+def overview_lines(tables: Sequence[Table], content: dict[str, Any]) -> list[str]:
+    """A row for each method, two columns for each world; of several tiers that have a method, the one of most seeds.
+
+    Args:
+        tables: of all tiers; those without a checkpoint at the world's one length are left out.
+        content: of plan2.yaml.
+    """
+    whole = sorted((table for table in tables if table.at_length), key=lambda table: -table.seeds)
+    worlds = sorted({table.tier.world for table in whole})
+    head = ["method", "what it is", *(part for world in worlds for part in _heads(world)), "minutes, of the baseline's"]
+    lines = [row(head), row(["---"] * len(head))]
+    for name, says in content["methods"].items():
+        having = [table for table in whole if name in table.tier.methods]
+        if not having:
+            continue
+        first = {world: next((table for table in having if table.tier.world == world), None) for world in worlds}
+        cells = [cell for table in first.values() for cell in _cells(table, name)]
+        lines.append(row([code(name), says, *cells, _cost(having, name)]))
+    return lines
+
+
+def recipe_lines(tables: Sequence[Table]) -> list[str]:
+    """How many recipes were evaluated on test prompts, and which: a recipe is its settings, without seed and length."""
+    met: dict[str, dict[Any, str]] = {}
+    tiers: dict[str, list[str]] = {}
+    for tier in (table.tier for table in tables):
+        tiers.setdefault(tier.world, []).append(tier.name)
+        met.setdefault(tier.world, {}).update({_recipe(job): job.method for job in tier.jobs})
+    lines = list(RECIPES)
+    for world in sorted(met):
+        names = ", ".join(map(code, met[world].values()))
+        lines.append(f"- World {world} ({', '.join(tiers[world])}): {len(met[world])}, {names}.")
+    return [*lines, ""]
+
+
+def _recipe(job: Job) -> Any:
+    settings = tuple(entry for entry in job.overrides if not entry.startswith("trainer."))
+    return settings, job.source, tuple(entry for entry in job.evaluation if entry.startswith("lora_scale"))
+
+
+def _heads(world: str) -> tuple[str, str]:
+    return f"{world}: reward, diversity kept, after one length / two", f"{world}: diversity at equal reward"
+
+
+def _row_of(table: Table, name: str) -> Row:
+    return next(each for each in table.rows[table.tier.baseline] if each.method == name)
+
+
+def _cells(table: Table | None, name: str) -> tuple[str, str]:
+    if table is None:
+        return "", ""
+    found = _row_of(table, name)
+    sourced = any(job.source for job in table.tier.jobs if job.method == name)
+    looks = [] if sourced else [table.at_length.get(name), found.final]
+    ends = " / ".join(_end(values, table) for values in looks if values is not None)
+    if found.at_share is None:
+        return ends, "the baseline"
+    ceiling = "" if found.ceiling is None else f" of {100 * found.ceiling:+.1f} %"
+    return ends, f"{gain_text(found.diversity)}{ceiling}, {table.seeds} seeds"
+
+
+def _end(values: dict[str, float], table: Table) -> str:
+    kept = values[table.measure] / table.base[table.measure]
+    return f"{values['reward']:.3f}" + ("" if np.isnan(kept) else f", {100 * kept:.0f} %")
+
+
+def _cost(having: Sequence[Table], name: str) -> str:
+    """Minutes of a run and its evaluation, of the baseline's, where both were timed on the same device."""
+    for table in sorted(having, key=lambda table: table.tier.world != "b"):
+        own, plain = (_row_of(table, each).minutes for each in (name, table.tier.baseline))
+        if own is not None and plain:
+            return f"{own / plain:.1f}"
+    return ""
