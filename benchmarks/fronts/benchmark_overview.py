@@ -27,16 +27,15 @@ def overview_lines(tables: Sequence[Table], content: dict[str, Any]) -> list[str
     """
     whole = sorted((table for table in tables if table.at_length), key=lambda table: -table.seeds)
     worlds = sorted({table.tier.world for table in whole})
-    head = ["method", "what it is", *(part for world in worlds for part in _heads(world)), "minutes, of the baseline's"]
-    lines = [row(head), row(["---"] * len(head))]
-    for name, says in content["methods"].items():
-        having = [table for table in whole if name in table.tier.methods]
-        if not having:
-            continue
-        first = {world: next((table for table in having if table.tier.world == world), None) for world in worlds}
-        cells = [cell for table in first.values() for cell in _cells(table, name)]
-        lines.append(row([code(name), says, *cells, _cost(having, name)]))
-    return lines
+    having = {name: [table for table in whole if name in table.tier.methods] for name in content["methods"]}
+    head = ["method", *(f"{world}: at equal reward" for world in worlds), *(f"{world}: ends" for world in worlds)]
+    lines = [row([*head, "minutes"]), row(["---"] * (len(head) + 1))]
+    for name, found in having.items():
+        first = [next((table for table in found if table.tier.world == world), None) for world in worlds]
+        if found:
+            cells = [*(_gain(table, name) for table in first), *(_ends(table, name) for table in first)]
+            lines.append(row([code(name), *cells, _cost(found, name)]))
+    return [*lines, "", *(f"- {code(name)}: {content['methods'][name]}." for name, found in having.items() if found)]
 
 
 def recipe_lines(tables: Sequence[Table]) -> list[str]:
@@ -58,25 +57,27 @@ def _recipe(job: Job) -> Any:
     return settings, job.source, tuple(entry for entry in job.evaluation if entry.startswith("lora_scale"))
 
 
-def _heads(world: str) -> tuple[str, str]:
-    return f"{world}: reward, diversity kept, after one length / two", f"{world}: diversity at equal reward"
-
-
 def _row_of(table: Table, name: str) -> Row:
     return next(each for each in table.rows[table.tier.baseline] if each.method == name)
 
 
-def _cells(table: Table | None, name: str) -> tuple[str, str]:
+def _gain(table: Table | None, name: str) -> str:
+    """The gain in diversity over the baseline; below it the ceiling and the number of seeds."""
     if table is None:
-        return "", ""
+        return ""
     found = _row_of(table, name)
-    sourced = any(job.source for job in table.tier.jobs if job.method == name)
-    looks = [] if sourced else [table.at_length.get(name), found.final]
-    ends = " / ".join(_end(values, table) for values in looks if values is not None)
     if found.at_share is None:
-        return ends, "the baseline"
-    ceiling = "" if found.ceiling is None else f" of {100 * found.ceiling:+.1f} %"
-    return ends, f"{gain_text(found.diversity)}{ceiling}, {table.seeds} seeds"
+        return "the baseline"
+    ceiling = "" if found.ceiling is None else f"of {100 * found.ceiling:+.1f} %, "
+    return f"{gain_text(found.diversity)}<br>{ceiling}{table.seeds} seeds"
+
+
+def _ends(table: Table | None, name: str) -> str:
+    """Reward and diversity kept after one length; below it after two."""
+    if table is None or any(job.source for job in table.tier.jobs if job.method == name):
+        return ""
+    looks = (table.at_length.get(name), _row_of(table, name).final)
+    return "<br>".join(_end(values, table) for values in looks if values is not None)
 
 
 def _end(values: dict[str, float], table: Table) -> str:

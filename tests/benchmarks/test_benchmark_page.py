@@ -213,12 +213,13 @@ def test_the_one_table_has_a_row_for_each_method(plan: dict[str, Tier], tmp_path
     pilot = replace(table, seeds=9, at_length={}, base=fewer.base)
     other = replace(table, tier=replace(tier, world="c", methods=("flowgrpo",)))
     head, _, *rows = overview_lines([fewer, pilot, table, other], content)
-    assert head.count("after one length / two") == 2
-    cells = {row.split(" | ")[0].strip("| `"): [cell.strip(" |") for cell in row.split(" | ")[2:]] for row in rows}
-    gain = "+13.3 % [+13.3, +13.3] of +33.3 %, 3 seeds"
-    assert cells["flowgrpo"] == [*["0.500, 75 % / 1.000, 50 %", "the baseline"] * 2, "1.0"]
-    assert cells["nft_kl_0.1"] == ["0.500, 90 % / 1.000, 60 %", gain, "", "", "1.0"]
+    assert head == "| method | b: at equal reward | c: at equal reward | b: ends | c: ends | minutes |"
+    cells = {row.split(" | ")[0].strip("| `"): [cell.strip(" |") for cell in row.split(" | ")[1:]] for row in rows[:3]}
+    gain = "+13.3 % [+13.3, +13.3]<br>of +33.3 %, 3 seeds"
+    assert cells["flowgrpo"] == [*["the baseline"] * 2, *["0.500, 75 %<br>1.000, 50 %"] * 2, "1.0"]
+    assert cells["nft_kl_0.1"] == [gain, "", "0.500, 90 %<br>1.000, 60 %", "", "1.0"]
     assert list(cells) == ["flowgrpo", "nft_kl_0.1", "drift_plus_nft"]
+    assert rows[4:] == [f"- `{name}`: {CONTENT['methods'][name]}." for name in cells]
 
 
 def test_recipes_are_counted_once(plan: dict[str, Tier], tmp_path: Path) -> None:
