@@ -18,13 +18,15 @@ class Trial:
 
     Attributes:
         name: METHOD_STRENGTH: what follows the last `_` says what differs between a method's trials.
+        seeds: of its runs.
         volumes: hypervolume of each seed.
         ends: reward and diversity of each seed at the last look.
     """
 
     name: str
+    seeds: tuple[int, ...]
     volumes: tuple[float, ...]
-    ends: tuple[tuple[float, float], ...] = ()
+    ends: tuple[tuple[float, float], ...]
 
     @property
     def method(self) -> str:
@@ -45,19 +47,28 @@ def trial_of(method: Method, measure: str, bound: float) -> Trial:
     """
     points_SK2 = np.stack([method.means_SK["reward"], method.means_SK[measure]], axis=-1)
     ends = tuple((float(reward), float(diversity)) for reward, diversity in points_SK2[:, method.final])
-    return Trial(method.name, tuple(hypervolumes(points_SK2, bound).tolist()), ends)
+    return Trial(method.name, tuple(method.seeds), tuple(hypervolumes(points_SK2, bound).tolist()), ends)
 
 
 def ranked(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     """Method -> its trials, the best first.
 
-    A trial of two tiers has the seeds of both. Trials with more seeds come before those with fewer: who goes on to
-    further seeds was decided by the first ones.
+    A trial of two tiers has the seeds of both; a seed that one has taken over from the other counts once. Trials with
+    more seeds come before those with fewer: who goes on to further seeds was decided by the first ones.
     """
     whole: dict[str, Trial] = {}
     for trial in trials:
-        before = whole.get(trial.name, Trial(trial.name, ()))
-        whole[trial.name] = Trial(trial.name, before.volumes + trial.volumes, before.ends + trial.ends)
+        before = whole.get(trial.name, Trial(trial.name, (), (), ()))
+        new = [place for place, seed in enumerate(trial.seeds) if seed not in before.seeds]
+        seeds, volumes, ends = (
+            (*known, *(found[place] for place in new))
+            for known, found in (
+                (before.seeds, trial.seeds),
+                (before.volumes, trial.volumes),
+                (before.ends, trial.ends),
+            )
+        )
+        whole[trial.name] = Trial(trial.name, seeds, volumes, ends)
     found: dict[str, list[Trial]] = {}
     for trial in whole.values():
         found.setdefault(trial.method, []).append(trial)

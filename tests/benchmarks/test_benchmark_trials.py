@@ -9,6 +9,7 @@ from benchmark import PLAN, compared, find_length, find_trials, tabulated, tried
 from benchmark_page import write_page
 from benchmark_trials import Trial, ranked
 from made_up_evaluations import make_point, write_file
+from made_up_tiers import EMPTY_PAGE
 from plan import Job, Tier, read_plan
 from run import Queue
 
@@ -43,16 +44,18 @@ def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
     """One step of reward 0.5 and diversity d has the area d / 2.
 
     Catches in benchmarks/fronts/benchmark_trials.py: the worst first; a trial of one seed before those that went on;
-    strengths of two methods in one list; the second tier's seeds replace the first's.
+    strengths of two methods in one list; the second tier's seeds replace the first's; a seed that it has taken over
+    counted twice.
     """
     trials = {"nft_kl_0.1": 0.6, "nft_kl_0.3": 0.8, "nft_kl_1": 0.9, "kl_0.1": 0.7}
     queue, first = tuning("T", trials, (0,), tmp_path)
     _, second = tuning("T2", {"nft_kl_0.3": 0.2, "nft_kl_1": 0.6}, (1, 2), tmp_path)
-    found = find_trials(queue, [first, second], CONTENT)
+    _, third = tuning("T3", {"nft_kl_1": 0.9, "nft_kl_2": 0.1}, (0,), tmp_path)
+    found = find_trials(queue, [first, second, third], CONTENT)
     assert list(found) == ["nft_kl", "kl"]
-    assert [trial.name for trial in found["nft_kl"]] == ["nft_kl_1", "nft_kl_0.3", "nft_kl_0.1"]
+    assert [trial.name for trial in found["nft_kl"]] == ["nft_kl_1", "nft_kl_0.3", "nft_kl_0.1", "nft_kl_2"]
     assert found["nft_kl"][0].volumes == pytest.approx((0.45, 0.3, 0.3))
-    assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3])
+    assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3, 0.05])
     assert found["kl"][0].volume == pytest.approx(0.35)
 
 
@@ -98,8 +101,9 @@ def test_the_length_is_that_of_all_seeds_together(tmp_path: Path) -> None:
 
 
 def test_a_name_without_a_strength_is_its_own_method() -> None:
-    assert Trial("flowgrpo", (0.1,)).method == "flowgrpo"
-    assert [trial.name for trial in ranked([Trial("a_1", (0.1,)), Trial("a_2", (0.2,))])["a"]] == ["a_2", "a_1"]
+    assert Trial("flowgrpo", (), (), ()).method == "flowgrpo"
+    trials = [Trial(f"a_{number}", (0,), (number / 10,), ((0.5, 0.5),)) for number in (1, 2)]
+    assert [trial.name for trial in ranked(trials)["a"]] == ["a_2", "a_1"]
 
 
 def test_updates_may_differ_in_optimizer_steps_and_not_in_images(tmp_path: Path) -> None:
@@ -141,7 +145,7 @@ def test_trials_that_have_been_run_are_not_called_missing(tmp_path: Path) -> Non
         _keep(queue, job, 0.5, 0.5, tmp_path)
     queue.store.gather(tier)
     page = tmp_path / "page.md"
-    page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    page.write_text(EMPTY_PAGE)
     write_page(page, [], unfinished(queue, {"Tb2": tier}), CONTENT)
     assert f"- Tb2, {tier.title}: 2 of 4 runs." in page.read_text()
 
@@ -179,7 +183,7 @@ def test_the_page_says_what_trained_which_seeds(tmp_path: Path) -> None:
     assert table.devices == {"CPU": [200, 201, 202], "NVIDIA H100": [200, 201, 202]}
     assert [row.minutes for row in table.rows["flowgrpo"]] == [2.0, None]
     page = tmp_path / "page.md"
-    page.write_text("<!-- benchmark:begin -->\n<!-- benchmark:end -->\n")
+    page.write_text(EMPTY_PAGE)
     write_page(page, [table], {"b1": tier}, CONTENT)
     where = (
         "on NVIDIA H100, with several runs at a time; seed 200, 201, 202 on one core of a shared machine, not timed."
