@@ -267,7 +267,7 @@ def _main(argv: list[str]) -> None:
             print(f"{tier.name}  {find_length(queue, tier)} iterations")
     elif options.action == "choose":
         for name, trials in find_trials(queue, tiers, content).items():
-            print(f"{name:16}", *(f"{each.name} {each.volume:.4f} ({len(each.volumes)})" for each in trials), sep="  ")
+            print(f"{name:16}", *(f"{each.name} {each.volume:.4f} ({len(each.runs)})" for each in trials), sep="  ")
     elif options.action == "status":
         print(status(queue, tiers))
     else:

@@ -36,7 +36,7 @@ def claim_lines(tables: Sequence[Table]) -> list[str]:
     found: dict[str, list[tuple[Table, str, Row]]] = {}
     for table in tables:
         for words, other in compared_with(table).items():
-            levers = next(each for each in table.rows[other] if each.method == table.tier.claim["levers"])
+            levers = table.row_of(table.tier.claim["levers"], other)
             found.setdefault(words, []).append((table, other, levers))
     if not found:
         return []

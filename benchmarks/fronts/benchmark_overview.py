@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from benchmark_table import Row, Table
+from benchmark_table import Table
 from benchmark_text import gain_text
 from plan import Job
 
@@ -57,15 +57,11 @@ def _recipe(job: Job) -> Any:
     return settings, job.source, tuple(entry for entry in job.evaluation if entry.startswith("lora_scale"))
 
 
-def _row_of(table: Table, name: str) -> Row:
-    return next(each for each in table.rows[table.tier.baseline] if each.method == name)
-
-
 def _gain(table: Table | None, name: str) -> str:
     """The gain in diversity over the baseline; below it the ceiling and the number of seeds."""
     if table is None:
         return ""
-    found = _row_of(table, name)
+    found = table.row_of(name, table.tier.baseline)
     if found.at_share is None:
         return "the baseline"
     ceiling = "" if found.ceiling is None else f"of {100 * found.ceiling:+.1f} %, "
@@ -76,19 +72,20 @@ def _ends(table: Table | None, name: str) -> str:
     """Reward and diversity kept after one length; below it after two."""
     if table is None or any(job.source for job in table.tier.jobs if job.method == name):
         return ""
-    looks = (table.at_length.get(name), _row_of(table, name).final)
+    looks = (table.at_length.get(name), table.row_of(name, table.tier.baseline).final)
     return "<br>".join(_end(values, table) for values in looks if values is not None)
 
 
 def _end(values: dict[str, float], table: Table) -> str:
-    kept = values[table.measure] / table.base[table.measure]
+    kept = table.kept(values)
     return f"{values['reward']:.3f}" + ("" if np.isnan(kept) else f", {100 * kept:.0f} %")
 
 
 def _cost(having: Sequence[Table], name: str) -> str:
     """Minutes of a run and its evaluation, of the baseline's, where both were timed on the same device."""
     for table in sorted(having, key=lambda table: table.tier.world != "b"):
-        own, plain = (_row_of(table, each).minutes for each in (name, table.tier.baseline))
+        baseline = table.tier.baseline
+        own, plain = (table.row_of(each, baseline).minutes for each in (name, baseline))
         if own is not None and plain:
             return f"{own / plain:.1f}"
     return ""

@@ -99,8 +99,7 @@ def _at_length(table: Table) -> list[str]:
     if before := _before(table):
         lines.append(row([BEFORE, *_values(before, table.measure), ""]))
     for name, values in table.at_length.items():
-        kept = f"{100 * values[table.measure] / table.base[table.measure]:.0f} %"
-        lines.append(row([code(name), *_values(values, table.measure), kept]))
+        lines.append(row([code(name), *_values(values, table.measure), f"{100 * table.kept(values):.0f} %"]))
     return lines
 
 
@@ -142,13 +141,9 @@ def _sensitivity(table: Table) -> list[str]:
 
 def _ends(table: Table) -> dict[str, tuple[float, float, float]]:
     """Reward and shares of the base model's diversity at the last look, as defined and over equal prompts."""
-    base, equal_base = table.base[table.measure], table.over_equal["base"]
+    equal_base = table.over_equal["base"]
     return {
-        each.method: (
-            each.final["reward"],
-            each.final[table.measure] / base,
-            table.over_equal[each.method] / equal_base,
-        )
+        each.method: (each.final["reward"], table.kept(each.final), table.over_equal[each.method] / equal_base)
         for each in table.rows[table.tier.baseline]
     }
 

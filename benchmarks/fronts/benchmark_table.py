@@ -107,6 +107,14 @@ class Table:
     length: int = 0
     at_length: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def row_of(self, method: str, other: str) -> Row:
+        """A method against another, or against a joint front."""
+        return next(row for row in self.rows[other] if row.method == method)
+
+    def kept(self, values: dict[str, float]) -> float:
+        """The share of the base model's diversity that is left, of the means of a look."""
+        return values[self.measure] / self.base[self.measure]
+
 
 def tabulate(
     tier: Tier,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +14,25 @@ from drift_pl.reports.markdown import code, row
 HEAD = ["method", "trial", "seeds", "hypervolume", "reward", "diversity"]
 
 
+class Run(NamedTuple):
+    """One seed of a trial: its hypervolume, and reward and diversity at the last look."""
+
+    volume: float
+    reward: float
+    diversity: float
+
+
 @dataclass(frozen=True)
 class Trial:
     """A strength of a method.
 
     Attributes:
         name: METHOD_STRENGTH: what follows the last `_` says what differs between a method's trials.
-        seeds: of its runs.
-        volumes: hypervolume of each seed.
-        ends: reward and diversity of each seed at the last look.
+        runs: seed -> its run.
     """
 
     name: str
-    seeds: tuple[int, ...]
-    volumes: tuple[float, ...]
-    ends: tuple[tuple[float, float], ...]
+    runs: Mapping[int, Run]
 
     @property
     def method(self) -> str:
@@ -35,7 +41,7 @@ class Trial:
     @property
     def volume(self) -> float:
         """The mean over seeds."""
-        return float(np.mean(self.volumes))
+        return float(np.mean([run.volume for run in self.runs.values()]))
 
 
 def trial_of(method: Method, measure: str, bound: float) -> Trial:
@@ -46,8 +52,8 @@ def trial_of(method: Method, measure: str, bound: float) -> Trial:
         bound: the highest possible reward.
     """
     points_SK2 = np.stack([method.means_SK["reward"], method.means_SK[measure]], axis=-1)
-    ends = tuple((float(reward), float(diversity)) for reward, diversity in points_SK2[:, method.final])
-    return Trial(method.name, tuple(method.seeds), tuple(hypervolumes(points_SK2, bound).tolist()), ends)
+    rows = zip(hypervolumes(points_SK2, bound).tolist(), *points_SK2[:, method.final].T.tolist(), strict=True)
+    return Trial(method.name, dict(zip(method.seeds, map(Run._make, rows), strict=True)))
 
 
 def ranked(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
@@ -56,23 +62,13 @@ def ranked(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     A trial of two tiers has the seeds of both; a seed that one has taken over from the other counts once. Trials with
     more seeds come before those with fewer: who goes on to further seeds was decided by the first ones.
     """
-    whole: dict[str, Trial] = {}
+    whole: dict[str, dict[int, Run]] = {}
     for trial in trials:
-        before = whole.get(trial.name, Trial(trial.name, (), (), ()))
-        new = [place for place, seed in enumerate(trial.seeds) if seed not in before.seeds]
-        seeds, volumes, ends = (
-            (*known, *(found[place] for place in new))
-            for known, found in (
-                (before.seeds, trial.seeds),
-                (before.volumes, trial.volumes),
-                (before.ends, trial.ends),
-            )
-        )
-        whole[trial.name] = Trial(trial.name, seeds, volumes, ends)
+        whole[trial.name] = {**whole.get(trial.name, {}), **trial.runs}
     found: dict[str, list[Trial]] = {}
-    for trial in whole.values():
+    for trial in starmap(Trial, whole.items()):
         found.setdefault(trial.method, []).append(trial)
-    return {name: sorted(each, key=lambda one: (-len(one.volumes), -one.volume)) for name, each in found.items()}
+    return {name: sorted(each, key=lambda one: (-len(one.runs), -one.volume)) for name, each in found.items()}
 
 
 def trial_lines(found: Mapping[str, Sequence[Trial]], world: str, length: str) -> list[str]:
@@ -85,7 +81,8 @@ def trial_lines(found: Mapping[str, Sequence[Trial]], world: str, length: str) -
     ]
     for method, trials in found.items():
         for trial in trials:
-            reward, diversity = np.mean(trial.ends, axis=0)
-            cells = [code(method), code(trial.name), str(len(trial.volumes))]
-            lines.append(row([*cells, f"{trial.volume:.4f}", f"{reward:.4f}", f"{diversity:.4f}"]))
+            means = np.mean(list(trial.runs.values()), axis=0)
+            lines.append(
+                row([code(method), code(trial.name), str(len(trial.runs)), *(f"{mean:.4f}" for mean in means)])
+            )
     return [*lines, ""]

@@ -49,8 +49,9 @@ def build_stochastic_step(config: Config, policy: Policy) -> StochasticStep:
     step = create_stochastic_step(config)
     _refuse_other_processes(config, step.process, policy.process.name)
     steps = config.sampler.steps
-    sigmas = of_shape(f"policy.family: {type(policy).__name__}.sigmas", policy.sigmas(steps), [steps + 1])
-    _refuse_resting_steps(config, policy, sigmas)
+    what = f"policy.family: {type(policy).__name__}.sigmas"
+    sigmas = of_shape(what, policy.sigmas(steps), [steps + 1])
+    _refuse_resting_steps(what, sigmas)
     _refuse_noiseless_steps(config, step, sigmas)
     _warn_of_sensitive_steps(config, step, sigmas)
     _warn_of_late_noise(config, policy.process, sigmas)
@@ -82,8 +83,11 @@ def _refuse_other_processes(config: Config, wanted: str, process: str) -> None:
         )
 
 
-def _refuse_resting_steps(config: Config, policy: Policy, sigmas: Tensor) -> None:
+def _refuse_resting_steps(what: str, sigmas: Tensor) -> None:
     """A step to the same noise level has no length, and the second of two at 0 divides by zero.
+
+    Args:
+        what: returned the levels.
 
     Raises:
         UserError: the levels of a family from elsewhere, or of a scheduler with an unusual config, do not fall.
@@ -92,8 +96,8 @@ def _refuse_resting_steps(config: Config, policy: Policy, sigmas: Tensor) -> Non
     if rests:
         step, here = rests[0], f"{sigmas[rests[0]]:g} to {sigmas[rests[0] + 1]:g}"
         raise UserError(
-            f"policy.family: {type(policy).__name__}.sigmas({config.sampler.steps}) goes from {here} in step {step}: "
-            "return noise levels that fall with every step, e.g. 1, 0.75, 0.5, 0.25, 0 for four"
+            f"{what}({len(sigmas) - 1}) goes from {here} in step {step}: return noise levels that fall with every "
+            "step, e.g. 1, 0.75, 0.5, 0.25, 0 for four"
         )
 
 

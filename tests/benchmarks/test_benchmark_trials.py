@@ -7,7 +7,7 @@ import pytest
 import yaml
 from benchmark import PLAN, compared, find_length, find_trials, tabulated, tried, unfinished
 from benchmark_page import write_page
-from benchmark_trials import Trial, ranked
+from benchmark_trials import Run, Trial, ranked
 from made_up_evaluations import make_point, write_file
 from made_up_tiers import EMPTY_PAGE
 from plan import Job, Tier, read_plan
@@ -54,7 +54,7 @@ def test_the_best_of_both_stages_comes_first(tmp_path: Path) -> None:
     found = find_trials(queue, [first, second, third], CONTENT)
     assert list(found) == ["nft_kl", "kl"]
     assert [trial.name for trial in found["nft_kl"]] == ["nft_kl_1", "nft_kl_0.3", "nft_kl_0.1", "nft_kl_2"]
-    assert found["nft_kl"][0].volumes == pytest.approx((0.45, 0.3, 0.3))
+    assert [run.volume for run in found["nft_kl"][0].runs.values()] == pytest.approx([0.45, 0.3, 0.3])
     assert [trial.volume for trial in found["nft_kl"]] == pytest.approx([0.35, 0.2, 0.3, 0.05])
     assert found["kl"][0].volume == pytest.approx(0.35)
 
@@ -101,8 +101,8 @@ def test_the_length_is_that_of_all_seeds_together(tmp_path: Path) -> None:
 
 
 def test_a_name_without_a_strength_is_its_own_method() -> None:
-    assert Trial("flowgrpo", (), (), ()).method == "flowgrpo"
-    trials = [Trial(f"a_{number}", (0,), (number / 10,), ((0.5, 0.5),)) for number in (1, 2)]
+    assert Trial("flowgrpo", {}).method == "flowgrpo"
+    trials = [Trial(f"a_{number}", {0: Run(number / 10, 0.5, 0.5)}) for number in (1, 2)]
     assert [trial.name for trial in ranked(trials)["a"]] == ["a_2", "a_1"]
 
 

@@ -64,7 +64,7 @@ def test_every_run_is_valid_and_no_prompt_is_chosen_by_and_reported(tier) -> Non
     """One budget for a tier; test prompts meet seeds from 200 on alone."""
     lengths = set()
     for job in {job.method: job for job in tier.jobs}.values():
-        assert {job.method, Trial(job.method, (), (), ()).method} & set(CONTENT["methods"])
+        assert {job.method, Trial(job.method, {}).method} & set(CONTENT["methods"])
         config = parse_settings([*job.overrides, f"seed={job.seed}"]).config
         lengths.add((config.trainer.iterations, config.prompts.per_iteration, config.objective.learning_rate))
         assert config.policy.pretrained == BASES[tier.world]
